@@ -1,0 +1,214 @@
+//! Lines to frames: the one place that knows how a Logplex drain frame looks.
+//!
+//! A frame is `LEN SP <PRI>1 SP TIME SP host SP app SP web.1 SP - SP MSG LF`: octet counting of
+//! RFC 6587 section 3.4.1 around RFC 5424 without structured data, as Logplex writes it on HTTPS drains
+//! (heroku/logplex `src/logplex_http_drain.erl`, function `rfc5424`). LEN counts the bytes from `<` up to
+//! and including the one LF at the end.
+
+mod field;
+mod parse;
+
+pub use field::{Field, FieldError};
+pub use parse::{Frame, ParseError, ParseErrorKind, parse, parse_all, span};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// PRI of an app's line: local7.info, stdout and stderr alike (heroku/log-shuttle `config.go`).
+pub const PRI_APP: u8 = 190;
+/// PRI of a loss notice: local5.warning, as Logplex's L10 (`src/logplex_syslog_utils.erl`).
+pub const PRI_NOTICE: u8 = 172;
+/// PRI of runtime samples and dyno-manager lines: local0.info (captures of 2023 and later).
+pub const PRI_DYNO: u8 = 134;
+
+/// Largest prefix + message that heroku/x and Grafana Alloy accept (heroku/x `logplex/encoding/scanner.go`).
+pub const MAX_FRAME: usize = 10_240;
+
+/// Bytes of a timestamp as log-shuttle writes it: `2026-03-04T05:06:07.089012+00:00`.
+pub const STAMP_LEN: usize = 32;
+
+const STAMP_AT: usize = 7; // after `<190>1 `; PRI has three digits in all our frames
+
+/// Microseconds since the Unix epoch by the system clock; 0 when the clock stands before it.
+pub fn now_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+}
+
+/// Writes frames of one source: everything but LEN, time and message is laid out once.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    template: Vec<u8>,
+    stamp: StampText,
+}
+
+impl Encoder {
+    /// An encoder for `host app proc` with a three-digit PRI (100 to 191).
+    ///
+    /// # Panics
+    /// When `pri` does not have three digits: the callers pass the constants of this module.
+    pub fn new(pri: u8, host: &Field, app: &Field, proc_id: &Field) -> Self {
+        assert!((100..=191).contains(&pri), "PRI of our own frames has three digits");
+        let mut template = format!("<{pri}>1 ").into_bytes();
+        template.extend_from_slice(&[b'0'; STAMP_LEN]);
+        template.extend_from_slice(format!(" {host} {app} {proc_id} - ").as_bytes());
+        let stamp = StampText::default();
+        template[STAMP_AT..STAMP_AT + STAMP_LEN].copy_from_slice(stamp.as_bytes());
+        Self { template, stamp }
+    }
+
+    /// Bytes of the header: from `<` to the space before MSG.
+    pub fn header_len(&self) -> usize {
+        self.template.len()
+    }
+
+    /// Appends one frame to `out`. `micros` is the time in µs since the Unix epoch; `msg` is clean:
+    /// UTF-8 without LF, CR or NUL.
+    pub fn encode(&mut self, out: &mut Vec<u8>, micros: u64, msg: &[u8]) {
+        if self.stamp.set(micros) {
+            self.template[STAMP_AT..STAMP_AT + STAMP_LEN].copy_from_slice(self.stamp.as_bytes());
+        }
+        let len = self.template.len() + msg.len() + 1;
+        let (digits, from) = decimal(len);
+        out.reserve(6 + 1 + len);
+        out.extend_from_slice(&digits[from..]);
+        out.extend_from_slice(&self.template);
+        out.extend_from_slice(msg);
+        out.push(b'\n');
+    }
+}
+
+/// `len` in decimal with a space behind it, right-aligned; the second value is where it starts.
+fn decimal(mut len: usize) -> ([u8; 21], usize) {
+    let mut text = [b' '; 21];
+    let mut at = 20;
+    loop {
+        at -= 1;
+        text[at] = b'0' + (len % 10) as u8;
+        len /= 10;
+        if len == 0 {
+            return (text, at);
+        }
+    }
+}
+
+/// A timestamp's text, kept so that lines of one second rewrite their fraction only.
+#[derive(Clone, Debug)]
+pub struct StampText {
+    micros: u64,
+    second: u64,
+    text: [u8; STAMP_LEN],
+}
+
+impl Default for StampText {
+    fn default() -> Self {
+        Self { micros: 0, second: 0, text: *b"1970-01-01T00:00:00.000000+00:00" }
+    }
+}
+
+impl StampText {
+    /// The text of one instant, in µs since the Unix epoch.
+    pub fn of(micros: u64) -> Self {
+        let mut text = Self::default();
+        text.set(micros);
+        text
+    }
+
+    /// The text: six digits of fraction and a numeric offset, never `Z`, because Heroku's own lumbermill
+    /// takes nothing else (`drain.go`).
+    pub fn as_bytes(&self) -> &[u8; STAMP_LEN] {
+        &self.text
+    }
+
+    /// Moves to another instant; false when it is the same one.
+    pub fn set(&mut self, micros: u64) -> bool {
+        if micros == self.micros {
+            return false;
+        }
+        self.micros = micros;
+        let second = micros / 1_000_000;
+        if second != self.second {
+            self.second = second;
+            let (year, month, day) = civil(second / 86_400);
+            let of_day = second % 86_400;
+            put(&mut self.text[0..4], year.min(9999));
+            put(&mut self.text[5..7], month);
+            put(&mut self.text[8..10], day);
+            put(&mut self.text[11..13], of_day / 3600);
+            put(&mut self.text[14..16], of_day / 60 % 60);
+            put(&mut self.text[17..19], of_day % 60);
+        }
+        put(&mut self.text[20..26], micros % 1_000_000);
+        true
+    }
+}
+
+impl std::fmt::Display for StampText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text).unwrap_or_default())
+    }
+}
+
+fn put(field: &mut [u8], mut value: u64) {
+    for digit in field.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+/// Days since 1970-01-01 to year, month and day of the proleptic Gregorian calendar (the `civil_from_days`
+/// algorithm of Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms", for days from 1970 on).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468; // from 0000-03-01
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// What the clock of the frames did when it was asked for the next stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The ordinary case.
+    Forward,
+    /// The system clock had stepped back by more than [`Stamper::BACK`]; the stamps follow it, once.
+    Back,
+}
+
+/// Gives every frame of a dyno its time: strictly increasing in steps of 1 µs, so that consumers that sort
+/// by time keep our order (heroku/logplex issue 120).
+#[derive(Clone, Debug, Default)]
+pub struct Stamper {
+    last: u64,
+}
+
+impl Stamper {
+    /// How far the stamps may run ahead of the clock, in µs, before they stand still.
+    pub const AHEAD: u64 = 1_000_000;
+    /// How far back, in µs, the clock must step to be followed.
+    pub const BACK: u64 = 5_000_000;
+
+    /// Tells the stamper what the system clock says (µs since the epoch), once per chunk.
+    pub fn observe(&mut self, now: u64) -> Step {
+        if self.last > now.saturating_add(Self::BACK) {
+            self.last = now;
+            return Step::Back;
+        }
+        Step::Forward
+    }
+
+    /// The stamp of the next frame at clock time `now` (µs since the epoch).
+    pub fn next(&mut self, now: u64) -> u64 {
+        if now > self.last {
+            self.last = now;
+        } else if self.last < now.saturating_add(Self::AHEAD) {
+            self.last += 1;
+        }
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! tailrace: an embedded log agent for Heroku dynos.
+
+pub mod frame;
+pub mod line;

@@ -1,0 +1,154 @@
+use super::*;
+use proptest::prelude::*;
+
+type Out = Vec<(String, Piece)>;
+
+fn split(max: usize, chunks: &[&[u8]]) -> Out {
+    let mut out = Out::new();
+    let mut splitter = Splitter::new(max);
+    let mut emit = |msg: &[u8], piece| out.push((String::from_utf8(msg.to_vec()).expect("clean"), piece));
+    for chunk in chunks {
+        splitter.push(chunk, &mut emit);
+    }
+    splitter.finish(&mut emit);
+    assert!(!splitter.mid_line());
+    out
+}
+
+fn whole(texts: &[&str]) -> Out {
+    texts.iter().map(|t| ((*t).to_owned(), Piece::Whole)).collect()
+}
+
+#[test]
+fn lines_lose_their_end_and_keep_everything_else() {
+    assert_eq!(split(100, &[b"a\n\nb \n"]), whole(&["a", "", "b "]));
+    assert_eq!(split(100, &[b"a\r\nb\r\r\nc\rd\n"]), whole(&["a", "b ", "c d"]));
+    assert_eq!(split(100, &[b"x\0y\n"]), whole(&["x y"]));
+    assert_eq!(split(100, &[b"no end"]), whole(&["no end"]), "a last line without LF");
+    assert_eq!(split(100, &[b""]), whole(&[]));
+    assert_eq!(split(100, &[b"cr at the end\r"]), whole(&["cr at the end"]));
+}
+
+#[test]
+fn bytes_that_are_not_utf8_become_replacement_characters() {
+    for raw in [
+        &b"a\xffb"[..],
+        b"\xe2\x82",
+        b"\xe2\x82x",
+        b"\xf0\x9f\x92",
+        b"\xc0\xaf",
+        b"\xed\xa0\x80",
+        b"\xe2\x28\xa1",
+    ] {
+        let mut line = raw.to_vec();
+        line.push(b'\n');
+        let expected = String::from_utf8_lossy(raw).into_owned();
+        assert_eq!(split(100, &[&line]), whole(&[&expected]));
+        let bytes: Vec<&[u8]> = line.chunks(1).collect();
+        assert_eq!(split(100, &bytes), whole(&[&expected]), "byte by byte");
+    }
+}
+
+#[test]
+fn long_lines_are_cut_between_characters_and_no_byte_is_lost() {
+    // The edge of heroku/log-shuttle's tests: a line of exactly the limit is one frame.
+    assert_eq!(split(10, &[b"0123456789\n"]), whole(&["0123456789"]));
+    assert_eq!(
+        split(10, &[b"0123456789x\n"]),
+        vec![("0123456789".to_owned(), Piece::Part), ("x".to_owned(), Piece::End)]
+    );
+    assert_eq!(
+        split(10, &["123456789é123456789\n".as_bytes()]),
+        vec![
+            ("123456789".to_owned(), Piece::Part),
+            ("é12345678".to_owned(), Piece::Part),
+            ("9".to_owned(), Piece::End)
+        ]
+    );
+    let flood = vec![b'x'; 1_000_003];
+    let out = split(10_000, &[&flood]);
+    assert_eq!(out.len(), 101);
+    assert_eq!(out.iter().map(|(text, _)| text.len()).sum::<usize>(), flood.len());
+}
+
+#[test]
+fn a_line_that_stands_still_goes_out_and_goes_on() {
+    let mut out = Out::new();
+    let mut emit = |msg: &[u8], piece| out.push((String::from_utf8_lossy(msg).into_owned(), piece));
+    let mut splitter = Splitter::new(100);
+    splitter.push(b"Password: ", &mut emit);
+    splitter.flush(&mut emit);
+    splitter.flush(&mut emit);
+    assert!(splitter.mid_line() && !splitter.holds_text());
+    splitter.push(b"\nprompt> ", &mut emit);
+    splitter.flush(&mut emit);
+    splitter.push(b"ok\n", &mut emit);
+    splitter.push(b"caf\xc3", &mut emit);
+    splitter.flush(&mut emit);
+    splitter.push(b"\xa9\n", &mut emit);
+    assert_eq!(
+        out,
+        [
+            ("Password: ", Piece::Part),
+            ("", Piece::Void),
+            ("prompt> ", Piece::Part),
+            ("ok", Piece::End),
+            ("caf", Piece::Part),
+            ("é", Piece::End)
+        ]
+        .map(|(text, piece)| (text.to_owned(), piece))
+    );
+}
+
+#[test]
+fn a_torn_line_is_gone_up_to_its_end() {
+    let mut out = Out::new();
+    let mut emit = |msg: &[u8], piece| out.push((String::from_utf8_lossy(msg).into_owned(), piece));
+    let mut splitter = Splitter::new(100);
+    splitter.push(b"one\ntw", &mut emit);
+    splitter.tear(false);
+    assert!(splitter.mid_line());
+    splitter.push(b"o\nthree\nfo", &mut emit);
+    splitter.tear(true);
+    splitter.push(b"five\n", &mut emit);
+    assert_eq!(out, whole(&["one", "three", "five"]));
+}
+
+proptest! {
+    #[test]
+    fn any_chunking_gives_the_same_lines(
+        bytes in proptest::collection::vec(
+            prop_oneof![4 => Just(b'\n'), 3 => Just(b'\r'), 1 => Just(0u8), 12 => any::<u8>(), 3 => Just(0xe2u8), 3 => Just(0x82u8), 20 => 0x20u8..0x7f],
+            0..400,
+        ),
+        cuts in proptest::collection::vec(0usize..400, 0..20),
+        max in 4usize..60,
+    ) {
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(bytes.len())).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let chunks: Vec<&[u8]> = cuts.windows(2).map(|w| &bytes[w[0]..w[1]]).collect();
+        let once = split(max, &[&bytes]);
+        prop_assert_eq!(&split(max, &chunks), &once);
+        prop_assert_eq!(&split(max, &bytes.chunks(1).collect::<Vec<_>>()), &once);
+        // The reference: split on LF, clean the standard library's way, and join the pieces again.
+        let mut expected: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
+        if expected.last().is_some_and(|l| l.is_empty()) {
+            expected.pop();
+        }
+        let mut joined: Vec<String> = vec![String::new()];
+        for (text, piece) in &once {
+            prop_assert!(text.len() <= max);
+            joined.last_mut().expect("one").push_str(text);
+            if *piece != Piece::Part {
+                joined.push(String::new());
+            }
+        }
+        joined.pop();
+        let expected: Vec<String> = expected
+            .into_iter()
+            .map(|l| String::from_utf8_lossy(l.strip_suffix(b"\r").unwrap_or(l)).replace(['\0', '\r'], " "))
+            .collect();
+        prop_assert_eq!(joined, expected);
+    }
+}

@@ -1,0 +1,3 @@
+//! The `tailrace` command.
+
+fn main() {}
