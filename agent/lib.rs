@@ -1,4 +1,5 @@
 //! tailrace: an embedded log agent for Heroku dynos.
 
 pub mod frame;
+pub mod ledger;
 pub mod line;

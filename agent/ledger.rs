@@ -1,0 +1,430 @@
+//! The ledger: what became of every captured line, per drain, and the law that it adds up.
+//!
+//! `captured = delivered + held + dropped(reason) + rejected`, by lines, at every instant. The keeper holds
+//! the one ledger; recorder and shipper tell it what they did.
+//!
+//! The spool holds frames, a line is mostly one frame, and a segment knows how many frames it has. What is not
+//! a line in one frame carries a *mark*: a frame of our own, a part of a long line, its end. So the lines of
+//! any byte range are its frames less those marks, and no line needs an entry of its own. A line counts where
+//! its last frame is; one of which a frame was dropped or rejected counts there at once, whole, and is
+//! *doomed* for that drain: its last frame, when it comes by, counts no more.
+
+mod account;
+mod report;
+
+pub use account::{Account, Identity, Loss, Plan, Refusal};
+pub use report::{DrainReport, Report, json_text};
+
+use crate::line::Piece;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+/// The two streams of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output, and what `ship` reads.
+    Out = 0,
+    /// Standard error.
+    Err = 1,
+}
+
+impl Stream {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Out, Self::Err];
+}
+
+/// Why lines were dropped: the reasons of the loss notice and of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The spool was at its limit: the oldest segment went.
+    SpoolFull,
+    /// The spool could not be written, neither on disk nor in memory.
+    SpoolUnwritable,
+    /// All buffers were full: the recorder did not keep up (a disk that stands still).
+    RecorderBehind,
+    /// The recorder met a bug of ours on these lines.
+    RecorderFault,
+    /// What stood in the spool was not frames any more: somebody else wrote there.
+    SpoolDamaged,
+}
+
+impl Reason {
+    /// All, in the order of the enum.
+    pub const ALL: [Self; 5] = [
+        Self::SpoolFull,
+        Self::SpoolUnwritable,
+        Self::RecorderBehind,
+        Self::RecorderFault,
+        Self::SpoolDamaged,
+    ];
+
+    /// The stable word in notices, ledger and stderr lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SpoolFull => "spool-full",
+            Self::SpoolUnwritable => "spool-unwritable",
+            Self::RecorderBehind => "recorder-behind",
+            Self::RecorderFault => "recorder-fault",
+            Self::SpoolDamaged => "spool-damaged",
+        }
+    }
+}
+
+/// What a frame is when it is not a line in one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Made by the agent itself: no line.
+    Own,
+    /// A part of a line of which more may follow.
+    Part(Stream),
+    /// The last frame of a line that needed several.
+    End(Stream),
+    /// The last frame of a line whose rest was dropped before it was recorded.
+    Dead(Stream, Reason),
+}
+
+impl Mark {
+    /// The mark of a message of `stream`; none for a line in one frame.
+    pub fn of(piece: Piece, stream: Stream) -> Option<Self> {
+        match piece {
+            Piece::Whole | Piece::Void => None,
+            Piece::Part => Some(Self::Part(stream)),
+            Piece::End => Some(Self::End(stream)),
+        }
+    }
+
+    fn stream(self) -> Option<Stream> {
+        match self {
+            Self::Own => None,
+            Self::Part(stream) | Self::End(stream) | Self::Dead(stream, _) => Some(stream),
+        }
+    }
+}
+
+/// Where the bytes of a segment are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A file.
+    File(PathBuf),
+    /// A slot of the memory segments.
+    Memory(u8),
+}
+
+/// A stretch of the spool: a file or a slot of memory, named by the offset of its first byte.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Offset of the first byte.
+    pub start: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Whole frames.
+    pub frames: u64,
+    /// Time of the first and of the last frame, in µs since the Unix epoch.
+    pub times: Option<(u64, u64)>,
+    /// Where it is.
+    pub place: Place,
+    /// The dead agent that wrote it, when it was adopted: its frames are no lines of ours.
+    pub origin: Option<std::sync::Arc<Origin>>,
+    marks: Vec<(u32, Mark)>,
+}
+
+/// A dead agent whose spool was adopted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its id: frame ids of its batches are hashed from it.
+    pub agent: String,
+    /// What is added to an offset in its spool to get the offset in ours.
+    pub shift: u64,
+    /// Its directory.
+    pub dir: PathBuf,
+}
+
+impl Segment {
+    /// An empty segment of our own.
+    pub fn new(start: u64, place: Place) -> Self {
+        Self { start, len: 0, frames: 0, times: None, place, origin: None, marks: Vec::new() }
+    }
+
+    /// Offset behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.start + self.len
+    }
+
+    fn marks_in(&self, from: u64, to: u64) -> &[(u32, Mark)] {
+        let index = |at: u64| {
+            let at = at.clamp(self.start, self.end()) - self.start;
+            self.marks.partition_point(|(offset, _)| u64::from(*offset) < at)
+        };
+        &self.marks[index(from)..index(to)]
+    }
+}
+
+/// What the recorder appended in one write.
+#[derive(Debug, Default)]
+pub struct Appended {
+    /// Bytes written to the last segment.
+    pub len: u64,
+    /// Frames in them.
+    pub frames: u64,
+    /// Marks by offset from the first of these bytes, ascending.
+    pub marks: Vec<(u32, Mark)>,
+    /// Lines that ended.
+    pub ended: u64,
+    /// A line whose parts were appended earlier turned out to have ended with its last part.
+    pub closed: Vec<Mark>,
+    /// Time of the first and of the last frame, in µs since the Unix epoch.
+    pub times: Option<(u64, u64)>,
+}
+
+/// The ledger of one agent.
+#[derive(Debug)]
+pub struct Ledger {
+    segments: VecDeque<Segment>,
+    accounts: Vec<Account>,
+    head: u64,
+    ended: u64,
+    open: [bool; 2],
+    /// Offset of the last part of the line under way, when it has parts.
+    last_part: [Option<u64>; 2],
+    own_frames: u64,
+    bytes: u64,
+}
+
+impl Ledger {
+    /// A ledger for `drains` drains, shown by these names. Adopted segments stand first, from offset 0.
+    pub fn new(drains: impl IntoIterator<Item = String>, adopted: Vec<Segment>) -> Self {
+        let head = adopted.last().map_or(0, Segment::end);
+        let bytes = adopted.iter().map(|s| s.len).sum();
+        let accounts = drains.into_iter().map(Account::new).collect();
+        Self {
+            segments: adopted.into(),
+            accounts,
+            head,
+            ended: 0,
+            open: [false; 2],
+            last_part: [None; 2],
+            own_frames: 0,
+            bytes,
+        }
+    }
+
+    /// Offset behind the last byte of the spool.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The segments, oldest first.
+    pub fn segments(&self) -> impl ExactSizeIterator<Item = &Segment> + DoubleEndedIterator {
+        self.segments.iter()
+    }
+
+    /// The accounts of the drains, in the order of the setting.
+    pub fn accounts(&self) -> &[Account] {
+        &self.accounts
+    }
+
+    /// The account of one drain, to change what does not touch lines (attempts, verdicts).
+    pub fn account_mut(&mut self, drain: usize) -> Option<&mut Account> {
+        self.accounts.get_mut(drain)
+    }
+
+    /// Opens a segment at the head; what is appended from now on is in it.
+    pub fn open_segment(&mut self, place: Place) {
+        self.segments.push_back(Segment::new(self.head, place));
+    }
+
+    /// Books what the recorder wrote to the last segment.
+    pub fn append(&mut self, appended: &Appended) {
+        for mark in &appended.closed {
+            self.close(*mark);
+        }
+        self.ended += appended.ended;
+        let Some(segment) = self.segments.back_mut() else {
+            return;
+        };
+        let offset = segment.len as u32;
+        segment.marks.extend(appended.marks.iter().map(|(at, mark)| (offset + at, *mark)));
+        segment.len += appended.len;
+        segment.frames += appended.frames;
+        if let Some((first, last)) = appended.times {
+            segment.times = Some((segment.times.map_or(first, |(earliest, _)| earliest), last));
+        }
+        self.bytes += appended.len;
+        for (at, mark) in &appended.marks {
+            match mark {
+                Mark::Own => self.own_frames += 1,
+                Mark::Part(stream) => self.last_part[*stream as usize] = Some(self.head + u64::from(*at)),
+                Mark::End(stream) | Mark::Dead(stream, _) => self.last_part[*stream as usize] = None,
+            }
+        }
+        self.head += appended.len;
+    }
+
+    /// Which streams are in the middle of a line that may yet be recorded.
+    pub fn set_open(&mut self, open: [bool; 2]) {
+        self.open = open;
+    }
+
+    /// Books `lines` that were captured and dropped without ever reaching the spool.
+    pub fn drop_unrecorded(&mut self, lines: u64, reason: Reason) {
+        self.ended += lines;
+        for account in &mut self.accounts {
+            account.drop_lines(lines, reason);
+        }
+    }
+
+    /// The line under way ended with its last part, which was appended earlier: `mark` says how.
+    fn close(&mut self, mark: Mark) {
+        let Some(stream) = mark.stream() else { return };
+        let Some(at) = self.last_part[stream as usize].take() else { return };
+        for account in &mut self.accounts {
+            account.close_line(stream, at, mark);
+        }
+        let segment = self.segments.iter_mut().rev().find(|s| s.start <= at);
+        if let Some(segment) = segment.filter(|s| at < s.end()) {
+            let offset = (at - segment.start) as u32;
+            if let Ok(index) = segment.marks.binary_search_by_key(&offset, |(offset, _)| *offset) {
+                segment.marks[index].1 = mark;
+            }
+        }
+    }
+
+    /// Lines captured: their first byte was read from the app.
+    pub fn captured(&self) -> u64 {
+        self.ended + self.open.iter().filter(|open| **open).count() as u64
+    }
+
+    /// Lines that are in the spool (or under way to it) and not yet answered for by this drain. Counted from
+    /// the segments, not inferred from the other numbers.
+    pub fn held(&self, drain: usize) -> u64 {
+        let Some(account) = self.accounts.get(drain) else { return 0 };
+        let mut lines = self.open.iter().filter(|open| **open).count() as u64;
+        for (segment, from) in self.ahead(account) {
+            let not_lines = segment
+                .marks_in(from, segment.end())
+                .iter()
+                .filter(|(_, mark)| matches!(mark, Mark::Own | Mark::Part(_)))
+                .count() as u64;
+            lines += (segment.frames - account.frames_passed(segment)).saturating_sub(not_lines);
+        }
+        lines.saturating_sub(account.doomed_lines())
+    }
+
+    /// Bytes that this drain has not yet answered for.
+    pub fn held_bytes(&self, drain: usize) -> u64 {
+        self.accounts
+            .get(drain)
+            .map_or(0, |account| self.ahead(account).map(|(segment, from)| segment.end() - from).sum())
+    }
+
+    /// Time of the oldest frame that this drain has not answered for, by its segment, in µs since the epoch.
+    pub fn oldest(&self, drain: usize) -> Option<u64> {
+        let account = self.accounts.get(drain)?;
+        self.ahead(account).find_map(|(segment, _)| segment.times.map(|(first, _)| first))
+    }
+
+    /// The segments of ours that lie ahead of an account, outside its holes, and from which offset on.
+    fn ahead<'a>(&'a self, account: &'a Account) -> impl Iterator<Item = (&'a Segment, u64)> {
+        self.segments.iter().filter(|s| s.origin.is_none()).filter_map(|segment| {
+            let from = segment.start.max(account.cursor());
+            (from < segment.end() && !account.in_hole(from)).then_some((segment, from))
+        })
+    }
+
+    /// What is missing on the left or right side of the conservation law: 0 at every instant.
+    pub fn imbalance(&self, drain: usize) -> i64 {
+        let Some(account) = self.accounts.get(drain) else { return 0 };
+        let known = account.delivered() + self.held(drain) + account.dropped() + account.rejected();
+        self.captured() as i64 - known as i64
+    }
+
+    /// Drops the oldest segment that no sealed batch pins, for every drain that has not passed it, and takes
+    /// it out of the ledger: the caller removes its bytes. The last segment stays, it is being written.
+    pub fn shed(&mut self, reason: Reason) -> Option<Segment> {
+        let last = self.segments.len().checked_sub(1)?;
+        let index = (0..last).find(|index| {
+            let segment = &self.segments[*index];
+            !self.accounts.iter().any(|account| account.pins(segment))
+        })?;
+        for account in &mut self.accounts {
+            account.shed(&self.segments, index, reason);
+        }
+        let segment = self.segments.remove(index)?;
+        self.bytes -= segment.len;
+        Some(segment)
+    }
+
+    /// Takes out the oldest segment when every drain is past it; the caller removes its bytes.
+    pub fn pop_passed(&mut self) -> Option<Segment> {
+        let front = self.segments.front()?;
+        let is_last = self.segments.len() == 1;
+        let passed = self.accounts.iter().all(|account| account.cursor() >= front.end());
+        if is_last || !passed {
+            return None;
+        }
+        let segment = self.segments.pop_front()?;
+        self.bytes -= segment.len;
+        Some(segment)
+    }
+
+    /// Seals a batch for a drain: from now on its range, count, notice and id stay as they are, until it is
+    /// answered for or halved. `agent` is our id, `notice` writes a loss notice.
+    ///
+    /// # Errors
+    /// [`Refusal`] says from where to where the drain may seal.
+    pub fn seal(
+        &mut self,
+        drain: usize,
+        range: (u64, u64),
+        frames: u64,
+        identity: &Identity<'_>,
+        notice: impl FnOnce(&Loss) -> Vec<u8>,
+    ) -> Result<&Plan, Refusal> {
+        let head = self.head;
+        let segments = &self.segments;
+        let account = self.accounts.get_mut(drain).ok_or(Refusal { cursor: head, limit: head })?;
+        account.seal(segments, head, range, frames, identity, notice)
+    }
+
+    /// Where a drain may seal: from its cursor to its next hole, or to the head.
+    pub fn window(&self, drain: usize) -> Refusal {
+        self.accounts.get(drain).map_or(Refusal { cursor: self.head, limit: self.head }, |account| {
+            account.window(&self.segments, self.head)
+        })
+    }
+
+    /// The sealed batch of a drain was taken.
+    pub fn delivered(&mut self, drain: usize) {
+        if let Some(account) = self.accounts.get_mut(drain) {
+            account.settle(&self.segments, true);
+        }
+    }
+
+    /// The sealed batch of a drain was refused for good.
+    pub fn rejected(&mut self, drain: usize) {
+        if let Some(account) = self.accounts.get_mut(drain) {
+            account.settle(&self.segments, false);
+        }
+    }
+
+    /// What stands at the drain's cursor is not frames: the drain goes on behind that segment. Returns the
+    /// bytes that were passed over.
+    pub fn skip_damaged(&mut self, drain: usize) -> u64 {
+        let Some(account) = self.accounts.get_mut(drain) else { return 0 };
+        let from = account.cursor();
+        let Some(index) = self.segments.iter().position(|s| (s.start..s.end()).contains(&from)) else {
+            return 0;
+        };
+        account.withdraw();
+        account.shed(&self.segments, index, Reason::SpoolDamaged);
+        account.cursor() - from
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,440 @@
+//! One drain's side of the ledger: its cursor, its sealed batch, its holes and its counts.
+
+use super::{Mark, Reason, Segment, Stream};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A sealed batch: the same on every attempt and after every restart of the shipper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Offset of the first byte.
+    pub start: u64,
+    /// Offset behind the last byte.
+    pub end: u64,
+    /// Frames in the range, without the notice.
+    pub frames: u64,
+    /// The loss notice that goes first: a whole frame, or nothing.
+    pub notice: Vec<u8>,
+    /// `Logplex-Frame-Id`.
+    pub id: String,
+    announces: Option<Loss>,
+}
+
+/// Who seals, for the frame id.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// Our id.
+    pub agent: &'a str,
+    /// The drain's token.
+    pub drain: &'a str,
+}
+
+impl Identity<'_> {
+    /// 32 upper-case hex digits: the first half of SHA-256 over agent, drain, range and notice. Logplex's own
+    /// ids have that form (heroku/logplex `src/logplex_http_drain.erl`, `frame_id`).
+    fn frame_id(self, start: u64, end: u64, notice: &[u8]) -> String {
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        for part in
+            [self.agent.as_bytes(), self.drain.as_bytes(), &start.to_le_bytes(), &end.to_le_bytes(), notice]
+        {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.finish().as_ref()[..16].iter().fold(String::with_capacity(32), |mut id, byte| {
+            for nibble in [byte >> 4, byte & 15] {
+                id.push(char::from(b"0123456789ABCDEF"[usize::from(nibble)]));
+            }
+            id
+        })
+    }
+}
+
+/// Lines that are gone and not yet announced to the drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// How many.
+    pub lines: u64,
+    /// Time of the first of them, in µs since the Unix epoch.
+    pub since: u64,
+    /// Time of the last of them, in µs since the Unix epoch.
+    pub until: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Loss {
+    fn join(mine: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (mine, other) {
+            (Some(a), Some(b)) => Some(Self {
+                lines: a.lines + b.lines,
+                since: a.since.min(b.since),
+                until: a.until.max(b.until),
+                reason: b.reason,
+            }),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+/// A batch cannot be sealed as asked: the drain may seal from `cursor` up to `limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Where the next batch starts.
+    pub cursor: u64,
+    /// Where it ends at the latest.
+    pub limit: u64,
+}
+
+/// A dropped stretch ahead of the cursor.
+#[derive(Clone, Debug)]
+struct Hole {
+    from: u64,
+    to: u64,
+    loss: Option<Loss>,
+    /// Whether a line goes on behind the hole of which a part was in it; unknown where it held no marks.
+    doomed: [Option<bool>; 2],
+}
+
+/// One drain's account.
+#[derive(Debug)]
+pub struct Account {
+    name: String,
+    cursor: u64,
+    /// Frames passed in the segment that starts at `passed_in`.
+    passed: u64,
+    passed_in: u64,
+    plan: Option<Plan>,
+    holes: Vec<Hole>,
+    doomed: [bool; 2],
+    pending: Option<Loss>,
+    delivered: u64,
+    rejected: u64,
+    dropped: BTreeMap<Reason, u64>,
+    adopted_frames: u64,
+    batches: u64,
+    /// Requests tried.
+    pub attempts: u64,
+}
+
+impl Account {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            cursor: 0,
+            passed: 0,
+            passed_in: 0,
+            plan: None,
+            holes: Vec::new(),
+            doomed: [false; 2],
+            pending: None,
+            delivered: 0,
+            rejected: 0,
+            dropped: BTreeMap::new(),
+            adopted_frames: 0,
+            batches: 0,
+            attempts: 0,
+        }
+    }
+
+    /// How the drain is shown: never with a secret.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Offset up to which every line is answered for.
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// The sealed batch.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// Lines delivered.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Lines refused for good.
+    pub fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// Lines dropped, whatever the reason.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+
+    /// Lines dropped, by reason.
+    pub fn dropped_by(&self) -> impl Iterator<Item = (Reason, u64)> {
+        self.dropped.iter().map(|(reason, lines)| (*reason, *lines))
+    }
+
+    /// Batches delivered.
+    pub fn batches(&self) -> u64 {
+        self.batches
+    }
+
+    /// Frames of dead agents delivered.
+    pub fn adopted_frames(&self) -> u64 {
+        self.adopted_frames
+    }
+
+    pub(super) fn drop_lines(&mut self, lines: u64, reason: Reason) {
+        if lines > 0 {
+            *self.dropped.entry(reason).or_default() += lines;
+        }
+    }
+
+    /// Starts behind what a dead agent had delivered already: no line of ours, nothing to announce.
+    pub fn start_behind(&mut self, offset: u64) {
+        self.cursor = self.cursor.max(offset);
+    }
+
+    pub(super) fn frames_passed(&self, segment: &Segment) -> u64 {
+        if self.passed_in == segment.start { self.passed } else { 0 }
+    }
+
+    pub(super) fn in_hole(&self, at: u64) -> bool {
+        self.holes.iter().any(|hole| (hole.from..hole.to).contains(&at))
+    }
+
+    pub(super) fn pins(&self, segment: &Segment) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.start < segment.end() && segment.start < plan.end)
+    }
+
+    /// Lines counted already whose last frame is still to come.
+    pub(super) fn doomed_lines(&self) -> u64 {
+        let behind_holes =
+            self.holes.iter().flat_map(|hole| hole.doomed).filter(|doomed| *doomed == Some(true));
+        (self.doomed.iter().filter(|doomed| **doomed).count() + behind_holes.count()) as u64
+    }
+
+    /// Whether the line of `stream` that is under way at `at` was counted already. The one flag that says so
+    /// is taken back: the stretch behind `at` carries it on.
+    fn take_doom(&mut self, segments: &VecDeque<Segment>, stream: Stream, at: u64) -> bool {
+        let stream_index = stream as usize;
+        let before = self.holes.iter().rposition(|hole| hole.to <= at && hole.doomed[stream_index].is_some());
+        let from = before.map_or(self.cursor, |index| self.holes[index].to);
+        let doomed = match before {
+            Some(index) => self.holes[index].doomed[stream_index] == Some(true),
+            None => self.doomed[stream_index],
+        };
+        if !doomed || marks(segments, from, at).any(|mark| is_last(mark, stream)) {
+            return false;
+        }
+        match before {
+            Some(index) => self.holes[index].doomed[stream_index] = Some(false),
+            None => self.doomed[stream_index] = false,
+        }
+        true
+    }
+
+    /// Whether the line of `stream` that goes on at `at` was counted already at a hole further ahead.
+    fn counted_ahead(&self, segments: &VecDeque<Segment>, stream: Stream, at: u64) -> bool {
+        let hole = self.holes.iter().find(|hole| hole.from >= at && hole.doomed[stream as usize].is_some());
+        hole.is_some_and(|hole| !marks(segments, at, hole.from).any(|mark| is_last(mark, stream)))
+    }
+
+    pub(super) fn window(&self, segments: &VecDeque<Segment>, head: u64) -> Refusal {
+        let mut limit = self.holes.first().map_or(head, |hole| hole.from.min(head));
+        // A batch keeps to the segments of one agent: its id is hashed from that agent's.
+        let mut here = None;
+        for segment in segments.iter().filter(|s| s.end() > self.cursor) {
+            let agent = segment.origin.as_ref().map(|origin| &origin.agent);
+            if *here.get_or_insert(agent) != agent {
+                limit = limit.min(segment.start);
+                break;
+            }
+        }
+        Refusal { cursor: self.cursor, limit }
+    }
+
+    pub(super) fn seal(
+        &mut self,
+        segments: &VecDeque<Segment>,
+        head: u64,
+        (start, end): (u64, u64),
+        frames: u64,
+        identity: &Identity<'_>,
+        notice: impl FnOnce(&Loss) -> Vec<u8>,
+    ) -> Result<&Plan, Refusal> {
+        let window = self.window(segments, head);
+        if start != window.cursor || end <= start || end > window.limit || frames == 0 {
+            return Err(window);
+        }
+        // A batch that is halved keeps its notice, so that the number in it cannot change under way.
+        let sealed = self.plan.take().map(|plan| (plan.notice, plan.announces));
+        let (notice, announces) = sealed.unwrap_or_else(|| {
+            let loss = self.pending.take();
+            (loss.as_ref().map(notice).unwrap_or_default(), loss)
+        });
+        let origin =
+            segments.iter().find(|s| s.start <= start && start < s.end()).and_then(|s| s.origin.clone());
+        let id = match &origin {
+            Some(origin) => Identity { agent: &origin.agent, ..*identity }.frame_id(
+                start - origin.shift,
+                end - origin.shift,
+                &notice,
+            ),
+            None => identity.frame_id(start, end, &notice),
+        };
+        Ok(self.plan.insert(Plan { start, end, frames, notice, id, announces }))
+    }
+
+    /// Takes the sealed batch back; what it would have announced is still to be announced.
+    pub(super) fn withdraw(&mut self) {
+        if let Some(plan) = self.plan.take() {
+            self.pending = Loss::join(plan.announces, self.pending);
+        }
+    }
+
+    /// The sealed batch was answered for.
+    pub(super) fn settle(&mut self, segments: &VecDeque<Segment>, delivered: bool) {
+        let Some(plan) = self.plan.take() else { return };
+        let adopted = segments.iter().any(|s| s.origin.is_some() && (s.start..s.end()).contains(&plan.start));
+        if adopted {
+            self.adopted_frames += if delivered { plan.frames } else { 0 };
+        } else {
+            self.count(segments, &plan, delivered);
+        }
+        if delivered {
+            self.batches += 1;
+        } else {
+            self.pending = Loss::join(plan.announces, self.pending);
+        }
+        self.pass(segments, plan.end, plan.frames);
+    }
+
+    fn count(&mut self, segments: &VecDeque<Segment>, plan: &Plan, delivered: bool) {
+        let mut lines = plan.frames;
+        let mut last_is_part = [false; 2];
+        for mark in marks(segments, plan.start, plan.end) {
+            if let Some(stream) = mark.stream() {
+                last_is_part[stream as usize] = matches!(mark, Mark::Part(_));
+            }
+            match mark {
+                Mark::Own | Mark::Part(_) => lines -= 1,
+                Mark::End(stream) | Mark::Dead(stream, _)
+                    if std::mem::take(&mut self.doomed[stream as usize]) =>
+                {
+                    lines -= 1;
+                }
+                Mark::End(_) => {}
+                Mark::Dead(_, reason) => {
+                    if delivered {
+                        lines -= 1;
+                        self.drop_lines(1, reason);
+                    }
+                }
+            }
+        }
+        if delivered {
+            self.delivered += lines;
+            return;
+        }
+        for stream in Stream::ALL {
+            let counted = self.doomed[stream as usize] || self.counted_ahead(segments, stream, plan.end);
+            if last_is_part[stream as usize] && !counted {
+                self.doomed[stream as usize] = true;
+                lines += 1;
+            }
+        }
+        self.rejected += lines;
+    }
+
+    /// Moves the cursor over `frames` frames to `to`, and over the holes that begin there.
+    fn pass(&mut self, segments: &VecDeque<Segment>, to: u64, mut frames: u64) {
+        let mut here = segments.partition_point(|s| s.start <= self.cursor).saturating_sub(1);
+        if let Some(segment) = segments.get(here) {
+            frames += self.frames_passed(segment);
+        }
+        while let Some(next) = segments.get(here + 1).filter(|next| next.start <= to) {
+            let passed = &segments[here];
+            frames = if passed.origin.is_some() { 0 } else { frames.saturating_sub(passed.frames) };
+            here += 1;
+            debug_assert!(next.start < to || frames == 0, "the frames of a passed segment add up");
+        }
+        self.passed = frames;
+        self.passed_in = segments.get(here).map_or(to, |segment| segment.start);
+        self.cursor = to;
+        self.enter_holes();
+    }
+
+    fn enter_holes(&mut self) {
+        while self.holes.first().is_some_and(|hole| hole.from <= self.cursor) {
+            let hole = self.holes.remove(0);
+            self.cursor = hole.to;
+            self.pending = Loss::join(self.pending, hole.loss);
+            for stream in Stream::ALL {
+                if let Some(doomed) = hole.doomed[stream as usize] {
+                    self.doomed[stream as usize] = doomed;
+                }
+            }
+        }
+    }
+
+    /// A segment is dropped, or what is left of it ahead of the cursor.
+    pub(super) fn shed(&mut self, segments: &VecDeque<Segment>, index: usize, reason: Reason) {
+        let segment = &segments[index];
+        let from = segment.start.max(self.cursor);
+        if from >= segment.end() || self.in_hole(from) {
+            return;
+        }
+        let mut hole = Hole { from, to: segment.end(), loss: None, doomed: [None; 2] };
+        if segment.origin.is_none() {
+            let mut lines = segment.frames - self.frames_passed(segment);
+            let inside = segment.marks_in(from, segment.end());
+            for stream in Stream::ALL {
+                let mut of_stream =
+                    inside.iter().map(|(_, mark)| *mark).filter(|m| m.stream() == Some(stream)).peekable();
+                if of_stream.peek().is_none() {
+                    continue;
+                }
+                let mut doomed = self.take_doom(segments, stream, from);
+                let mut goes_on = false;
+                for mark in of_stream {
+                    goes_on = matches!(mark, Mark::Part(_));
+                    lines -= u64::from(goes_on || std::mem::take(&mut doomed));
+                }
+                let counted = goes_on && !doomed && self.counted_ahead(segments, stream, segment.end());
+                lines += u64::from(goes_on && !doomed && !counted);
+                hole.doomed[stream as usize] = Some(goes_on && !counted);
+            }
+            lines -= inside.iter().filter(|(_, mark)| *mark == Mark::Own).count() as u64;
+            self.drop_lines(lines, reason);
+            let (since, until) = segment.times.unwrap_or_default();
+            hole.loss = (lines > 0).then_some(Loss { lines, since, until, reason });
+        }
+        let at = self.holes.partition_point(|other| other.from < from);
+        self.holes.insert(at, hole);
+        self.enter_holes();
+        if self.cursor == segment.end() {
+            (self.passed_in, self.passed) = (segment.start, segment.frames); // it may grow yet
+        }
+    }
+
+    /// The line of `stream` whose last part was at `at` ended there.
+    pub(super) fn close_line(&mut self, stream: Stream, at: u64, mark: Mark) {
+        if let Some(hole) = self.holes.iter_mut().find(|hole| (hole.from..hole.to).contains(&at)) {
+            hole.doomed[stream as usize] = Some(false);
+        } else if at < self.cursor && !std::mem::take(&mut self.doomed[stream as usize]) {
+            match mark {
+                Mark::Dead(_, reason) => self.drop_lines(1, reason),
+                _ => self.delivered += 1,
+            }
+        }
+    }
+}
+
+fn marks(segments: &VecDeque<Segment>, from: u64, to: u64) -> impl Iterator<Item = Mark> {
+    segments
+        .iter()
+        .filter(move |s| s.start < to && from < s.end())
+        .flat_map(move |s| s.marks_in(from, to))
+        .map(|(_, mark)| *mark)
+}
+
+fn is_last(mark: Mark, stream: Stream) -> bool {
+    matches!(mark, Mark::End(s) | Mark::Dead(s, _) if s == stream)
+}
