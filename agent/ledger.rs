@@ -195,7 +195,13 @@ impl Ledger {
     pub fn new(drains: impl IntoIterator<Item = String>, adopted: Vec<Segment>) -> Self {
         let head = adopted.last().map_or(0, Segment::end);
         let bytes = adopted.iter().map(|s| s.len).sum();
-        let accounts = drains.into_iter().map(Account::new).collect();
+        let mut accounts: Vec<Account> = drains.into_iter().map(Account::new).collect();
+        let mut end = 0;
+        for segment in &adopted {
+            // What the dead agent had removed is a gap that nobody can read.
+            accounts.iter_mut().for_each(|account| account.pass_over(end, segment.start));
+            end = segment.end();
+        }
         Self {
             segments: adopted.into(),
             accounts,

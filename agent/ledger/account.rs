@@ -106,6 +106,8 @@ pub struct Account {
     holes: Vec<Hole>,
     doomed: [bool; 2],
     pending: Option<Loss>,
+    /// Batches that dead agents had sealed: start, end, notice.
+    resumed: Vec<(u64, u64, Vec<u8>)>,
     delivered: u64,
     rejected: u64,
     dropped: BTreeMap<Reason, u64>,
@@ -126,6 +128,7 @@ impl Account {
             holes: Vec::new(),
             doomed: [false; 2],
             pending: None,
+            resumed: Vec::new(),
             delivered: 0,
             rejected: 0,
             dropped: BTreeMap::new(),
@@ -186,9 +189,18 @@ impl Account {
         }
     }
 
-    /// Starts behind what a dead agent had delivered already: no line of ours, nothing to announce.
-    pub fn start_behind(&mut self, offset: u64) {
-        self.cursor = self.cursor.max(offset);
+    /// A dead agent had delivered this stretch of its spool already: no line of ours, nothing to announce.
+    pub fn pass_over(&mut self, from: u64, to: u64) {
+        if from < to {
+            let at = self.holes.partition_point(|other| other.from < from);
+            self.holes.insert(at, Hole { from, to, loss: None, doomed: [None; 2] });
+            self.enter_holes();
+        }
+    }
+
+    /// A dead agent had sealed this batch: it goes out again under the same id.
+    pub fn resume(&mut self, start: u64, end: u64, notice: Vec<u8>) {
+        self.resumed.push((start, end, notice));
     }
 
     pub(super) fn frames_passed(&self, segment: &Segment) -> u64 {
@@ -247,6 +259,9 @@ impl Account {
                 break;
             }
         }
+        if let Some((_, end, _)) = self.resumed.iter().find(|(start, ..)| *start == self.cursor) {
+            limit = limit.min(*end);
+        }
         Refusal { cursor: self.cursor, limit }
     }
 
@@ -265,10 +280,15 @@ impl Account {
         }
         // A batch that is halved keeps its notice, so that the number in it cannot change under way.
         let sealed = self.plan.take().map(|plan| (plan.notice, plan.announces));
-        let (notice, announces) = sealed.unwrap_or_else(|| {
-            let loss = self.pending.take();
-            (loss.as_ref().map(notice).unwrap_or_default(), loss)
-        });
+        let resumed = self.resumed.iter().position(|(from, to, _)| (*from, *to) == (start, end));
+        let (notice, announces) = match (sealed, resumed) {
+            (Some(sealed), _) => sealed,
+            (None, Some(index)) => (self.resumed.remove(index).2, None),
+            (None, None) => {
+                let loss = self.pending.take();
+                (loss.as_ref().map(notice).unwrap_or_default(), loss)
+            }
+        };
         let origin =
             segments.iter().find(|s| s.start <= start && start < s.end()).and_then(|s| s.origin.clone());
         let id = match &origin {
@@ -364,7 +384,7 @@ impl Account {
     fn enter_holes(&mut self) {
         while self.holes.first().is_some_and(|hole| hole.from <= self.cursor) {
             let hole = self.holes.remove(0);
-            self.cursor = hole.to;
+            self.cursor = self.cursor.max(hole.to);
             self.pending = Loss::join(self.pending, hole.loss);
             for stream in Stream::ALL {
                 if let Some(doomed) = hole.doomed[stream as usize] {

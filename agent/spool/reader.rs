@@ -1,0 +1,191 @@
+//! Reading the spool: whole frames from an offset on, across segments.
+
+use super::SEGMENT;
+use crate::frame::{self, ParseErrorKind};
+use crate::ledger::Place;
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Why bytes cannot be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// What stands at this offset is not a frame.
+    Damaged {
+        /// Offset in the spool.
+        at: u64,
+    },
+    /// No segment holds this offset: it was dropped meanwhile, or its file was removed by somebody.
+    Gone {
+        /// Offset in the spool.
+        at: u64,
+    },
+    /// Reading failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { at } => write!(f, "no frame at offset {at} of the spool"),
+            Self::Gone { at } => write!(f, "no segment holds offset {at} of the spool"),
+            Self::Io(error) => write!(f, "cannot read the spool: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        if let Self::Io(error) = self { Some(error) } else { None }
+    }
+}
+
+/// A segment as the reader knows it: it learns of a segment's end by the start of the next one.
+#[derive(Debug)]
+struct Known {
+    start: u64,
+    place: Place,
+}
+
+/// One consumer of the spool.
+#[derive(Debug, Default)]
+pub struct Reader {
+    known: VecDeque<Known>,
+    open: Option<(u64, File)>,
+    memory: Option<File>,
+}
+
+impl Reader {
+    /// A reader that knows no segment yet; `memory` is the memory file.
+    pub fn new(memory: Option<File>) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
+    /// A segment was opened behind all others.
+    pub fn add(&mut self, start: u64, place: Place) {
+        self.known.retain(|known| known.start < start);
+        self.known.push_back(Known { start, place });
+    }
+
+    /// Nothing before `offset` will be read again.
+    pub fn forget_before(&mut self, offset: u64) {
+        while self.known.get(1).is_some_and(|next| next.start <= offset) {
+            self.known.pop_front();
+        }
+    }
+
+    /// Appends whole frames from offset `from` on to `body`: at most `max` bytes of them (but one frame at
+    /// least), none that reaches over `limit`. Returns the offset behind them and how many they are; none when
+    /// nothing is there yet.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `body` is as it was.
+    pub fn read(
+        &mut self,
+        from: u64,
+        limit: u64,
+        max: usize,
+        body: &mut Vec<u8>,
+    ) -> Result<(u64, u64), ReadError> {
+        let keep = body.len();
+        let result = self.read_on(from, limit, max, body);
+        if result.is_err() {
+            body.truncate(keep);
+        }
+        result
+    }
+
+    fn read_on(
+        &mut self,
+        from: u64,
+        limit: u64,
+        max: usize,
+        body: &mut Vec<u8>,
+    ) -> Result<(u64, u64), ReadError> {
+        let first = body.len();
+        let (mut at, mut frames) = (from, 0);
+        loop {
+            let here = body.len();
+            let index = self.known.partition_point(|known| known.start <= at);
+            let end = self.known.get(index).map_or(limit, |next| next.start.min(limit));
+            let room = max.saturating_sub(here - first);
+            let want = if frames == 0 { room.max(frame::MAX_FRAME) } else { room };
+            let want = (want as u64).min(end.saturating_sub(at)) as usize;
+            if want == 0 {
+                return Ok((at, frames));
+            }
+            self.fill(index, at, want, body)?;
+            let available = body.len() - here;
+            let (len, count) = whole_frames(&body[here..], room, frames == 0)
+                .map_err(|offset| ReadError::Damaged { at: at + offset as u64 })?;
+            body.truncate(here + len);
+            frames += count;
+            at += len as u64;
+            if count == 0 && self.known.get(index).is_some_and(|next| next.start - at == available as u64) {
+                return Err(ReadError::Damaged { at }); // the segment ends inside a frame
+            }
+            if count == 0 || at < end {
+                return Ok((at, frames));
+            }
+        }
+    }
+
+    /// Reads up to `want` bytes at `at` behind what `body` holds.
+    fn fill(&mut self, index: usize, at: u64, want: usize, body: &mut Vec<u8>) -> Result<(), ReadError> {
+        let known =
+            index.checked_sub(1).and_then(|index| self.known.get(index)).ok_or(ReadError::Gone { at })?;
+        let (file, base) = match &known.place {
+            Place::Memory(slot) => {
+                (self.memory.as_ref().ok_or(ReadError::Gone { at })?, u64::from(*slot) * SEGMENT)
+            }
+            Place::File(path) => {
+                if self.open.as_ref().is_none_or(|(start, _)| *start != known.start) {
+                    let file = File::open(path).map_err(|error| match error.kind() {
+                        io::ErrorKind::NotFound => ReadError::Gone { at },
+                        _ => ReadError::Io(error),
+                    })?;
+                    self.open = Some((known.start, file));
+                }
+                match &self.open {
+                    Some((_, file)) => (file, 0),
+                    None => return Err(ReadError::Gone { at }),
+                }
+            }
+        };
+        let here = body.len();
+        body.resize(here + want, 0);
+        let mut got = 0;
+        while got < want {
+            match file.read_at(&mut body[here + got..], base + (at - known.start) + got as u64) {
+                Ok(0) => break,
+                Ok(more) => got += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ReadError::Io(error)),
+            }
+        }
+        body.truncate(here + got);
+        Ok(())
+    }
+}
+
+/// Length and number of the whole frames at the start of `bytes` that fit in `room`, or of the first one when
+/// it `must` go. A frame that is cut short at the end is not there yet.
+fn whole_frames(bytes: &[u8], room: usize, must: bool) -> Result<(usize, u64), usize> {
+    let (mut at, mut count) = (0, 0);
+    while at < bytes.len() {
+        match frame::span(bytes, at) {
+            Ok((_, end)) if end <= room || (must && count == 0) => {
+                at = end;
+                count += 1;
+            }
+            Ok(_) => break,
+            Err(error) if error.kind == ParseErrorKind::Truncated => break,
+            Err(_) if count > 0 => break, // what is good goes out; the next read meets the rest
+            Err(error) => return Err(error.offset),
+        }
+    }
+    Ok((at, count))
+}

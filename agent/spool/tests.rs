@@ -1,0 +1,224 @@
+use super::*;
+use crate::frame::{Encoder, Field, PRI_APP};
+use crate::ledger::{Appended, Identity, Ledger};
+
+const IDENTITY: Identity<'_> = Identity { agent: "00aa", drain: "d.1" };
+
+/// Frames with numbered messages, and what is to be booked for them.
+fn frames(numbers: std::ops::Range<u64>) -> (Vec<u8>, Appended) {
+    let field = Field::coerce("x");
+    let mut encoder = Encoder::new(PRI_APP, &field, &field, &field);
+    let mut out = Vec::new();
+    let count = numbers.end - numbers.start;
+    for number in numbers {
+        encoder.encode(&mut out, 1, format!("{number:0>100}").as_bytes());
+    }
+    let len = out.len() as u64;
+    (out, Appended { len, frames: count, ended: count, times: Some((1, 2)), ..Appended::default() })
+}
+
+fn shared(drains: usize) -> Shared {
+    Shared::new(Ledger::new((0..drains).map(|d| format!("d{d}")), Vec::new()))
+}
+
+fn write(writer: &mut Writer<'_>, numbers: std::ops::Range<u64>) {
+    let lines = numbers.end - numbers.start;
+    let (bytes, appended) = frames(numbers);
+    writer.append(&bytes, &appended, lines);
+}
+
+fn reader_of(shared: &Shared, memory: Option<File>) -> Reader {
+    let mut reader = Reader::new(memory);
+    for segment in shared.lock().segments() {
+        reader.add(segment.start, segment.place.clone());
+    }
+    reader
+}
+
+fn numbers(body: &[u8]) -> Vec<u64> {
+    let frames = crate::frame::parse_all(body).expect("whole frames");
+    frames.iter().map(|frame| frame.msg.parse().expect("a number")).collect()
+}
+
+fn read_all(reader: &mut Reader, from: u64, limit: u64, max: usize) -> Vec<u64> {
+    let (mut at, mut all) = (from, Vec::new());
+    loop {
+        let mut body = Vec::new();
+        let (next, frames) = reader.read(at, limit, max, &mut body).expect("readable");
+        if frames == 0 {
+            return all;
+        }
+        assert_eq!(numbers(&body).len() as u64, frames);
+        all.extend(numbers(&body));
+        at = next;
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back_in_order_across_segments() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = Directory::create(&base.path().join("spool"), "00aa").expect("ours");
+    let shared = shared(1);
+    let mut writer = Writer::new(&shared, Some(&directory), None, 1 << 30, Full::Shed, || false);
+    for start in (0..20_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    assert!(shared.lock().segments().len() > 2);
+    let head = shared.lock().head();
+    for max in [1, 200, 10_000, 512 << 10, 8 << 20] {
+        let all = read_all(&mut reader_of(&shared, None), 0, head, max);
+        assert!(all.iter().copied().eq(0..20_000), "{max}");
+    }
+    let files = directory.segments().expect("listed");
+    assert_eq!(files.iter().map(|(_, len, _)| len).sum::<u64>(), head);
+    assert!(files.iter().all(|(_, len, _)| *len <= SEGMENT));
+}
+
+#[test]
+fn at_the_limit_the_oldest_segments_go_and_their_lines_are_counted() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = Directory::create(base.path(), "00aa").expect("ours");
+    let shared = shared(2);
+    let mut writer = Writer::new(&shared, Some(&directory), None, 4 << 20, Full::Shed, || false);
+    for start in (0..60_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    let ledger = shared.lock();
+    assert!(ledger.bytes() <= 4 << 20);
+    let dropped = ledger.accounts()[0].dropped();
+    assert!(dropped > 0);
+    assert_eq!((ledger.captured(), ledger.held(0)), (60_000, 60_000 - dropped));
+    let window = ledger.window(1);
+    drop(ledger);
+    let rest = read_all(&mut reader_of(&shared, None), window.cursor, window.limit, 1 << 20);
+    assert!(rest.iter().copied().eq(dropped..60_000), "what is left is the youngest, without a gap");
+}
+
+#[test]
+fn memory_serves_when_there_is_no_directory() {
+    let memory = memory_file().expect("memfd");
+    let shared = shared(1);
+    let mut writer = Writer::new(&shared, None, Some(&memory), 1 << 30, Full::Shed, || false);
+    for start in (0..50_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    let ledger = shared.lock();
+    assert!(ledger.bytes() <= u64::from(SLOTS) * SEGMENT);
+    let (dropped, window) = (ledger.accounts()[0].dropped(), ledger.window(0));
+    assert_eq!(ledger.imbalance(0), 0);
+    drop(ledger);
+    let memory = memory.try_clone().expect("a clone");
+    let rest = read_all(&mut reader_of(&shared, Some(memory)), window.cursor, window.limit, 1 << 20);
+    assert!(rest.iter().copied().eq(dropped..50_000));
+}
+
+#[test]
+fn a_disk_that_goes_away_is_replaced_by_memory_and_said_once() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = Directory::create(base.path(), "00aa").expect("ours");
+    let memory = memory_file().expect("memfd");
+    let shared = shared(1);
+    let mut writer = Writer::new(&shared, Some(&directory), Some(&memory), 1 << 30, Full::Shed, || false);
+    write(&mut writer, 0..5000);
+    std::fs::remove_dir_all(directory.path()).expect("removed by somebody");
+    write(&mut writer, 5000..9000);
+    write(&mut writer, 9000..12_000);
+    assert!(writer.take_trouble().is_some_and(|e| e.to_string().starts_with("cannot write to")));
+    assert!(writer.take_trouble().is_none());
+    let ledger = shared.lock();
+    assert_eq!(ledger.captured(), 12_000);
+    assert_eq!(ledger.imbalance(0), 0);
+    assert!(ledger.segments().any(|s| matches!(s.place, Place::Memory(_))));
+}
+
+#[test]
+fn without_disk_and_memory_the_lines_are_counted_as_dropped() {
+    let shared = shared(1);
+    let mut writer = Writer::new(&shared, None, None, 1 << 30, Full::Shed, || false);
+    write(&mut writer, 0..10);
+    let ledger = shared.lock();
+    assert_eq!((ledger.captured(), ledger.accounts()[0].dropped(), ledger.imbalance(0)), (10, 10, 0));
+}
+
+#[test]
+fn damage_is_found_where_it_is() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = Directory::create(base.path(), "00aa").expect("ours");
+    let shared = shared(1);
+    let mut writer = Writer::new(&shared, Some(&directory), None, 1 << 30, Full::Shed, || false);
+    write(&mut writer, 0..10);
+    let path = directory.segment(0);
+    let mut bytes = std::fs::read(&path).expect("the segment");
+    let at = bytes.len() / 10 * 4;
+    bytes[at] = b'x';
+    std::fs::write(&path, &bytes).expect("damaged");
+    let mut reader = reader_of(&shared, None);
+    let mut body = Vec::new();
+    let (next, frames) = reader.read(0, u64::MAX, 1 << 20, &mut body).expect("the good ones first");
+    assert_eq!((next, frames, numbers(&body)), (at as u64, 4, vec![0, 1, 2, 3]));
+    let error = reader.read(next, u64::MAX, 1 << 20, &mut body).expect_err("damaged");
+    assert!(matches!(error, ReadError::Damaged { at: found } if found == next), "{error}");
+    assert_eq!(numbers(&body).len(), 4, "the body is as it was");
+    assert_eq!(shared.lock().skip_damaged(0), bytes.len() as u64, "nothing was sealed yet: all of it");
+    assert_eq!(shared.lock().imbalance(0), 0);
+}
+
+#[test]
+fn a_directory_is_made_private_and_links_are_not_followed() {
+    use std::os::unix::fs::PermissionsExt;
+    let base = tempfile::tempdir().expect("a directory");
+    let real = base.path().join("real");
+    let directory = Directory::create(&real, "00aa").expect("ours");
+    let mode = std::fs::metadata(directory.path()).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let link = base.path().join("link");
+    std::os::unix::fs::symlink(&real, &link).expect("a link");
+    let error = Directory::create(&link, "00bb").expect_err("a link");
+    assert!(error.to_string().contains("TAILRACE_SPOOL_DIR"), "{error}");
+    assert!(Directory::take_over(directory.path().to_owned()).expect("ours").is_none(), "it is locked");
+}
+
+#[test]
+fn a_dead_agents_directory_is_adopted_where_each_drain_was() {
+    let base = tempfile::tempdir().expect("a directory");
+    let (sealed, total) = {
+        let directory = Directory::create(base.path(), "00aa").expect("ours");
+        let shared = shared(1);
+        let mut writer = Writer::new(&shared, Some(&directory), None, 1 << 30, Full::Shed, || false);
+        for start in (0..20_000).step_by(1000) {
+            write(&mut writer, start..start + 1000);
+        }
+        let mut reader = reader_of(&shared, None);
+        let (end, frames) = reader.read(0, u64::MAX, 1 << 20, &mut Vec::new()).expect("read");
+        let mut ledger = shared.lock();
+        ledger.seal(0, (0, end), frames, &IDENTITY, |_| Vec::new()).expect("sealed");
+        ledger.delivered(0);
+        let (next, frames) = reader.read(end, u64::MAX, 1 << 18, &mut Vec::new()).expect("read");
+        let plan = ledger.seal(0, (end, next), frames, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
+        let cursor = Cursor::of(&ledger.accounts()[0], "d.1", 0, u64::MAX);
+        Cursors::open(&directory).expect("a file").save(&[cursor]);
+        (plan, ledger.head())
+    };
+    std::fs::create_dir(base.path().join("not an agent")).expect("made");
+    let (adopted, segments) = adopt(base.path(), "00bb").expect("listed");
+    assert_eq!((adopted.len(), segments.len()), (1, segments.len()));
+    assert_eq!(adopted[0].end, total);
+    assert!(adopt(base.path(), "00cc").expect("listed").0.is_empty(), "it is taken");
+    let mut ledger = Ledger::new(["d0".to_owned(), "d1".to_owned()], segments);
+    adopted[0].resume(ledger.account_mut(0).expect("one"), "d.1");
+    adopted[0].resume(ledger.account_mut(1).expect("one"), "d.2");
+    assert_eq!((ledger.captured(), ledger.held(0), ledger.imbalance(0)), (0, 0, 0), "no lines of ours");
+    assert_eq!(ledger.window(1).cursor, 0, "a drain that is new gets all of it");
+    let window = ledger.window(0);
+    assert_eq!((window.cursor, window.limit), (sealed.start, sealed.end), "the sealed batch first");
+    let own = Identity { agent: "00bb", drain: "d.1" };
+    let again =
+        ledger.seal(0, (window.cursor, window.limit), sealed.frames, &own, |_| Vec::new()).expect("sealed");
+    assert_eq!(again.id, sealed.id, "the same batch under the same id: hashed from the dead agent's");
+    ledger.delivered(0);
+    assert_eq!(ledger.accounts()[0].adopted_frames(), sealed.frames);
+    for adopted in adopted {
+        adopted.directory.remove();
+    }
+    assert!(!base.path().join("00aa").exists());
+}

@@ -1,0 +1,284 @@
+//! Writing the spool: segments, the size limit, and what to do when the disk does not take it.
+
+use super::{Directory, SEGMENT, SLOTS, SpoolError, dispose, drop_cache};
+use crate::ledger::{Appended, Ledger, Place, Reason, Segment};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A closed segment that is still there when so many younger ones exist is written back; at twice the number
+/// it is dropped from the page cache.
+const CACHED: usize = 3;
+/// How long after a failure the disk is tried again.
+const DISK_AGAIN: Duration = Duration::from_secs(30);
+/// How much of a file system in memory we may fill, in bytes: it counts as the dyno's memory.
+const MEMORY_FS: u64 = 8 << 20;
+
+/// What to do when the spool is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// Drop the oldest segment: the app must not wait.
+    Shed,
+    /// Wait until a drain took something: the reader of standard input may.
+    Wait,
+}
+
+/// The ledger as recorder, keeper and outlets share it.
+#[derive(Debug)]
+pub struct Shared {
+    ledger: Mutex<Ledger>,
+    freed: Condvar,
+}
+
+impl Shared {
+    /// Shares a ledger.
+    pub fn new(ledger: Ledger) -> Self {
+        Self { ledger: Mutex::new(ledger), freed: Condvar::new() }
+    }
+
+    /// The ledger, for a short moment. A panic elsewhere does not take it away: its numbers are changed in
+    /// steps that each leave it whole.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a waiting writer that segments were removed, or that it shall not wait any longer.
+    pub fn notify(&self) {
+        self.freed.notify_all();
+    }
+}
+
+#[derive(Debug)]
+enum Open {
+    File(File),
+    Memory(u8),
+}
+
+/// The one writer of a spool.
+pub struct Writer<'a> {
+    shared: &'a Shared,
+    directory: Option<&'a Directory>,
+    memory: Option<&'a File>,
+    limit: u64,
+    full: Full,
+    open: Option<Open>,
+    len: u64,
+    disk_failed: Option<Instant>,
+    said: bool,
+    trouble: Option<SpoolError>,
+    give_up: Box<dyn Fn() -> bool + Send + 'a>,
+}
+
+impl fmt::Debug for Writer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("open", &self.open).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Writer<'a> {
+    /// A writer into `directory`, or into `memory` without one. `limit` is in bytes; `give_up` ends waiting.
+    pub fn new(
+        shared: &'a Shared,
+        directory: Option<&'a Directory>,
+        memory: Option<&'a File>,
+        limit: u64,
+        full: Full,
+        give_up: impl Fn() -> bool + Send + 'a,
+    ) -> Self {
+        let limit = match directory {
+            Some(directory) if directory.in_memory() => limit.min(MEMORY_FS),
+            _ => limit,
+        };
+        Self {
+            shared,
+            directory,
+            memory,
+            limit,
+            full,
+            open: None,
+            len: 0,
+            disk_failed: None,
+            said: false,
+            trouble: None,
+            give_up: Box::new(give_up),
+        }
+    }
+
+    /// Writes whole frames and books them; they may be empty, when only lines that closed are to be booked.
+    /// What can be written nowhere is booked as dropped: `lines` of it.
+    pub fn append(&mut self, frames: &[u8], appended: &Appended, lines: u64) {
+        if frames.is_empty() {
+            self.shared.lock().append(appended);
+            return;
+        }
+        self.make_room(frames.len() as u64);
+        let fits = self.open.is_some() && self.len + frames.len() as u64 <= SEGMENT;
+        if fits && self.write(frames) {
+            self.shared.lock().append(appended);
+            self.len += frames.len() as u64;
+            return;
+        }
+        if !self.write_to_new_segment(frames, appended) {
+            let closed = Appended { closed: appended.closed.clone(), ..Appended::default() };
+            let mut ledger = self.shared.lock();
+            ledger.append(&closed);
+            ledger.drop_unrecorded(lines, Reason::SpoolUnwritable);
+        }
+    }
+
+    /// What went wrong since the last time, to be said once.
+    pub fn take_trouble(&mut self) -> Option<SpoolError> {
+        self.trouble.take()
+    }
+
+    fn make_room(&mut self, len: u64) {
+        let mut ledger = self.shared.lock();
+        while ledger.bytes() + len > self.limit {
+            if self.full == Full::Wait {
+                // A limit below what is pinned would wait for ever.
+                if ledger.segments().len() < 2 || (self.give_up)() {
+                    return;
+                }
+                ledger = self.wait(ledger);
+                continue;
+            }
+            let Some(segment) = ledger.shed(Reason::SpoolFull) else { return };
+            dispose(&segment, self.memory);
+        }
+    }
+
+    fn write(&mut self, frames: &[u8]) -> bool {
+        let written = match (&mut self.open, self.memory) {
+            (Some(Open::File(file)), _) => file.write_all(frames),
+            (Some(Open::Memory(slot)), Some(memory)) => {
+                memory.write_all_at(frames, u64::from(*slot) * SEGMENT + self.len)
+            }
+            _ => return false,
+        };
+        let Err(error) = written else { return true };
+        if let Some(Open::File(file)) = &self.open {
+            // Frames that are not booked would only confuse whoever adopts the directory.
+            drop(file.set_len(self.len));
+            self.disk_trouble(error);
+        }
+        self.open = None;
+        false
+    }
+
+    fn disk_trouble(&mut self, error: io::Error) {
+        if let Some(directory) = self.directory {
+            if !std::mem::replace(&mut self.said, true) {
+                self.trouble = Some(SpoolError::io("cannot write to", directory.path())(error));
+            }
+            self.disk_failed = Some(Instant::now());
+        }
+    }
+
+    fn write_to_new_segment(&mut self, frames: &[u8], appended: &Appended) -> bool {
+        for _ in 0..2 {
+            let Some(place) = self.rotate() else { return false };
+            if self.write(frames) {
+                let mut ledger = self.shared.lock();
+                ledger.open_segment(place);
+                ledger.append(appended);
+                self.len = frames.len() as u64;
+                self.drop_caches(&ledger);
+                return true;
+            }
+            if let Place::File(path) = &place {
+                drop(std::fs::remove_file(path));
+            }
+        }
+        false
+    }
+
+    /// Opens the next segment's place: a file, else a slot of memory, else what becomes free by dropping.
+    fn rotate(&mut self) -> Option<Place> {
+        self.open = None;
+        self.len = 0;
+        loop {
+            if let Some(place) = self.next_file().or_else(|| self.next_slot()) {
+                return Some(place);
+            }
+            let ledger = self.shared.lock();
+            if self.full == Full::Wait {
+                if (self.give_up)() {
+                    return None;
+                }
+                drop(self.wait(ledger));
+                continue;
+            }
+            let mut ledger = ledger;
+            let segment = ledger.shed(Reason::SpoolFull)?;
+            drop(ledger);
+            dispose(&segment, self.memory);
+            if matches!(segment.place, Place::File(_)) {
+                self.disk_failed = None; // there is room again
+            }
+        }
+    }
+
+    fn next_file(&mut self) -> Option<Place> {
+        let may_try = self.disk_failed.is_none_or(|failed| failed.elapsed() >= DISK_AGAIN);
+        let directory = self.directory.filter(|_| may_try)?;
+        let path = directory.segment(self.shared.lock().head());
+        match create(&path) {
+            Ok(file) => {
+                self.disk_failed = None;
+                self.open = Some(Open::File(file));
+                Some(Place::File(path))
+            }
+            Err(error) => {
+                self.disk_trouble(error);
+                None
+            }
+        }
+    }
+
+    fn next_slot(&mut self) -> Option<Place> {
+        self.memory?;
+        let ledger = self.shared.lock();
+        let is_free = |slot: &u8| !ledger.segments().any(|s| s.place == Place::Memory(*slot));
+        let slot = (0..SLOTS).find(is_free)?;
+        self.open = Some(Open::Memory(slot));
+        Some(Place::Memory(slot))
+    }
+
+    /// Waits a moment for a drain to take something.
+    fn wait<'l>(&self, ledger: MutexGuard<'l, Ledger>) -> MutexGuard<'l, Ledger> {
+        let moment = Duration::from_millis(100);
+        self.shared.freed.wait_timeout(ledger, moment).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Writes back and forgets what stays: the page cache counts as the dyno's memory.
+    fn drop_caches(&self, ledger: &Ledger) {
+        let count = ledger.segments().len();
+        for age in [CACHED, 2 * CACHED] {
+            if let Some(segment) = count.checked_sub(age + 1).and_then(|index| ledger.segments().nth(index)) {
+                drop_cache(segment);
+            }
+        }
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Removes the segments that every drain is past.
+pub fn remove_passed(shared: &Shared, memory: Option<&File>) {
+    let passed: Vec<Segment> = {
+        let mut ledger = shared.lock();
+        std::iter::from_fn(|| ledger.pop_passed()).collect()
+    };
+    if !passed.is_empty() {
+        for segment in &passed {
+            dispose(segment, memory);
+        }
+        shared.notify();
+    }
+}
