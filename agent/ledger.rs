@@ -199,7 +199,9 @@ impl Ledger {
         let mut end = 0;
         for segment in &adopted {
             // What the dead agent had removed is a gap that nobody can read.
-            accounts.iter_mut().for_each(|account| account.pass_over(end, segment.start));
+            for account in &mut accounts {
+                account.pass_over(end, segment.start);
+            }
             end = segment.end();
         }
         Self {

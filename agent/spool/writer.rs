@@ -186,7 +186,7 @@ impl<'a> Writer<'a> {
                 ledger.open_segment(place);
                 ledger.append(appended);
                 self.len = frames.len() as u64;
-                self.drop_caches(&ledger);
+                Self::drop_caches(&ledger);
                 return true;
             }
             if let Place::File(path) = &place {
@@ -255,7 +255,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes back and forgets what stays: the page cache counts as the dyno's memory.
-    fn drop_caches(&self, ledger: &Ledger) {
+    fn drop_caches(ledger: &Ledger) {
         let count = ledger.segments().len();
         for age in [CACHED, 2 * CACHED] {
             if let Some(segment) = count.checked_sub(age + 1).and_then(|index| ledger.segments().nth(index)) {
