@@ -68,6 +68,11 @@ impl Splitter {
         self.parted
     }
 
+    /// The current line is being thrown away, since [`Splitter::tear`].
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
     /// Takes the next bytes of the stream and hands every finished message to `emit`.
     pub fn push(&mut self, chunk: &[u8], emit: &mut impl FnMut(&[u8], Piece)) {
         let Some(first) = memchr(b'\n', chunk) else {

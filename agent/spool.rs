@@ -37,12 +37,14 @@
 mod adopt;
 mod directory;
 mod reader;
+mod stock;
 mod writer;
 
 pub use adopt::{Adopted, Cursor, Cursors, adopt};
 pub use directory::{Directory, SpoolError};
 pub use reader::{ReadError, Reader};
-pub use writer::{Full, Shared, Writer, remove_passed};
+pub use stock::{Spool, Tap, agent_id};
+pub use writer::{Full, Shared, Writer};
 
 use crate::ledger::{Place, Segment};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};

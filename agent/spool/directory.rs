@@ -148,8 +148,13 @@ impl Directory {
             .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
     }
 
-    /// Removes it, with what the agent put there and nothing else.
+    /// Removes it.
     pub fn remove(self) {
+        self.clear();
+    }
+
+    /// Removes it, with what the agent put there and nothing else; the lock stays held.
+    pub fn clear(&self) {
         for (_, _, path) in self.segments().unwrap_or_default() {
             drop(std::fs::remove_file(path));
         }

@@ -47,8 +47,12 @@ impl std::error::Error for ReadError {
 #[derive(Debug)]
 struct Known {
     start: u64,
-    place: Place,
+    /// None for a stretch that is gone.
+    place: Option<Place>,
 }
+
+/// So many segments may be known before it is looked which of them are gone.
+const MANY: usize = 512;
 
 /// One consumer of the spool.
 #[derive(Debug, Default)]
@@ -56,6 +60,7 @@ pub struct Reader {
     known: VecDeque<Known>,
     open: Option<(u64, File)>,
     memory: Option<File>,
+    many: usize,
 }
 
 impl Reader {
@@ -67,7 +72,47 @@ impl Reader {
     /// A segment was opened behind all others.
     pub fn add(&mut self, start: u64, place: Place) {
         self.known.retain(|known| known.start < start);
-        self.known.push_back(Known { start, place });
+        self.known.push_back(Known { start, place: Some(place) });
+        if self.known.len() > self.many.max(MANY) {
+            self.merge_gone();
+            self.many = self.known.len() * 2;
+        }
+    }
+
+    /// In a long outage the oldest segments are dropped one by one: a stretch of them needs one entry.
+    fn merge_gone(&mut self) {
+        for known in &mut self.known {
+            if matches!(&known.place, Some(Place::File(path)) if std::fs::symlink_metadata(path).is_err()) {
+                known.place = None;
+            }
+        }
+        let mut in_gap = false;
+        self.known.retain(|known| {
+            let was_in_gap = std::mem::replace(&mut in_gap, known.place.is_none());
+            !(in_gap && was_in_gap)
+        });
+    }
+
+    /// Learns of those of `segments`, which ascend, that are new and not wholly before `offset`.
+    pub fn learn(&mut self, segments: &[(u64, Place)], offset: u64) {
+        let last = self.known.back().map(|known| known.start);
+        let new = segments.partition_point(|(start, _)| last.is_some_and(|last| *start <= last));
+        for (start, place) in &segments[new..] {
+            self.add(*start, place.clone());
+        }
+        self.forget_before(offset);
+    }
+
+    /// Where the last known segment starts.
+    pub fn last(&self) -> Option<u64> {
+        self.known.back().map(|known| known.start)
+    }
+
+    /// Whether the segment that holds `offset` is a slot of memory.
+    pub fn is_memory(&self, offset: u64) -> bool {
+        let index = self.known.partition_point(|known| known.start <= offset);
+        let here = index.checked_sub(1).and_then(|index| self.known.get(index));
+        here.is_some_and(|known| matches!(known.place, Some(Place::Memory(_))))
     }
 
     /// Nothing before `offset` will be read again.
@@ -138,10 +183,11 @@ impl Reader {
         let known =
             index.checked_sub(1).and_then(|index| self.known.get(index)).ok_or(ReadError::Gone { at })?;
         let (file, base) = match &known.place {
-            Place::Memory(slot) => {
+            None => return Err(ReadError::Gone { at }),
+            Some(Place::Memory(slot)) => {
                 (self.memory.as_ref().ok_or(ReadError::Gone { at })?, u64::from(*slot) * SEGMENT)
             }
-            Place::File(path) => {
+            Some(Place::File(path)) => {
                 if self.open.as_ref().is_none_or(|(start, _)| *start != known.start) {
                     let file = File::open(path).map_err(|error| match error.kind() {
                         io::ErrorKind::NotFound => ReadError::Gone { at },

@@ -22,9 +22,8 @@ fn shared(drains: usize) -> Shared {
 }
 
 fn write(writer: &mut Writer<'_>, numbers: std::ops::Range<u64>) {
-    let lines = numbers.end - numbers.start;
     let (bytes, appended) = frames(numbers);
-    writer.append(&bytes, &appended, lines);
+    writer.append(&bytes, &appended);
 }
 
 fn reader_of(shared: &Shared, memory: Option<File>) -> Reader {

@@ -1,7 +1,7 @@
 //! Writing the spool: segments, the size limit, and what to do when the disk does not take it.
 
 use super::{Directory, SEGMENT, SLOTS, SpoolError, dispose, drop_cache};
-use crate::ledger::{Appended, Ledger, Place, Reason, Segment};
+use crate::ledger::{Appended, Ledger, Place, Reason};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -109,25 +109,29 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes whole frames and books them; they may be empty, when only lines that closed are to be booked.
-    /// What can be written nowhere is booked as dropped: `lines` of it.
-    pub fn append(&mut self, frames: &[u8], appended: &Appended, lines: u64) {
+    /// What can be written nowhere is booked as dropped, the lines that ended in it: then the answer is false.
+    pub fn append(&mut self, frames: &[u8], appended: &Appended) -> bool {
         if frames.is_empty() {
             self.shared.lock().append(appended);
-            return;
+            return true;
         }
         self.make_room(frames.len() as u64);
         let fits = self.open.is_some() && self.len + frames.len() as u64 <= SEGMENT;
         if fits && self.write(frames) {
             self.shared.lock().append(appended);
             self.len += frames.len() as u64;
-            return;
+            return true;
         }
-        if !self.write_to_new_segment(frames, appended) {
-            let closed = Appended { closed: appended.closed.clone(), ..Appended::default() };
-            let mut ledger = self.shared.lock();
-            ledger.append(&closed);
-            ledger.drop_unrecorded(lines, Reason::SpoolUnwritable);
+        if self.write_to_new_segment(frames, appended) {
+            return true;
         }
+        // Lines that closed have their last frame in the spool already: they are not among the dropped.
+        let closed = appended.closed.len() as u64;
+        let kept = Appended { closed: appended.closed.clone(), ended: closed, ..Appended::default() };
+        let mut ledger = self.shared.lock();
+        ledger.append(&kept);
+        ledger.drop_unrecorded(appended.ended - closed, Reason::SpoolUnwritable);
+        false
     }
 
     /// What went wrong since the last time, to be said once.
@@ -267,18 +271,4 @@ impl<'a> Writer<'a> {
 
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
-}
-
-/// Removes the segments that every drain is past.
-pub fn remove_passed(shared: &Shared, memory: Option<&File>) {
-    let passed: Vec<Segment> = {
-        let mut ledger = shared.lock();
-        std::iter::from_fn(|| ledger.pop_passed()).collect()
-    };
-    if !passed.is_empty() {
-        for segment in &passed {
-            dispose(segment, memory);
-        }
-        shared.notify();
-    }
 }

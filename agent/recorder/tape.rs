@@ -1,0 +1,136 @@
+//! Frames on their way to the spool, with the marks that the ledger needs.
+
+use super::Look;
+use crate::frame::{Encoder, PRI_APP, Stamper, Step};
+use crate::ledger::{Appended, Loss, Mark, Reason, Stream};
+use crate::line::Piece;
+use crate::notice::Notices;
+use crate::spool::{SpoolError, Writer};
+
+/// Bytes of frames that are gathered at most before they are appended.
+const MOST: usize = 256 << 10;
+
+pub(super) struct Tape<'a> {
+    writer: Writer<'a>,
+    encoder: Encoder,
+    notices: Notices,
+    stamper: Stamper,
+    now: u64,
+    out: Vec<u8>,
+    appended: Appended,
+    /// Lines that ended and were appended since `begin`.
+    ended: u64,
+    lost: bool,
+    #[cfg(test)]
+    pub(super) panic_at: Option<&'static [u8]>,
+}
+
+impl<'a> Tape<'a> {
+    pub(super) fn new(writer: Writer<'a>, look: &Look) -> Self {
+        Self {
+            writer,
+            encoder: Encoder::new(PRI_APP, &look.host, &look.app, &look.proc_id),
+            notices: Notices::new(&look.host, &look.source),
+            stamper: Stamper::default(),
+            now: 0,
+            out: Vec::new(),
+            appended: Appended::default(),
+            ended: 0,
+            lost: false,
+            #[cfg(test)]
+            panic_at: None,
+        }
+    }
+
+    pub(super) fn observe(&mut self, now: u64) -> Step {
+        self.now = now;
+        self.stamper.observe(now)
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.ended = 0;
+    }
+
+    pub(super) fn frame(&mut self, stream: Stream, msg: &[u8], piece: Piece) {
+        #[cfg(test)]
+        assert_ne!(self.panic_at, Some(msg), "the fault that a test asked for");
+        if piece == Piece::Void {
+            return self.close(stream, Mark::End(stream));
+        }
+        if self.out.len() + self.encoder.header_len() + msg.len() + 8 > MOST {
+            self.append();
+        }
+        if let Some(mark) = Mark::of(piece, stream) {
+            self.appended.marks.push((self.out.len() as u32, mark));
+        }
+        let stamp = self.stamper.next(self.now);
+        self.encoder.encode(&mut self.out, stamp, msg);
+        self.appended.frames += 1;
+        self.appended.ended += u64::from(piece != Piece::Part);
+        let first = self.appended.times.map_or(stamp, |(first, _)| first);
+        self.appended.times = Some((first, stamp));
+    }
+
+    /// The line under way ended with the part that went before; here or in what was appended earlier.
+    fn close(&mut self, stream: Stream, how: Mark) {
+        self.appended.ended += 1;
+        let of_stream =
+            |mark: &Mark| matches!(mark, Mark::Part(s) | Mark::End(s) | Mark::Dead(s, _) if *s == stream);
+        match self.appended.marks.iter_mut().rev().find(|(_, mark)| of_stream(mark)) {
+            Some((_, mark)) => *mark = how,
+            None => self.appended.closed.push(how),
+        }
+    }
+
+    /// The line under way, of which a part went out, will not be whole.
+    pub(super) fn kill(&mut self, stream: Stream, reason: Reason) {
+        self.close(stream, Mark::Dead(stream, reason));
+    }
+
+    pub(super) fn notice(&mut self, loss: &Loss) {
+        self.appended.marks.push((self.out.len() as u32, Mark::Own));
+        self.notices.encode(&mut self.out, loss);
+        self.appended.frames += 1;
+        let first = self.appended.times.map_or(loss.until, |(first, _)| first);
+        self.appended.times = Some((first, loss.until));
+    }
+
+    /// Appends what was gathered.
+    pub(super) fn append(&mut self) {
+        if self.out.is_empty() && self.appended.closed.is_empty() {
+            return;
+        }
+        self.appended.len = self.out.len() as u64;
+        let written = self.writer.append(&self.out, &self.appended);
+        self.lost |= !written;
+        self.ended += self.appended.ended;
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.out.clear();
+        self.appended.marks.clear();
+        self.appended.closed.clear();
+        (self.appended.len, self.appended.frames, self.appended.ended) = (0, 0, 0);
+        self.appended.times = None;
+    }
+
+    /// Forgets what was gathered and not appended; says how many lines ended and were, since `begin`.
+    pub(super) fn forget(&mut self) -> u64 {
+        self.clear();
+        self.ended
+    }
+
+    /// Whether something could be written nowhere, since the last time.
+    pub(super) fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
+    }
+
+    pub(super) fn take_trouble(&mut self) -> Option<SpoolError> {
+        self.writer.take_trouble()
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.out = Vec::new();
+    }
+}

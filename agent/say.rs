@@ -1,0 +1,66 @@
+//! What the agent says to a person: single lines on standard error, in stable logfmt, because people alert on
+//! them. Never a secret, and never a wait: a line that standard error does not take at once is not said.
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::os::fd::AsFd;
+
+/// Bytes of a line at most: what a pipe takes in one piece (`PIPE_BUF`, pipe(7)).
+const MOST: usize = 4096;
+
+/// A line under way: `tailrace at=… key=value …`.
+#[derive(Debug)]
+pub struct Line(String);
+
+/// Starts the line about an event.
+pub fn at(event: &str) -> Line {
+    Line(format!("tailrace at={event}"))
+}
+
+impl Line {
+    /// Adds `key=value`, quoted where needed.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
+        let value = value.to_string();
+        let is_plain =
+            !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !b"\"=\\".contains(&b));
+        let _infallible = if is_plain {
+            write!(self.0, " {key}={value}")
+        } else {
+            let clean: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            write!(self.0, " {key}=\"{}\"", clean.replace('\\', "\\\\").replace('"', "\\\""))
+        };
+        self
+    }
+
+    /// The text, without its LF.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// Says it.
+    pub fn say(mut self) {
+        let cut = self.0.floor_char_boundary(MOST - 1);
+        self.0.truncate(cut);
+        self.0.push('\n');
+        let stderr = std::io::stderr();
+        let takes = {
+            let mut polled = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        };
+        if takes {
+            drop(stderr.lock().write_all(self.0.as_bytes()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn values_are_quoted_where_they_must_be() {
+        let line =
+            super::at("drain-refused").with("status", 401).with("error", "a \"b\" c\nd").with("try", "");
+        assert_eq!(line.text(), r#"tailrace at=drain-refused status=401 error="a \"b\" c d" try="""#);
+    }
+}

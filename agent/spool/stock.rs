@@ -1,0 +1,175 @@
+//! One agent's spool as a whole: ledger, directory, memory file, and what was adopted.
+
+use super::{Adopted, Cursor, Cursors, Directory, Full, Shared, SpoolError, Writer, adopt, dispose};
+use crate::ledger::{Ledger, Segment};
+use std::fmt::Write;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// A drain as the spool knows it.
+#[derive(Clone, Debug)]
+pub struct Tap {
+    /// How it is shown: never with a secret.
+    pub name: String,
+    /// Its token.
+    pub token: String,
+}
+
+#[derive(Debug)]
+struct Guest {
+    adopted: Adopted,
+    cursors: Option<Cursors>,
+}
+
+/// One agent's spool.
+#[derive(Debug)]
+pub struct Spool {
+    /// Our id: 128 random bits in hex.
+    pub agent: String,
+    /// The ledger.
+    pub shared: Shared,
+    taps: Vec<Tap>,
+    directory: Option<Directory>,
+    cursors: Option<Cursors>,
+    memory: Option<File>,
+    guests: Mutex<Vec<Guest>>,
+}
+
+/// 128 random bits in hex.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn agent_id() -> Result<String, ring::error::Unspecified> {
+    let mut bytes = [0; 16];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)?;
+    Ok(bytes.iter().fold(String::with_capacity(32), |mut id, byte| {
+        let _infallible = write!(id, "{byte:02x}");
+        id
+    }))
+}
+
+impl Spool {
+    /// Makes our directory in `base` and adopts what dead agents left there. Without a directory that can be
+    /// used the memory file serves; the second value says why.
+    pub fn open(
+        base: &Path,
+        agent: String,
+        taps: Vec<Tap>,
+        memory: Option<File>,
+    ) -> (Self, Option<SpoolError>) {
+        let mut trouble = None;
+        let directory = Directory::create(base, &agent).map_err(|error| trouble = Some(error)).ok();
+        let (adopted, segments) = match &directory {
+            Some(_) => adopt(base, &agent).unwrap_or_default(),
+            None => (Vec::new(), Vec::new()),
+        };
+        let mut ledger = Ledger::new(taps.iter().map(|tap| tap.name.clone()), segments);
+        for (drain, tap) in taps.iter().enumerate() {
+            if let Some(account) = ledger.account_mut(drain) {
+                for guest in &adopted {
+                    guest.resume(account, &tap.token);
+                }
+            }
+        }
+        let guests = adopted.into_iter().map(|adopted| {
+            let cursors = Cursors::open(&adopted.directory).ok();
+            Guest { adopted, cursors }
+        });
+        let spool = Self {
+            agent,
+            shared: Shared::new(ledger),
+            taps,
+            cursors: directory.as_ref().and_then(|directory| Cursors::open(directory).ok()),
+            directory,
+            memory,
+            guests: Mutex::new(guests.collect()),
+        };
+        (spool, trouble)
+    }
+
+    /// The drains.
+    pub fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    /// The one writer. `limit` is in bytes; `give_up` ends waiting.
+    pub fn writer<'a>(
+        &'a self,
+        limit: u64,
+        full: Full,
+        give_up: impl Fn() -> bool + Send + 'a,
+    ) -> Writer<'a> {
+        let (directory, memory) = (self.directory.as_ref(), self.memory.as_ref());
+        Writer::new(&self.shared, directory, memory, limit, full, give_up)
+    }
+
+    /// Bytes that dead agents left and that a drain has still to get.
+    pub fn adopted_bytes(&self) -> u64 {
+        let ledger = self.shared.lock();
+        ledger.segments().filter(|segment| segment.origin.is_some()).map(|segment| segment.len).sum()
+    }
+
+    /// Writes down how far each drain is, for whoever adopts us.
+    pub fn save_cursors(&self) {
+        let places = |ledger: &Ledger, shift: u64, end: u64| -> Vec<Cursor> {
+            let accounts = ledger.accounts().iter().zip(&self.taps);
+            accounts.map(|(account, tap)| Cursor::of(account, &tap.token, shift, end)).collect()
+        };
+        let own = self.cursors.as_ref().map(|cursors| {
+            let ledger = self.shared.lock();
+            (cursors, places(&ledger, 0, u64::MAX))
+        });
+        if let Some((cursors, places)) = own {
+            cursors.save(&places);
+        }
+        for guest in self.guests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(cursors) = &guest.cursors {
+                let place = places(&self.shared.lock(), guest.adopted.origin.shift, guest.adopted.end);
+                cursors.save(&place);
+            }
+        }
+    }
+
+    /// Removes the segments that every drain is past, and the adopted directories of which none is left.
+    pub fn remove_passed(&self) {
+        let passed: Vec<Segment> = {
+            let mut ledger = self.shared.lock();
+            std::iter::from_fn(|| ledger.pop_passed()).collect()
+        };
+        if passed.is_empty() {
+            return;
+        }
+        for segment in &passed {
+            dispose(segment, self.memory.as_ref());
+        }
+        self.shared.notify();
+        self.remove_guests(|end| passed.iter().any(|segment| segment.end() >= end));
+    }
+
+    fn remove_guests(&self, is_passed: impl Fn(u64) -> bool) {
+        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let (gone, kept) = std::mem::take(&mut *guests).into_iter().partition(|g| is_passed(g.adopted.end));
+        *guests = kept;
+        for Guest { adopted, .. } in gone {
+            adopted.directory.remove();
+        }
+    }
+
+    /// The agent ends: directories in which no drain has anything to get are removed. The others stay, for
+    /// an agent that starts later on the same disk.
+    pub fn close(&self) {
+        self.save_cursors();
+        let (cursor, head) = {
+            let ledger = self.shared.lock();
+            let cursor = ledger.accounts().iter().map(crate::ledger::Account::cursor).min();
+            (cursor.unwrap_or(ledger.head()), ledger.head())
+        };
+        self.remove_guests(|end| cursor >= end);
+        if cursor >= head
+            && let Some(directory) = &self.directory
+        {
+            directory.clear();
+        }
+    }
+}
