@@ -1,6 +1,7 @@
 //! tailrace: an embedded log agent for Heroku dynos.
 
 pub mod control;
+pub mod drain;
 pub mod frame;
 pub mod ledger;
 pub mod line;

@@ -1,0 +1,7 @@
+//! An outlet per drain: seal, post, judge, wait.
+
+pub mod backoff;
+pub mod gzip;
+pub mod https;
+pub mod tls;
+pub mod verdict;

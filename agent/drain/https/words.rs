@@ -1,0 +1,209 @@
+//! Answers and errors in plain words, without a secret of the drain's URL.
+
+use super::Target;
+use super::dial::{DialError, Stage};
+use rustls::CertificateError;
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+/// The longest detail, in bytes.
+pub(super) const LIMIT: usize = 256;
+/// What stands where a secret stood.
+const MASK: &str = "[secret]";
+
+/// Everything of a target that must not be printed, the longest first.
+pub(super) struct Secrets(Vec<Vec<u8>>);
+
+impl Secrets {
+    pub(super) fn of(target: &Target) -> Self {
+        let (path, query) = target.path_and_query.split_once('?').unwrap_or((&target.path_and_query, ""));
+        let mut found: Vec<Vec<u8>> = Vec::new();
+        let mut add = |text: &[u8]| {
+            found.push(text.to_vec());
+            found.push(percent_decoded(text));
+        };
+        add(path.rsplit('/').next().unwrap_or_default().as_bytes());
+        add(query.as_bytes());
+        for pair in query.split('&') {
+            add(pair.split_once('=').map_or(pair, |(_, value)| value).as_bytes());
+        }
+        for value in target.headers.iter().map(|(_, value)| value).chain(&target.authorization) {
+            add(value.as_bytes());
+            let credentials = value.split_once(' ').map_or(value.as_str(), |(_, rest)| rest);
+            add(credentials.as_bytes());
+            let userinfo = base64_decoded(credentials).unwrap_or_default();
+            userinfo.splitn(2, |&byte| byte == b':').for_each(&mut add);
+        }
+        found.retain(|secret| !secret.is_empty());
+        found.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        found.dedup();
+        Self(found)
+    }
+
+    /// `text` as at most 256 bytes of printable ASCII, secrets masked. `cut`: more followed, so that its end
+    /// may be the beginning of a secret.
+    pub(super) fn mask(&self, text: &[u8], cut: bool) -> String {
+        let longest = self.0.first().map_or(0, Vec::len);
+        let mut out = String::new();
+        let mut at = 0;
+        while at < text.len() && out.len() < LIMIT {
+            if let Some(secret) = self.0.iter().find(|secret| stands_at(text, at, secret)) {
+                out.push_str(MASK);
+                at += secret.len();
+                continue;
+            }
+            if cut && at + longest > text.len() {
+                break;
+            }
+            match text[at] {
+                byte if byte.is_ascii_graphic() => out.push(byte.into()),
+                byte if byte >= 0x80 => out.push('?'),
+                _ if out.ends_with(' ') => {}
+                _ => out.push(' '),
+            }
+            at += 1;
+        }
+        out.truncate(LIMIT);
+        out.trim().to_owned()
+    }
+}
+
+/// A secret of three bytes or fewer counts as a word only: `x` is a common user, and part of many words.
+fn stands_at(text: &[u8], at: usize, secret: &[u8]) -> bool {
+    let word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    text[at..].starts_with(secret)
+        && (secret.len() > 3
+            || !(at.checked_sub(1).is_some_and(|before| word(text.get(before)))
+                || word(text.get(at + secret.len()))))
+}
+
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |at: usize| char::from(*text.get(at)?).to_digit(16).map(|digit| digit as u8);
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        if text[at] == b'%'
+            && let (Some(high), Some(low)) = (digit(at + 1), digit(at + 2))
+        {
+            out.push(high << 4 | low);
+            at += 3;
+        } else {
+            out.push(text[at]);
+            at += 1;
+        }
+    }
+    out
+}
+
+/// RFC 4648 §4; `None` when it is not base64.
+fn base64_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut held) = (0_u32, 0);
+    for byte in text.trim_end_matches('=').bytes() {
+        let six = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(six);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+        }
+    }
+    Some(out)
+}
+
+/// What a deadline cut short.
+pub(super) fn timed_out(patience: Duration, stage: Stage) -> String {
+    let doing = match stage {
+        Stage::Name => "looking up the name",
+        Stage::Connect => "connecting",
+        Stage::Proxy => "asking the proxy",
+        Stage::Tls => "agreeing on TLS",
+        Stage::Request | Stage::Answer => "waiting for the answer",
+    };
+    match (patience.as_secs(), patience.subsec_millis()) {
+        (seconds, 0) => format!("timed out after {seconds} s while {doing}"),
+        _ => format!("timed out after {} ms while {doing}", patience.as_millis()),
+    }
+}
+
+/// An error of the transport. Nothing of it comes from the URL.
+pub(super) fn transport(error: &(dyn Error + 'static)) -> String {
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        if error.is_parse() {
+            return "the answer is not HTTP/1.1 (is this the drain's port?)".to_owned();
+        }
+        if error.source().is_none() {
+            return "connection closed before the answer".to_owned();
+        }
+    }
+    if let Some(error) = error.downcast_ref::<DialError>() {
+        return error.to_string();
+    }
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return tls(error);
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        // `source` of an I/O error skips the error that it wraps.
+        return match error.get_ref() {
+            Some(inner) => transport(inner),
+            None => system(error),
+        };
+    }
+    match error.source() {
+        Some(source) => transport(source),
+        None => error.to_string(),
+    }
+}
+
+fn system(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => "connection closed by the drain",
+        io::ErrorKind::ConnectionAborted => "connection aborted",
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset by the drain",
+        io::ErrorKind::HostUnreachable => "host unreachable",
+        io::ErrorKind::NetworkUnreachable => "network unreachable",
+        io::ErrorKind::TimedOut => "timed out while connecting",
+        _ => return error.to_string(),
+    }
+    .to_owned()
+}
+
+fn tls(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(error) => format!("certificate: {}", certificate(error)),
+        rustls::Error::InvalidMessage(_) => {
+            "TLS: the drain does not speak it (is this the drain's port?)".to_owned()
+        }
+        rustls::Error::AlertReceived(alert) => format!("TLS: the drain refused with {alert:?}"),
+        rustls::Error::PeerIncompatible(_) => {
+            "TLS: no version or cipher in common (the drain needs TLS 1.2 or 1.3)".to_owned()
+        }
+        other => format!("TLS: {other}"),
+    }
+}
+
+fn certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => "unknown issuer (set TAILRACE_CA_FILE)",
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "not valid yet (is this machine's clock right?)"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "not valid for the drain's host name"
+        }
+        CertificateError::Revoked => "revoked",
+        CertificateError::BadSignature => "its signature is wrong",
+        other => return other.to_string(),
+    }
+    .to_owned()
+}
