@@ -3,5 +3,7 @@
 pub mod backoff;
 pub mod gzip;
 pub mod https;
+pub mod outlet;
 pub mod tls;
+pub mod url;
 pub mod verdict;

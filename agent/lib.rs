@@ -1,11 +1,17 @@
 //! tailrace: an embedded log agent for Heroku dynos.
 
+pub mod check;
+pub mod cli;
+pub mod config;
 pub mod control;
 pub mod drain;
 pub mod frame;
+pub mod keeper;
 pub mod ledger;
 pub mod line;
 pub mod notice;
 pub mod recorder;
 pub mod say;
+pub mod ship;
+pub mod shipper;
 pub mod spool;

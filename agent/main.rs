@@ -1,3 +1,103 @@
 //! The `tailrace` command.
 
-fn main() {}
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use tailrace::cli::{self, Command};
+use tailrace::config::{self, Config, Problem, Tty};
+use tailrace::{check, keeper, say, ship, shipper};
+
+/// Exit status for a command line or settings that cannot be used (`EX_USAGE` of sysexits(3)).
+const USAGE: u8 = 64;
+/// Exit status when the system refuses what is needed (`EX_OSERR` of sysexits(3)).
+const SYSTEM: u8 = 71;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("tailrace: {error}\nTry `tailrace --help`.");
+            return USAGE.into();
+        }
+    };
+    let status = match command {
+        Command::Run(words) => run(&words),
+        Command::Ship => ship(),
+        Command::Check { send } => {
+            let (config, problems) = Config::from_env(std::env::vars_os());
+            check::run(&config, &problems, send, &mut io::stdout().lock())
+        }
+        Command::Help => print(cli::HELP),
+        Command::HelpSettings => print(&config::text()),
+        Command::Version => print(concat!("tailrace ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Shipper => serve(),
+    };
+    status.into()
+}
+
+fn print(text: &str) -> u8 {
+    // A reader that went away (`| head`) has seen enough.
+    drop(io::stdout().write_all(text.as_bytes()));
+    0
+}
+
+/// All problems in one line; whether one of them is fatal.
+fn complain(problems: &[Problem], consequence: &str) -> bool {
+    let is_fatal = problems.iter().any(|problem| problem.is_fatal);
+    if !problems.is_empty() {
+        let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        let event = if is_fatal { "bad-settings" } else { "unknown-settings" };
+        let mut line = say::at(event).with("error", texts.join("; "));
+        if is_fatal {
+            line = line.with("detail", consequence);
+        }
+        line.with("try", "tailrace check").say();
+    }
+    is_fatal
+}
+
+/// Runs the command under the keeper, or plainly where there is nothing to ship to.
+fn run(words: &[OsString]) -> u8 {
+    let (config, problems) = Config::from_env(std::env::vars_os());
+    let has_terminal = config.tty == Tty::Exec && io::stdout().is_terminal();
+    let is_off = !config.enabled || (config.drains.is_empty() && problems.is_empty()) || has_terminal;
+    if is_off || complain(&problems, "the command runs without tailrace") || config.drains.is_empty() {
+        return keeper::cannot_start(words, &keeper::exec(words));
+    }
+    keeper::run(&config, words)
+}
+
+fn ship() -> u8 {
+    let (config, problems) = Config::from_env(std::env::vars_os());
+    if complain(&problems, "nothing was read") {
+        return USAGE;
+    }
+    if config.drains.is_empty() {
+        let line = say::at("no-drain").with("error", "TAILRACE_DRAIN_URL is not set");
+        line.with("detail", "nothing was read").say();
+        return USAGE;
+    }
+    ship::run(&config).unwrap_or_else(|error| {
+        say::at("cannot-ship").with("error", error).say();
+        SYSTEM
+    })
+}
+
+/// The hidden part: standard input is the keeper's socket, standard output the memory file.
+fn serve() -> u8 {
+    let (config, _said_by_the_keeper) = Config::from_env(std::env::vars_os());
+    let served = io::stdin().as_fd().try_clone_to_owned().and_then(|control| {
+        let memory = io::stdout().as_fd().try_clone_to_owned()?;
+        shipper::serve(&config, UnixStream::from(control), Some(File::from(memory)))
+    });
+    match served {
+        Ok(()) => 0,
+        Err(error) => {
+            say::at("shipper-failed").with("error", error).say();
+            SYSTEM
+        }
+    }
+}

@@ -268,6 +268,19 @@ impl Client {
         }
     }
 
+    /// Looks up, connects and agrees on TLS, and posts nothing.
+    ///
+    /// # Errors
+    /// What went wrong, in plain words; [`Client::stage`] says where.
+    pub async fn connect_only(&mut self) -> Result<(), String> {
+        self.connect().await.map(drop)
+    }
+
+    /// How far the last attempt came.
+    pub fn stage(&self) -> Stage {
+        self.progress.get()
+    }
+
     async fn connect(&mut self) -> Result<Live, String> {
         self.progress.set(Stage::Connect);
         let patience = CONNECT.min(self.request_timeout);

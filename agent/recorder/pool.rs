@@ -3,7 +3,8 @@
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The pool.
 #[derive(Debug)]
@@ -13,13 +14,15 @@ pub struct Pool {
     made: AtomicUsize,
     most: usize,
     size: usize,
+    /// Nobody gave a buffer back within the last wait: the next one does not wait.
+    stalled: AtomicBool,
 }
 
 impl Pool {
     /// A pool of at most `most` buffers of `size` bytes.
     pub fn new(most: usize, size: usize) -> Arc<Self> {
         let (give, take) = bounded(most);
-        Arc::new(Self { give, take, made: AtomicUsize::new(0), most, size })
+        Arc::new(Self { give, take, made: AtomicUsize::new(0), most, size, stalled: AtomicBool::new(false) })
     }
 
     /// A buffer, if one is free or may be made. The pages of a new one cost nothing until they are written to.
@@ -31,6 +34,22 @@ impl Pool {
             made.ok().map(|_| vec![0; self.size])
         })?;
         Some(Buffer { bytes, len: 0, pool: Arc::clone(self) })
+    }
+
+    /// A buffer, if one is free, may be made, or comes back within `patience`. Once that was in vain nobody waits
+    /// until a buffer came back.
+    pub fn take_within(self: &Arc<Self>, patience: Duration) -> Option<Buffer> {
+        if let Some(buffer) = self.take() {
+            return Some(buffer);
+        }
+        if self.stalled.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Ok(bytes) = self.take.recv_timeout(patience) {
+            return Some(Buffer { bytes, len: 0, pool: Arc::clone(self) });
+        }
+        self.stalled.store(true, Ordering::Relaxed);
+        None
     }
 
     /// Gives the memory of the free buffers back to the system.
@@ -71,6 +90,7 @@ impl Deref for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        self.pool.stalled.store(false, Ordering::Relaxed);
         // The channel has room for as many as were ever made.
         if self.pool.give.try_send(std::mem::take(&mut self.bytes)).is_err() {
             self.pool.made.fetch_sub(1, Ordering::Relaxed);

@@ -33,7 +33,7 @@ fn deliver(spool: &Spool) -> (Vec<String>, Vec<String>) {
         reader.add(segment.start, segment.place.clone());
     }
     let window = spool.shared.lock().window(0);
-    let mut body = Vec::new();
+    let mut body = bytes::BytesMut::new();
     let (end, frames) = reader.read(window.cursor, window.limit, usize::MAX, &mut body).expect("readable");
     if frames > 0 {
         let identity = Identity { agent: &spool.agent, drain: "d.1" };

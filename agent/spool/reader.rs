@@ -3,6 +3,7 @@
 use super::SEGMENT;
 use crate::frame::{self, ParseErrorKind};
 use crate::ledger::Place;
+use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
@@ -122,24 +123,21 @@ impl Reader {
         }
     }
 
-    /// Appends whole frames from offset `from` on to `body`: at most `max` bytes of them (but one frame at
-    /// least), none that reaches over `limit`. Returns the offset behind them and how many they are; none when
-    /// nothing is there yet.
+    /// Reads whole frames from offset `from` on: at most `max` bytes of them (but one frame at least), none that
+    /// reaches over `limit`. They replace what `body` holds; its old bytes spare the zeroing of new ones. Returns
+    /// the offset behind the frames and how many they are; none when nothing is there yet.
     ///
     /// # Errors
-    /// [`ReadError`]; `body` is as it was.
+    /// [`ReadError`]; `body` is empty then.
     pub fn read(
         &mut self,
         from: u64,
         limit: u64,
         max: usize,
-        body: &mut Vec<u8>,
+        body: &mut BytesMut,
     ) -> Result<(u64, u64), ReadError> {
-        let keep = body.len();
         let result = self.read_on(from, limit, max, body);
-        if result.is_err() {
-            body.truncate(keep);
-        }
+        body.truncate(result.as_ref().map_or(0, |(end, _)| (end - from) as usize));
         result
     }
 
@@ -148,28 +146,25 @@ impl Reader {
         from: u64,
         limit: u64,
         max: usize,
-        body: &mut Vec<u8>,
+        body: &mut BytesMut,
     ) -> Result<(u64, u64), ReadError> {
-        let first = body.len();
         let (mut at, mut frames) = (from, 0);
         loop {
-            let here = body.len();
+            let here = (at - from) as usize;
             let index = self.known.partition_point(|known| known.start <= at);
             let end = self.known.get(index).map_or(limit, |next| next.start.min(limit));
-            let room = max.saturating_sub(here - first);
+            let room = max.saturating_sub(here);
             let want = if frames == 0 { room.max(frame::MAX_FRAME) } else { room };
-            let want = (want as u64).min(end.saturating_sub(at)) as usize;
+            let want = (want as u64).min(end.saturating_sub(at)).min(SEGMENT) as usize;
             if want == 0 {
                 return Ok((at, frames));
             }
-            self.fill(index, at, want, body)?;
-            let available = body.len() - here;
-            let (len, count) = whole_frames(&body[here..], room, frames == 0)
+            let got = self.fill(index, at, here, want, body)?;
+            let (len, count) = whole_frames(&body[here..here + got], room, frames == 0)
                 .map_err(|offset| ReadError::Damaged { at: at + offset as u64 })?;
-            body.truncate(here + len);
             frames += count;
             at += len as u64;
-            if count == 0 && self.known.get(index).is_some_and(|next| next.start - at == available as u64) {
+            if count == 0 && self.known.get(index).is_some_and(|next| next.start - at == got as u64) {
                 return Err(ReadError::Damaged { at }); // the segment ends inside a frame
             }
             if count == 0 || at < end {
@@ -178,8 +173,15 @@ impl Reader {
         }
     }
 
-    /// Reads up to `want` bytes at `at` behind what `body` holds.
-    fn fill(&mut self, index: usize, at: u64, want: usize, body: &mut Vec<u8>) -> Result<(), ReadError> {
+    /// Reads up to `want` bytes at `at` to `here` in `body`; says how many.
+    fn fill(
+        &mut self,
+        index: usize,
+        at: u64,
+        here: usize,
+        want: usize,
+        body: &mut BytesMut,
+    ) -> Result<usize, ReadError> {
         let known =
             index.checked_sub(1).and_then(|index| self.known.get(index)).ok_or(ReadError::Gone { at })?;
         let (file, base) = match &known.place {
@@ -201,19 +203,20 @@ impl Reader {
                 }
             }
         };
-        let here = body.len();
-        body.resize(here + want, 0);
+        if body.len() < here + want {
+            body.resize(here + want, 0);
+        }
         let mut got = 0;
         while got < want {
-            match file.read_at(&mut body[here + got..], base + (at - known.start) + got as u64) {
+            let space = &mut body[here + got..here + want];
+            match file.read_at(space, base + (at - known.start) + got as u64) {
                 Ok(0) => break,
                 Ok(more) => got += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(ReadError::Io(error)),
             }
         }
-        body.truncate(here + got);
-        Ok(())
+        Ok(got)
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Adopted, Cursor, Cursors, Directory, Full, Shared, SpoolError, Write
 use crate::ledger::{Ledger, Segment};
 use std::fmt::Write;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -40,9 +41,10 @@ pub struct Spool {
 ///
 /// # Errors
 /// When the system has no random numbers.
-pub fn agent_id() -> Result<String, ring::error::Unspecified> {
+pub fn agent_id() -> io::Result<String> {
     let mut bytes = [0; 16];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)?;
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .map_err(|_| io::Error::other("the system has no random numbers"))?;
     Ok(bytes.iter().fold(String::with_capacity(32), |mut id, byte| {
         let _infallible = write!(id, "{byte:02x}");
         id

@@ -1,0 +1,181 @@
+//! `tailrace check`: who we are, what is set, and whether each drain takes a frame; what is wrong in plain words.
+
+use crate::config::{Config, DrainConfig, Problem, show_bytes};
+use crate::drain::https::{Answer, Outgoing, Stage};
+use crate::drain::verdict::Verdict;
+use crate::frame::{Encoder, Field, PRI_APP, now_micros};
+use crate::shipper;
+use crate::spool;
+use std::io::{self, Write};
+
+/// Exit status for settings (`EX_USAGE` of sysexits(3)).
+const SETTINGS: u8 = 64;
+/// Exit status for a drain that refuses (`EX_UNAVAILABLE` of sysexits(3)).
+const REFUSED: u8 = 69;
+
+/// Explains and tries everything; with `send`, posts one test frame to each drain. Returns the exit status.
+pub fn run(config: &Config, problems: &[Problem], send: bool, out: &mut impl Write) -> u8 {
+    // Whoever reads this may go away; that changes nothing of the result.
+    drop(settings(config, problems, out));
+    if problems.iter().any(|problem| problem.is_fatal) || config.drains.is_empty() {
+        return SETTINGS;
+    }
+    let mut refused = false;
+    for (index, drain) in config.drains.iter().enumerate() {
+        let mut report = Vec::new();
+        let taken = try_drain(config, index, drain, send, &mut report).unwrap_or(false);
+        drop(out.write_all(&report));
+        refused |= !taken;
+    }
+    if refused { REFUSED } else { 0 }
+}
+
+fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "tailrace {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)?;
+    writeln!(out, "  app      {}", config.app)?;
+    if !config.app_known {
+        writeln!(out, "           unknown: set TAILRACE_APP, or `heroku labs:enable runtime-dyno-metadata`")?;
+    }
+    writeln!(out, "  dyno     {}", config.dyno)?;
+    writeln!(out, "  spool    {}, at most {}", config.spool_dir.display(), show_bytes(config.spool_bytes))?;
+    if !config.enabled {
+        writeln!(out, "  TAILRACE is off: `tailrace run` execs the command and does nothing else")?;
+    }
+    if config.proxy_ignored && config.proxy.is_none() {
+        writeln!(out, "  HTTPS_PROXY is the app's and not used: for drains set TAILRACE_PROXY")?;
+    }
+    if !config.given().is_empty() {
+        writeln!(out, "settings that are not the default")?;
+        for (name, value) in config.given() {
+            writeln!(out, "  {name}={value}")?;
+        }
+    }
+    if !problems.is_empty() {
+        writeln!(out, "problems")?;
+        for problem in problems {
+            let kind = if problem.is_fatal { "error" } else { "warning" };
+            writeln!(out, "  {kind}: {problem}")?;
+        }
+    }
+    if config.drains.is_empty() && !problems.iter().any(|problem| problem.is_fatal) {
+        writeln!(out, "no drain: set TAILRACE_DRAIN_URL; until then `tailrace run` execs the command")?;
+    }
+    Ok(())
+}
+
+fn try_drain(
+    config: &Config,
+    index: usize,
+    drain: &DrainConfig,
+    send: bool,
+    out: &mut impl Write,
+) -> io::Result<bool> {
+    writeln!(out, "drain {}: {}", index + 1, drain.url)?;
+    writeln!(out, "  token    {}", drain.token)?;
+    writeln!(out, "  gzip     {}", if drain.gzip { "on" } else { "off" })?;
+    let mut client = match shipper::client(config, drain) {
+        Ok(client) => client,
+        Err(error) => {
+            writeln!(out, "  setup    FAILED: {error}")?;
+            return Ok(false);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let attempt = runtime.block_on(async {
+        if send {
+            return Ok(Some(client.post(&test_frame(config)).await));
+        }
+        client.connect_only().await.map(|()| None).map_err(|error| (client.stage(), error))
+    });
+    runtime.shutdown_background();
+    match attempt {
+        Ok(Some(answer)) => answered(drain, &answer, out),
+        Ok(None) => {
+            reached(drain, Stage::Request, out)?;
+            writeln!(out, "not tried")?;
+            Ok(true)
+        }
+        Err((stage, error)) => {
+            reached(drain, stage, out)?;
+            writeln!(out, "FAILED: {error}")?;
+            advice(drain, None, &error, out)?;
+            Ok(false)
+        }
+    }
+}
+
+fn test_frame(config: &Config) -> Outgoing {
+    let mut body = Vec::new();
+    let text = format!("at=check version={} source={}", env!("CARGO_PKG_VERSION"), config.dyno);
+    let app = Field::coerce("tailrace");
+    let mut encoder = Encoder::new(PRI_APP, &config.frame_host, &app, &config.frame_proc);
+    encoder.encode(&mut body, now_micros(), text.as_bytes());
+    // Another id each time, so that no receiver takes a second check for a repetition.
+    let id = spool::agent_id().unwrap_or_else(|_| "0".repeat(32)).to_ascii_uppercase();
+    Outgoing { body: body.into(), frames: 1, id }
+}
+
+/// One line per stage that went well, and the name of the next one.
+fn reached(drain: &DrainConfig, stage: Stage, out: &mut impl Write) -> io::Result<()> {
+    let stages = [
+        (Stage::Name, "name", true),
+        (Stage::Connect, "TCP", true),
+        (Stage::Tls, "TLS", drain.url.is_tls()),
+        (Stage::Request, "request", true),
+    ];
+    for (step, name, is_used) in stages {
+        if is_used && step < stage {
+            writeln!(out, "  {name:<8} ok")?;
+        } else if is_used {
+            return write!(out, "  {name:<8} ");
+        }
+    }
+    write!(out, "  answer   ")
+}
+
+fn answered(drain: &DrainConfig, answer: &Answer, out: &mut impl Write) -> io::Result<bool> {
+    let Some(status) = answer.status else {
+        reached(drain, answer.stage, out)?;
+        writeln!(out, "FAILED: {}", answer.detail)?;
+        advice(drain, None, &answer.detail, out)?;
+        return Ok(false);
+    };
+    reached(drain, Stage::Answer, out)?;
+    let taken = answer.verdict == Verdict::Delivered;
+    writeln!(
+        out,
+        "{} {status} after {} ms{}{}",
+        if taken { "ok:" } else { "FAILED:" },
+        answer.elapsed.as_millis(),
+        if answer.detail.is_empty() { "" } else { ": " },
+        answer.detail
+    )?;
+    if !taken {
+        advice(drain, Some(status), &answer.detail, out)?;
+    }
+    Ok(taken)
+}
+
+/// What to change.
+fn advice(drain: &DrainConfig, status: Option<u16>, detail: &str, out: &mut impl Write) -> io::Result<()> {
+    let text = match status {
+        Some(401 | 403) => "the drain does not accept the credentials in the URL: were they rotated?",
+        Some(404 | 410) => {
+            "there is no such address: compare TAILRACE_DRAIN_URL with what the receiver shows"
+        }
+        Some(413) => "even one frame is too large for this drain: is it a log receiver?",
+        Some(400 | 415) if drain.gzip => "the drain may not take gzip: add #gzip=off to the URL",
+        Some(400 | 405 | 415 | 422) => {
+            "this address does not take Logplex frames: for most receivers it is another path than for JSON"
+        }
+        Some(429) => "the drain takes no more for now: its quota may be used up",
+        Some(300..=399) => "the drain has moved: use the address that it redirects to",
+        Some(500..) => "the drain has trouble of its own: lines are kept and tried again",
+        Some(_) => "this is not an answer of a log drain",
+        None if detail.contains("certificate") => {
+            "for a private authority set TAILRACE_CA_FILE to its PEM file; verification cannot be turned off"
+        }
+        None => "is the host right, and is it reachable from this dyno?",
+    };
+    writeln!(out, "           {text}")
+}

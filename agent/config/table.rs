@@ -1,0 +1,125 @@
+//! The settings table: the one place that names them. Help, README and the check for unknown names come from it.
+
+use std::fmt::Write;
+
+/// A setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Name of the environment variable; `<NAME>` at its end stands for any.
+    pub name: &'static str,
+    /// The default, as one would write it; `–` for none.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default, meaning }
+}
+
+/// All settings that this version reads.
+pub const SETTINGS: [Setting; 20] = [
+    setting("TAILRACE", "on", "`off`: exec the app and do nothing else, at the next boot"),
+    setting(
+        "TAILRACE_DRAIN_URL",
+        "–",
+        "one or more drain URLs, separated by white space: `https://`; `http://` to loopback only, elsewhere with `TAILRACE_ALLOW_PLAINTEXT=on`. Options of a drain stand behind `#`: `#gzip=on&batch=1MiB`",
+    ),
+    setting(
+        "TAILRACE_APP",
+        "`$HEROKU_APP_NAME`, else `unknown`",
+        "which app this is; drain tokens are derived from it",
+    ),
+    setting(
+        "TAILRACE_DRAIN_TOKEN",
+        "`d.<uuid>`",
+        "`Logplex-Drain-Token`, one per drain; derived from app, drain host and ordinal, never from a secret",
+    ),
+    setting(
+        "TAILRACE_HEADER_<NAME>",
+        "–",
+        "an extra request header: `TAILRACE_HEADER_X_SUMO_CATEGORY=heroku` sends `X-Sumo-Category`",
+    ),
+    setting(
+        "TAILRACE_CA_FILE",
+        "–",
+        "PEM bundle trusted beside the built-in roots; `SSL_CERT_FILE` is honoured too",
+    ),
+    setting("TAILRACE_ALLOW_PLAINTEXT", "off", "`on`: drains without TLS beyond loopback"),
+    setting("TAILRACE_PROXY", "–", "`http://host:port` for CONNECT; the app's `HTTPS_PROXY` is not taken"),
+    setting("TAILRACE_BATCH_BYTES", "512KiB", "a batch closes at this size"),
+    setting("TAILRACE_BATCH_LINGER", "1s", "or after this time; after a pause the first line leaves at once"),
+    setting("TAILRACE_REQUEST_TIMEOUT", "20s", "for one request; connecting may take 5 s of it"),
+    setting("TAILRACE_SPOOL_DIR", "`$TMPDIR/tailrace`", "where lines wait for the drain"),
+    setting(
+        "TAILRACE_SPOOL_BYTES",
+        "`256MiB`, at most a quarter of the quota",
+        "how much may wait; then the oldest is dropped, counted and announced",
+    ),
+    setting(
+        "TAILRACE_MAX_LINE",
+        "10000",
+        "bytes of message per frame, 256 to 10000; longer lines become several frames",
+    ),
+    setting("TAILRACE_STOP_GRACE", "28s", "from the first SIGTERM, or the app's end, delivery ends here"),
+    setting("TAILRACE_MEMORY_QUOTA", "–", "the dyno's memory quota"),
+    setting(
+        "TAILRACE_PASSTHROUGH",
+        "on",
+        "`off`: the dyno's own output gets only what could not be recorded",
+    ),
+    setting(
+        "TAILRACE_TTY",
+        "exec",
+        "when output is a terminal: `exec` runs the command plainly, `wrap` ships anyway",
+    ),
+    setting(
+        "TAILRACE_FRAME_HOST / TAILRACE_FRAME_APP / TAILRACE_FRAME_PROC",
+        "`host` / `app` / `$DYNO`",
+        "header fields of the frames; published dashboards need the defaults",
+    ),
+    setting("TAILRACE_LEDGER_FILE", "–", "the final ledger, as JSON"),
+];
+
+/// The names one by one.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    SETTINGS.iter().flat_map(|setting| setting.name.split(" / ")).map(str::to_owned)
+}
+
+/// The table for `tailrace help settings`: at most 100 columns.
+pub fn text() -> String {
+    const WIDTH: usize = 96;
+    let mut out =
+        String::from("Settings are environment variables. Values carry units: 250ms, 20s, 64MiB.\n");
+    for setting in SETTINGS {
+        let default = setting.default.replace('`', "");
+        let _infallible = write!(out, "\n{}", setting.name);
+        let _infallible =
+            if default == "–" { writeln!(out) } else { writeln!(out, "  (default: {default})") };
+        let mut line = String::from("   ");
+        for word in setting.meaning.replace('`', "").split(' ') {
+            if line.chars().count() + 1 + word.chars().count() > WIDTH {
+                let _infallible = writeln!(out, "{line}");
+                line = String::from("   ");
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        let _infallible = writeln!(out, "{line}");
+    }
+    out
+}
+
+/// The table of README.md.
+pub fn markdown() -> String {
+    let mut out = String::from("| name | default | meaning |\n|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = match setting.default {
+            plain if plain == "–" || plain.contains('`') => plain.to_owned(),
+            plain => format!("`{plain}`"),
+        };
+        let name = setting.name.replace(" / ", "` / `");
+        let _infallible = writeln!(out, "| `{name}` | {default} | {} |", setting.meaning);
+    }
+    out
+}

@@ -1,0 +1,123 @@
+use super::*;
+
+fn read(vars: &[(&str, &str)]) -> (Config, Vec<Problem>) {
+    Config::from_env(vars.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+}
+
+fn good(vars: &[(&str, &str)]) -> Config {
+    let (config, problems) = read(vars);
+    assert_eq!(problems, []);
+    config
+}
+
+#[test]
+fn defaults_are_those_of_the_table() {
+    let config = good(&[("DYNO", "web.1"), ("TAILRACE_DRAIN_URL", "https://h/x")]);
+    assert!(config.enabled && config.passthrough && !config.app_known);
+    assert_eq!((config.max_line, config.spool_bytes), (10_000, 256 << 20));
+    assert_eq!((config.batch_linger, config.stop_grace), (Duration::from_secs(1), Duration::from_secs(28)));
+    assert_eq!(config.spool_dir, PathBuf::from("/tmp/tailrace"));
+    assert_eq!((config.frame_host.as_str(), config.frame_proc.as_str()), ("host", "web.1"));
+    assert_eq!((config.drains[0].batch_bytes, config.drains[0].gzip), (512 << 10, false));
+}
+
+#[test]
+fn the_spool_keeps_to_a_quarter_of_the_quota() {
+    assert_eq!(good(&[("TAILRACE_MEMORY_QUOTA", "512MiB")]).spool_bytes, 128 << 20);
+    assert_eq!(good(&[("TAILRACE_MEMORY_QUOTA", "14GiB")]).spool_bytes, 256 << 20);
+    assert_eq!(
+        good(&[("TAILRACE_MEMORY_QUOTA", "512MiB"), ("TAILRACE_SPOOL_BYTES", "1GiB")]).spool_bytes,
+        1 << 30
+    );
+}
+
+#[test]
+fn all_problems_are_found_at_once_and_each_names_its_variable() {
+    let (_, problems) = read(&[
+        ("TAILRACE_DRAIN_URL", "https://h/x ftp://h/y http://example.com/z syslog+tls://h:6514"),
+        ("TAILRACE_BATCH_LINGER", "soon"),
+        ("TAILRACE_MAX_LINE", "20000"),
+        ("TAILRACE_PASSTHROUGH", "maybe"),
+        ("TAILRACE_DRAIN_TOKEN", "d.1"),
+        ("TAILRACE_BATCH_LINGRE", "1s"),
+        ("TAILRACE_NONSENSE_OF_ALL_KINDS", "1"),
+    ]);
+    let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    for expected in [
+        "TAILRACE_DRAIN_URL: URL 2: unknown scheme",
+        "TAILRACE_DRAIN_URL: URL 3: http:// would send everything in the clear",
+        "TAILRACE_DRAIN_URL: URL 4: syslog drains are not supported",
+        "TAILRACE_BATCH_LINGER: found \"soon\", expected a duration",
+        "TAILRACE_MAX_LINE: found \"20000\", expected a size from 256 to 10000",
+        "TAILRACE_PASSTHROUGH: found \"maybe\", expected on or off",
+        "TAILRACE_DRAIN_TOKEN: found 1 tokens, expected 4",
+        "TAILRACE_BATCH_LINGRE: unknown setting; did you mean TAILRACE_BATCH_LINGER?",
+        "TAILRACE_NONSENSE_OF_ALL_KINDS: unknown setting: `tailrace help settings`",
+    ] {
+        assert!(texts.iter().any(|text| text.starts_with(expected)), "{expected}: {texts:#?}");
+    }
+    assert_eq!(problems.len(), 9);
+    assert_eq!(problems.iter().filter(|problem| !problem.is_fatal).count(), 2, "unknown names are warnings");
+}
+
+#[test]
+fn tokens_are_stable_and_know_nothing_of_secrets() {
+    let token = |app: &str, url: &str| {
+        let config = good(&[("TAILRACE_APP", app), ("TAILRACE_DRAIN_URL", url)]);
+        config.drains.iter().map(|drain| drain.token.clone()).collect::<Vec<_>>()
+    };
+    let first = token("shop", "https://h/secret-1 https://h/other");
+    assert_eq!(first, token("shop", "https://u:p@h/secret-2?x https://h/other"));
+    assert_ne!(first, token("blog", "https://h/secret-1 https://h/other"));
+    assert_ne!(first[0], first[1]);
+    assert_eq!((first[0].len(), &first[0][16..17]), (38, "8"));
+    let given =
+        good(&[("TAILRACE_DRAIN_URL", "https://h/x https://h/y"), ("TAILRACE_DRAIN_TOKEN", "d.1 d.2")]);
+    assert_eq!((given.drains[0].token.as_str(), given.drains[1].token.as_str()), ("d.1", "d.2"));
+}
+
+#[test]
+fn headers_are_named_as_http_does_and_their_values_stay_hidden() {
+    let config = good(&[
+        ("TAILRACE_HEADER_X_SUMO_CATEGORY", "HIDDEN"),
+        ("TAILRACE_DRAIN_URL", "https://u:HIDDEN@h/HIDDEN?HIDDEN"),
+    ]);
+    assert_eq!(config.headers, [("X-Sumo-Category".to_owned(), "HIDDEN".to_owned())]);
+    assert!(!format!("{config:?} {:?}", config.given()).contains("HIDDEN"), "{config:?}");
+}
+
+#[test]
+fn the_proxy_is_a_plain_one() {
+    assert_eq!(good(&[("TAILRACE_PROXY", "http://p:3128")]).proxy, Some(("p".to_owned(), 3128)));
+    assert!(good(&[("HTTPS_PROXY", "http://p:3128")]).proxy_ignored);
+    for bad in ["p:3128", "https://p:3128", "http://u:SECRET@p:3128"] {
+        let (_, problems) = read(&[("TAILRACE_PROXY", bad)]);
+        assert!(problems[0].text.starts_with("expected http://HOST:PORT"), "{problems:?}");
+    }
+}
+
+#[test]
+fn every_setting_of_the_table_is_read() {
+    let vars: Vec<(String, String)> =
+        table::names().filter(|name| !name.contains('<')).map(|name| (name, String::from("-"))).collect();
+    let vars = vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>();
+    let (_, problems) = read(&vars);
+    assert!(problems.iter().all(|problem| problem.is_fatal), "{problems:#?}");
+}
+
+#[test]
+fn the_readme_has_the_table_of_the_code() {
+    let readme = include_str!("../../README.md");
+    let between =
+        readme.split("<!-- settings -->\n").nth(1).and_then(|rest| rest.split("<!-- /settings -->").next());
+    assert_eq!(
+        between.map(str::trim),
+        Some(markdown().trim()),
+        "the table between the markers is out of date"
+    );
+}
+
+#[test]
+fn help_fits_a_screen_in_width() {
+    assert!(text().lines().all(|line| line.chars().count() <= 100), "{}", text());
+}

@@ -1,0 +1,123 @@
+//! Values with units. An error is what was expected; the caller names the setting and what it found.
+
+use std::time::Duration;
+
+/// `on` or `off`, and what people write for them.
+///
+/// # Errors
+/// What was expected.
+pub(crate) fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Ok(true),
+        "off" | "false" | "no" | "0" => Ok(false),
+        _ => Err("on or off"),
+    }
+}
+
+fn number_and_unit(text: &str) -> Option<(f64, &str)> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().ok()?;
+    number.is_finite().then_some((number, text[end..].trim()))
+}
+
+/// A duration: a number with `ms`, `s`, `m` or `h`. A plain 0 needs no unit.
+///
+/// # Errors
+/// What was expected.
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
+    const EXPECTED: &str = "a duration such as 250ms, 20s or 5m";
+    let (number, unit) = number_and_unit(text).ok_or(EXPECTED)?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "s" => number,
+        "m" | "min" => number * 60.0,
+        "h" => number * 3600.0,
+        "" if number == 0.0 => 0.0,
+        _ => return Err(EXPECTED),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| EXPECTED)
+}
+
+/// A size in bytes: a number with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`; a plain number is bytes.
+///
+/// # Errors
+/// What was expected.
+pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
+    const EXPECTED: &str = "a size such as 512KiB, 64MiB or 1GB";
+    let (number, unit) = number_and_unit(text).ok_or(EXPECTED)?;
+    let scale: u32 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "kib" | "k" => 1 << 10,
+        "mb" => 1_000_000,
+        "mib" | "m" => 1 << 20,
+        "gb" => 1_000_000_000,
+        "gib" | "g" => 1 << 30,
+        _ => return Err(EXPECTED),
+    };
+    Ok((number * f64::from(scale)).round() as u64)
+}
+
+/// A size as people read it.
+pub(crate) fn show_bytes(bytes: u64) -> String {
+    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+/// How many single-character changes turn one word into another (Levenshtein), to guess what was meant.
+pub(crate) fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let change = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        for (text, millis) in
+            [("250ms", 250), ("1s", 1000), ("1.5 s", 1500), ("2m", 120_000), ("1h", 3_600_000), ("0", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "s", "5", "5 parsecs", "-1s", "1e99h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_know_both_kinds_of_kilo() {
+        for (text, size) in
+            [("0", 0), ("512", 512), ("1KB", 1000), ("1KiB", 1024), ("1.5MiB", 3 << 19), ("2g", 2 << 30)]
+        {
+            assert_eq!(bytes(text), Ok(size), "{text}");
+        }
+        for text in ["", "MiB", "1XB", "-1", "1 2"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+        assert_eq!((show_bytes(512 << 10), show_bytes(1000)), ("512KiB".to_owned(), "1000".to_owned()));
+    }
+
+    #[test]
+    fn distances_are_edits() {
+        for (a, b, edits) in
+            [("", "", 0), ("abc", "abc", 0), ("abc", "axc", 1), ("abc", "ab", 1), ("kitten", "sitting", 3)]
+        {
+            assert_eq!(distance(a, b), edits);
+        }
+    }
+}

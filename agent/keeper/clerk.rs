@@ -1,0 +1,305 @@
+//! The clerk: answers the shipper from the ledger, books what it reports, and says what a person must know.
+
+use crate::control::{Link, Order, Word};
+use crate::frame::{Field, now_micros};
+use crate::ledger::{Account, Identity, Ledger};
+use crate::notice::Notices;
+use crate::say;
+use crate::spool::Spool;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often trouble that goes on is said again.
+const AGAIN: Duration = Duration::from_mins(10);
+
+/// What a drain's last answers were.
+#[derive(Debug, Default)]
+struct Mood {
+    failures: u64,
+    since: Option<Instant>,
+    said: Option<Instant>,
+    rejected: Option<Instant>,
+}
+
+/// What a reading of the link brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heard {
+    /// The shipper gave a sign of life.
+    pub alive: bool,
+    /// A drain took a batch.
+    pub delivered: bool,
+}
+
+/// The keeper's books, and how far the shipper knows them.
+#[derive(Debug)]
+pub struct Clerk {
+    spool: Arc<Spool>,
+    notices: Notices,
+    moods: Vec<Mood>,
+    told_head: u64,
+    told_segment: Option<u64>,
+}
+
+impl Clerk {
+    /// A clerk for this spool; `host` and `source` are for loss notices.
+    pub fn new(spool: Arc<Spool>, host: &Field, source: &str) -> Self {
+        let moods = spool.taps().iter().map(|_| Mood::default()).collect();
+        Self { spool, notices: Notices::new(host, source), moods, told_head: 0, told_segment: None }
+    }
+
+    /// The spool.
+    pub fn spool(&self) -> &Arc<Spool> {
+        &self.spool
+    }
+
+    /// Tells a new shipper where everything is and where each drain goes on.
+    pub fn greet(&mut self, link: &mut Link) {
+        (self.told_head, self.told_segment) = (0, None);
+        self.news(link);
+        let ledger = self.spool.shared.lock();
+        for (drain, account) in ledger.accounts().iter().enumerate() {
+            match account.plan() {
+                Some(plan) => link.send(&Order::Plan {
+                    drain,
+                    start: plan.start,
+                    end: plan.end,
+                    frames: plan.frames,
+                    id: plan.id.clone(),
+                    notice: plan.notice.clone(),
+                }),
+                None => link.send(&window(&ledger, drain)),
+            }
+        }
+    }
+
+    /// Tells of segments and frames since the last time. A shipper that does not read is told later.
+    pub fn news(&mut self, link: &mut Link) {
+        let ledger = self.spool.shared.lock();
+        let mut all = true;
+        let known = self.told_segment;
+        let fresh = ledger.segments().rev().take_while(|s| known.is_none_or(|known| s.start > known)).count();
+        let skip = ledger.segments().len() - fresh;
+        for segment in ledger.segments().skip(skip) {
+            if !link.has_room() && known.is_some() {
+                all = false;
+                break;
+            }
+            link.send(&Order::Segment { start: segment.start, place: segment.place.clone() });
+            self.told_segment = Some(segment.start);
+        }
+        if all && ledger.head() > self.told_head && link.has_room() {
+            self.told_head = ledger.head();
+            link.send(&Order::Head(self.told_head));
+        }
+    }
+
+    /// Whether the shipper does not know yet all that is booked.
+    pub fn has_news(&self) -> bool {
+        self.spool.shared.lock().head() > self.told_head
+    }
+
+    /// Reads and answers what the shipper says.
+    pub fn hear(&mut self, link: &mut Link) -> Heard {
+        let mut heard = Heard::default();
+        link.fill();
+        while let Some(word) = link.take::<Word>() {
+            heard.alive = true;
+            match word {
+                Word::Alive => {}
+                Word::Seal { drain, start, end, frames } => {
+                    let order = self.seal(drain, start, end, frames);
+                    link.send(&order);
+                }
+                Word::Done { drain } => {
+                    heard.delivered = true;
+                    self.settle(drain, true);
+                    self.is_well(drain);
+                }
+                Word::Rejected { drain, status, detail } => {
+                    self.settle(drain, false);
+                    self.is_rejected(drain, status, &detail);
+                }
+                Word::Tried { drain, status, hold, wait, detail } => {
+                    if let Some(account) = self.spool.shared.lock().account_mut(drain) {
+                        account.attempts += 1;
+                    }
+                    self.is_unwell(drain, status, hold, Duration::from_millis(wait), &detail);
+                }
+                Word::Damaged { drain, at } => {
+                    let order = self.damaged(drain, at);
+                    link.send(&order);
+                }
+            }
+        }
+        link.flush();
+        heard
+    }
+
+    fn seal(&mut self, drain: usize, start: u64, end: u64, frames: u64) -> Order {
+        let Some(token) = self.spool.taps().get(drain).map(|tap| tap.token.as_str()) else {
+            return Order::Window { drain, cursor: u64::MAX, limit: u64::MAX };
+        };
+        let identity = Identity { agent: &self.spool.agent, drain: token };
+        let notices = &mut self.notices;
+        let order = {
+            let mut ledger = self.spool.shared.lock();
+            let sealed = ledger.seal(drain, (start, end), frames, &identity, |loss| notices.frame(loss));
+            match sealed {
+                Ok(plan) => Order::Plan {
+                    drain,
+                    start: plan.start,
+                    end: plan.end,
+                    frames: plan.frames,
+                    id: plan.id.clone(),
+                    notice: plan.notice.clone(),
+                },
+                Err(_) => window(&ledger, drain),
+            }
+        };
+        // Written down before the shipper may send, so that whoever adopts us repeats it under its own id.
+        self.spool.save_cursors();
+        order
+    }
+
+    fn settle(&mut self, drain: usize, delivered: bool) {
+        {
+            let mut ledger = self.spool.shared.lock();
+            if let Some(account) = ledger.account_mut(drain) {
+                account.attempts += 1;
+            }
+            if delivered { ledger.delivered(drain) } else { ledger.rejected(drain) }
+        }
+        self.spool.save_cursors();
+        self.spool.remove_passed();
+    }
+
+    fn damaged(&mut self, drain: usize, at: u64) -> Order {
+        let (order, skipped) = {
+            let mut ledger = self.spool.shared.lock();
+            let is_there = ledger.accounts().get(drain).is_some_and(|account| account.cursor() == at);
+            let skipped = if is_there && at < ledger.head() { ledger.skip_damaged(drain) } else { 0 };
+            (window(&ledger, drain), skipped)
+        };
+        if skipped > 0 {
+            let line = say::at("spool-damaged").with("drain", self.token(drain)).with("bytes", skipped);
+            line.with("detail", "what stood in the spool was not frames; its lines are counted as dropped")
+                .say();
+            self.spool.remove_passed();
+        }
+        order
+    }
+
+    fn token(&self, drain: usize) -> String {
+        self.spool.taps().get(drain).map(|tap| tap.token.clone()).unwrap_or_default()
+    }
+
+    /// What the drain still has to get: its lines, and the age of the oldest.
+    fn held(&self, drain: usize) -> (u64, Duration) {
+        let ledger = self.spool.shared.lock();
+        let oldest = ledger.oldest(drain).map_or(0, |oldest| now_micros().saturating_sub(oldest));
+        (ledger.held(drain), Duration::from_micros(oldest))
+    }
+
+    /// Whether the last answer of the drain was good, or there was none yet.
+    pub fn is_good(&self, drain: usize) -> bool {
+        self.moods.get(drain).is_none_or(|mood| mood.failures == 0)
+    }
+
+    fn is_well(&mut self, drain: usize) {
+        let Some(mood) = self.moods.get_mut(drain) else { return };
+        let was = std::mem::take(mood);
+        mood.rejected = was.rejected;
+        if let (Some(_), Some(since)) = (was.said, was.since) {
+            say::at("drain-ok")
+                .with("drain", self.token(drain))
+                .with("down", seconds(since.elapsed()))
+                .with("held", self.held(drain).0)
+                .say();
+        }
+    }
+
+    /// `acts`: a person has to act before it can succeed.
+    fn is_unwell(&mut self, drain: usize, status: u16, acts: bool, wait: Duration, detail: &str) {
+        let Some(mood) = self.moods.get_mut(drain) else { return };
+        mood.failures += 1;
+        mood.since.get_or_insert_with(Instant::now);
+        // One failure alone is weather.
+        let is_due = mood.said.is_none_or(|said| said.elapsed() >= AGAIN);
+        if !is_due || !(acts || mood.failures >= 2) {
+            return;
+        }
+        mood.said = Some(Instant::now());
+        let (held, oldest) = self.held(drain);
+        let event = match status {
+            0 => "drain-unreachable",
+            _ if acts => "drain-refused",
+            _ => "drain-failing",
+        };
+        let mut line = say::at(event).with("drain", self.token(drain));
+        if status != 0 {
+            line = line.with("status", status);
+        }
+        line = line.with("held", held).with("oldest", seconds(oldest)).with("retry", seconds(wait));
+        if !detail.is_empty() {
+            line = line.with("error", detail);
+        }
+        line.with("try", "tailrace check").say();
+    }
+
+    fn is_rejected(&mut self, drain: usize, status: u16, detail: &str) {
+        let Some(mood) = self.moods.get_mut(drain) else { return };
+        mood.failures = 0;
+        if mood.rejected.is_some_and(|said| said.elapsed() < AGAIN) {
+            return;
+        }
+        mood.rejected = Some(Instant::now());
+        let rejected = self.spool.shared.lock().accounts().get(drain).map_or(0, Account::rejected);
+        say::at("drain-rejected")
+            .with("drain", self.token(drain))
+            .with("status", status)
+            .with("rejected", rejected)
+            .with("error", detail)
+            .with("try", "tailrace check")
+            .say();
+    }
+
+    /// Everything is answered for, by every drain.
+    pub fn is_done(&self) -> bool {
+        let ledger = self.spool.shared.lock();
+        ledger.accounts().iter().all(|account| account.cursor() >= ledger.head())
+    }
+
+    /// Says which lines did not arrive; true when there were any.
+    pub fn say_missing(&self) -> bool {
+        let report = self.spool.shared.lock().report();
+        let mut any = false;
+        for (drain, account) in report.drains.iter().enumerate().filter(|(_, account)| account.missing() > 0)
+        {
+            any = true;
+            let mut line = say::at("lines-not-delivered")
+                .with("drain", self.token(drain))
+                .with("captured", report.captured)
+                .with("delivered", account.delivered)
+                .with("held", account.held)
+                .with("dropped", account.dropped_lines())
+                .with("rejected", account.rejected);
+            for (reason, lines) in &account.dropped {
+                line = line.with(reason.as_str(), lines);
+            }
+            line.say();
+        }
+        any
+    }
+}
+
+/// Where a drain goes on. Up to the head means without a limit: the head moves.
+fn window(ledger: &Ledger, drain: usize) -> Order {
+    let window = ledger.window(drain);
+    let limit = if window.limit == ledger.head() { u64::MAX } else { window.limit };
+    Order::Window { drain, cursor: window.cursor, limit }
+}
+
+/// Whole seconds, as people read them.
+fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_secs_f64().round())
+}

@@ -1,0 +1,191 @@
+//! A pump: the app's pipe to the dyno's own stream, byte-exact, and a copy of every chunk to the recorder.
+//!
+//! A pump does not wait for a recorder that stands still: without a free buffer the bytes pass through and are
+//! counted as a gap. For one that is at work it waits a moment, as any pipe would have the app wait.
+
+use crate::frame::now_micros;
+use crate::ledger::Stream;
+use crate::recorder::{Buffer, Gap, Pool};
+use crossbeam_channel::Sender;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes of a buffer.
+pub(super) const BUFFER: usize = 256 << 10;
+/// Buffers at most: 4 MiB.
+pub(super) const BUFFERS: usize = 16;
+/// A read below this was a small write: others are gathered before the next read.
+const SMALL: usize = 16 << 10;
+/// For how long they are gathered.
+const REST: Duration = Duration::from_millis(20);
+/// The app is gone: a pipe that stays silent so long is done with.
+const IDLE: Duration = Duration::from_millis(100);
+/// The app is gone: when a pipe that goes on talking is given up.
+const LAST: Duration = Duration::from_secs(2);
+/// For how long a pump waits for a buffer: several times what the recorder needs for one, unless its disk
+/// stands still.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Bytes read at a time when no buffer is free.
+const SPARE: usize = 64 << 10;
+
+/// From pump to recorder.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// The app runs: the spool may be opened.
+    Start,
+    /// A chunk, read at `now` in µs since the Unix epoch, and what went by before it unrecorded.
+    Chunk {
+        /// Of which stream.
+        stream: Stream,
+        /// Its bytes.
+        bytes: Arc<Buffer>,
+        /// When it was read.
+        now: u64,
+        /// What is missing before it.
+        gap: Option<Gap>,
+    },
+    /// The stream ended.
+    End {
+        /// Which one.
+        stream: Stream,
+        /// What is missing at its end.
+        gap: Option<Gap>,
+    },
+}
+
+/// One stream's pump.
+#[derive(Debug)]
+pub(super) struct Pump {
+    /// Which stream.
+    pub(super) stream: Stream,
+    /// The app's pipe, non-blocking.
+    pub(super) from: OwnedFd,
+    /// The dyno's own stream; none to keep what is recorded off it.
+    pub(super) passthrough: bool,
+    /// Whether the pipe is large enough to gather small writes in it.
+    pub(super) gathers: bool,
+    /// Buffers, shared with the other pump.
+    pub(super) pool: Arc<Pool>,
+    /// To the recorder.
+    pub(super) recorder: Sender<Input>,
+    /// Becomes readable, for good, when the app is gone.
+    pub(super) gone: Arc<EventFd>,
+}
+
+impl Pump {
+    /// Pumps until the pipe ends, or until the app is gone and the pipe silent.
+    pub(super) fn run(self, to: BorrowedFd<'_>) {
+        let mut outlet = Passthrough { to, broken: false };
+        let mut gap: Option<Gap> = None;
+        let mut spare = Vec::new();
+        let mut gone: Option<Instant> = None;
+        loop {
+            if !self.wait(&mut gone) {
+                break;
+            }
+            let mut buffer = self.pool.take_within(PATIENCE);
+            let into = if let Some(buffer) = &mut buffer {
+                buffer.space()
+            } else {
+                spare.resize(SPARE, 0);
+                &mut spare[..]
+            };
+            let got = match nix::unistd::read(&self.from, into) {
+                Ok(0) => break,
+                Ok(got) => got,
+                Err(Errno::EINTR | Errno::EAGAIN) => continue,
+                Err(_) => break,
+            };
+            let now = now_micros();
+            if let Some(mut buffer) = buffer {
+                buffer.set_len(got);
+                let bytes = Arc::new(buffer);
+                let chunk =
+                    Input::Chunk { stream: self.stream, bytes: Arc::clone(&bytes), now, gap: gap.take() };
+                // There is a place for every buffer, so this fails only when the recorder is gone.
+                let recorded = self.recorder.try_send(chunk).is_ok();
+                if self.passthrough || !recorded {
+                    outlet.write(&bytes);
+                }
+            } else {
+                let missed = Gap::of(&spare[..got], now);
+                gap = Some(gap.map_or(missed, |gap| gap.and(missed)));
+                outlet.write(&spare[..got]);
+            }
+            if got < SMALL && self.gathers && gone.is_none() {
+                self.rest();
+            }
+        }
+        drop(self.recorder.send_timeout(Input::End { stream: self.stream, gap }, LAST));
+    }
+
+    /// Waits for bytes; false when none will come any more that we have to wait for.
+    fn wait(&self, gone: &mut Option<Instant>) -> bool {
+        loop {
+            if let Some(since) = gone {
+                if since.elapsed() >= LAST {
+                    return false;
+                }
+                let mut polled = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
+                match poll(&mut polled, timeout(IDLE)) {
+                    Err(Errno::EINTR) => continue,
+                    ready => return ready.is_ok_and(|ready| ready > 0),
+                }
+            }
+            let mut polled = [
+                PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.gone.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut polled, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(_) => return false,
+                Ok(_) => {}
+            }
+            if polled[1].any().unwrap_or(false) {
+                *gone = Some(Instant::now());
+            }
+            if polled[0].any().unwrap_or(false) {
+                return true;
+            }
+        }
+    }
+
+    /// Lets small writes gather in the pipe.
+    fn rest(&self) {
+        let mut polled = [PollFd::new(self.gone.as_fd(), PollFlags::POLLIN)];
+        let _or_interrupted = poll(&mut polled, timeout(REST));
+    }
+}
+
+fn timeout(duration: Duration) -> PollTimeout {
+    PollTimeout::try_from(duration).unwrap_or(PollTimeout::MAX)
+}
+
+/// The dyno's own stream.
+struct Passthrough<'a> {
+    to: BorrowedFd<'a>,
+    broken: bool,
+}
+
+impl Passthrough<'_> {
+    fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !self.broken {
+            match nix::unistd::write(self.to, bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(Errno::EINTR) => {}
+                // Somebody made it non-blocking.
+                Err(Errno::EAGAIN) => {
+                    let mut polled = [PollFd::new(self.to, PollFlags::POLLOUT)];
+                    let _or_interrupted = poll(&mut polled, PollTimeout::NONE);
+                }
+                // A full disk behind it may have room again for the next chunk.
+                Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => return,
+                Err(_) => self.broken = true,
+            }
+        }
+    }
+}

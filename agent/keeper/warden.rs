@@ -1,0 +1,205 @@
+//! The warden: starts the shipper, watches it, and replaces it when it dies or hangs.
+
+use super::child;
+use super::clerk::Clerk;
+use crate::control::{Link, Order};
+use crate::say;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// News go to the shipper at most this often.
+const NEWS: Duration = Duration::from_millis(50);
+/// The longest wait before a restart.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// What the shipper is to do when it is new.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ending {
+    /// When delivery ends at the latest.
+    deadline: Option<Instant>,
+    finish: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    pid: Pid,
+    link: Link,
+    heard: Instant,
+    /// It was told that no more frames will come.
+    finishing: bool,
+}
+
+/// The shipper as the keeper sees it.
+#[derive(Debug)]
+pub(super) struct Warden {
+    memory: Option<File>,
+    silence: Duration,
+    running: Option<Running>,
+    next_start: Option<Instant>,
+    restarts: u32,
+    told: Option<Instant>,
+    ending: Ending,
+    said: bool,
+}
+
+impl Warden {
+    /// `silence` is how long a shipper may say nothing before it is taken for hung.
+    pub(super) fn new(memory: Option<File>, silence: Duration) -> Self {
+        Self {
+            memory,
+            silence,
+            running: None,
+            next_start: Some(Instant::now()),
+            restarts: 0,
+            told: None,
+            ending: Ending::default(),
+            said: false,
+        }
+    }
+
+    /// The link to the running shipper.
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.running.as_ref().map(|running| &running.link)
+    }
+
+    /// The running shipper.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        self.running.as_ref().map(|running| running.pid)
+    }
+
+    /// Starts, tells, hears and kills, as is due. To be called whenever something happened.
+    pub(super) fn tick(&mut self, clerk: &mut Clerk) {
+        let now = Instant::now();
+        if self.running.is_none() && self.next_start.is_some_and(|at| at <= now) {
+            self.start(clerk);
+        }
+        let Some(running) = &mut self.running else { return };
+        let heard = clerk.hear(&mut running.link);
+        if heard.alive {
+            running.heard = now;
+        }
+        if heard.delivered {
+            self.restarts = 0;
+        }
+        if self.told.is_none_or(|told| told + NEWS <= now) && clerk.has_news() {
+            clerk.news(&mut running.link);
+            self.told = Some(now);
+        }
+        if self.ending.finish && !running.finishing && !clerk.has_news() {
+            running.finishing = true;
+            running.link.send(&Order::Finish);
+        }
+        running.link.flush();
+        let hangs = running.heard + self.silence <= now;
+        if hangs || running.link.is_closed() {
+            if hangs {
+                say::at("shipper-hangs").with("silent", format!("{}s", self.silence.as_secs())).say();
+            }
+            let _gone_already = kill(running.pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Whether news of the recorder would only have to wait.
+    pub(super) fn is_pausing(&self, clerk: &Clerk) -> bool {
+        self.told.is_some_and(|told| told + NEWS > Instant::now()) && clerk.has_news() && !self.ending.finish
+    }
+
+    /// When [`Warden::tick`] has something to do by itself.
+    pub(super) fn due(&self, clerk: &Clerk) -> Option<Instant> {
+        let Some(running) = &self.running else { return self.next_start };
+        let mut due = running.heard + self.silence;
+        if clerk.has_news() && running.link.has_room() {
+            due = due.min(self.told.map_or_else(Instant::now, |told| told + NEWS));
+        }
+        Some(due)
+    }
+
+    fn start(&mut self, clerk: &mut Clerk) {
+        self.next_start = None;
+        let started = UnixStream::pair().and_then(|(ours, theirs)| {
+            let child = child::start_shipper(theirs, self.memory.as_ref())?;
+            Ok((child.id(), Link::new(ours)?))
+        });
+        match started {
+            Ok((pid, mut link)) => {
+                clerk.greet(&mut link);
+                self.tell_ending(&mut link);
+                link.flush();
+                let pid = Pid::from_raw(pid as i32);
+                self.running = Some(Running { pid, link, heard: Instant::now(), finishing: false });
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.said, true) {
+                    let line = say::at("no-shipper").with("error", error);
+                    line.with("detail", "lines are kept and it is tried again").say();
+                }
+                self.schedule();
+            }
+        }
+    }
+
+    fn tell_ending(&self, link: &mut Link) {
+        if let Some(deadline) = self.ending.deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            link.send(&Order::Hurry(left.as_millis() as u64));
+        }
+    }
+
+    /// At once, then after 1 s, 2 s, 4 s and so on; a delivery starts the row anew.
+    fn schedule(&mut self) {
+        let wait = match self.restarts {
+            0 => Duration::ZERO,
+            more => Duration::from_secs(1 << (more - 1).min(6)).min(LONGEST),
+        };
+        let wait = if self.ending.deadline.is_some() { wait.min(Duration::from_secs(1)) } else { wait };
+        self.restarts += 1;
+        self.next_start = Some(Instant::now() + wait);
+    }
+
+    /// The process `pid` was reaped; true when it was the shipper.
+    pub(super) fn reaped(&mut self, pid: Pid, clerk: &mut Clerk) -> bool {
+        if self.running.as_ref().is_none_or(|running| running.pid != pid) {
+            return false;
+        }
+        if let Some(mut running) = self.running.take() {
+            // Its last words count: what it says was delivered was delivered.
+            while !running.link.is_closed() && clerk.hear(&mut running.link).alive {}
+        }
+        self.schedule();
+        true
+    }
+
+    /// From now on it is shipped without waiting for fuller batches, and delivery ends at `deadline`.
+    pub(super) fn hurry(&mut self, deadline: Instant) {
+        self.ending.deadline = Some(deadline);
+        self.pass_on_ending();
+    }
+
+    /// No more frames will come.
+    pub(super) fn finish(&mut self) {
+        if !std::mem::replace(&mut self.ending.finish, true) {
+            self.told = None; // the last news go at once
+        }
+    }
+
+    fn pass_on_ending(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            self.tell_ending(&mut running.link);
+            running.link.flush();
+            self.running = Some(running);
+        } else if let Some(at) = &mut self.next_start {
+            *at = (*at).min(Instant::now() + Duration::from_millis(100));
+        }
+    }
+
+    /// The end: it is not waited for any longer.
+    pub(super) fn kill(&mut self) {
+        if let Some(running) = self.running.take() {
+            let _gone_already = kill(running.pid, Signal::SIGKILL);
+        }
+        self.next_start = None;
+    }
+}

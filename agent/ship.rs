@@ -1,0 +1,223 @@
+//! `tailrace ship`: the same stages in one process, fed from standard input. It does not drop: when the spool is
+//! full it stops reading, and whoever writes waits.
+
+use crate::config::Config;
+use crate::control::{Link, Order};
+use crate::frame::now_micros;
+use crate::keeper::{Clerk, Signals, complain, write_ledger};
+use crate::ledger::Stream;
+use crate::recorder::Recorder;
+use crate::say;
+use crate::shipper;
+use crate::spool::{self, Full, Spool};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::Signal;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Exit status when lines were lost: try again later (`EX_TEMPFAIL` of sysexits(3)).
+pub const LOST: u8 = 75;
+
+/// Bytes read at a time.
+const BUFFER: usize = 256 << 10;
+/// What the pipe shall hold.
+const PIPE: i32 = 1 << 20;
+/// News go to the outlets at most this often.
+const NEWS: Duration = Duration::from_millis(50);
+
+/// What reader and books tell each other.
+struct Shared {
+    /// There are news for the books.
+    wake: EventFd,
+    /// The reader shall stop: a signal came, or the time is over.
+    stop: AtomicBool,
+    /// Wakes the reader to see that.
+    halt: EventFd,
+    /// Everything that was read is in the spool.
+    finished: AtomicBool,
+}
+
+/// Ships standard input until it ends, and what is held for the grace after that.
+///
+/// # Errors
+/// When something cannot be set up: nothing was read yet.
+pub fn run(config: &Config) -> io::Result<u8> {
+    let signals = Signals::take()?;
+    let memory = spool::memory_file().ok();
+    let agent = spool::agent_id()?;
+    let (spool, trouble) = Spool::open(&config.spool_dir, agent, config.taps(), clone(memory.as_ref())?);
+    if let Some(error) = trouble {
+        say::at("spool-in-memory").with("error", error).say();
+    }
+    let spool = std::sync::Arc::new(spool);
+    let (ours, theirs) = UnixStream::pair()?;
+    let shared = Shared {
+        wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+        halt: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+        stop: AtomicBool::new(false),
+        finished: AtomicBool::new(false),
+    };
+    let clerk = Clerk::new(std::sync::Arc::clone(&spool), &config.frame_host, &config.dyno);
+    let books = Books { config, shared: &shared, signals: &signals, clerk, link: Link::new(ours)? };
+    thread::scope(|scope| {
+        let outlets = thread::Builder::new().name("shipper".to_owned());
+        outlets.spawn_scoped(scope, || shipper::serve(config, theirs, memory))?;
+        let reader = thread::Builder::new().name("recorder".to_owned());
+        reader.spawn_scoped(scope, || {
+            read(config, &spool, &shared);
+            shared.finished.store(true, Ordering::Release);
+            let _or_full = shared.wake.write(1);
+        })?;
+        let lost = books.keep();
+        write_ledger(config, &spool);
+        spool.close();
+        Ok(if lost { LOST } else { 0 })
+    })
+}
+
+fn clone(file: Option<&std::fs::File>) -> io::Result<Option<std::fs::File>> {
+    file.map(std::fs::File::try_clone).transpose()
+}
+
+/// Reads and records standard input until it ends.
+fn read(config: &Config, spool: &Spool, shared: &Shared) {
+    let give_up = || shared.stop.load(Ordering::Relaxed);
+    let stdin = io::stdin();
+    let input = stdin.as_fd();
+    let _best_effort = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
+    let writer = spool.writer(config.spool_bytes, Full::Wait, give_up);
+    let mut recorder = Recorder::new(spool, writer, &config.look());
+    let mut buffer = vec![0; BUFFER];
+    while !give_up() {
+        if !wait(input, &mut recorder, shared) {
+            continue;
+        }
+        match nix::unistd::read(input, &mut buffer) {
+            Ok(0) => break,
+            Ok(got) => recorder.chunk(Stream::Out, &buffer[..got], now_micros()),
+            Err(Errno::EINTR | Errno::EAGAIN) => continue,
+            Err(errno) => {
+                say::at("cannot-read").with("error", errno.desc()).say();
+                break;
+            }
+        }
+        let _or_full = shared.wake.write(1);
+        complain(&mut recorder);
+    }
+    recorder.end(Stream::Out);
+    complain(&mut recorder);
+}
+
+/// Waits for input; a line that stands still goes out meanwhile. False when there is none yet.
+fn wait(input: BorrowedFd<'_>, recorder: &mut Recorder<'_>, shared: &Shared) -> bool {
+    let mut polled =
+        [PollFd::new(input, PollFlags::POLLIN), PollFd::new(shared.halt.as_fd(), PollFlags::POLLIN)];
+    let silence = recorder.silence();
+    let _or_interrupted = poll(&mut polled, until(silence));
+    if polled[0].any().unwrap_or(false) {
+        return true;
+    }
+    if silence.is_some_and(|silence| silence <= Instant::now()) {
+        recorder.flush(now_micros());
+        let _or_full = shared.wake.write(1);
+    }
+    false
+}
+
+fn until(due: Option<Instant>) -> PollTimeout {
+    due.map_or(PollTimeout::NONE, |due| {
+        // Up to the next ms: a poll that ends too early would turn in circles.
+        let left = due.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    })
+}
+
+/// The keeper's part: answers the outlets, and knows when it is over.
+struct Books<'a> {
+    config: &'a Config,
+    shared: &'a Shared,
+    signals: &'a Signals,
+    clerk: Clerk,
+    link: Link,
+}
+
+impl Books<'_> {
+    /// Keeps the books until everything is delivered or the grace is over; true when lines were lost.
+    fn keep(mut self) -> bool {
+        self.clerk.greet(&mut self.link);
+        let (mut told, mut finishing) = (Instant::now(), false);
+        let mut deadline: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            self.clerk.hear(&mut self.link);
+            let over = self.shared.finished.load(Ordering::Acquire);
+            if self.clerk.has_news() && (over || told + NEWS <= now) {
+                self.clerk.news(&mut self.link);
+                told = now;
+            }
+            let stopped = self.take_signals();
+            if (over || stopped) && deadline.is_none() {
+                deadline = Some(now + self.config.stop_grace);
+                self.link.send(&Order::Hurry(self.config.stop_grace.as_millis() as u64));
+            }
+            if over && !finishing && !self.clerk.has_news() {
+                finishing = true;
+                self.link.send(&Order::Finish);
+            }
+            self.link.flush();
+            let late = deadline.is_some_and(|deadline| deadline <= now);
+            if late {
+                self.halt();
+            }
+            if (over && self.clerk.is_done()) || late || self.link.is_closed() {
+                break;
+            }
+            self.wait(told, deadline);
+        }
+        self.halt();
+        self.clerk.say_missing()
+    }
+
+    /// Takes what came; true when it says stop.
+    fn take_signals(&self) -> bool {
+        let mut stop = false;
+        while let Some((signal, _)) = self.signals.next() {
+            stop |= matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP | Signal::SIGQUIT);
+        }
+        if stop {
+            self.halt();
+        }
+        stop
+    }
+
+    /// Ends the reading.
+    fn halt(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let _or_full = self.shared.halt.write(1);
+        self.clerk.spool().shared.notify();
+    }
+
+    fn wait(&self, told: Instant, deadline: Option<Instant>) {
+        let news = self.clerk.has_news() && self.link.has_room();
+        let due = news.then_some(told + NEWS).into_iter().chain(deadline).min();
+        let out = if self.link.is_pending() { PollFlags::POLLOUT } else { PollFlags::empty() };
+        let mut polled = vec![
+            PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.link.socket().as_fd(), PollFlags::POLLIN | out),
+        ];
+        if !news {
+            polled.push(PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN));
+        }
+        let _or_interrupted = poll(&mut polled, until(due));
+        if !news {
+            let _or_nothing = self.shared.wake.read();
+        }
+    }
+}
