@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use std::collections::VecDeque;
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -89,6 +89,8 @@ impl Server {
         tokio::spawn(async move {
             for connection in 1.. {
                 let Ok((stream, _)) = listener.accept().await else { return };
+                // A reset throws away what Nagle holds back.
+                stream.set_nodelay(true).unwrap();
                 let (tls, shared, ending) = (tls.clone(), Arc::clone(&theirs), ending.clone());
                 tokio::spawn(async move {
                     // How a conversation ends is the test's to see.
@@ -555,12 +557,32 @@ async fn a_connection_that_the_drain_closes_after_its_answer() {
 async fn an_answer_before_the_body_was_read_is_heard() {
     let authority = Authority::new();
     let refusal = "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 9\r\n\r\ntoo large";
-    let server = authority.serve((0..20).map(|_| Act::ReplyEarly(refusal.to_owned()))).await;
+    let server = authority.serve((0..5).map(|_| Act::ReplyEarly(refusal.to_owned()))).await;
     let mut client = authority.client(&target(server.port));
-    for _ in 0..20 {
-        let answer = client.post(&large()).await;
+    // More than the kernel's buffers take, so that writing is cut short.
+    let body = batch(vec![b'x'; 16 << 20]);
+    for _ in 0..5 {
+        let answer = client.post(&body).await;
         assert_eq!((answer.verdict, answer.detail.as_str()), (Verdict::Halve, "too large"), "{answer:?}");
     }
+
+    // A server of another thread resets in the middle of our writing.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut target = target(listener.local_addr().unwrap().port());
+    target.tls = false;
+    let server = std::thread::spawn(move || {
+        for _ in 0..50 {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            stream.write_all(refusal.as_bytes()).unwrap();
+        }
+    });
+    let mut client = authority.client(&target);
+    for _ in 0..50 {
+        let answer = client.post(&body).await;
+        assert_eq!((answer.verdict, answer.detail.as_str()), (Verdict::Halve, "too large"), "{answer:?}");
+    }
+    server.join().unwrap();
 }
 
 /// Lets every task come to rest, and the clock jump.
