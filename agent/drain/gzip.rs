@@ -2,9 +2,17 @@
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-/// The level, by measurement.
-const LEVEL: u32 = 1;
-/// The window, as a power of two.
+/// Measured on framed log lines of 250 bytes, bodies of 512 KiB, against level 6 on the same machine:
+///
+/// | level | CPU | bytes |
+/// |---|---|---|
+/// | 1 | 0.33 | 1.75 |
+/// | 2 | 0.59 | 1.30 |
+/// | 3 | 0.76 | 1.23 |
+///
+/// Smaller windows save no CPU and little memory, and cost bytes.
+const LEVEL: u32 = 2;
+/// The window, as a power of two: the state is about 300 KiB.
 const WINDOW_BITS: u8 = 15;
 
 /// A compressor whose state is made once and reset for each body.
@@ -46,8 +54,7 @@ impl Gzip {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::Decompress;
-    use flate2::FlushDecompress;
+    use flate2::{Decompress, FlushDecompress};
     use proptest::prelude::*;
 
     fn decompress(bytes: &[u8], size: usize) -> Vec<u8> {
@@ -81,7 +88,7 @@ mod tests {
             })
             .collect();
         let packed = Gzip::new().compress(&noise);
-        assert!(packed.len() < noise.len() * 5 / 4);
+        assert!(packed.len() < noise.len() + noise.len() / 100);
         assert_eq!(decompress(&packed, noise.len()), noise);
     }
 

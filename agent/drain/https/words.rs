@@ -207,3 +207,129 @@ fn certificate(error: &CertificateError) -> String {
     }
     .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(path_and_query: &str, authorization: Option<&str>, header: Option<&str>) -> Target {
+        Target {
+            host: "drain.example".to_owned(),
+            port: 443,
+            path_and_query: path_and_query.to_owned(),
+            authorization: authorization.map(str::to_owned),
+            tls: true,
+            headers: header.map(|value| ("X-Key".to_owned(), value.to_owned())).into_iter().collect(),
+            token: "d.1".to_owned(),
+            gzip: false,
+            request_timeout: Duration::from_secs(20),
+            proxy: None,
+        }
+    }
+
+    fn masked(target: &Target, text: &str) -> String {
+        Secrets::of(target).mask(text.as_bytes(), false)
+    }
+
+    #[test]
+    fn all_secrets_of_a_target() {
+        let path = target("/receiver/v1/http/Abc%2Fd==", None, None);
+        assert_eq!(masked(&path, "receiver Abc%2Fd== or Abc/d=="), "receiver [secret] or [secret]");
+        let query = target("/v1/input?dd-api-key=k%20ey1&ddtags=env:prod&flag&x=", None, None);
+        assert_eq!(
+            masked(
+                &query,
+                "k%20ey1, k ey1, env:prod, flag, dd-api-key; dd-api-key=k%20ey1&ddtags=env:prod&flag&x="
+            ),
+            "[secret], [secret], [secret], [secret], dd-api-key; [secret]"
+        );
+        // `user:pa:ss`, and `:token` without padding.
+        let basic = target("/", Some("Basic dXNlcjpwYTpzcw=="), None);
+        assert_eq!(
+            masked(&basic, "user <pa:ss> dXNlcjpwYTpzcw== Basic"),
+            "[secret] <[secret]> [secret] Basic"
+        );
+        let basic = target("/", Some("Basic OnRva2Vu"), None);
+        assert_eq!(masked(&basic, "token"), "[secret]");
+        let header = target("/", Some("Bearer a-b-c"), Some("s3cr3t"));
+        assert_eq!(masked(&header, "a-b-c Bearer s3cr3t X-Key"), "[secret] Bearer [secret] X-Key");
+        let none = target("/", None, None);
+        assert_eq!(masked(&none, "all is said"), "all is said");
+    }
+
+    #[test]
+    fn short_secrets_are_words() {
+        // `x:ab`
+        let short = target("/", Some("Basic eDphYg=="), None);
+        assert_eq!(
+            masked(&short, "expected ab, not x (about xab)"),
+            "expected [secret], not [secret] (about xab)"
+        );
+    }
+
+    #[test]
+    fn the_longest_secret_wins() {
+        let target = target("/abcd?key=abcdef", None, None);
+        assert_eq!(masked(&target, "abcdef abcd"), "[secret] [secret]");
+    }
+
+    #[test]
+    fn no_beginning_of_a_secret_at_a_cut() {
+        let target = target("/0123456789", None, None);
+        let secrets = Secrets::of(&target);
+        for kept in 0..10 {
+            let text = format!("the key is {}", &"0123456789"[..kept]);
+            assert_eq!(secrets.mask(text.as_bytes(), true), text[..text.len() - 9].trim_end(), "{kept}");
+        }
+        assert_eq!(secrets.mask(b"the key 0123456789", true), "the key [secret]");
+    }
+
+    #[test]
+    fn printable_and_bounded() {
+        let none = target("/", None, None);
+        assert_eq!(
+            masked(&none, "  two\r\n\r\nlines\t\0 and \x1b[1m caf\u{e9} \u{202e}"),
+            "two lines and [1m caf?? ???"
+        );
+        let secrets = Secrets::of(&none);
+        assert_eq!(secrets.mask(&[b'x'; 5000], false), "x".repeat(LIMIT));
+        let long = target("/abcd", None, None);
+        assert_eq!(masked(&long, &"abcd".repeat(1000)).len(), LIMIT);
+    }
+
+    #[test]
+    fn decoding() {
+        assert_eq!(percent_decoded(b"a%2Bb%zz%4%"), b"a+b%zz%4%");
+        for (text, expected) in
+            [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmFy", "foobar")]
+        {
+            assert_eq!(base64_decoded(text).unwrap(), expected.as_bytes(), "RFC 4648 section 10");
+        }
+        assert_eq!(base64_decoded("Zm 9v"), None);
+    }
+
+    #[test]
+    fn deadlines() {
+        assert_eq!(
+            timed_out(Duration::from_secs(20), Stage::Connect),
+            "timed out after 20 s while connecting"
+        );
+        assert_eq!(
+            timed_out(Duration::from_millis(1500), Stage::Name),
+            "timed out after 1500 ms while looking up the name"
+        );
+    }
+
+    #[test]
+    fn errors_within_errors() {
+        let refused = io::Error::from_raw_os_error(111);
+        assert_eq!(transport(&io::Error::other(io::Error::other(refused))), "connection refused");
+        let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::NoCertificatesPresented);
+        assert!(transport(&io::Error::other(tls)).starts_with("TLS: "));
+        let revoked = rustls::Error::InvalidCertificate(CertificateError::Revoked);
+        assert_eq!(transport(&revoked), "certificate: revoked");
+        assert_eq!(transport(&DialError::Refused(407)), "the proxy answered 407 to CONNECT");
+        let name = io::Error::other("failed to lookup address information: Try again");
+        assert_eq!(transport(&DialError::Name(name)), "name not found: Try again");
+    }
+}
