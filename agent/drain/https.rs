@@ -5,9 +5,11 @@
 
 mod dial;
 mod live;
+mod target;
 mod words;
 
 pub use dial::Stage;
+pub use target::{Target, TargetError};
 
 use crate::drain::gzip::Gzip;
 use crate::drain::verdict::{Verdict, judge, retry_after};
@@ -15,16 +17,16 @@ use bytes::Bytes;
 use dial::{Dialer, Progress, Tunnel};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
 use live::Live;
 use rustls::ClientConfig;
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-use tokio::time::timeout;
+use std::time::{Duration, SystemTime};
+use target::{FRAME_ID, MSG_COUNT, host_and_port};
+use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 use words::Secrets;
 
@@ -35,82 +37,8 @@ const MAX_ANSWER: usize = 4096;
 /// How long an answer's body may take: the verdict stands with its head.
 const ANSWER_BODY: Duration = Duration::from_secs(2);
 
-const MSG_COUNT: HeaderName = HeaderName::from_static("logplex-msg-count");
-const FRAME_ID: HeaderName = HeaderName::from_static("logplex-frame-id");
-const DRAIN_TOKEN: HeaderName = HeaderName::from_static("logplex-drain-token");
-
-/// Where and how to post.
-#[derive(Clone)]
-pub struct Target {
-    /// Name or address, an IPv6 address with or without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Path and query, sent byte for byte; begins with `/`. The last segment and the query are secrets.
-    pub path_and_query: String,
-    /// The value of `Authorization`, as `Basic dTpw`. A secret.
-    pub authorization: Option<String>,
-    /// `https`; else `http`, which is for loopback or by the owner's leave.
-    pub tls: bool,
-    /// Extra headers, name and value, in this order. The values are secrets.
-    pub headers: Vec<(String, String)>,
-    /// `Logplex-Drain-Token`.
-    pub token: String,
-    /// Send bodies with gzip, until the drain is found not to take it.
-    pub gzip: bool,
-    /// Bounds one attempt, from the look-up of the name to the last byte of the answer that is read.
-    pub request_timeout: Duration,
-    /// A CONNECT proxy: host and port.
-    pub proxy: Option<(String, u16)>,
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
-    }
-}
-
-/// Why a target cannot be posted to. It never shows a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TargetError {
-    /// The host is no name and no address.
-    Host,
-    /// The path or query has a byte that no request line may have, or does not begin with `/`.
-    Path,
-    /// The `Authorization` value has a byte that no header may have.
-    Authorization,
-    /// The drain token has a byte that no header may have.
-    Token,
-    /// An extra header's name or value is not one.
-    Header(String),
-    /// An extra header that the agent sets itself.
-    Reserved(String),
-    /// The proxy's host is no name and no address.
-    Proxy,
-}
-
-impl fmt::Display for TargetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host => f.write_str("the drain's host is neither a name nor an address"),
-            Self::Path => f.write_str(
-                "the drain's path or query has a byte that a URL may not have: percent-encode blanks, control \
-                 characters and any of <>`#",
-            ),
-            Self::Authorization => f.write_str("the drain's user or password has a byte that no header may have"),
-            Self::Token => f.write_str("the drain token has a byte that no header may have"),
-            Self::Header(name) => write!(f, "the extra header {name} has a name or value that no header may have"),
-            Self::Reserved(name) => write!(f, "the extra header {name} is set by tailrace itself"),
-            Self::Proxy => f.write_str("the proxy's host is neither a name nor an address"),
-        }
-    }
-}
-
-impl std::error::Error for TargetError {}
-
 /// A batch on its way out.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Outgoing {
     /// Frames, as they are in the spool. Cloned without a copy.
     pub body: Bytes,
@@ -118,6 +46,12 @@ pub struct Outgoing {
     pub frames: u64,
     /// `Logplex-Frame-Id`: 32 upper-case hex digits, the same on every attempt.
     pub id: String,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("id", &self.id).field("frames", &self.frames).finish_non_exhaustive()
+    }
 }
 
 /// What came of one attempt.
@@ -138,8 +72,8 @@ pub struct Answer {
     pub elapsed: Duration,
     /// How far the attempt came.
     pub stage: Stage,
-    /// A kept connection turned out dead before a byte of the answer, and the request went out a second time,
-    /// on a fresh one.
+    /// A kept connection turned out dead before its answer, and the batch was tried once more on a fresh one:
+    /// the drain may have seen it twice, under one id.
     pub resent: bool,
 }
 
@@ -171,18 +105,15 @@ impl Client {
     /// # Errors
     /// What of the target cannot be sent.
     pub fn new(target: &Target, tls: Arc<ClientConfig>) -> Result<Self, TargetError> {
-        let scheme = if target.tls { "https" } else { "http" };
-        let authority = uri(scheme, &target.host, target.port).ok_or(TargetError::Host)?;
-        let proxy =
-            target.proxy.as_ref().map(|(host, port)| uri("http", host, *port).ok_or(TargetError::Proxy));
-        let tunnel = proxy.transpose()?.map(|proxy| Tunnel { proxy, authority: host_and_port(&authority) });
+        let authority = target.authority()?;
+        let tunnel = target.proxy()?.map(|proxy| Tunnel { proxy, authority: host_and_port(&authority) });
         let progress = Progress::new();
         let dialer = Dialer::new(tunnel, CONNECT.min(target.request_timeout), progress.clone());
         Ok(Self {
             connector: HttpsConnector::from((dialer, tls)),
-            headers: headers(target, &authority)?,
+            headers: target.headers()?,
             authority,
-            uri: path_and_query(&target.path_and_query)?,
+            uri: target.path_and_query()?,
             request_timeout: target.request_timeout,
             coding: if target.gzip { Coding::Gzip(Gzip::new()) } else { Coding::Plain },
             secrets: Secrets::of(target),
@@ -196,18 +127,16 @@ impl Client {
     /// May be dropped at any time: the connection under way is closed then.
     pub async fn post(&mut self, batch: &Outgoing) -> Answer {
         let start = Instant::now();
+        let deadline = start + self.request_timeout;
         let (body, gzipped) = self.coding.encode(&batch.body);
         let body_bytes = body.len() as u64;
         let mut resent = false;
         let attempt = match self.request(batch, body, gzipped) {
-            Some(request) => {
-                let patience = self.request_timeout;
-                let exchange = self.exchange(&request, &mut resent);
-                match timeout(patience, exchange).await {
-                    Ok(result) => result,
-                    Err(_) => Err(words::timed_out(patience, self.progress.get())),
-                }
-            }
+            Some(request) => match timeout_at(deadline, self.exchange(&request, &mut resent)).await {
+                Ok(Ok((live, response))) => Ok(self.listen(live, response, deadline).await),
+                Ok(Err(detail)) => Err(detail),
+                Err(_) => Err(words::timed_out(self.request_timeout, self.progress.get())),
+            },
             None => Err("the frame id has a byte that no header may have".to_owned()),
         };
         let mut answer = Answer {
@@ -249,13 +178,17 @@ impl Client {
     }
 
     /// Sends over the kept connection, or a fresh one; a kept one that turns out dead is replaced once.
-    async fn exchange(&mut self, request: &Request<Full<Bytes>>, resent: &mut bool) -> Result<Said, String> {
+    async fn exchange(
+        &mut self,
+        request: &Request<Full<Bytes>>,
+        resent: &mut bool,
+    ) -> Result<(Live, Response<Incoming>), String> {
         if let Some(mut live) = self.live.take()
             && live.ready().await
         {
             self.progress.set(Stage::Request);
             match live.send(request.clone()).await {
-                Ok(response) => return Ok(self.listen(live, response).await),
+                Ok(response) => return Ok((live, response)),
                 Err(error) if error.is_parse() => return Err(words::transport(&error)),
                 Err(_) => *resent = true,
             }
@@ -263,7 +196,7 @@ impl Client {
         let mut live = self.connect().await?;
         self.progress.set(Stage::Request);
         match live.send(request.clone()).await {
-            Ok(response) => Ok(self.listen(live, response).await),
+            Ok(response) => Ok((live, response)),
             Err(error) => Err(words::transport(&error)),
         }
     }
@@ -293,7 +226,7 @@ impl Client {
     }
 
     /// Reads the answer, and keeps the connection when nothing speaks against it.
-    async fn listen(&mut self, live: Live, response: Response<Incoming>) -> Said {
+    async fn listen(&mut self, live: Live, response: Response<Incoming>, deadline: Instant) -> Said {
         self.progress.set(Stage::Answer);
         let status = response.status();
         let retry_after = response
@@ -302,7 +235,8 @@ impl Client {
             .and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
         let mut body = response.into_body();
         let mut text = Vec::new();
-        let whole = matches!(timeout(ANSWER_BODY, read(&mut body, &mut text)).await, Ok(true));
+        let deadline = deadline.min(Instant::now() + ANSWER_BODY);
+        let whole = matches!(timeout_at(deadline, read(&mut body, &mut text)).await, Ok(true));
         if whole && status.is_success() {
             live.rest();
             self.live = Some(live);
@@ -360,84 +294,4 @@ impl Coding {
             (same, _) => same,
         };
     }
-}
-
-fn headers(target: &Target, authority: &Uri) -> Result<HeaderMap, TargetError> {
-    let placeholder = HeaderValue::from_static("");
-    let mut headers = HeaderMap::new();
-    let default = if target.tls { 443 } else { 80 };
-    let host = if target.port == default {
-        authority.host().unwrap_or_default().to_owned()
-    } else {
-        host_and_port(authority)
-    };
-    headers.insert(header::HOST, value(&host).ok_or(TargetError::Host)?);
-    if let Some(authorization) = &target.authorization {
-        headers.insert(header::AUTHORIZATION, value(authorization).ok_or(TargetError::Authorization)?);
-    }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/logplex-1"));
-    headers.insert(MSG_COUNT, placeholder.clone());
-    headers.insert(FRAME_ID, placeholder);
-    headers.insert(DRAIN_TOKEN, value(&target.token).ok_or(TargetError::Token)?);
-    headers.insert(
-        header::USER_AGENT,
-        HeaderValue::from_static(concat!("tailrace/", env!("CARGO_PKG_VERSION"))),
-    );
-    for (name, text) in &target.headers {
-        let wrong = || TargetError::Header(name.clone());
-        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-        if is_reserved(&parsed) {
-            return Err(TargetError::Reserved(name.clone()));
-        }
-        headers.insert(parsed, value(text).ok_or_else(wrong)?);
-    }
-    Ok(headers)
-}
-
-/// Headers that say what the body is and how it is framed. `Authorization` and `User-Agent` may be replaced.
-fn is_reserved(name: &HeaderName) -> bool {
-    [
-        header::CONNECTION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::EXPECT,
-        header::HOST,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        MSG_COUNT,
-        FRAME_ID,
-        DRAIN_TOKEN,
-    ]
-    .contains(name)
-}
-
-/// A value that may be a secret.
-fn value(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-fn path_and_query(text: &str) -> Result<Uri, TargetError> {
-    let uri: Uri = text.parse().map_err(|_| TargetError::Path)?;
-    // What the parser dropped (a fragment) or did not take for a path would not go out as it came.
-    let same = text.starts_with('/') && uri.path_and_query().is_some_and(|parsed| parsed.as_str() == text);
-    if same { Ok(uri) } else { Err(TargetError::Path) }
-}
-
-fn uri(scheme: &str, host: &str, port: u16) -> Option<Uri> {
-    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    let authority = match inner.parse::<Ipv6Addr>() {
-        Ok(address) => format!("[{address}]:{port}"),
-        Err(_) if host.is_empty() || host.contains([':', '@', '[', ']']) => return None,
-        Err(_) => format!("{host}:{port}"),
-    };
-    Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build().ok()
-}
-
-fn host_and_port(uri: &Uri) -> String {
-    uri.authority().map_or_else(String::new, ToString::to_string)
 }

@@ -138,7 +138,8 @@ pub(super) fn timed_out(patience: Duration, stage: Stage) -> String {
 pub(super) fn transport(error: &(dyn Error + 'static)) -> String {
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         if error.is_parse() {
-            return "the answer is not HTTP/1.1 (is this the drain's port?)".to_owned();
+            // Its words are fixed ones: nothing of the answer.
+            return format!("the answer is not proper HTTP/1.1: {error}");
         }
         if error.source().is_none() {
             return "connection closed before the answer".to_owned();

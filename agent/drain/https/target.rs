@@ -1,0 +1,178 @@
+//! Where and how to post, and what of it can be put on the wire.
+
+use hyper::Uri;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+pub(super) const MSG_COUNT: HeaderName = HeaderName::from_static("logplex-msg-count");
+pub(super) const FRAME_ID: HeaderName = HeaderName::from_static("logplex-frame-id");
+const DRAIN_TOKEN: HeaderName = HeaderName::from_static("logplex-drain-token");
+
+/// A drain, and how to post to it.
+#[derive(Clone)]
+pub struct Target {
+    /// Name or address, an IPv6 address with or without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Path and query, sent byte for byte; begins with `/`. The last segment and the query are secrets.
+    pub path_and_query: String,
+    /// The value of `Authorization`, as `Basic dTpw`. A secret.
+    pub authorization: Option<String>,
+    /// `https`; else `http`, which is for loopback or by the owner's leave.
+    pub tls: bool,
+    /// Extra headers, name and value, in this order. The values are secrets.
+    pub headers: Vec<(String, String)>,
+    /// `Logplex-Drain-Token`.
+    pub token: String,
+    /// Send bodies with gzip, until the drain is found not to take it.
+    pub gzip: bool,
+    /// Bounds one attempt, from the look-up of the name to the last byte of the answer that is read.
+    pub request_timeout: Duration,
+    /// A CONNECT proxy: host and port.
+    pub proxy: Option<(String, u16)>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Why a target cannot be posted to. It never shows a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// The host is no name and no address.
+    Host,
+    /// The path or query has a byte that no request line may have, or does not begin with `/`.
+    Path,
+    /// The `Authorization` value has a byte that no header may have.
+    Authorization,
+    /// The drain token has a byte that no header may have.
+    Token,
+    /// An extra header's name or value is not one.
+    Header(String),
+    /// An extra header that the agent sets itself.
+    Reserved(String),
+    /// The proxy's host is no name and no address.
+    Proxy,
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("the drain's host is neither a name nor an address"),
+            Self::Path => f.write_str(
+                "the drain's path or query has a byte that a URL may not have: percent-encode blanks, control \
+                 characters and any of <>`#",
+            ),
+            Self::Authorization => f.write_str("the drain's user or password has a byte that no header may have"),
+            Self::Token => f.write_str("the drain token has a byte that no header may have"),
+            Self::Header(name) => write!(f, "the extra header {name} has a name or value that no header may have"),
+            Self::Reserved(name) => write!(f, "the extra header {name} is set by tailrace itself"),
+            Self::Proxy => f.write_str("the proxy's host is neither a name nor an address"),
+        }
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+impl Target {
+    /// Scheme, host and port.
+    pub(super) fn authority(&self) -> Result<Uri, TargetError> {
+        let scheme = if self.tls { "https" } else { "http" };
+        uri(scheme, &self.host, self.port).ok_or(TargetError::Host)
+    }
+
+    pub(super) fn proxy(&self) -> Result<Option<Uri>, TargetError> {
+        let Some((host, port)) = &self.proxy else { return Ok(None) };
+        uri("http", host, *port).map(Some).ok_or(TargetError::Proxy)
+    }
+
+    /// The request's target, in origin form (RFC 9112 §3.2.1).
+    pub(super) fn path_and_query(&self) -> Result<Uri, TargetError> {
+        let text = self.path_and_query.as_str();
+        let uri: Uri = text.parse().map_err(|_| TargetError::Path)?;
+        // What the parser dropped (a fragment) or did not take for a path would not go out as it came.
+        let same =
+            text.starts_with('/') && uri.path_and_query().is_some_and(|parsed| parsed.as_str() == text);
+        if same { Ok(uri) } else { Err(TargetError::Path) }
+    }
+
+    /// All headers but Content-Length, in the order in which they go out. Those that depend on the batch have
+    /// their place, and no value yet.
+    pub(super) fn headers(&self) -> Result<HeaderMap, TargetError> {
+        let authority = self.authority()?;
+        let default = if self.tls { 443 } else { 80 };
+        let host = if self.port == default {
+            authority.host().unwrap_or_default().to_owned()
+        } else {
+            host_and_port(&authority)
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, value(&host).ok_or(TargetError::Host)?);
+        if let Some(authorization) = &self.authorization {
+            headers.insert(header::AUTHORIZATION, value(authorization).ok_or(TargetError::Authorization)?);
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/logplex-1"));
+        headers.insert(MSG_COUNT, HeaderValue::from_static(""));
+        headers.insert(FRAME_ID, HeaderValue::from_static(""));
+        headers.insert(DRAIN_TOKEN, value(&self.token).ok_or(TargetError::Token)?);
+        let agent = concat!("tailrace/", env!("CARGO_PKG_VERSION"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+        for (name, text) in &self.headers {
+            let wrong = || TargetError::Header(name.clone());
+            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+            if is_reserved(&parsed) {
+                return Err(TargetError::Reserved(name.clone()));
+            }
+            headers.insert(parsed, value(text).ok_or_else(wrong)?);
+        }
+        Ok(headers)
+    }
+}
+
+/// Headers that say what the body is and how it is framed. `Authorization` and `User-Agent` may be replaced.
+fn is_reserved(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::EXPECT,
+        header::HOST,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        MSG_COUNT,
+        FRAME_ID,
+        DRAIN_TOKEN,
+    ]
+    .contains(name)
+}
+
+/// A value that may be a secret.
+fn value(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn uri(scheme: &str, host: &str, port: u16) -> Option<Uri> {
+    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let authority = match inner.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]:{port}"),
+        Err(_) if host.is_empty() || host.contains([':', '@', '[', ']']) => return None,
+        Err(_) => format!("{host}:{port}"),
+    };
+    Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build().ok()
+}
+
+/// `host:port`, an IPv6 address in brackets.
+pub(super) fn host_and_port(uri: &Uri) -> String {
+    uri.authority().map_or_else(String::new, ToString::to_string)
+}
