@@ -66,6 +66,16 @@ async fn large_bodies_share_one_connection() {
 }
 
 #[tokio::test]
+async fn both_versions_of_tls() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let authority = Authority::speaking(&[version], "localhost", |_| {});
+        let server = authority.serve([]).await;
+        delivered(&authority.client(&target(server.port)).post(&large()).await);
+        assert_eq!(server.seen()[0].body, large().body);
+    }
+}
+
+#[tokio::test]
 async fn plain_http() {
     let server = Server::start(None, []).await;
     let mut target = target(server.port);

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
@@ -186,6 +186,14 @@ impl Authority {
     }
 
     pub(crate) fn signing(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::speaking(rustls::ALL_VERSIONS, name, edit)
+    }
+
+    pub(crate) fn speaking(
+        versions: &[&'static SupportedProtocolVersion],
+        name: &str,
+        edit: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
         let root_key = KeyPair::generate().unwrap();
         let mut root = CertificateParams::new([]).unwrap();
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -196,7 +204,7 @@ impl Authority {
         let leaf = leaf.signed_by(&key, &Issuer::new(root, root_key)).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
