@@ -10,7 +10,7 @@ use tailrace::drain::https::{Client, Stage};
 use tailrace::drain::tls::client_config;
 use tailrace::drain::verdict::Verdict;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 #[tokio::test]
 async fn a_stalled_drain_costs_the_request_timeout() {
@@ -44,6 +44,23 @@ async fn the_verdict_stands_when_the_answers_body_stalls() {
         delivered(&client.post(&batch("x")).await);
         assert_eq!(server.seen()[1].connection, 2);
     }
+}
+
+#[tokio::test]
+async fn a_drain_that_does_not_read_holds_no_memory() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut target = target(listener.local_addr().unwrap().port());
+    target.tls = false;
+    target.request_timeout = Duration::from_millis(300);
+    let mut client = Client::new(&target, client_config(&[]).unwrap()).unwrap();
+    let batch = batch(vec![b'x'; 16 << 20]);
+    failed(&client.post(&batch).await, Stage::Request, "timed out after 300 ms while waiting for the answer");
+    let unique = async {
+        while !batch.body.is_unique() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, unique).await.unwrap();
 }
 
 #[tokio::test]
