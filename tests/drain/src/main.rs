@@ -1,3 +1,152 @@
-//! Placeholder.
+//! `tailrace-drain`: the test drain as a program.
 
-fn main() {}
+use std::error::Error;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tailrace_drain::fault::{GRAMMAR, Plan};
+use tailrace_drain::personality::Personality;
+use tailrace_drain::tally::Line;
+use tailrace_drain::{Drain, Options, Sink};
+use tokio::signal::unix::{SignalKind, signal};
+
+const HELP: &str = "\
+tailrace-drain is a log drain to test against: HTTPS with a certificate authority of its own.
+
+  tailrace-drain [--listen 127.0.0.1:0] [--control 127.0.0.1:0] [--dir DIR]
+                 [--personality NAME]… [--fault SPEC]… [--print] [--out FILE]
+
+  --listen ADDRESS     where it takes frames (127.0.0.1:0: any port)
+  --control ADDRESS    where GET /report, GET /lines?from=N&limit=M, POST /faults and POST /reset are
+  --dir DIR            gets ca.pem and, once all is ready, ready.json (url, control, ca, pid)
+  --personality NAME   who looks at the requests: all (default), sumo, vector, alloy, logplex-strict
+  --print              print lines as `heroku logs --tail` does
+  --out FILE           append the messages of the app's lines, each once
+  --fault SPEC         let something go wrong
+
+";
+
+struct Args {
+    options: Options,
+    print: bool,
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        print!("{HELP}{GRAMMAR}");
+        return ExitCode::SUCCESS;
+    }
+    match read(&args).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tailrace-drain: {error}\nTry `tailrace-drain --help`.");
+            ExitCode::from(64)
+        }
+    }
+}
+
+fn read(args: &[String]) -> Result<Args, Box<dyn Error>> {
+    let mut options = Options { control: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..Options::default() };
+    let (mut print, mut out, mut faults, mut personalities) = (false, None, Vec::new(), Vec::new());
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == "--print" {
+            print = true;
+            continue;
+        }
+        let known = ["--listen", "--control", "--dir", "--personality", "--fault", "--out"];
+        if !known.contains(&arg.as_str()) {
+            return Err(format!("unknown option {arg:?}").into());
+        }
+        let value = args.next().ok_or_else(|| format!("{arg}: expected a value"))?;
+        let address = || value.parse().map_err(|_| format!("{arg}: found {value:?}, expected ADDRESS:PORT"));
+        match arg.as_str() {
+            "--listen" => options.listen = address()?,
+            "--control" => options.control = Some(address()?),
+            "--dir" => options.dir = Some(PathBuf::from(value)),
+            "--personality" if value == "all" => {}
+            "--personality" => personalities.push(Personality::by_name(value).ok_or_else(|| {
+                format!("--personality: found {value:?}, expected all, sumo, vector, alloy or logplex-strict")
+            })?),
+            "--fault" => faults.push(value.clone()),
+            _ => out = Some(PathBuf::from(value)),
+        }
+    }
+    options.faults = Plan::parse(&faults.join("\n")).map_err(|error| format!("--fault: {error}"))?;
+    if !personalities.is_empty() {
+        options.personalities = personalities;
+    }
+    Ok(Args { options, print, out })
+}
+
+fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    let Args { mut options, print, out } = args;
+    let dir = options.dir.clone();
+    if let Some(dir) = &dir {
+        std::fs::create_dir_all(dir).map_err(|error| format!("--dir {}: {error}", dir.display()))?;
+    }
+    let file = out.map(|path| {
+        let opened = OpenOptions::new().create(true).append(true).open(&path);
+        opened.map_err(|error| format!("--out {}: {error}", path.display()))
+    });
+    options.sink = sink(print, file.transpose()?);
+    let drain = Drain::start(options)?;
+    let control = drain.control().unwrap_or_default();
+    println!("drain    {}\ncontrol  {control}\nCA       {}", drain.url(), drain.ca_file().display());
+    io::stdout().flush()?;
+    if let Some(dir) = dir {
+        let ready = serde_json::json!({
+            "url": drain.url(),
+            "control": control,
+            "ca": drain.ca_file(),
+            "pid": std::process::id(),
+        });
+        let partial = dir.join("ready.json.partial");
+        std::fs::write(&partial, format!("{ready:#}\n"))?;
+        std::fs::rename(partial, dir.join("ready.json"))?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    let report = drain.report();
+    println!(
+        "{} requests, {} lines, {} duplicates, {} changed bodies, {} malformed",
+        report.requests, report.lines, report.duplicates, report.changed_bodies, report.malformed
+    );
+    for (name, complaints) in &report.conformance {
+        println!("{name}: {} errors {}", complaints.errors, complaints.last.as_deref().unwrap_or(""));
+    }
+    Ok(())
+}
+
+/// Where lines go. A terminal that went away ends nothing.
+fn sink(print: bool, file: Option<File>) -> Sink {
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut file = file.map(BufWriter::new);
+    Box::new(move |lines| {
+        if print {
+            let mut text = Vec::new();
+            for Line { time, app, proc_id, message, .. } in lines {
+                let (on, off) = if colour { ("\x1b[36m", "\x1b[0m") } else { ("", "") };
+                drop(writeln!(text, "{on}{time} {app}[{proc_id}]:{off} {message}"));
+            }
+            drop(io::stdout().write_all(&text));
+        }
+        if let Some(file) = &mut file {
+            for line in lines.iter().filter(|line| line.is_app) {
+                drop(file.write_all(line.message.as_bytes()).and_then(|()| file.write_all(b"\n")));
+            }
+            drop(file.flush());
+        }
+    })
+}

@@ -1,0 +1,206 @@
+//! A log drain to test against: a real HTTPS server that takes Logplex frames, scripts faults, and reports what
+//! it saw. For integration tests as a library, for people as `tailrace-drain`.
+
+mod control;
+pub mod fault;
+pub mod personality;
+mod server;
+pub mod tally;
+
+use fault::{FaultError, Plan};
+use personality::Personality;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use server::Shared;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tally::{Line, Report, Tally};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+/// The path of the drain's URL: shaped as Sumo Logic's, the last segment standing for a secret.
+const PATH: &str = "/receiver/v1/http/LOCAL-SECRET==";
+
+/// Gets every line when it is recorded.
+pub type Sink = Box<dyn FnMut(&[Line]) + Send>;
+
+/// How a drain is set up.
+pub struct Options {
+    /// Where it listens; port 0 for any.
+    pub listen: SocketAddr,
+    /// Where the control endpoint listens, if it shall.
+    pub control: Option<SocketAddr>,
+    /// Where `ca.pem` goes; a temporary directory without it.
+    pub dir: Option<PathBuf>,
+    /// Who looks at the requests.
+    pub personalities: Vec<Personality>,
+    /// The last so many lines are kept.
+    pub keep: usize,
+    /// Faults from the start.
+    pub faults: Plan,
+    /// Gets every line when it is recorded.
+    pub sink: Sink,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            control: None,
+            dir: None,
+            personalities: Personality::ALL.to_vec(),
+            keep: 200_000,
+            faults: Plan::default(),
+            sink: Box::new(|_| {}),
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+/// A running drain; dropping it stops it.
+pub struct Drain {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    control: Option<SocketAddr>,
+    ca: PathBuf,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+    _temporary: Option<TempDir>,
+}
+
+impl std::fmt::Debug for Drain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Drain").field("url", &self.url()).finish_non_exhaustive()
+    }
+}
+
+impl Drain {
+    /// Starts a drain in a thread of its own.
+    ///
+    /// # Errors
+    /// When an address is taken, or a file cannot be written.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let temporary = if options.dir.is_none() { Some(TempDir::new()?) } else { None };
+        let dir = options.dir.or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
+        let ca = dir.unwrap_or_default().join("ca.pem");
+        let (good, pem) = authority().map_err(io::Error::other)?;
+        let (foreign, _) = authority().map_err(io::Error::other)?;
+        std::fs::write(&ca, pem)?;
+        let listener = server::bind(options.listen)?;
+        let control_listener = options.control.map(server::bind).transpose()?;
+        let address = listener.local_addr()?;
+        let control = control_listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+        let tally = Tally::new(&options.personalities, options.keep);
+        let shared = Arc::new(Shared::new(tally, options.faults, options.sink, good, foreign));
+        let (stop, stopped) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let for_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
+            let served = runtime.block_on(async {
+                if let Some(listener) = control_listener {
+                    drop(tokio::spawn(control::serve(Arc::clone(&for_thread), listener, stopped.clone())));
+                }
+                server::serve(for_thread, listener, stopped).await
+            });
+            if let Err(error) = served {
+                eprintln!("tailrace-drain: {error}");
+            }
+            runtime.shutdown_background();
+        })?;
+        let thread = Some(thread);
+        Ok(Self { shared, address, control, ca, stop, thread, _temporary: temporary })
+    }
+
+    /// What to put into `TAILRACE_DRAIN_URL`.
+    pub fn url(&self) -> String {
+        format!("https://{}{PATH}", self.address)
+    }
+
+    /// The URL of the control endpoint.
+    pub fn control(&self) -> Option<String> {
+        self.control.map(|address| format!("http://{address}"))
+    }
+
+    /// What to put into `TAILRACE_CA_FILE`.
+    pub fn ca_file(&self) -> &Path {
+        &self.ca
+    }
+
+    /// What was seen so far.
+    pub fn report(&self) -> Report {
+        self.shared.tally().report()
+    }
+
+    /// The kept lines, with those of the agent and the platform.
+    pub fn frames(&self) -> Vec<Line> {
+        self.shared.tally().lines(0, usize::MAX).0
+    }
+
+    /// The messages of the kept lines of the app, in the order in which they came first.
+    pub fn lines(&self) -> Vec<String> {
+        self.frames().into_iter().filter(|line| line.is_app).map(|line| line.message).collect()
+    }
+
+    /// Puts other faults in force; their windows count from now.
+    ///
+    /// # Errors
+    /// [`FaultError`] when they cannot be read.
+    pub fn set_faults(&self, text: &str) -> Result<(), FaultError> {
+        self.shared.set_plan(Plan::parse(text)?);
+        Ok(())
+    }
+
+    /// Waits until the report is as wanted; false when that takes longer than `patience`.
+    pub fn wait_until(&self, patience: Duration, wanted: impl Fn(&Report) -> bool) -> bool {
+        let start = Instant::now();
+        loop {
+            if wanted(&self.report()) {
+                return true;
+            }
+            if start.elapsed() > patience {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// A certificate authority of its own, and a server's identity under it; returns the authority as PEM.
+fn authority() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error + Send + Sync>> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, "tailrace test drain");
+    let ca_key = KeyPair::generate()?;
+    let ca = params.self_signed(&ca_key)?;
+    let issuer = Issuer::new(params, ca_key);
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+    let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private)?;
+    Ok((TlsAcceptor::from(Arc::new(config)), ca.pem()))
+}

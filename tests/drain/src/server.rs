@@ -1,0 +1,234 @@
+//! The receiving end: TLS, HTTP, and the faults.
+
+use crate::Sink;
+use crate::fault::{Kind, Plan};
+use crate::tally::{Headers, Tally};
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
+
+/// The largest body taken, in bytes, after gzip.
+const MAX_BODY: u64 = 64 << 20;
+/// How often it is looked whether connections are to be refused.
+const LOOK: Duration = Duration::from_millis(20);
+/// Longest stall.
+const LONG: Duration = Duration::from_hours(1);
+
+/// What all connections share.
+pub(crate) struct Shared {
+    tally: Mutex<Tally>,
+    plan: Mutex<(Instant, Plan)>,
+    sink: Mutex<Sink>,
+    good: TlsAcceptor,
+    foreign: TlsAcceptor,
+}
+
+/// The connection ends here, without a word.
+#[derive(Debug)]
+struct Hangup;
+
+impl std::fmt::Display for Hangup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a fault closes the connection")
+    }
+}
+
+impl std::error::Error for Hangup {}
+
+impl Shared {
+    pub(crate) fn new(tally: Tally, plan: Plan, sink: Sink, good: TlsAcceptor, foreign: TlsAcceptor) -> Self {
+        Self {
+            tally: Mutex::new(tally),
+            plan: Mutex::new((Instant::now(), plan)),
+            sink: Mutex::new(sink),
+            good,
+            foreign,
+        }
+    }
+
+    pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another plan in force; its windows count from now.
+    pub(crate) fn set_plan(&self, plan: Plan) {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), plan);
+    }
+
+    fn strike(&self, fits: impl Fn(Kind) -> bool) -> Option<crate::fault::Fault> {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = plan.0.elapsed();
+        plan.1.strike(at, fits)
+    }
+
+    fn refuses(&self) -> bool {
+        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        plan.1.refuses(plan.0.elapsed())
+    }
+
+    fn record(&self, headers: &Headers, body: &[u8]) {
+        let fresh = self.tally().record(headers, body);
+        if !fresh.is_empty() {
+            (self.sink.lock().unwrap_or_else(PoisonError::into_inner))(&fresh);
+        }
+    }
+}
+
+/// Binds to `address`, also right after a listener there was closed.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    // std sets SO_REUSEADDR on Unix.
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves until `stop` changes.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    listener: std::net::TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let mut listener = Some(TcpListener::from_std(listener)?);
+    // While true, connections live; a refusal ends them all.
+    let (alive, _) = watch::channel(true);
+    let mut alive = alive;
+    loop {
+        if shared.refuses() {
+            if listener.take().is_some() {
+                alive = watch::channel(true).0; // dropping the sender ends the connections
+            }
+            tokio::select! {
+                () = sleep(LOOK) => continue,
+                _ = stop.changed() => return Ok(()),
+            }
+        }
+        if listener.is_none() {
+            let Ok(again) = bind(address) else {
+                sleep(LOOK).await; // somebody took the port for a moment
+                continue;
+            };
+            listener = Some(TcpListener::from_std(again)?);
+        }
+        let Some(open) = &listener else { continue };
+        tokio::select! {
+            accepted = open.accept() => if let Ok((stream, _)) = accepted {
+                let (shared, mut life) = (Arc::clone(&shared), alive.subscribe());
+                drop(tokio::spawn(async move {
+                    tokio::select! {
+                        () = connection(shared, stream) => {}
+                        _ = life.changed() => {}
+                    }
+                }));
+            },
+            () = sleep(LOOK) => {}
+            _ = stop.changed() => return Ok(()),
+        }
+    }
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+    if shared.strike(|kind| kind == Kind::TlsStall).is_some() {
+        sleep(LONG).await;
+        return;
+    }
+    let foreign = shared.strike(|kind| kind == Kind::WrongCert).is_some();
+    let acceptor = if foreign { &shared.foreign } else { &shared.good };
+    drop(stream.set_nodelay(true));
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let service = service_fn(|request| answer(&shared, request));
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // Faults end connections with errors on purpose.
+    drop(http.max_buf_size(256 << 10).serve_connection(TokioIo::new(stream), service).await);
+}
+
+async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Hangup> {
+    shared.tally().request();
+    if shared.strike(|kind| kind == Kind::ResetBefore).is_some() {
+        return Err(Hangup);
+    }
+    let slow = shared.strike(|kind| matches!(kind, Kind::SlowRead(_)));
+    let mut headers = read_headers(request.headers());
+    let mut body = Vec::new();
+    let mut incoming = request.into_body();
+    while let Some(frame) = incoming.frame().await {
+        let Ok(frame) = frame else { return Err(Hangup) };
+        let Some(data) = frame.data_ref() else { continue };
+        if let Some(Kind::SlowRead(speed)) = slow.as_ref().map(|fault| fault.kind) {
+            sleep(Duration::from_secs_f64(data.len() as f64 / speed as f64)).await;
+        }
+        body.extend_from_slice(data);
+        if body.len() as u64 > MAX_BODY {
+            return Ok(respond(shared, 413, "", None));
+        }
+    }
+    headers.wire_bytes = body.len() as u64;
+    if headers.gzip {
+        let mut plain = Vec::new();
+        if GzDecoder::new(&body[..]).take(MAX_BODY).read_to_end(&mut plain).is_err() {
+            return Ok(respond(shared, 400, "not gzip", None));
+        }
+        body = plain;
+    }
+    if let Some(Kind::Latency(time)) = shared.strike(|kind| matches!(kind, Kind::Latency(_))).map(|f| f.kind)
+    {
+        sleep(time).await;
+    }
+    if let Some(fault) = shared.strike(|kind| matches!(kind, Kind::Status(_)))
+        && let Kind::Status(status) = fault.kind
+    {
+        return Ok(respond(shared, status, "a fault", fault.retry_after));
+    }
+    if shared.strike(|kind| kind == Kind::JsonProblem).is_some() {
+        let problem = r#"{"status":200,"code":"header:invalid","message":"Error parsing header"}"#;
+        return Ok(respond(shared, 200, problem, None));
+    }
+    shared.record(&headers, &body);
+    if let Some(Kind::Stall(time)) = shared.strike(|kind| matches!(kind, Kind::Stall(_))).map(|f| f.kind) {
+        sleep(time).await;
+    }
+    if shared.strike(|kind| kind == Kind::ResetAfter).is_some() {
+        return Err(Hangup);
+    }
+    let mut response = respond(shared, 204, "", None);
+    if shared.strike(|kind| kind == Kind::CloseAfterAnswer).is_some() {
+        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+fn respond(shared: &Shared, status: u16, text: &str, retry_after: Option<u64>) -> Response<Full<Bytes>> {
+    shared.tally().answered(status);
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn read_headers(map: &HeaderMap) -> Headers {
+    let text = |name: &str| map.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Headers {
+        content_type: text("content-type"),
+        count: text("logplex-msg-count").and_then(|count| count.parse().ok()),
+        id: text("logplex-frame-id"),
+        token: text("logplex-drain-token"),
+        user_agent: text("user-agent"),
+        gzip: text("content-encoding").is_some_and(|coding| coding == "gzip"),
+        wire_bytes: 0,
+    }
+}

@@ -1,0 +1,425 @@
+//! What the drain saw: the report.
+
+use crate::personality::{Personality, Seen};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use tailrace::frame::{self, Frame, PRI_APP, now_micros};
+
+/// Frame ids that are remembered, to tell repetitions.
+const IDS: usize = 1 << 20;
+/// Lags that are kept for the percentiles.
+const LAGS: usize = 1 << 16;
+
+/// A line as it was received.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Time of the frame.
+    pub time: String,
+    /// APP-NAME.
+    pub app: String,
+    /// PROCID.
+    pub proc_id: String,
+    /// The message.
+    pub message: String,
+    /// Whether it is a line of the app, not one of the agent or the platform.
+    pub is_app: bool,
+}
+
+/// Loss notices (L10).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Notices.
+    pub notices: u64,
+    /// Lines that they announce.
+    pub lines: u64,
+}
+
+/// Complaints of one personality.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complaints {
+    /// Requests that it had something against.
+    pub errors: u64,
+    /// What, the last time.
+    pub last: Option<String>,
+}
+
+/// Time from a frame's stamp to its arrival, in ms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lag {
+    /// Median.
+    pub p50: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Longest.
+    pub max: f64,
+}
+
+/// Messages that are numbers, or have one behind `seq=`, per stream: what is missing between them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// The first number.
+    pub first: Option<u64>,
+    /// The highest number.
+    pub last: Option<u64>,
+    /// Numbers that came.
+    pub count: u64,
+    /// Numbers that were lower than or equal to one before: repeated or out of order.
+    pub backward: u64,
+    /// Numbers that were left out.
+    pub missing: u64,
+}
+
+/// What the drain saw.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Requests that reached the drain.
+    pub requests: u64,
+    /// Answers by status.
+    pub by_status: BTreeMap<u16, u64>,
+    /// Requests whose body was recorded.
+    pub accepted: u64,
+    /// Frames recorded, without repetitions.
+    pub frames: u64,
+    /// Frames with the PRI of an app's line, among them.
+    pub lines: u64,
+    /// The others.
+    pub own_frames: u64,
+    /// Requests with the id and the body of one that was recorded before.
+    pub duplicates: u64,
+    /// Requests with the id of another one, and another body.
+    pub changed_bodies: u64,
+    /// Requests whose `Logplex-Msg-Count` was wrong.
+    pub count_mismatches: u64,
+    /// Bodies that could not be split by LEN.
+    pub malformed: u64,
+    /// The last reason for that.
+    pub malformed_last: Option<String>,
+    /// Loss notices.
+    pub losses: Losses,
+    /// Frames with a time before that of the frame before, per drain token and PROCID.
+    pub out_of_order: u64,
+    /// Lag.
+    pub lag_ms: Lag,
+    /// Bytes of bodies, after gzip.
+    pub bytes: u64,
+    /// Bytes as they came.
+    pub wire_bytes: u64,
+    /// Requests with gzip.
+    pub gzip_requests: u64,
+    /// Lines by drain token.
+    pub by_token: BTreeMap<String, u64>,
+    /// By personality.
+    pub conformance: BTreeMap<String, Complaints>,
+    /// Numbered messages, by PROCID.
+    pub sequence: BTreeMap<String, Sequence>,
+}
+
+/// A request's headers, as far as they matter here.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Logplex-Msg-Count`.
+    pub count: Option<u64>,
+    /// `Logplex-Frame-Id`.
+    pub id: Option<String>,
+    /// `Logplex-Drain-Token`.
+    pub token: Option<String>,
+    /// `User-Agent`.
+    pub user_agent: Option<String>,
+    /// Whether the body came with gzip.
+    pub gzip: bool,
+    /// Bytes of the body as it came.
+    pub wire_bytes: u64,
+}
+
+/// Counts.
+#[derive(Debug, Default)]
+pub struct Tally {
+    report: Report,
+    personalities: Vec<Personality>,
+    keep: usize,
+    lines: VecDeque<Line>,
+    dropped: u64,
+    ids: HashMap<String, u64>,
+    id_order: VecDeque<String>,
+    /// By drain token, then by PROCID.
+    last_time: HashMap<String, HashMap<String, String>>,
+    lags: Vec<f64>,
+    arrivals: u64,
+}
+
+impl Tally {
+    /// Counts with these personalities; keeps the last `keep` lines.
+    pub fn new(personalities: &[Personality], keep: usize) -> Self {
+        let mut tally = Self { personalities: personalities.to_vec(), keep, ..Self::default() };
+        for personality in personalities {
+            tally.report.conformance.insert(personality.as_str().to_owned(), Complaints::default());
+        }
+        tally
+    }
+
+    /// Starts anew.
+    pub fn reset(&mut self) {
+        *self = Self::new(&std::mem::take(&mut self.personalities), self.keep);
+    }
+
+    /// A request came.
+    pub fn request(&mut self) {
+        self.report.requests += 1;
+    }
+
+    /// A request was answered.
+    pub fn answered(&mut self, status: u16) {
+        *self.report.by_status.entry(status).or_default() += 1;
+    }
+
+    /// Records a body; returns the lines that are new.
+    pub fn record(&mut self, headers: &Headers, body: &[u8]) -> Vec<Line> {
+        let hash = fingerprint(body);
+        if let Some(id) = &headers.id {
+            if let Some(before) = self.ids.get(id) {
+                let same = *before == hash;
+                let report = &mut self.report;
+                *(if same { &mut report.duplicates } else { &mut report.changed_bodies }) += 1;
+                return Vec::new();
+            }
+            self.ids.insert(id.clone(), hash);
+            self.id_order.push_back(id.clone());
+            if self.id_order.len() > IDS
+                && let Some(oldest) = self.id_order.pop_front()
+            {
+                self.ids.remove(&oldest);
+            }
+        }
+        let (frames, error) = split(body);
+        let report = &mut self.report;
+        report.accepted += 1;
+        report.bytes += body.len() as u64;
+        report.wire_bytes += headers.wire_bytes;
+        report.gzip_requests += u64::from(headers.gzip);
+        report.frames += frames.len() as u64;
+        report.count_mismatches += u64::from(headers.count != Some(frames.len() as u64));
+        report.malformed += u64::from(error.is_some());
+        let seen = Seen {
+            content_type: headers.content_type.as_deref(),
+            count: headers.count,
+            id: headers.id.as_deref(),
+            token: headers.token.as_deref(),
+            user_agent: headers.user_agent.as_deref(),
+            body,
+            is_whole: error.is_none(),
+            frames: &frames,
+        };
+        for personality in &self.personalities {
+            if let Some(complaint) = personality.complaint(&seen) {
+                let complaints = report.conformance.entry(personality.as_str().to_owned()).or_default();
+                complaints.errors += 1;
+                complaints.last = Some(complaint);
+            }
+        }
+        if let Some(error) = error {
+            report.malformed_last = Some(error);
+        }
+        let token = headers.token.clone().unwrap_or_default();
+        self.frames(&token, &frames)
+    }
+
+    fn frames(&mut self, token: &str, frames: &[Frame<'_>]) -> Vec<Line> {
+        let now = now_micros();
+        let mut fresh = Vec::with_capacity(if self.keep > 0 { frames.len() } else { 0 });
+        for frame in frames {
+            let is_app = frame.pri == PRI_APP && frame.app != "tailrace";
+            if is_app {
+                self.report.lines += 1;
+                self.number(frame);
+            } else {
+                self.report.own_frames += 1;
+                self.notice(frame);
+            }
+            self.time(token, frame, now);
+            if self.keep > 0 {
+                fresh.push(Line {
+                    time: frame.time.to_owned(),
+                    app: frame.app.to_owned(),
+                    proc_id: frame.proc_id.to_owned(),
+                    message: frame.msg.to_owned(),
+                    is_app,
+                });
+            }
+        }
+        let lines = frames.iter().filter(|frame| frame.pri == PRI_APP).count() as u64;
+        *self.report.by_token.entry(token.to_owned()).or_default() += lines;
+        for line in &fresh {
+            if self.lines.len() == self.keep {
+                self.lines.pop_front();
+                self.dropped += 1;
+            }
+            self.lines.push_back(line.clone());
+        }
+        fresh
+    }
+
+    fn notice(&mut self, frame: &Frame<'_>) {
+        if let Some(rest) = frame.msg.strip_prefix("Error L10 (output buffer overflow): ")
+            && let Some(count) = rest.split(' ').next().and_then(|count| count.parse::<u64>().ok())
+        {
+            self.report.losses.notices += 1;
+            self.report.losses.lines += count;
+        }
+    }
+
+    fn number(&mut self, frame: &Frame<'_>) {
+        let text = frame.msg.split_once("seq=").map_or(frame.msg, |(_, rest)| rest);
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        if end < text.len() && text.len() == frame.msg.len() {
+            return; // not a plain number
+        }
+        let Ok(number) = text[..end].parse::<u64>() else { return };
+        let sequence = match self.report.sequence.get_mut(frame.proc_id) {
+            Some(sequence) => sequence,
+            None => self.report.sequence.entry(frame.proc_id.to_owned()).or_default(),
+        };
+        sequence.count += 1;
+        sequence.first.get_or_insert(number);
+        match sequence.last {
+            Some(last) if number <= last => sequence.backward += 1,
+            Some(last) => sequence.missing += number - last - 1,
+            None => {}
+        }
+        sequence.last = Some(sequence.last.map_or(number, |last| last.max(number)));
+    }
+
+    fn time(&mut self, token: &str, frame: &Frame<'_>, now: u64) {
+        let last = self.last_time.get_mut(token).and_then(|procs| procs.get_mut(frame.proc_id));
+        if let Some(last) = last {
+            self.report.out_of_order += u64::from(frame.time < last.as_str());
+            frame.time.clone_into(last);
+        } else {
+            let procs = self.last_time.entry(token.to_owned()).or_default();
+            procs.insert(frame.proc_id.to_owned(), frame.time.to_owned());
+        }
+        // A sample of the lags, the younger the denser.
+        self.arrivals += 1;
+        if let Some(sent) = micros(frame.time) {
+            let lag = (now as f64 - sent as f64) / 1000.0;
+            if self.lags.len() < LAGS {
+                self.lags.push(lag);
+            } else {
+                self.lags[(self.arrivals % LAGS as u64) as usize] = lag;
+            }
+            self.report.lag_ms.max = self.report.lag_ms.max.max(lag);
+        }
+    }
+
+    /// What was seen so far.
+    pub fn report(&self) -> Report {
+        let mut report = self.report.clone();
+        let mut lags = self.lags.clone();
+        lags.sort_by(f64::total_cmp);
+        let at =
+            |share: f64| lags.get(((lags.len() as f64 * share) as usize).min(lags.len().saturating_sub(1)));
+        let lag = |share| at(share).copied().unwrap_or_default();
+        report.lag_ms = Lag { p50: lag(0.5), p95: lag(0.95), p99: lag(0.99), max: self.report.lag_ms.max };
+        report
+    }
+
+    /// Lines from number `from` on, at most `limit`, and the number behind them. Numbers count from 0.
+    pub fn lines(&self, from: u64, limit: usize) -> (Vec<Line>, u64) {
+        let skip = from.saturating_sub(self.dropped) as usize;
+        let lines: Vec<Line> = self.lines.iter().skip(skip).take(limit).cloned().collect();
+        let next = from.max(self.dropped) + lines.len() as u64;
+        (lines, next)
+    }
+}
+
+/// Frames by LEN, and what is wrong with the first one that is none.
+fn split(body: &[u8]) -> (Vec<Frame<'_>>, Option<String>) {
+    let mut frames = Vec::new();
+    let mut at = 0;
+    while at < body.len() {
+        match frame::parse(body, at) {
+            Ok(frame) => {
+                at += frame.total;
+                frames.push(frame);
+            }
+            Err(error) => return (frames, Some(error.to_string())),
+        }
+    }
+    (frames, None)
+}
+
+fn fingerprint(body: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(body);
+    hasher.finish()
+}
+
+/// A frame's time in µs since the Unix epoch; `2026-03-04T05:06:07.089012+00:00` and nothing else.
+fn micros(time: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| time.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    // Days from the civil calendar, after Howard Hinnant's `days_from_civil`.
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year / 400;
+    let year_of_era = year - era * 400;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days =
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    let seconds = days * 86_400 + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
+    Some(seconds * 1_000_000 + number(20..26)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailrace::frame::{Encoder, Field};
+
+    fn body(numbers: &[u64]) -> Vec<u8> {
+        let field = Field::coerce;
+        let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field("web.1"));
+        let mut out = Vec::new();
+        for (index, number) in numbers.iter().enumerate() {
+            encoder.encode(&mut out, 1_772_600_767_089_012 + index as u64, number.to_string().as_bytes());
+        }
+        out
+    }
+
+    fn headers(id: &str, count: usize) -> Headers {
+        Headers { count: Some(count as u64), id: Some(id.to_owned()), ..Headers::default() }
+    }
+
+    #[test]
+    fn repetitions_count_once_and_changes_are_told_apart() {
+        let mut tally = Tally::new(&[], 10);
+        for (id, numbers) in [("a", &[1, 2, 3][..]), ("a", &[1, 2, 3]), ("a", &[9]), ("b", &[5, 4])] {
+            tally.record(&headers(id, numbers.len()), &body(numbers));
+        }
+        let report = tally.report();
+        assert_eq!((report.lines, report.duplicates, report.changed_bodies), (5, 1, 1));
+        let sequence = &report.sequence["web.1"];
+        assert_eq!((sequence.missing, sequence.backward, sequence.last), (1, 1, Some(5)));
+        assert_eq!(report.out_of_order, 1, "the second body starts before the first one ended");
+        assert_eq!(tally.lines(3, 9).0.len(), 2);
+    }
+
+    #[test]
+    fn times_are_read_back() {
+        assert_eq!(micros("2026-03-04T05:06:07.089012+00:00"), Some(1_772_600_767_089_012));
+        assert_eq!(micros("2024-02-29T00:00:00.000000+00:00"), Some(1_709_164_800_000_000));
+    }
+
+    #[test]
+    fn what_cannot_be_split_is_counted_up_to_there() {
+        let mut tally = Tally::new(&Personality::ALL, 0);
+        let mut bytes = body(&[1, 2]);
+        bytes.extend_from_slice(b"999 <1>");
+        tally.record(&headers("a", 2), &bytes);
+        let report = tally.report();
+        assert_eq!((report.malformed, report.frames), (1, 2));
+        assert_eq!(report.conformance["alloy"].errors, 1);
+    }
+}
