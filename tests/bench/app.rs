@@ -1,0 +1,109 @@
+//! The apps under measurement: what stands in for the customer's program.
+//!
+//! They write nothing but log lines to standard output, and what they measured about themselves (their CPU,
+//! the latency of their own writes) to a file, as `key=value` lines.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl::set_timerslack;
+use nix::sys::resource::{UsageWho, getrusage};
+
+use crate::Result;
+use crate::load::Lines;
+use crate::measure::{cpu_of, monotonic_micros};
+use crate::stats::Percentiles;
+
+/// Bytes of one write of [`blast`]: what a pipe takes at once.
+const CHUNK: usize = 64 * 1024;
+/// Bytes of one burst: a stack trace storm, or a page of SQL.
+const BURST: usize = 290 * 1024;
+
+/// Copies `source` to standard output as fast as it is taken.
+pub(crate) fn blast(source: &Path, report: &Path) -> Result<()> {
+    let mut file = File::open(source)?;
+    let mut stdout = std::io::stdout().lock();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = file.read(&mut chunk)?;
+        if read == 0 {
+            break;
+        }
+        stdout.write_all(&chunk[..read])?;
+    }
+    stdout.flush()?;
+    save(report, String::new())
+}
+
+/// Writes `rate` lines a second for `time`, one write each, with the time of the write as `t=MICROS ` in
+/// front; reports how long the writes took.
+pub(crate) fn pace(rate: u64, time: Duration, report: &Path) -> Result<()> {
+    set_timerslack(1)?;
+    let mut lines = Lines::new();
+    let mut stdout = unbuffered()?;
+    let mut line = Vec::with_capacity(1024);
+    let count = (time.as_secs_f64() * rate as f64) as u64;
+    let mut took = Vec::with_capacity(count as usize);
+    let start = Instant::now();
+    for number in 0..count {
+        let due = Duration::from_secs_f64(number as f64 / rate as f64);
+        if let Some(rest) = due.checked_sub(start.elapsed()) {
+            std::thread::sleep(rest);
+        }
+        line.clear();
+        write!(line, "t={:016} ", monotonic_micros()?)?;
+        line.extend_from_slice(lines.next_line());
+        let before = Instant::now();
+        stdout.write_all(&line)?;
+        took.push(before.elapsed().as_nanos() as f64 / 1e3);
+    }
+    save(report, format!("lines={count}\n{}", Percentiles::of(&mut took)))
+}
+
+/// Writes `count` bursts of 290 KB, 50 ms apart, each in one go; reports how long they took.
+pub(crate) fn burst(count: u64, report: &Path) -> Result<()> {
+    let mut lines = Lines::new();
+    let mut stdout = unbuffered()?;
+    let (mut text, mut written) = (Vec::with_capacity(BURST + 1024), 0);
+    let mut took = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        text.clear();
+        while text.len() < BURST {
+            text.extend_from_slice(lines.next_line());
+            written += 1;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        let before = Instant::now();
+        stdout.write_all(&text)?;
+        took.push(before.elapsed().as_nanos() as f64 / 1e3);
+    }
+    save(report, format!("lines={written}\n{}", Percentiles::of(&mut took)))
+}
+
+/// Prints one line, then sleeps.
+pub(crate) fn idle(time: Duration, report: &Path) -> Result<()> {
+    println!("up");
+    std::thread::sleep(time);
+    save(report, "lines=1\n".to_owned())
+}
+
+/// Says when it was started.
+pub(crate) fn stamp(report: &Path) -> Result<()> {
+    let at = monotonic_micros()?;
+    save(report, format!("at={at}\n"))
+}
+
+/// Standard output without the line buffer of [`std::io::Stdout`]: one `write_all`, one write.
+fn unbuffered() -> Result<File> {
+    Ok(File::from(std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned()?))
+}
+
+fn save(report: &Path, mut text: String) -> Result<()> {
+    let cpu = cpu_of(&getrusage(UsageWho::RUSAGE_SELF)?);
+    writeln!(text, "cpu={}", cpu.as_secs_f64())?;
+    std::fs::write(report, text)?;
+    Ok(())
+}

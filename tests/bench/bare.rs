@@ -1,0 +1,124 @@
+//! The bare loop: what shipping a line costs when nothing is promised. It is the unit of the budgets.
+//!
+//! One thread reads standard input, puts a Logplex header before each line and POSTs bodies of 256 KiB over
+//! one TLS connection. No timers, no retry, no spool, no limits, no look at what a line contains.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tailrace::frame::{StampText, now_micros};
+
+use crate::Result;
+
+const BODY: usize = 256 * 1024;
+
+/// Ships standard input to the sink on `port`; `gzip` compresses the bodies at level 6.
+pub(crate) fn run(port: u16, ca: &Path, gzip: bool) -> Result<()> {
+    let mut drain =
+        Drain { stream: connect(port, ca)?, gzip, msgs: 0, body: Vec::with_capacity(BODY + 64 * 1024) };
+    let mut stdin = std::io::stdin().lock();
+    let mut input = vec![0; BODY];
+    let mut filled = 0;
+    loop {
+        let read = stdin.read(&mut input[filled..])?;
+        if read == 0 {
+            break;
+        }
+        filled += read;
+        let used = drain.take(&input[..filled])?;
+        if used == 0 && filled == input.len() {
+            return Err("a line does not fit into the buffer".into());
+        }
+        input.copy_within(used..filled, 0);
+        filled -= used;
+    }
+    drain.post()
+}
+
+struct Drain {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    gzip: bool,
+    msgs: u64,
+    body: Vec<u8>,
+}
+
+impl Drain {
+    /// Frames the whole lines of `bytes`; returns how many bytes they were.
+    fn take(&mut self, bytes: &[u8]) -> Result<usize> {
+        let header = format!("<190>1 {} host app web.1 - ", StampText::of(now_micros()));
+        let mut from = 0;
+        for lf in memchr::memchr_iter(b'\n', bytes) {
+            let line = &bytes[from..=lf];
+            write!(self.body, "{} ", header.len() + line.len())?;
+            self.body.extend_from_slice(header.as_bytes());
+            self.body.extend_from_slice(line);
+            self.msgs += 1;
+            from = lf + 1;
+            if self.body.len() >= BODY {
+                self.post()?;
+            }
+        }
+        Ok(from)
+    }
+
+    fn post(&mut self) -> Result<()> {
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        let packed;
+        let (body, encoding) = if self.gzip {
+            let mut encoder = GzEncoder::new(Vec::with_capacity(BODY / 4), Compression::new(6));
+            encoder.write_all(&self.body)?;
+            packed = encoder.finish()?;
+            (packed.as_slice(), "Content-Encoding: gzip\r\n")
+        } else {
+            (self.body.as_slice(), "")
+        };
+        let head = format!(
+            "POST /bare HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/logplex-1\r\n\
+             Logplex-Msg-Count: {}\r\n{encoding}Content-Length: {}\r\n\r\n",
+            self.msgs,
+            body.len()
+        );
+        self.stream.write_all(head.as_bytes())?;
+        self.stream.write_all(body)?;
+        self.stream.flush()?;
+        self.answer()?;
+        self.body.clear();
+        self.msgs = 0;
+        Ok(())
+    }
+
+    /// Reads one answer without a body.
+    fn answer(&mut self) -> Result<()> {
+        let mut text = [0; 1024];
+        let mut filled = 0;
+        while !text[..filled].ends_with(b"\r\n\r\n") {
+            let read = self.stream.read(&mut text[filled..])?;
+            if read == 0 {
+                return Err("the sink closed the connection".into());
+            }
+            filled += read;
+        }
+        if text.starts_with(b"HTTP/1.1 204") { Ok(()) } else { Err("the sink did not answer 204".into()) }
+    }
+}
+
+fn connect(port: u16, ca: &Path) -> Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca)? {
+        roots.add(certificate?)?;
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("127.0.0.1")?;
+    let socket = TcpStream::connect(("127.0.0.1", port))?;
+    socket.set_nodelay(true)?;
+    Ok(StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, socket))
+}

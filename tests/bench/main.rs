@@ -1,0 +1,139 @@
+//! The bench: what tailrace costs, each figure beside its budget.
+
+mod app;
+mod bare;
+mod book;
+mod full;
+mod load;
+mod measure;
+mod options;
+mod quiet;
+mod rig;
+mod sink;
+mod stats;
+mod table;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use book::Book;
+use full::Who;
+use options::{HELP, Options};
+use quiet::Lengths;
+use rig::Rig;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    match role(&args).unwrap_or_else(|| bench(&args)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!(" !     {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The hidden roles: the sink, the bare loop, and the apps under measurement.
+fn role(args: &[String]) -> Option<Result<ExitCode>> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["sink", ca] => sink::serve(Path::new(ca)),
+        ["bare", port, ca, level] => {
+            number(port).and_then(|port| bare::run(port as u16, Path::new(ca), *level != "0"))
+        }
+        ["blast", load, report] => app::blast(Path::new(load), Path::new(report)),
+        ["pace", rate, time, report] => {
+            number(rate).and_then(|rate| app::pace(rate, seconds(time)?, Path::new(report)))
+        }
+        ["burst", count, report] => number(count).and_then(|count| app::burst(count, Path::new(report))),
+        ["idle", time, report] => seconds(time).and_then(|time| app::idle(time, Path::new(report))),
+        ["stamp", report] => app::stamp(Path::new(report)),
+        _ => return None,
+    };
+    Some(done.map(|()| ExitCode::SUCCESS))
+}
+
+fn number(text: &str) -> Result<u64> {
+    Ok(text.parse()?)
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+}
+
+fn bench(args: &[String]) -> Result<ExitCode> {
+    let Some(options) = Options::parse(args)? else {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let cores = pin(options.cores)?;
+    let binary =
+        std::env::var_os("TAILRACE_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tailrace").into());
+    let binary = PathBuf::from(binary);
+    let mut book = Book::default();
+    book.add("binary", std::fs::metadata(&binary)?.len() as f64);
+    let mut rig = Rig::new(binary, options.lines)?;
+    for run in 1..=options.runs {
+        eprintln!("-----> Run {run} of {}", options.runs);
+        round(&mut rig, &options, &mut book);
+    }
+    let table = table::markdown(&book);
+    print!("{table}");
+    println!("\n{} runs of {} lines, everything on {cores} cores.", options.runs, options.lines);
+    if let Some(path) = &options.json {
+        std::fs::write(path, format!("{:#}\n", book.json()))?;
+    }
+    if options.readme {
+        let readme = std::fs::read_to_string("README.md")?;
+        std::fs::write("README.md", table::replace(&readme, &table)?)?;
+    }
+    Ok(if book.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One run of everything. What fails is said and leaves its figures out.
+fn round(rig: &mut Rig, options: &Options, book: &mut Book) {
+    type Cell<'a> = (&'static str, Box<dyn Fn(&mut Rig, &mut Book) -> Result<()> + 'a>);
+    let Lengths { idle, paced, trouble, bursts, starts } = options.lengths;
+    let mut cells: Vec<Cell> = Vec::new();
+    for who in Who::ALL {
+        cells.push((who.key(), Box::new(move |rig, book| full::run(rig, who, book))));
+    }
+    cells.push(("paced.1000", Box::new(move |rig, book| quiet::paced(rig, 1_000, paced, book))));
+    cells.push(("paced.10000", Box::new(move |rig, book| quiet::paced(rig, 10_000, paced, book))));
+    cells.push(("write", Box::new(move |rig, book| quiet::writes(rig, trouble, book))));
+    cells.push(("burst", Box::new(move |rig, book| quiet::bursts(rig, bursts, book))));
+    cells.push(("start", Box::new(move |rig, book| quiet::starts(rig, starts, book))));
+    cells.push(("idle", Box::new(move |rig, book| quiet::idle(rig, idle, book))));
+    for (name, cell) in cells {
+        if options.only.iter().all(|prefix| !name.starts_with(prefix.as_str())) && !options.only.is_empty() {
+            continue;
+        }
+        eprintln!("       {name}");
+        if let Err(error) = cell(rig, book) {
+            book.fault(format!("{name}: {error}"));
+        }
+    }
+}
+
+/// Keeps this process and all that it starts on `wanted` cores; returns how many it got.
+fn pin(wanted: usize) -> Result<usize> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let mut set = CpuSet::new();
+    let mut taken = 0;
+    for cpu in (0..CpuSet::count()).rev() {
+        if taken < wanted && allowed.is_set(cpu)? {
+            set.set(cpu)?;
+            taken += 1;
+        }
+    }
+    sched_setaffinity(this, &set)?;
+    Ok(taken)
+}

@@ -1,0 +1,81 @@
+//! The command line of the bench.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Result;
+use crate::quiet::Lengths;
+
+pub(crate) const HELP: &str = "\
+Usage: tests/bench/run [--quick] [--runs N] [--lines N] [--cores N] [--only CELLS] [--json FILE] [--readme]
+
+Measures what tailrace costs beside the bare loop, and prints a table with the budget of each figure.
+Exits 1 when lines were lost or a measurement failed, whatever the figures are.
+
+  --quick       one run, short ones
+  --runs N      runs of everything; the table shows medians (3)
+  --lines N     lines at full speed (1000000)
+  --cores N     keep everything, the sink too, on so many cores (2)
+  --only CELLS  only what begins with one of these, separated by commas:
+                tee bare ship run paced.1000 paced.10000 write burst start idle
+  --json FILE   write all figures of all runs to FILE
+  --readme      put the table between the markers in README.md
+";
+
+/// What was asked for.
+pub(crate) struct Options {
+    pub(crate) runs: u64,
+    pub(crate) lines: u64,
+    pub(crate) cores: usize,
+    pub(crate) only: Vec<String>,
+    pub(crate) json: Option<PathBuf>,
+    pub(crate) readme: bool,
+    pub(crate) lengths: Lengths,
+}
+
+const WHOLE: Lengths = Lengths {
+    idle: Duration::from_secs(25), // holds one runtime sample
+    paced: Duration::from_secs(11),
+    trouble: Duration::from_secs(5),
+    bursts: 60,
+    starts: 20,
+};
+const QUICK: Lengths = Lengths {
+    idle: Duration::from_secs(6),
+    paced: Duration::from_secs(5),
+    trouble: Duration::from_secs(3),
+    bursts: 20,
+    starts: 10,
+};
+
+impl Options {
+    /// Reads the arguments; `None` when help was asked for.
+    pub(crate) fn parse(args: &[String]) -> Result<Option<Self>> {
+        let quick = args.iter().any(|arg| arg == "--quick");
+        let mut options = Self {
+            runs: if quick { 1 } else { 3 },
+            lines: 1_000_000,
+            cores: 2,
+            only: Vec::new(),
+            json: None,
+            readme: false,
+            lengths: if quick { QUICK } else { WHOLE },
+        };
+        let mut args = args.iter();
+        while let Some(name) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{name} takes a value"));
+            match name.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--quick" => {}
+                "--readme" => options.readme = true,
+                "--runs" => options.runs = value()?.parse()?,
+                "--lines" => options.lines = value()?.parse()?,
+                "--cores" => options.cores = value()?.parse()?,
+                "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+                "--json" => options.json = Some(value()?.into()),
+                _ => return Err(format!("unknown option {name}; see --help").into()),
+            }
+        }
+        Ok(Some(options))
+    }
+}
