@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Result;
 use crate::book::Book;
 use crate::measure::{Cost, Tree, watch};
-use crate::rig::{Rig, log, pipe};
+use crate::rig::{Rig, pipe};
 
 const LIMIT: Duration = Duration::from_mins(3);
 const LOOK: Duration = Duration::from_millis(25);
@@ -83,8 +83,8 @@ pub(crate) fn run(rig: &mut Rig, who: Who, book: &mut Book) -> Result<()> {
 
 /// The load through `blast | command`.
 fn fed(rig: &Rig, command: &mut Command, peak: &mut Peak) -> Result<Cost> {
-    let (mut feeder, mut child) = pipe(&mut rig.blast(), command.stderr(log(&rig.path("stderr"))?))?;
-    let cost = watch(&mut child, LIMIT, |at, tree| {
+    let (mut feeder, mut child) = pipe(&mut rig.blast(), command.stderr(rig.stderr()?), true)?;
+    let cost = watch(&rig.cores, &mut child, LIMIT, |at, tree| {
         peak.look(at, tree);
         Ok(())
     });
@@ -94,7 +94,7 @@ fn fed(rig: &Rig, command: &mut Command, peak: &mut Peak) -> Result<Cost> {
 
 /// The load through `command -- blast`, its standard output to `/dev/null` or through a pipe to `cat`.
 fn wrapped(rig: &Rig, command: &mut Command, pipe: bool, peak: &mut Peak) -> Result<Cost> {
-    command.stderr(log(&rig.path("stderr"))?).stdout(Stdio::null());
+    command.stderr(rig.stderr()?).stdout(Stdio::null());
     let mut reader = None;
     if pipe {
         let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
@@ -103,7 +103,7 @@ fn wrapped(rig: &Rig, command: &mut Command, pipe: bool, peak: &mut Peak) -> Res
     }
     let mut child = command.spawn()?;
     command.stdout(Stdio::null()); // closes our end of the pipe, so that the reader sees its end
-    let cost = watch(&mut child, LIMIT, |at, tree| {
+    let cost = watch(&rig.cores, &mut child, LIMIT, |at, tree| {
         peak.look(at, tree);
         Ok(())
     });

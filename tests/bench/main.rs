@@ -3,6 +3,7 @@
 mod app;
 mod bare;
 mod book;
+mod cores;
 mod full;
 mod load;
 mod measure;
@@ -18,10 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-
 use book::Book;
+use cores::Cores;
 use full::Who;
 use options::{HELP, Options};
 use quiet::Lengths;
@@ -48,6 +47,9 @@ fn role(args: &[String]) -> Option<Result<ExitCode>> {
         ["bare", port, ca, level] => {
             number(port).and_then(|port| bare::run(port as u16, Path::new(ca), *level != "0"))
         }
+        ["load", file, lines] => {
+            number(lines).and_then(|lines| load::write_file(Path::new(file), lines)).map(drop)
+        }
         ["blast", load, report] => app::blast(Path::new(load), Path::new(report)),
         ["pace", rate, time, report] => {
             number(rate).and_then(|rate| app::pace(rate, seconds(time)?, Path::new(report)))
@@ -73,20 +75,21 @@ fn bench(args: &[String]) -> Result<ExitCode> {
         print!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     };
-    let cores = pin(options.cores)?;
+    let cores = Cores::share(options.cores)?;
+    let count = cores.count;
     let binary =
         std::env::var_os("TAILRACE_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tailrace").into());
     let binary = PathBuf::from(binary);
     let mut book = Book::default();
     book.add("binary", std::fs::metadata(&binary)?.len() as f64);
-    let mut rig = Rig::new(binary, options.lines)?;
+    let mut rig = Rig::new(binary, options.lines, cores)?;
     for run in 1..=options.runs {
         eprintln!("-----> Run {run} of {}", options.runs);
         round(&mut rig, &options, &mut book);
     }
     let table = table::markdown(&book);
     print!("{table}");
-    println!("\n{} runs of {} lines, everything on {cores} cores.", options.runs, options.lines);
+    println!("\n{} runs of {} lines, everything on {} cores.", options.runs, options.lines, count);
     if let Some(path) = &options.json {
         std::fs::write(path, format!("{:#}\n", book.json()))?;
     }
@@ -119,21 +122,8 @@ fn round(rig: &mut Rig, options: &Options, book: &mut Book) {
         if let Err(error) = cell(rig, book) {
             book.fault(format!("{name}: {error}"));
         }
-    }
-}
-
-/// Keeps this process and all that it starts on `wanted` cores; returns how many it got.
-fn pin(wanted: usize) -> Result<usize> {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this)?;
-    let mut set = CpuSet::new();
-    let mut taken = 0;
-    for cpu in (0..CpuSet::count()).rev() {
-        if taken < wanted && allowed.is_set(cpu)? {
-            set.set(cpu)?;
-            taken += 1;
+        for line in rig.said().unwrap_or_default().lines().take(20) {
+            eprintln!("         {line}");
         }
     }
-    sched_setaffinity(this, &set)?;
-    Ok(taken)
 }

@@ -15,6 +15,7 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
 use crate::Result;
+use crate::cores::Cores;
 
 /// How often a contestant is looked at.
 const TICK: Duration = Duration::from_millis(5);
@@ -128,6 +129,7 @@ pub(crate) struct Cost {
 /// # Errors
 /// When the child outlives the limit: it is killed then, and so is its shipper.
 pub(crate) fn watch(
+    cores: &Cores,
     child: &mut Child,
     limit: Duration,
     mut look: impl FnMut(Duration, &Tree) -> Result<()>,
@@ -137,6 +139,7 @@ pub(crate) fn watch(
     let mut tree = Tree::new(pid);
     let mut shipper_seen = Duration::ZERO;
     let mut outcome = Ok(());
+    cores.leave()?;
     loop {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
         if waitid(Id::Pid(pid), flags)? != WaitStatus::StillAlive {
@@ -161,6 +164,7 @@ pub(crate) fn watch(
         }
         std::thread::sleep(TICK);
     }
+    cores.enter()?;
     waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
     let wall = start.elapsed();
     let keeper = process_cpu(pid).unwrap_or_default();

@@ -8,8 +8,9 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::Result;
 use crate::book::Book;
+use crate::cores::Cores;
 use crate::measure::{Cost, Rates, Tree, Usages, monotonic_micros, watch};
-use crate::rig::{Rig, log};
+use crate::rig::Rig;
 use crate::stats::Facts;
 
 /// The start of a run is not measured: the certificate roots, the first connection.
@@ -74,7 +75,7 @@ impl Window {
 pub(crate) fn idle(rig: &mut Rig, time: Duration, book: &mut Book) -> Result<()> {
     let mut window = Window::new(time);
     let mut command = run_of(rig, rig.own("idle").arg(time.as_secs_f64().to_string()).arg(rig.path("app")))?;
-    let cost = start(&mut command, time, |at, tree| {
+    let cost = start(&rig.cores, &mut command, time, |at, tree| {
         window.look(at, tree);
         Ok(())
     })?;
@@ -94,7 +95,7 @@ pub(crate) fn paced(rig: &mut Rig, rate: u64, time: Duration, book: &mut Book) -
     let app = &mut pace(rig, rate, time);
     let mut command = run_of(rig, app)?;
     let mut child = command.env("TAILRACE_BATCH_LINGER", "250ms").spawn()?;
-    let cost = watch(&mut child, time + STOP, |at, tree| {
+    let cost = watch(&rig.cores, &mut child, time + STOP, |at, tree| {
         if window.look(at, tree) {
             rig.sink.ask("mark")?;
         }
@@ -125,7 +126,7 @@ pub(crate) fn writes(rig: &mut Rig, time: Duration, book: &mut Book) -> Result<(
     {
         let mut command = run_of(rig, &mut pace(rig, 10_000, time))?;
         let mut next = WARM_UP;
-        let cost = start(&mut command, time, |at, tree| {
+        let cost = start(&rig.cores, &mut command, time, |at, tree| {
             let Some(shipper) = tree.shipper.filter(|_| at >= next) else { return Ok(()) };
             next = at + Duration::from_millis(500);
             let signal = match trouble {
@@ -158,7 +159,7 @@ pub(crate) fn bursts(rig: &mut Rig, count: u64, book: &mut Book) -> Result<()> {
     let report = bare_pipe(rig, &mut app(rig))?;
     latencies("burst.pipe", &report, book)?;
     let mut command = run_of(rig, &mut app(rig))?;
-    let cost = start(&mut command, Duration::from_mins(1), |_, _| Ok(()))?;
+    let cost = start(&rig.cores, &mut command, Duration::from_mins(1), |_, _| Ok(()))?;
     ended("burst", &cost)?;
     let report = rig.app_report()?;
     latencies("burst.run", &report, book)?;
@@ -176,7 +177,7 @@ pub(crate) fn starts(rig: &mut Rig, count: u64, book: &mut Book) -> Result<()> {
         let mut wrapped = run_of(rig, &mut app(rig))?;
         for (key, command) in [("start.plain", &mut app(rig)), ("start.run", &mut wrapped)] {
             let spawned = monotonic_micros()?;
-            let cost = start(command.stdout(Stdio::null()), Duration::ZERO, |_, _| Ok(()))?;
+            let cost = start(&rig.cores, command.stdout(Stdio::null()), Duration::ZERO, |_, _| Ok(()))?;
             ended(key, &cost)?;
             book.add(key, (rig.app_report()?.get("at")? - spawned as f64) / 1e3);
         }
@@ -195,25 +196,26 @@ fn pace(rig: &Rig, rate: u64, time: Duration) -> Command {
 fn run_of(rig: &Rig, app: &mut Command) -> Result<Command> {
     let mut command = rig.tailrace("gzip=off")?;
     command.args(["run", "--"]).arg(app.get_program()).args(app.get_args());
-    command.stdout(Stdio::null()).stderr(log(&rig.path("stderr"))?);
+    command.stdout(Stdio::null()).stderr(rig.stderr()?);
     Ok(command)
 }
 
 /// `app | cat >/dev/null`: what the app reports.
 fn bare_pipe(rig: &Rig, app: &mut Command) -> Result<Facts> {
-    let (mut app, mut cat) = crate::rig::pipe(app, &mut Command::new("cat"))?;
-    let cost = watch(&mut app, Duration::from_mins(3), |_, _| Ok(()));
+    let (mut app, mut cat) = crate::rig::pipe(app, &mut Command::new("cat"), false)?;
+    let cost = watch(&rig.cores, &mut app, Duration::from_mins(3), |_, _| Ok(()));
     cat.wait()?;
     ended("bare pipe", &cost?)?;
     rig.app_report()
 }
 
 fn start(
+    cores: &Cores,
     command: &mut Command,
     time: Duration,
     look: impl FnMut(Duration, &Tree) -> Result<()>,
 ) -> Result<Cost> {
-    watch(&mut command.spawn()?, time + STOP, look)
+    watch(cores, &mut command.spawn()?, time + STOP, look)
 }
 
 fn latencies(key: &str, report: &Facts, book: &mut Book) -> Result<()> {

@@ -5,10 +5,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::book::Book;
+use crate::cores::Cores;
 use crate::stats::Facts;
 use crate::{Result, load};
 
@@ -21,11 +23,12 @@ pub(crate) struct Rig {
     /// Lines of the load.
     pub(crate) lines: u64,
     pub(crate) sink: Sink,
+    pub(crate) cores: Cores,
 }
 
 impl Rig {
     /// Writes a load of `lines` lines and starts the sink.
-    pub(crate) fn new(binary: PathBuf, lines: u64) -> Result<Self> {
+    pub(crate) fn new(binary: PathBuf, lines: u64, cores: Cores) -> Result<Self> {
         let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
         std::fs::create_dir_all(scratch)?;
         let dir = TempDir::with_prefix_in("bench-", scratch)?;
@@ -33,7 +36,7 @@ impl Rig {
         let bytes = load::write_file(&dir.path().join("load"), lines)?;
         eprintln!("load: {lines} lines, {:.1} bytes a line", bytes as f64 / lines as f64);
         let sink = Sink::start(&program, &dir.path().join("ca.pem"))?;
-        Ok(Self { dir, program, binary, lines, sink })
+        Ok(Self { dir, program, binary, lines, sink, cores })
     }
 
     /// A path in the directory of the bench.
@@ -88,6 +91,18 @@ impl Rig {
         Ok(command)
     }
 
+    /// A file for the standard error of a contestant.
+    pub(crate) fn stderr(&self) -> Result<File> {
+        Ok(File::options().create(true).append(true).open(self.path("stderr"))?)
+    }
+
+    /// What the contestants said on standard error since the last call.
+    pub(crate) fn said(&self) -> Result<String> {
+        let text = std::fs::read(self.path("stderr")).unwrap_or_default();
+        self.stderr()?.set_len(0)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// What the app reported.
     pub(crate) fn app_report(&self) -> Result<Facts> {
         let text = std::fs::read_to_string(self.path("app"))
@@ -118,17 +133,16 @@ impl Rig {
     }
 }
 
-/// `first | second`: both started, `first` to be waited for by the caller.
-pub(crate) fn pipe(first: &mut Command, second: &mut Command) -> Result<(Child, Child)> {
+/// `first | second`: both started; a `wide` pipe holds 1 MiB, so that the two seldom wait for each other.
+pub(crate) fn pipe(first: &mut Command, second: &mut Command, wide: bool) -> Result<(Child, Child)> {
     let mut first = first.stdout(Stdio::piped()).spawn()?;
     let output: ChildStdout = first.stdout.take().ok_or("the first command has no pipe")?;
-    let second = second.stdin(output).stdout(Stdio::null()).spawn()?;
-    Ok((first, second))
-}
-
-/// A file for the standard error of a contestant, appended to.
-pub(crate) fn log(path: &Path) -> Result<File> {
-    Ok(File::options().create(true).append(true).open(path)?)
+    if wide {
+        fcntl(&output, FcntlArg::F_SETPIPE_SZ(1 << 20))?;
+    }
+    let reader = second.stdin(output).stdout(Stdio::null()).spawn();
+    second.stdin(Stdio::null()); // closes our end, so that `first` notices when the reader goes
+    Ok((first, reader?))
 }
 
 /// The counts of the one drain of a final ledger.

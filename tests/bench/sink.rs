@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flate2::bufread::GzDecoder;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -89,12 +89,15 @@ fn obey(shared: &Shared, command: &str) -> Result<String> {
 
 fn identity(ca: &Path) -> Result<ServerConfig> {
     let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "tailrace bench authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     std::fs::write(ca, issuer.pem())?;
     let key = KeyPair::generate()?;
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let leaf = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+    params.distinguished_name.push(DnType::CommonName, "tailrace bench sink");
+    let leaf = params.signed_by(&key, &issuer)?;
     let key = PrivateKeyDer::try_from(key.serialize_der())?;
     Ok(ServerConfig::builder().with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key)?)
 }
@@ -140,6 +143,16 @@ fn connection(socket: TcpStream, config: Arc<ServerConfig>, shared: &Shared) -> 
         wire.resize(head.length, 0);
         stream.read_exact(&mut wire)?;
         let status = shared.status.load(Ordering::Relaxed);
+        let arrived = monotonic_micros()?;
+        // The answer goes first, so that nobody waits for the counting; a report waits for the lock.
+        let mut seen = shared.seen();
+        let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n");
+        let answer = if status == 204 { "HTTP/1.1 204 No Content\r\n\r\n" } else { answer.as_str() };
+        stream.get_mut().write_all(answer.as_bytes())?;
+        stream.get_mut().flush()?;
+        if status >= 300 {
+            continue;
+        }
         let body = if head.gzip {
             plain.clear();
             GzDecoder::new(wire.as_slice()).read_to_end(&mut plain)?;
@@ -147,13 +160,7 @@ fn connection(socket: TcpStream, config: Arc<ServerConfig>, shared: &Shared) -> 
         } else {
             &wire
         };
-        if status < 300 {
-            count(body, wire.len(), &head, &mut shared.seen())?;
-        }
-        let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n");
-        let answer = if status == 204 { "HTTP/1.1 204 No Content\r\n\r\n" } else { answer.as_str() };
-        stream.get_mut().write_all(answer.as_bytes())?;
-        stream.get_mut().flush()?;
+        seen.count(body, wire.len(), &head, arrived)?;
     }
     Ok(())
 }
@@ -205,37 +212,38 @@ impl Head {
     }
 }
 
-/// Counts the frames of `body` by their LEN, and takes the age of those that carry `t=MICROS`.
-fn count(body: &[u8], wire: usize, head: &Head, seen: &mut Seen) -> Result<()> {
-    let now = monotonic_micros()?;
-    let mut rest = body;
-    let mut frames = 0;
-    while let Some(sp) = memchr::memchr(b' ', rest) {
-        let len: usize = std::str::from_utf8(&rest[..sp])?.parse()?;
-        let frame = rest.get(sp + 1..sp + 1 + len).ok_or("LEN reaches beyond the body")?;
-        rest = &rest[sp + 1 + len..];
-        frames += 1;
-        // `<PRI>1 TIME host app proc - MSG`
-        let mut spaces = memchr::memchr_iter(b' ', frame).skip(2);
-        let (Some(host), Some(app), Some(message)) = (spaces.next(), spaces.next(), spaces.nth(1)) else {
-            return Err("a frame without six fields".into());
-        };
-        if &frame[host + 1..app] != b"app" {
-            seen.own += 1;
-            continue;
+impl Seen {
+    /// Counts the frames of `body` by their LEN, and takes the age of those that carry `t=MICROS`.
+    fn count(&mut self, body: &[u8], wire: usize, head: &Head, arrived: u64) -> Result<()> {
+        let mut rest = body;
+        let mut frames = 0;
+        while let Some(sp) = memchr::memchr(b' ', rest) {
+            let len: usize = std::str::from_utf8(&rest[..sp])?.parse()?;
+            let frame = rest.get(sp + 1..sp + 1 + len).ok_or("LEN reaches beyond the body")?;
+            rest = &rest[sp + 1 + len..];
+            frames += 1;
+            // `<PRI>1 TIME host app proc - MSG`
+            let mut spaces = memchr::memchr_iter(b' ', frame).skip(2);
+            let (Some(host), Some(app), Some(message)) = (spaces.next(), spaces.next(), spaces.nth(1)) else {
+                return Err("a frame without six fields".into());
+            };
+            if &frame[host + 1..app] != b"app" {
+                self.own += 1;
+                continue;
+            }
+            self.lines += 1;
+            if let Some(digits) = frame[message + 1..].strip_prefix(b"t=")
+                && self.latencies.len() < MAX_LATENCIES
+                && let Some(digits) = digits.get(..16)
+            {
+                let sent: u64 = std::str::from_utf8(digits)?.parse()?;
+                self.latencies.push(arrived.saturating_sub(sent) as f64 / 1e3);
+            }
         }
-        seen.lines += 1;
-        if let Some(digits) = frame[message + 1..].strip_prefix(b"t=")
-            && seen.latencies.len() < MAX_LATENCIES
-            && let Some(digits) = digits.get(..16)
-        {
-            let sent: u64 = std::str::from_utf8(digits)?.parse()?;
-            seen.latencies.push(now.saturating_sub(sent) as f64 / 1e3);
-        }
+        self.requests += 1;
+        self.wire += wire as u64;
+        self.bytes += body.len() as u64;
+        self.bad += u64::from(!rest.is_empty()) + u64::from(frames != head.msgs);
+        Ok(())
     }
-    seen.requests += 1;
-    seen.wire += wire as u64;
-    seen.bytes += body.len() as u64;
-    seen.bad += u64::from(!rest.is_empty()) + u64::from(frames != head.msgs);
-    Ok(())
 }
