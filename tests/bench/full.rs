@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::book::Book;
-use crate::measure::{Cost, Tree, watch};
+use crate::measure::{Cost, watch};
+use crate::peak::Peak;
 use crate::rig::{Rig, pipe};
 
 const LIMIT: Duration = Duration::from_mins(3);
-const LOOK: Duration = Duration::from_millis(25);
 
 /// Who carries the load.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Who {
 /// One run of `who`; its figures go into `book`.
 pub(crate) fn run(rig: &mut Rig, who: Who, book: &mut Book) -> Result<()> {
     rig.sink.ask("reset")?;
-    let mut peak = Peak::default();
+    let mut peak = Peak::with_spool(rig.path("spool"));
     let options = |gzip: bool| if gzip { "gzip=on" } else { "gzip=off" };
     let (cost, app) = match who {
         Who::Tee => {
@@ -113,24 +113,6 @@ fn wrapped(rig: &Rig, command: &mut Command, pipe: bool, peak: &mut Peak) -> Res
     cost
 }
 
-/// The largest memory and number of threads seen.
-#[derive(Default)]
-struct Peak {
-    next: Duration,
-    pss: u64,
-    threads: u64,
-}
-
-impl Peak {
-    fn look(&mut self, at: Duration, tree: &Tree) {
-        if at >= self.next {
-            self.next = at + LOOK;
-            self.pss = self.pss.max(tree.pss());
-            self.threads = self.threads.max(tree.threads());
-        }
-    }
-}
-
 fn record(rig: &mut Rig, who: Who, cost: &Cost, app: Duration, peak: &Peak, book: &mut Book) -> Result<()> {
     let key = who.key();
     let millions = rig.lines as f64 / 1e6;
@@ -141,6 +123,9 @@ fn record(rig: &mut Rig, who: Who, cost: &Cost, app: Duration, peak: &Peak, book
     book.add(format!("{key}.cpu"), cpu.as_secs_f64() / millions);
     book.add(format!("{key}.rate"), rig.lines as f64 / cost.wall.as_secs_f64());
     book.add(format!("{key}.peak"), peak.pss as f64);
+    if let Some(cache) = peak.cache {
+        book.add(format!("{key}.cache"), cache as f64);
+    }
     let seen = rig.sink.ask("report")?;
     if who != Who::Tee {
         book.add(format!("{key}.wire"), seen.get("wire")? / rig.lines as f64);
@@ -154,7 +139,7 @@ fn record(rig: &mut Rig, who: Who, cost: &Cost, app: Duration, peak: &Peak, book
         book.add(format!("{key}.threads"), peak.threads as f64);
     }
     if matches!(who, Who::Ship { .. } | Who::Run { .. }) {
-        rig.check_ledger(key, rig.lines, book)?;
+        rig.delivered(key, rig.lines, book)?;
     }
     Ok(())
 }

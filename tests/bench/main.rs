@@ -8,6 +8,8 @@ mod full;
 mod load;
 mod measure;
 mod options;
+mod outage;
+mod peak;
 mod quiet;
 mod rig;
 mod sink;
@@ -75,6 +77,9 @@ fn bench(args: &[String]) -> Result<ExitCode> {
         print!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     };
+    if options.readme {
+        table::replace(&std::fs::read_to_string("README.md")?, "")?; // says at once that a marker is missing
+    }
     let cores = Cores::share(options.cores)?;
     let count = cores.count;
     let binary =
@@ -87,9 +92,8 @@ fn bench(args: &[String]) -> Result<ExitCode> {
         eprintln!("-----> Run {run} of {}", options.runs);
         round(&mut rig, &options, &mut book);
     }
-    let table = table::markdown(&book);
+    let table = table::markdown(&book) + &caption(&options, count);
     print!("{table}");
-    println!("\n{} runs of {} lines, everything on {} cores.", options.runs, options.lines, count);
     if let Some(path) = &options.json {
         std::fs::write(path, format!("{:#}\n", book.json()))?;
     }
@@ -98,6 +102,18 @@ fn bench(args: &[String]) -> Result<ExitCode> {
         std::fs::write("README.md", table::replace(&readme, &table)?)?;
     }
     Ok(if book.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the table was made with.
+fn caption(options: &Options, cores: usize) -> String {
+    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unknown processor", |(_, name)| name);
+    let Options { runs, lines, .. } = options;
+    format!(
+        "\nMedians of {runs} runs, {lines} lines each at full speed; agent, app and sink share {cores} cores of {model}. \
+         × and + compare with the first row of the group, run by run.\n"
+    )
 }
 
 /// One run of everything. What fails is said and leaves its figures out.
@@ -112,6 +128,7 @@ fn round(rig: &mut Rig, options: &Options, book: &mut Book) {
     cells.push(("paced.10000", Box::new(move |rig, book| quiet::paced(rig, 10_000, paced, book))));
     cells.push(("write", Box::new(move |rig, book| quiet::writes(rig, trouble, book))));
     cells.push(("burst", Box::new(move |rig, book| quiet::bursts(rig, bursts, book))));
+    cells.push(("outage", Box::new(outage::run)));
     cells.push(("start", Box::new(move |rig, book| quiet::starts(rig, starts, book))));
     cells.push(("idle", Box::new(move |rig, book| quiet::idle(rig, idle, book))));
     for (name, cell) in cells {

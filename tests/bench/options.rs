@@ -17,9 +17,11 @@ Exits 1 when lines were lost or a measurement failed, whatever the figures are.
   --lines N     lines at full speed (1000000)
   --cores N     keep everything, the sink too, on so many cores (2)
   --only CELLS  only what begins with one of these, separated by commas:
-                tee bare ship run paced.1000 paced.10000 write burst start idle
+                tee bare ship run paced.1000 paced.10000 write burst outage start idle
   --json FILE   write all figures of all runs to FILE
   --readme      put the table between the markers in README.md
+
+Set TAILRACE_BENCH_BINARY to measure another tailrace than that of this tree.
 ";
 
 /// What was asked for.

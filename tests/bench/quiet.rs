@@ -84,7 +84,8 @@ pub(crate) fn idle(rig: &mut Rig, time: Duration, book: &mut Book) -> Result<()>
     book.add("idle.pss", window.last as f64);
     book.add("idle.threads", window.threads as f64);
     book.add("idle.wakeups", rates.wakeups);
-    rig.check_ledger("idle", 1, book)
+    book.add("idle.cpu", rates.keeper + rates.shipper);
+    rig.delivered("idle", 1, book)
 }
 
 /// `rate` lines a second, one write each.
@@ -113,7 +114,7 @@ pub(crate) fn paced(rig: &mut Rig, rate: u64, time: Duration, book: &mut Book) -
     book.add(format!("{key}.p99"), seen.get("p99")?);
     let sent = rig.app_report()?.get("lines")? as u64;
     book.expect(&key, "lines at the sink", sent, seen.get("lines")? as u64);
-    rig.check_ledger(&key, sent, book)
+    rig.delivered(&key, sent, book)
 }
 
 /// What the app's own writes take at 10,000 lines a second: into a bare pipe, and under `run` with the shipper
@@ -144,7 +145,7 @@ pub(crate) fn writes(rig: &mut Rig, time: Duration, book: &mut Book) -> Result<(
         ended(key, &cost)?;
         let report = rig.app_report()?;
         latencies(key, &report, book)?;
-        rig.check_ledger(key, report.get("lines")? as u64, book)?;
+        rig.delivered(key, report.get("lines")? as u64, book)?;
     }
     Ok(())
 }
@@ -163,7 +164,7 @@ pub(crate) fn bursts(rig: &mut Rig, count: u64, book: &mut Book) -> Result<()> {
     ended("burst", &cost)?;
     let report = rig.app_report()?;
     latencies("burst.run", &report, book)?;
-    rig.check_ledger("burst", report.get("lines")? as u64, book)
+    rig.delivered("burst", report.get("lines")? as u64, book)
 }
 
 /// From the spawn to the first instruction of the app, in ms, without and with `run`, in turn.

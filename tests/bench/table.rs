@@ -114,6 +114,10 @@ const ROWS: &[Row] = &[
     row("– peak at full speed, `run`", "run.peak", Unit::MiB).within(Budget::Most(16.0 * MIB)),
     row("– peak at full speed, `run`, gzip", "run.gzip.peak", Unit::MiB).within(Budget::Most(16.0 * MIB)),
     row("– peak at full speed, `ship`", "ship.peak", Unit::MiB).within(Budget::Most(16.0 * MIB)),
+    row("– peak in an outage at full speed, spool full", "outage.peak", Unit::MiB)
+        .within(Budget::Most(16.0 * MIB)),
+    row("Page cache of the spool: full speed", "run.cache", Unit::MiB).within(Budget::Most(8.0 * MIB)),
+    row("– in that outage", "outage.cache", Unit::MiB).within(Budget::Most(8.0 * MIB)),
     row("Threads of both: full speed", "run.threads", Unit::Count).within(Budget::Most(10.0)),
     row("Wake-ups per second of both: idle", "idle.wakeups", Unit::Count).within(Budget::Most(2.0)),
     row("Start of the app, bare", "start.plain", Unit::Millis),
