@@ -51,7 +51,10 @@ impl Who {
 /// One run of `who`; its figures go into `book`.
 pub(crate) fn run(rig: &mut Rig, who: Who, book: &mut Book) -> Result<()> {
     rig.sink.ask("reset")?;
-    let mut peak = Peak::with_spool(rig.path("spool"));
+    let mut peak = match who {
+        Who::Ship { .. } | Who::Run { .. } => Peak::with_spool(rig.path("spool")),
+        Who::Tee | Who::Bare { .. } => Peak::default(),
+    };
     let options = |gzip: bool| if gzip { "gzip=on" } else { "gzip=off" };
     let (cost, app) = match who {
         Who::Tee => {
