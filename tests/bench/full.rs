@@ -119,7 +119,8 @@ fn wrapped(rig: &Rig, command: &mut Command, pipe: bool, peak: &mut Peak) -> Res
 fn record(rig: &mut Rig, who: Who, cost: &Cost, app: Duration, peak: &Peak, book: &mut Book) -> Result<()> {
     let key = who.key();
     let millions = rig.lines as f64 / 1e6;
-    let cpu = cost.all.saturating_sub(app);
+    let shipper = cost.all.saturating_sub(app + cost.keeper).max(cost.shipper_seen);
+    let cpu = cost.keeper + shipper;
     if cost.exit != Some(0) {
         return Err(format!("{key} ended with {:?}", cost.exit).into());
     }
@@ -136,7 +137,6 @@ fn record(rig: &mut Rig, who: Who, cost: &Cost, app: Duration, peak: &Peak, book
         book.expect(key, "bad bodies", 0, seen.get("bad")? as u64);
     }
     if let Who::Run { .. } = who {
-        let shipper = cpu.saturating_sub(cost.keeper).max(cost.shipper_seen);
         book.add(format!("{key}.keeper"), cost.keeper.as_secs_f64() / millions);
         book.add(format!("{key}.shipper"), shipper.as_secs_f64() / millions);
         book.add(format!("{key}.threads"), peak.threads as f64);

@@ -37,7 +37,7 @@ pub(crate) struct Lengths {
     pub(crate) starts: u64,
 }
 
-/// Looks at a tree: its rates and memory between the warm-up and the end of a window.
+/// Looks at a tree: its rates and memory between the warm-up and a moment before the app ends.
 struct Window {
     until: Duration,
     next: Duration,
@@ -49,8 +49,16 @@ struct Window {
 }
 
 impl Window {
-    fn new(until: Duration) -> Self {
-        Self { until, next: WARM_UP, from: None, rates: None, peak: 0, last: 0, threads: 0 }
+    fn of(time: Duration) -> Self {
+        Self {
+            until: time.saturating_sub(2 * LOOK),
+            next: WARM_UP,
+            from: None,
+            rates: None,
+            peak: 0,
+            last: 0,
+            threads: 0,
+        }
     }
 
     /// `true` in the moment when the window opens.
@@ -73,7 +81,7 @@ impl Window {
 
 /// An app that says one line and sleeps.
 pub(crate) fn idle(rig: &mut Rig, time: Duration, book: &mut Book) -> Result<()> {
-    let mut window = Window::new(time);
+    let mut window = Window::of(time);
     let mut command = run_of(rig, rig.own("idle").arg(time.as_secs_f64().to_string()).arg(rig.path("app")))?;
     let cost = start(&rig.cores, &mut command, time, |at, tree| {
         window.look(at, tree);
@@ -92,7 +100,7 @@ pub(crate) fn idle(rig: &mut Rig, time: Duration, book: &mut Book) -> Result<()>
 pub(crate) fn paced(rig: &mut Rig, rate: u64, time: Duration, book: &mut Book) -> Result<()> {
     let key = format!("paced.{rate}");
     rig.sink.ask("reset")?;
-    let mut window = Window::new(time);
+    let mut window = Window::of(time);
     let app = &mut pace(rig, rate, time);
     let mut command = run_of(rig, app)?;
     let mut child = command.env("TAILRACE_BATCH_LINGER", "250ms").spawn()?;
