@@ -37,12 +37,17 @@ impl Book {
         median(&pairs.map(|(value, base)| change(*value, *base)).collect::<Vec<_>>())
     }
 
-    /// Enters a fault when a count is not what it must be; too few lines count as missing.
+    /// Enters a fault when a count is not what it must be.
     pub(crate) fn expect(&mut self, key: &str, what: &str, expected: u64, found: u64) {
         if expected != found {
-            self.missing += expected.saturating_sub(found);
             self.fault(format!("{key}: {what}: {found}, expected {expected}"));
         }
+    }
+
+    /// Enters what became of the lines of one measurement: those not delivered are missing.
+    pub(crate) fn delivered(&mut self, key: &str, sent: u64, delivered: u64) {
+        self.missing += sent.saturating_sub(delivered);
+        self.expect(key, "lines delivered", sent, delivered);
     }
 
     /// Enters a sentence about what went wrong, and says it.

@@ -133,7 +133,11 @@ fn record(rig: &mut Rig, who: Who, cost: &Cost, app: Duration, peak: &Peak, book
     let seen = rig.sink.ask("report")?;
     if who != Who::Tee {
         book.add(format!("{key}.wire"), seen.get("wire")? / rig.lines as f64);
-        book.expect(key, "lines at the sink", rig.lines, seen.get("lines")? as u64);
+        let arrived = seen.get("lines")? as u64;
+        match who {
+            Who::Bare { .. } => book.delivered(key, rig.lines, arrived),
+            _ => book.expect(key, "lines at the sink", rig.lines, arrived),
+        }
         book.expect(key, "bad bodies", 0, seen.get("bad")? as u64);
     }
     if let Who::Run { .. } = who {

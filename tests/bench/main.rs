@@ -87,7 +87,7 @@ fn bench(args: &[String]) -> Result<ExitCode> {
     let binary = PathBuf::from(binary);
     let mut book = Book::default();
     book.add("binary", std::fs::metadata(&binary)?.len() as f64);
-    let mut rig = Rig::new(binary, options.lines, cores)?;
+    let mut rig = Rig::new(binary, &options.dir, options.lines, cores)?;
     for run in 1..=options.runs {
         eprintln!("-----> Run {run} of {}", options.runs);
         round(&mut rig, &options, &mut book);

@@ -7,7 +7,8 @@ use crate::Result;
 use crate::quiet::Lengths;
 
 pub(crate) const HELP: &str = "\
-Usage: tests/bench/run [--quick] [--runs N] [--lines N] [--cores N] [--only CELLS] [--json FILE] [--readme]
+Usage: tests/bench/run [--quick] [--runs N] [--lines N] [--cores N] [--dir DIR] [--only CELLS]
+                       [--json FILE] [--readme]
 
 Measures what tailrace costs beside the bare loop, and prints a table with the budget of each figure.
 Exits 1 when lines were lost or a measurement failed, whatever the figures are.
@@ -16,6 +17,7 @@ Exits 1 when lines were lost or a measurement failed, whatever the figures are.
   --runs N      runs of everything; the table shows medians (3)
   --lines N     lines at full speed (1000000)
   --cores N     keep everything, the sink too, on so many cores (2)
+  --dir DIR     where load and spool are; its file system is part of what is measured (target/…/tmp)
   --only CELLS  only what begins with one of these, separated by commas:
                 tee bare ship run paced.1000 paced.10000 write burst outage start idle
   --json FILE   write all figures of all runs to FILE
@@ -29,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) runs: u64,
     pub(crate) lines: u64,
     pub(crate) cores: usize,
+    pub(crate) dir: PathBuf,
     pub(crate) only: Vec<String>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) readme: bool,
@@ -58,6 +61,7 @@ impl Options {
             runs: if quick { 1 } else { 3 },
             lines: 1_000_000,
             cores: 2,
+            dir: env!("CARGO_TARGET_TMPDIR").into(),
             only: Vec::new(),
             json: None,
             readme: false,
@@ -73,6 +77,7 @@ impl Options {
                 "--runs" => options.runs = value()?.parse()?,
                 "--lines" => options.lines = value()?.parse()?,
                 "--cores" => options.cores = value()?.parse()?,
+                "--dir" => options.dir = value()?.into(),
                 "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
                 "--json" => options.json = Some(value()?.into()),
                 _ => return Err(format!("unknown option {name}; see --help").into()),
