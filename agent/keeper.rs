@@ -15,7 +15,7 @@ pub use signal::Signals;
 
 use crate::config::Config;
 use crate::ledger::Stream;
-use crate::recorder::{Look, Pool};
+use crate::recorder::{Look, Pacer, Pool};
 use crate::say;
 use crate::spool::{self, Spool, Tap};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -208,9 +208,9 @@ fn start_recorder(
     let memory = step("cannot use memory", memory.map(std::fs::File::try_clone).transpose())?;
     let (base, taps, look, limit) =
         (config.spool_dir.clone(), config.taps(), config.look(), config.spool_bytes);
-    let scribe = Arc::clone(scribe);
+    let (scribe, pacer) = (Arc::clone(scribe), Pacer::new(config.batch_linger));
     let thread = thread::Builder::new().name("recorder".to_owned()).spawn(move || {
-        scribe.run(&input, &look, limit, || Spool::open(&base, agent, taps, memory));
+        scribe.run(&input, &look, limit, pacer, || Spool::open(&base, agent, taps, memory));
     });
     step("cannot start a thread", thread).map(drop)
 }
@@ -270,7 +270,7 @@ impl Keeper<'_> {
     /// Sleeps until something happens.
     fn wait(&self) {
         let now = Instant::now();
-        let mut due = self.clerk.as_ref().and_then(|clerk| self.warden.due(clerk));
+        let mut due = self.clerk.as_ref().and_then(|_| self.warden.due());
         let mut sooner = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
         if let Term::Watching(_) = self.term {
             sooner(now + LOOK);
@@ -283,17 +283,16 @@ impl Keeper<'_> {
             let left = due.saturating_duration_since(now) + Duration::from_micros(999);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
-        let mut polled = vec![PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN)];
-        let pauses = self.clerk.as_ref().is_some_and(|clerk| self.warden.is_pausing(clerk));
-        if !pauses {
-            polled.push(PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
-        }
+        let mut polled = vec![
+            PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+        ];
         if let Some(link) = self.warden.link().filter(|link| !link.is_closed()) {
             let out = if link.is_pending() { PollFlags::POLLOUT } else { PollFlags::empty() };
             polled.push(PollFd::new(link.socket().as_fd(), PollFlags::POLLIN | out));
         }
         let _or_interrupted = poll(&mut polled, timeout);
-        if !pauses {
+        if polled[1].any().unwrap_or(false) {
             let _or_nothing = self.wake.read();
         }
     }

@@ -3,9 +3,11 @@
 //! It is the single writer of the spool. A chunk that could not be recorded is a *gap*: the lines in it are
 //! dropped whole, counted, and announced at the place where they are missing.
 
+mod pacer;
 mod pool;
 mod tape;
 
+pub use pacer::Pacer;
 pub use pool::{Buffer, Pool};
 use tape::Tape;
 

@@ -6,7 +6,7 @@ use crate::control::{Link, Order};
 use crate::frame::now_micros;
 use crate::keeper::{Clerk, Signals, complain, write_ledger};
 use crate::ledger::Stream;
-use crate::recorder::Recorder;
+use crate::recorder::{Pacer, Recorder};
 use crate::say;
 use crate::shipper;
 use crate::spool::{self, Full, Spool};
@@ -29,8 +29,6 @@ pub const LOST: u8 = 75;
 const BUFFER: usize = 256 << 10;
 /// What the pipe shall hold.
 const PIPE: i32 = 1 << 20;
-/// News go to the outlets at most this often.
-const NEWS: Duration = Duration::from_millis(50);
 
 /// What reader and books tell each other.
 struct Shared {
@@ -42,6 +40,12 @@ struct Shared {
     halt: EventFd,
     /// Everything that was read is in the spool.
     finished: AtomicBool,
+}
+
+impl Shared {
+    fn news(&self) {
+        let _or_full = self.wake.write(1);
+    }
 }
 
 /// Ships standard input until it ends, and what is held for the grace after that.
@@ -73,7 +77,7 @@ pub fn run(config: &Config) -> io::Result<u8> {
         reader.spawn_scoped(scope, || {
             read(config, &spool, &shared);
             shared.finished.store(true, Ordering::Release);
-            let _or_full = shared.wake.write(1);
+            shared.news();
         })?;
         let lost = books.keep();
         write_ledger(config, &spool);
@@ -94,21 +98,26 @@ fn read(config: &Config, spool: &Spool, shared: &Shared) {
     let _best_effort = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
     let writer = spool.writer(config.spool_bytes, Full::Wait, give_up);
     let mut recorder = Recorder::new(spool, writer, &config.look());
+    let mut pacer = Pacer::new(config.batch_linger);
     let mut buffer = vec![0; BUFFER];
     while !give_up() {
-        if !wait(input, &mut recorder, shared) {
+        if !wait(input, &mut recorder, &mut pacer, shared) {
             continue;
         }
         match nix::unistd::read(input, &mut buffer) {
             Ok(0) => break,
-            Ok(got) => recorder.chunk(Stream::Out, &buffer[..got], now_micros()),
+            Ok(got) => {
+                recorder.chunk(Stream::Out, &buffer[..got], now_micros());
+                if pacer.add(got as u64, Instant::now()) {
+                    shared.news();
+                }
+            }
             Err(Errno::EINTR | Errno::EAGAIN) => continue,
             Err(errno) => {
                 say::at("cannot-read").with("error", errno.desc()).say();
                 break;
             }
         }
-        let _or_full = shared.wake.write(1);
         complain(&mut recorder);
     }
     recorder.end(Stream::Out);
@@ -116,17 +125,21 @@ fn read(config: &Config, spool: &Spool, shared: &Shared) {
 }
 
 /// Waits for input; a line that stands still goes out meanwhile. False when there is none yet.
-fn wait(input: BorrowedFd<'_>, recorder: &mut Recorder<'_>, shared: &Shared) -> bool {
+fn wait(input: BorrowedFd<'_>, recorder: &mut Recorder<'_>, pacer: &mut Pacer, shared: &Shared) -> bool {
     let mut polled =
         [PollFd::new(input, PollFlags::POLLIN), PollFd::new(shared.halt.as_fd(), PollFlags::POLLIN)];
     let silence = recorder.silence();
-    let _or_interrupted = poll(&mut polled, until(silence));
+    let _or_interrupted = poll(&mut polled, until(silence.into_iter().chain(pacer.due()).min()));
     if polled[0].any().unwrap_or(false) {
         return true;
     }
-    if silence.is_some_and(|silence| silence <= Instant::now()) {
+    let now = Instant::now();
+    if silence.is_some_and(|silence| silence <= now) {
         recorder.flush(now_micros());
-        let _or_full = shared.wake.write(1);
+        shared.news();
+    }
+    if pacer.is_due(now) {
+        shared.news();
     }
     false
 }
@@ -152,15 +165,14 @@ impl Books<'_> {
     /// Keeps the books until everything is delivered or the grace is over; true when lines were lost.
     fn keep(mut self) -> bool {
         self.clerk.greet(&mut self.link);
-        let (mut told, mut finishing) = (Instant::now(), false);
+        let mut finishing = false;
         let mut deadline: Option<Instant> = None;
         loop {
             let now = Instant::now();
             self.clerk.hear(&mut self.link);
             let over = self.shared.finished.load(Ordering::Acquire);
-            if self.clerk.has_news() && (over || told + NEWS <= now) {
+            if self.clerk.has_news() {
                 self.clerk.news(&mut self.link);
-                told = now;
             }
             let stopped = self.take_signals();
             if (over || stopped) && deadline.is_none() {
@@ -179,7 +191,7 @@ impl Books<'_> {
             if (over && self.clerk.is_done()) || late || self.link.is_closed() {
                 break;
             }
-            self.wait(told, deadline);
+            self.wait(deadline);
         }
         self.halt();
         self.clerk.say_missing()
@@ -204,19 +216,15 @@ impl Books<'_> {
         self.clerk.spool().shared.notify();
     }
 
-    fn wait(&self, told: Instant, deadline: Option<Instant>) {
-        let news = self.clerk.has_news() && self.link.has_room();
-        let due = news.then_some(told + NEWS).into_iter().chain(deadline).min();
+    fn wait(&self, deadline: Option<Instant>) {
         let out = if self.link.is_pending() { PollFlags::POLLOUT } else { PollFlags::empty() };
-        let mut polled = vec![
+        let mut polled = [
             PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.link.socket().as_fd(), PollFlags::POLLIN | out),
         ];
-        if !news {
-            polled.push(PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN));
-        }
-        let _or_interrupted = poll(&mut polled, until(due));
-        if !news {
+        let _or_interrupted = poll(&mut polled, until(deadline));
+        if polled[1].any().unwrap_or(false) {
             let _or_nothing = self.shared.wake.read();
         }
     }

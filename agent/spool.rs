@@ -4,9 +4,10 @@
 //!
 //! 1. A segment holds whole frames, exactly as they go out. `cat` shows the logs; a batch is a byte range.
 //! 2. Offsets only grow. A segment is named by the offset of its first byte, and the next one starts where it
-//!    ends. No byte is ever changed: a segment is appended to by one writer, then removed whole.
+//!    ends. No frame is ever changed: a segment is appended to by one writer, then removed whole.
 //! 3. What the ledger has booked is in the segment; bytes behind that (a write that failed half-way) are not
-//!    frames yet, and nobody seals them.
+//!    frames yet, and nobody seals them. Frames hold no NUL: where one stands, the segment ends so far. (The
+//!    file of a segment that is done with may serve again; then older frames stand behind that NUL.)
 //! 4. A segment is removed when every drain is past it, or, at the size limit, oldest first: its lines are
 //!    counted before its bytes go. A sealed batch is pinned.
 //! 5. The writer never waits for a reader. (`tailrace ship` does, on purpose: it stops reading its input.)
@@ -64,11 +65,14 @@ pub fn memory_file() -> nix::Result<File> {
     Ok(memfd_create("tailrace-spool", MFdFlags::MFD_CLOEXEC)?.into())
 }
 
-/// Removes the bytes of a segment that is no longer in the ledger.
-pub fn dispose(segment: &Segment, memory: Option<&File>) {
+/// Removes the bytes of a segment that is no longer in the ledger, or has `directory` use its file again.
+fn dispose(segment: &Segment, directory: Option<&Directory>, memory: Option<&File>) {
     match &segment.place {
-        // Somebody who cleaned the directory has done it for us.
-        Place::File(path) => drop(std::fs::remove_file(path)),
+        Place::File(path) => match directory {
+            Some(directory) => directory.retire(path),
+            // Somebody who cleaned the directory has done it for us.
+            None => drop(std::fs::remove_file(path)),
+        },
         Place::Memory(slot) => {
             if let Some(memory) = memory {
                 let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;

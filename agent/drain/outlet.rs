@@ -176,7 +176,7 @@ impl Outlet {
                 }
                 continue;
             }
-            match self.read(self.limit, head, self.pace.batch_bytes) {
+            match self.read(self.limit, self.pace.batch_bytes) {
                 Ok((end, frames)) if frames > 0 => {
                     self.gathered = (self.cursor, end);
                     let start = self.cursor;
@@ -196,10 +196,8 @@ impl Outlet {
         }
     }
 
-    /// Reads from the cursor on. A file may be read beyond what the keeper has told us of: it checks when it
-    /// seals. A slot of memory may not, what stands there behind the head is old.
-    fn read(&mut self, limit: u64, head: u64, max: usize) -> Result<(u64, u64), ReadError> {
-        let limit = if self.reader.is_memory(self.cursor) { limit.min(head) } else { limit };
+    /// Reads from the cursor on, also beyond what the keeper has told us of: it checks when it seals.
+    fn read(&mut self, limit: u64, max: usize) -> Result<(u64, u64), ReadError> {
         self.reader.read(self.cursor, limit, max, &mut self.body)
     }
 
@@ -210,7 +208,7 @@ impl Outlet {
         if self.gathered != (plan.start, plan.end) || self.body.is_empty() {
             let mut reads = 0;
             loop {
-                match self.read(plan.end, plan.end, usize::MAX) {
+                match self.read(plan.end, usize::MAX) {
                     Ok(read) if read == (plan.end, plan.frames) => break,
                     Err(ReadError::Io(_)) if reads < READS => {
                         reads += 1;
@@ -256,7 +254,7 @@ impl Outlet {
                 }
                 Verdict::Halve if plan.frames > 1 => {
                     let half = batch.body.len() / 2;
-                    if let Ok((end, frames)) = self.read(plan.end, plan.end, half)
+                    if let Ok((end, frames)) = self.read(plan.end, half)
                         && end < plan.end
                     {
                         let word = Word::Seal { drain: self.drain, start: plan.start, end, frames };

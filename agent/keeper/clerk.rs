@@ -108,6 +108,7 @@ impl Clerk {
                 Word::Alive => {}
                 Word::Seal { drain, start, end, frames } => {
                     let order = self.seal(drain, start, end, frames);
+                    self.news(link); // it is awake anyway
                     link.send(&order);
                 }
                 Word::Done { drain } => {
@@ -162,14 +163,22 @@ impl Clerk {
     }
 
     fn settle(&mut self, drain: usize, delivered: bool) {
-        {
+        let is_last = {
             let mut ledger = self.spool.shared.lock();
             if let Some(account) = ledger.account_mut(drain) {
                 account.attempts += 1;
             }
-            if delivered { ledger.delivered(drain) } else { ledger.rejected(drain) }
+            if delivered {
+                ledger.delivered(drain);
+            } else {
+                ledger.rejected(drain);
+            }
+            ledger.window(drain).cursor >= ledger.head()
+        };
+        // Else the next batch is sealed at once, and that is written down.
+        if is_last {
+            self.spool.save_cursors();
         }
-        self.spool.save_cursors();
         self.spool.remove_passed();
     }
 

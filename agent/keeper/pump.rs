@@ -21,7 +21,10 @@ pub(super) const BUFFERS: usize = 16;
 /// A read below this was a small write: others are gathered before the next read.
 const SMALL: usize = 16 << 10;
 /// For how long they are gathered.
-const REST: Duration = Duration::from_millis(20);
+const REST: Duration = Duration::from_millis(30);
+/// The app began to write after a pause: so long it has the pipe for itself, a burst costs it no more than
+/// without us.
+const HEAD_START: Duration = Duration::from_millis(2);
 /// The app is gone: a pipe that stays silent so long is done with.
 const IDLE: Duration = Duration::from_millis(100);
 /// The app is gone: when a pipe that goes on talking is given up.
@@ -57,6 +60,17 @@ pub(super) enum Input {
     },
 }
 
+/// Whether there are bytes to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ready {
+    /// They were there.
+    Now,
+    /// They came after a while.
+    AfterPause,
+    /// None will come any more that we have to wait for.
+    Never,
+}
+
 /// One stream's pump.
 #[derive(Debug)]
 pub(super) struct Pump {
@@ -84,8 +98,10 @@ impl Pump {
         let mut spare = Vec::new();
         let mut gone: Option<Instant> = None;
         loop {
-            if !self.wait(&mut gone) {
-                break;
+            match self.wait(&mut gone) {
+                Ready::Never => break,
+                Ready::AfterPause if self.gathers => self.rest(HEAD_START),
+                Ready::AfterPause | Ready::Now => {}
             }
             let mut buffer = self.pool.take_within(PATIENCE);
             let into = if let Some(buffer) = &mut buffer {
@@ -117,47 +133,51 @@ impl Pump {
                 outlet.write(&spare[..got]);
             }
             if got < SMALL && self.gathers && gone.is_none() {
-                self.rest();
+                self.rest(REST);
             }
         }
         drop(self.recorder.send_timeout(Input::End { stream: self.stream, gap }, LAST));
     }
 
-    /// Waits for bytes; false when none will come any more that we have to wait for.
-    fn wait(&self, gone: &mut Option<Instant>) -> bool {
+    /// Waits for bytes that we have to wait for.
+    fn wait(&self, gone: &mut Option<Instant>) -> Ready {
+        let mut ready = Ready::Now;
+        let mut patience = PollTimeout::ZERO;
         loop {
             if let Some(since) = gone {
                 if since.elapsed() >= LAST {
-                    return false;
+                    return Ready::Never;
                 }
                 let mut polled = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
                 match poll(&mut polled, timeout(IDLE)) {
                     Err(Errno::EINTR) => continue,
-                    ready => return ready.is_ok_and(|ready| ready > 0),
+                    Ok(1..) => return Ready::Now,
+                    _ => return Ready::Never,
                 }
             }
             let mut polled = [
                 PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.gone.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut polled, PollTimeout::NONE) {
+            match poll(&mut polled, patience) {
+                Ok(0) => (ready, patience) = (Ready::AfterPause, PollTimeout::NONE),
                 Err(Errno::EINTR) => continue,
-                Err(_) => return false,
+                Err(_) => return Ready::Never,
                 Ok(_) => {}
             }
             if polled[1].any().unwrap_or(false) {
                 *gone = Some(Instant::now());
             }
             if polled[0].any().unwrap_or(false) {
-                return true;
+                return ready;
             }
         }
     }
 
-    /// Lets small writes gather in the pipe.
-    fn rest(&self) {
+    /// Lets writes gather in the pipe.
+    fn rest(&self, time: Duration) {
         let mut polled = [PollFd::new(self.gone.as_fd(), PollFlags::POLLIN)];
-        let _or_interrupted = poll(&mut polled, timeout(REST));
+        let _or_interrupted = poll(&mut polled, timeout(time));
     }
 }
 

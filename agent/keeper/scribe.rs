@@ -2,7 +2,7 @@
 
 use super::pump::Input;
 use crate::ledger::Stream;
-use crate::recorder::{Look, Pool, Recorder, Trouble};
+use crate::recorder::{Look, Pacer, Pool, Recorder, Trouble};
 use crate::say;
 use crate::spool::{Full, Spool, SpoolError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -44,12 +44,14 @@ impl Scribe {
         let _or_full = self.wake.write(1);
     }
 
-    /// Waits for the start, opens the spool, and records until both streams have ended. `limit` is in bytes.
+    /// Waits for the start, opens the spool, and records until both streams have ended. `limit` is in bytes;
+    /// `pacer` says how often the main loop hears of it.
     pub(super) fn run(
         &self,
         input: &Receiver<Input>,
         look: &Look,
         limit: u64,
+        mut pacer: Pacer,
         open: impl FnOnce() -> (Spool, Option<SpoolError>),
     ) {
         // The app runs before anything is done on its behalf. What comes before the start waits in its place.
@@ -76,11 +78,12 @@ impl Scribe {
         let mut left = Stream::ALL.len();
         let mut awake = true;
         for input in early {
-            left -= usize::from(record(&mut recorder, input));
+            left -= usize::from(record(&mut recorder, input).is_none());
         }
         self.news();
         while left > 0 {
-            let deadline = recorder.silence().or_else(|| awake.then(|| Instant::now() + REST));
+            let soon = recorder.silence().into_iter().chain(pacer.due()).min();
+            let deadline = soon.or_else(|| awake.then(|| Instant::now() + REST));
             let next = match deadline {
                 Some(deadline) => input.recv_deadline(deadline),
                 None => input.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -88,20 +91,31 @@ impl Scribe {
             match next {
                 Ok(input) => {
                     awake = true;
-                    left -= usize::from(record(&mut recorder, input));
+                    match record(&mut recorder, input) {
+                        Some(bytes) if !pacer.add(bytes, Instant::now()) => {}
+                        Some(_) => self.news(),
+                        None => left -= 1,
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) if recorder.silence().is_some() => {
-                    recorder.flush(crate::frame::now_micros());
+                Err(RecvTimeoutError::Timeout) if soon.is_some() => {
+                    let now = Instant::now();
+                    if recorder.silence().is_some_and(|silence| silence <= now) {
+                        recorder.flush(crate::frame::now_micros());
+                        self.news();
+                    }
+                    if pacer.is_due(now) {
+                        self.news();
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     awake = false;
                     recorder.rest();
                     self.pool.trim();
+                    spool.trim();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.news();
             complain(&mut recorder);
         }
         self.finished.store(true, Ordering::Release);
@@ -109,23 +123,23 @@ impl Scribe {
     }
 }
 
-/// Records one input; true when it was a stream's end.
-fn record(recorder: &mut Recorder<'_>, input: Input) -> bool {
+/// Records one input; says how many bytes it had, nothing at a stream's end.
+fn record(recorder: &mut Recorder<'_>, input: Input) -> Option<u64> {
     match input {
-        Input::Start => false,
+        Input::Start => Some(0),
         Input::Chunk { stream, bytes, now, gap } => {
             if let Some(gap) = gap {
                 recorder.gap(stream, &gap);
             }
             recorder.chunk(stream, &bytes, now);
-            false
+            Some(bytes.len() as u64)
         }
         Input::End { stream, gap } => {
             if let Some(gap) = gap {
                 recorder.gap(stream, &gap);
             }
             recorder.end(stream);
-            true
+            None
         }
     }
 }

@@ -10,8 +10,6 @@ use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// News go to the shipper at most this often.
-const NEWS: Duration = Duration::from_millis(50);
 /// The longest wait before a restart.
 const LONGEST: Duration = Duration::from_mins(1);
 
@@ -40,7 +38,6 @@ pub(super) struct Warden {
     running: Option<Running>,
     next_start: Option<Instant>,
     restarts: u32,
-    told: Option<Instant>,
     ending: Ending,
     said: bool,
 }
@@ -54,7 +51,6 @@ impl Warden {
             running: None,
             next_start: Some(Instant::now()),
             restarts: 0,
-            told: None,
             ending: Ending::default(),
             said: false,
         }
@@ -84,9 +80,8 @@ impl Warden {
         if heard.delivered {
             self.restarts = 0;
         }
-        if self.told.is_none_or(|told| told + NEWS <= now) && clerk.has_news() {
+        if clerk.has_news() {
             clerk.news(&mut running.link);
-            self.told = Some(now);
         }
         if self.ending.finish && !running.finishing && !clerk.has_news() {
             running.finishing = true;
@@ -102,19 +97,9 @@ impl Warden {
         }
     }
 
-    /// Whether news of the recorder would only have to wait.
-    pub(super) fn is_pausing(&self, clerk: &Clerk) -> bool {
-        self.told.is_some_and(|told| told + NEWS > Instant::now()) && clerk.has_news() && !self.ending.finish
-    }
-
     /// When [`Warden::tick`] has something to do by itself.
-    pub(super) fn due(&self, clerk: &Clerk) -> Option<Instant> {
-        let Some(running) = &self.running else { return self.next_start };
-        let mut due = running.heard + self.silence;
-        if clerk.has_news() && running.link.has_room() {
-            due = due.min(self.told.map_or_else(Instant::now, |told| told + NEWS));
-        }
-        Some(due)
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.running.as_ref().map_or(self.next_start, |running| Some(running.heard + self.silence))
     }
 
     fn start(&mut self, clerk: &mut Clerk) {
@@ -180,9 +165,7 @@ impl Warden {
 
     /// No more frames will come.
     pub(super) fn finish(&mut self) {
-        if !std::mem::replace(&mut self.ending.finish, true) {
-            self.told = None; // the last news go at once
-        }
+        self.ending.finish = true;
     }
 
     fn pass_on_ending(&mut self) {

@@ -148,7 +148,7 @@ pub fn adopt(base: &Path, own: &str) -> Result<(Vec<Adopted>, Vec<Segment>), Spo
     let (mut adopted, mut segments) = (Vec::new(), Vec::<Segment>::new());
     for (_, agent, path) in found.into_iter().take(DIRECTORIES) {
         let Ok(Some(directory)) = Directory::take_over(path) else { continue };
-        let pieces = directory.segments().unwrap_or_default();
+        let mut pieces = directory.segments().unwrap_or_default();
         if pieces.is_empty() {
             directory.remove();
             continue;
@@ -157,6 +157,11 @@ pub fn adopt(base: &Path, own: &str) -> Result<(Vec<Adopted>, Vec<Segment>), Spo
         let shift = segments.last().map_or(0, Segment::end);
         let cursors = Cursors::read(&directory);
         let origin = Arc::new(Origin { agent, shift, dir: directory.path().to_owned() });
+        if let Some((_, len, path)) = pieces.last_mut() {
+            // The one that was being written: a NUL may end it.
+            let bytes = std::fs::read(path).unwrap_or_default();
+            *len = memchr::memchr(0, &bytes).map_or(*len, |end| end as u64);
+        }
         for (offset, len, path) in &pieces {
             let mut segment = Segment::new(shift + offset, Place::File(path.clone()));
             segment.len = *len;

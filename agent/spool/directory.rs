@@ -4,8 +4,9 @@ use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Why a directory cannot be used.
 #[derive(Debug)]
@@ -62,8 +63,13 @@ impl std::error::Error for SpoolError {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    /// Files of segments that are done with, to be used again.
+    spares: Mutex<Vec<PathBuf>>,
     _lock: Flock<File>,
 }
+
+/// Spares at most: they are in the page cache, and that counts as the dyno's memory.
+const SPARES: usize = 2;
 
 /// Name of the lock file.
 const LOCK: &str = "lock";
@@ -81,7 +87,7 @@ impl Directory {
         let path = base.join(agent);
         builder.recursive(false).create(&path).map_err(SpoolError::io("cannot make", &path))?;
         match Self::lock(&path)? {
-            Some(lock) => Ok(Self { path, _lock: lock }),
+            Some(lock) => Ok(Self { path, spares: Mutex::default(), _lock: lock }),
             None => Err(SpoolError::NotOurs { path }),
         }
     }
@@ -92,7 +98,7 @@ impl Directory {
     /// [`SpoolError`] when it is not ours or cannot be opened.
     pub fn take_over(path: PathBuf) -> Result<Option<Self>, SpoolError> {
         check_ours(&path)?;
-        Ok(Self::lock(&path)?.map(|lock| Self { path, _lock: lock }))
+        Ok(Self::lock(&path)?.map(|lock| Self { path, spares: Mutex::default(), _lock: lock }))
     }
 
     fn lock(path: &Path) -> Result<Option<Flock<File>>, SpoolError> {
@@ -120,6 +126,39 @@ impl Directory {
     /// The path of the segment that starts at `offset`.
     pub fn segment(&self, offset: u64) -> PathBuf {
         self.path.join(format!("{offset:020}"))
+    }
+
+    /// Takes the file of a segment that is done with, to be used again; removes it when there are enough. A file
+    /// that is written over costs a third of one that is made and removed.
+    pub(super) fn retire(&self, path: &Path) {
+        let mut spares = self.spares();
+        if spares.len() < SPARES && path.parent() == Some(&self.path) {
+            spares.push(path.to_owned());
+        } else {
+            // Somebody who cleaned the directory has done it for us.
+            drop(std::fs::remove_file(path));
+        }
+    }
+
+    /// Gives a spare file the name of the segment at `offset`, and opens it.
+    pub(super) fn reuse(&self, offset: u64) -> Option<File> {
+        let spare = self.spares().pop()?;
+        let file = OpenOptions::new().write(true).custom_flags(nix::libc::O_NOFOLLOW).open(&spare).ok()?;
+        // Before it has its new name: what is in it belongs to the old one.
+        file.write_all_at(&[0], 0).ok()?;
+        std::fs::rename(&spare, self.segment(offset)).ok()?;
+        Some(file)
+    }
+
+    /// Removes the spare files.
+    pub fn trim(&self) {
+        for path in self.spares().drain(..) {
+            drop(std::fs::remove_file(path));
+        }
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The segments in it, as (offset, bytes, path), ascending.

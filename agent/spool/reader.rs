@@ -109,13 +109,6 @@ impl Reader {
         self.known.back().map(|known| known.start)
     }
 
-    /// Whether the segment that holds `offset` is a slot of memory.
-    pub fn is_memory(&self, offset: u64) -> bool {
-        let index = self.known.partition_point(|known| known.start <= offset);
-        let here = index.checked_sub(1).and_then(|index| self.known.get(index));
-        here.is_some_and(|known| matches!(known.place, Some(Place::Memory(_))))
-    }
-
     /// Nothing before `offset` will be read again.
     pub fn forget_before(&mut self, offset: u64) {
         while self.known.get(1).is_some_and(|next| next.start <= offset) {
@@ -152,7 +145,12 @@ impl Reader {
         loop {
             let here = (at - from) as usize;
             let index = self.known.partition_point(|known| known.start <= at);
-            let end = self.known.get(index).map_or(limit, |next| next.start.min(limit));
+            let mut end = self.known.get(index).map_or(limit, |next| next.start.min(limit));
+            if let Some(Known { start, place: Some(Place::Memory(_)) }) =
+                self.known.get(index.wrapping_sub(1))
+            {
+                end = end.min(start + SEGMENT); // another slot is behind it
+            }
             let room = max.saturating_sub(here);
             let want = if frames == 0 { room.max(frame::MAX_FRAME) } else { room };
             let want = (want as u64).min(end.saturating_sub(at)).min(SEGMENT) as usize;
@@ -221,7 +219,7 @@ impl Reader {
 }
 
 /// Length and number of the whole frames at the start of `bytes` that fit in `room`, or of the first one when
-/// it `must` go. A frame that is cut short at the end is not there yet.
+/// it `must` go. A frame that is cut short at the end is not there yet, and where a NUL stands there is no more.
 fn whole_frames(bytes: &[u8], room: usize, must: bool) -> Result<(usize, u64), usize> {
     let (mut at, mut count) = (0, 0);
     while at < bytes.len() {
@@ -232,6 +230,7 @@ fn whole_frames(bytes: &[u8], room: usize, must: bool) -> Result<(usize, u64), u
             }
             Ok(_) => break,
             Err(error) if error.kind == ParseErrorKind::Truncated => break,
+            Err(_) if bytes[at] == 0 => break,
             Err(_) if count > 0 => break, // what is good goes out; the next read meets the rest
             Err(error) => return Err(error.offset),
         }

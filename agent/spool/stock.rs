@@ -143,7 +143,7 @@ impl Spool {
             return;
         }
         for segment in &passed {
-            dispose(segment, self.memory.as_ref());
+            dispose(segment, self.directory.as_ref(), self.memory.as_ref());
         }
         self.shared.notify();
         self.remove_guests(|end| passed.iter().any(|segment| segment.end() >= end));
@@ -155,6 +155,13 @@ impl Spool {
         *guests = kept;
         for Guest { adopted, .. } in gone {
             adopted.directory.remove();
+        }
+    }
+
+    /// Nothing was written for a while: spare files go, the page cache counts as the dyno's memory.
+    pub fn trim(&self) {
+        if let Some(directory) = &self.directory {
+            directory.trim();
         }
     }
 

@@ -4,15 +4,23 @@ use super::{Directory, SEGMENT, SLOTS, SpoolError, dispose, drop_cache};
 use crate::ledger::{Appended, Ledger, Place, Reason};
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A closed segment that is still there when so many younger ones exist is written back; at twice the number
-/// it is dropped from the page cache.
-const CACHED: usize = 3;
+/// A segment that is still there when so many younger ones exist is written back, then dropped from the page
+/// cache.
+const CACHED: [usize; 2] = [3, 5];
+/// Who may wait does so when so many segments are not delivered yet: what the drains take from the page cache
+/// costs no disk.
+const AHEAD: usize = 2;
+/// But not for longer than this without a segment delivered: then the spool fills up to its limit.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How long is waited at a time, when it has to be.
+const MOMENT: Duration = Duration::from_millis(100);
 /// How long after a failure the disk is tried again.
 const DISK_AGAIN: Duration = Duration::from_secs(30);
 /// How much of a file system in memory we may fill, in bytes: it counts as the dyno's memory.
@@ -32,12 +40,14 @@ pub enum Full {
 pub struct Shared {
     ledger: Mutex<Ledger>,
     freed: Condvar,
+    /// How often segments were removed.
+    removals: AtomicU64,
 }
 
 impl Shared {
     /// Shares a ledger.
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger: Mutex::new(ledger), freed: Condvar::new() }
+        Self { ledger: Mutex::new(ledger), freed: Condvar::new(), removals: AtomicU64::new(0) }
     }
 
     /// The ledger, for a short moment. A panic elsewhere does not take it away: its numbers are changed in
@@ -48,14 +58,29 @@ impl Shared {
 
     /// Tells a waiting writer that segments were removed, or that it shall not wait any longer.
     pub fn notify(&self) {
+        self.removals.fetch_add(1, Ordering::Relaxed);
         self.freed.notify_all();
     }
 }
 
+/// The segment that is being written.
 #[derive(Debug)]
 enum Open {
-    File(File),
+    /// A new file: what is behind its frames is the end of the file.
+    Fresh(File),
+    /// A file that held another segment: older frames are behind those of this one.
+    Reused(File),
     Memory(u8),
+}
+
+impl Open {
+    /// Where in which file the segment starts.
+    fn place<'a>(&'a self, memory: Option<&'a File>) -> Option<(&'a File, u64)> {
+        match self {
+            Self::Fresh(file) | Self::Reused(file) => Some((file, 0)),
+            Self::Memory(slot) => memory.map(|memory| (memory, u64::from(*slot) * SEGMENT)),
+        }
+    }
 }
 
 /// The one writer of a spool.
@@ -67,6 +92,8 @@ pub struct Writer<'a> {
     full: Full,
     open: Option<Open>,
     len: u64,
+    /// Waiting for a removal was in vain when there had been so many of them.
+    in_vain: Option<u64>,
     disk_failed: Option<Instant>,
     said: bool,
     trouble: Option<SpoolError>,
@@ -101,6 +128,7 @@ impl<'a> Writer<'a> {
             full,
             open: None,
             len: 0,
+            in_vain: None,
             disk_failed: None,
             said: false,
             trouble: None,
@@ -141,30 +169,38 @@ impl<'a> Writer<'a> {
 
     fn make_room(&mut self, len: u64) {
         let mut ledger = self.shared.lock();
+        if self.full == Full::Wait && ledger.segments().len() > AHEAD {
+            let removals = self.shared.removals.load(Ordering::Relaxed);
+            if self.in_vain != Some(removals) {
+                ledger = self.wait(ledger, PATIENCE);
+                let is_stuck = self.shared.removals.load(Ordering::Relaxed) == removals;
+                self.in_vain = is_stuck.then_some(removals);
+            }
+        }
         while ledger.bytes() + len > self.limit {
             if self.full == Full::Wait {
                 // A limit below what is pinned would wait for ever.
                 if ledger.segments().len() < 2 || (self.give_up)() {
                     return;
                 }
-                ledger = self.wait(ledger);
+                ledger = self.wait(ledger, MOMENT);
                 continue;
             }
             let Some(segment) = ledger.shed(Reason::SpoolFull) else { return };
-            dispose(&segment, self.memory);
+            dispose(&segment, self.directory, self.memory);
         }
     }
 
     fn write(&mut self, frames: &[u8]) -> bool {
-        let written = match (&mut self.open, self.memory) {
-            (Some(Open::File(file)), _) => file.write_all(frames),
-            (Some(Open::Memory(slot)), Some(memory)) => {
-                memory.write_all_at(frames, u64::from(*slot) * SEGMENT + self.len)
-            }
-            _ => return false,
+        let Some(open) = &self.open else { return false };
+        let Some((file, start)) = open.place(self.memory) else { return false };
+        let at = start + self.len;
+        let written = match open {
+            Open::Fresh(_) => file.write_all_at(frames, at),
+            Open::Reused(_) | Open::Memory(_) => write_over(file, frames, at, start + SEGMENT),
         };
         let Err(error) = written else { return true };
-        if let Some(Open::File(file)) = &self.open {
+        if !matches!(open, Open::Memory(_)) {
             // Frames that are not booked would only confuse whoever adopts the directory.
             drop(file.set_len(self.len));
             self.disk_trouble(error);
@@ -202,6 +238,9 @@ impl<'a> Writer<'a> {
 
     /// Opens the next segment's place: a file, else a slot of memory, else what becomes free by dropping.
     fn rotate(&mut self) -> Option<Place> {
+        if let Some(Open::Reused(file)) = &self.open {
+            drop(file.set_len(self.len)); // the rest is older frames
+        }
         self.open = None;
         self.len = 0;
         loop {
@@ -213,13 +252,13 @@ impl<'a> Writer<'a> {
                 if (self.give_up)() {
                     return None;
                 }
-                drop(self.wait(ledger));
+                drop(self.wait(ledger, MOMENT));
                 continue;
             }
             let mut ledger = ledger;
             let segment = ledger.shed(Reason::SpoolFull)?;
             drop(ledger);
-            dispose(&segment, self.memory);
+            dispose(&segment, None, self.memory);
             if matches!(segment.place, Place::File(_)) {
                 self.disk_failed = None; // there is room again
             }
@@ -229,11 +268,16 @@ impl<'a> Writer<'a> {
     fn next_file(&mut self) -> Option<Place> {
         let may_try = self.disk_failed.is_none_or(|failed| failed.elapsed() >= DISK_AGAIN);
         let directory = self.directory.filter(|_| may_try)?;
-        let path = directory.segment(self.shared.lock().head());
-        match create(&path) {
-            Ok(file) => {
+        let head = self.shared.lock().head();
+        let path = directory.segment(head);
+        let opened = match directory.reuse(head) {
+            Some(file) => Ok(Open::Reused(file)),
+            None => create(&path).map(Open::Fresh),
+        };
+        match opened {
+            Ok(open) => {
                 self.disk_failed = None;
-                self.open = Some(Open::File(file));
+                self.open = Some(open);
                 Some(Place::File(path))
             }
             Err(error) => {
@@ -253,16 +297,17 @@ impl<'a> Writer<'a> {
     }
 
     /// Waits a moment for a drain to take something.
-    fn wait<'l>(&self, ledger: MutexGuard<'l, Ledger>) -> MutexGuard<'l, Ledger> {
-        let moment = Duration::from_millis(100);
+    fn wait<'l>(&self, ledger: MutexGuard<'l, Ledger>, moment: Duration) -> MutexGuard<'l, Ledger> {
         self.shared.freed.wait_timeout(ledger, moment).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Writes back and forgets what stays: the page cache counts as the dyno's memory.
     fn drop_caches(ledger: &Ledger) {
         let count = ledger.segments().len();
-        for age in [CACHED, 2 * CACHED] {
-            if let Some(segment) = count.checked_sub(age + 1).and_then(|index| ledger.segments().nth(index)) {
+        for younger in CACHED {
+            if let Some(segment) =
+                count.checked_sub(younger + 1).and_then(|index| ledger.segments().nth(index))
+            {
                 drop_cache(segment);
             }
         }
@@ -270,5 +315,17 @@ impl<'a> Writer<'a> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Writes where other bytes may be behind: a NUL goes there first, and the first of the new bytes last, over the
+/// NUL of the time before. So who reads finds whole frames and then a NUL, at every instant, also when we die.
+fn write_over(file: &File, frames: &[u8], at: u64, end: u64) -> io::Result<()> {
+    let (first, rest) = frames.split_at(frames.len().min(1));
+    let behind = at + frames.len() as u64;
+    if behind < end {
+        file.write_all_at(&[0], behind)?;
+    }
+    file.write_all_at(rest, at + 1)?;
+    file.write_all_at(first, at)
 }

@@ -1,0 +1,74 @@
+//! How often the recorder tells the keeper's main loop, and by it the shipper, that there are news.
+
+use std::time::{Duration, Instant};
+
+/// So many bytes are news at once: a batch may be full.
+const MUCH: u64 = 64 << 10;
+/// News wait at least so long for others, and at most.
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_millis(250);
+
+/// Gathers news: the first one after a pause goes at once, then one per interval, or per [`MUCH`] bytes.
+#[derive(Debug)]
+pub struct Pacer {
+    interval: Duration,
+    last: Option<Instant>,
+    bytes: u64,
+}
+
+impl Pacer {
+    /// A pacer for batches that close after `linger`: with half of it, no line waits for news when its batch closes.
+    pub fn new(linger: Duration) -> Self {
+        Self { interval: (linger / 2).clamp(SHORTEST, LONGEST), last: None, bytes: 0 }
+    }
+
+    /// There are so many bytes more, at `now`; whether it is time to tell.
+    pub fn add(&mut self, bytes: u64, now: Instant) -> bool {
+        self.bytes += bytes;
+        self.is_due(now)
+    }
+
+    /// Whether there are news, and it is time to tell; they are taken for told then.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.bytes >= MUCH || self.due().is_some_and(|due| due <= now);
+        if is_due {
+            (self.last, self.bytes) = (Some(now), 0);
+        }
+        is_due
+    }
+
+    /// When there will be something to tell.
+    pub fn due(&self) -> Option<Instant> {
+        (self.bytes > 0).then(|| self.last.map_or_else(Instant::now, |last| last + self.interval))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_goes_at_once_and_others_wait_for_company() {
+        let mut pacer = Pacer::new(Duration::from_millis(250));
+        let start = Instant::now();
+        assert_eq!(pacer.due(), None, "no news, no wake-up");
+        assert!(pacer.add(100, start));
+        assert_eq!(pacer.due(), None);
+        assert!(!pacer.add(100, start + Duration::from_millis(20)));
+        assert_eq!(pacer.due(), Some(start + Duration::from_millis(125)));
+        assert!(!pacer.is_due(start + Duration::from_millis(124)));
+        assert!(pacer.is_due(start + Duration::from_millis(125)));
+        assert!(!pacer.is_due(start + Duration::from_secs(9)), "told already");
+        assert!(pacer.add(1, start + Duration::from_secs(9)), "after a pause");
+    }
+
+    #[test]
+    fn much_does_not_wait() {
+        let mut pacer = Pacer::new(Duration::from_secs(1));
+        let start = Instant::now();
+        assert!(pacer.add(1, start));
+        assert!(!pacer.add(MUCH - 1, start));
+        assert!(pacer.add(1, start));
+        assert!(!pacer.add(1, start));
+    }
+}
