@@ -12,8 +12,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A segment that is still there when so many younger ones exist is written back, then dropped from the page
-/// cache.
-const CACHED: [usize; 2] = [3, 5];
+/// cache; later again, since pages that are being written stay.
+const CACHED: [usize; 4] = [3, 4, 6, 9];
 /// Who may wait does so when so many segments are not delivered yet: what the drains take from the page cache
 /// costs no disk.
 const AHEAD: usize = 2;
