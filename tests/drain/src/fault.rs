@@ -21,7 +21,8 @@ A fault is KIND[:MODIFIER…]; several are separated by commas or line ends.
 Modifiers:
   :10%                  a share of the requests (of the connections for TLS faults)
   :n=3                  only the first so many
-  :retry-after=5        with a status: the header
+  :retry-after=5        with a status: the header, in seconds
+  :retry-date=5         the same as a date, so many seconds from then on
   :@10s+20s             only from second 10 on, for 20 s
 ";
 
@@ -52,13 +53,22 @@ pub enum Kind {
     WrongCert,
 }
 
+/// The two forms of `Retry-After` (RFC 9110 section 10.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// So many seconds.
+    Seconds(u64),
+    /// The date so many seconds after the answer.
+    Date(u64),
+}
+
 /// One fault.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     /// What.
     pub kind: Kind,
-    /// `Retry-After`, in seconds.
-    pub retry_after: Option<u64>,
+    /// `Retry-After`.
+    pub retry_after: Option<RetryAfter>,
     share: f64,
     first: u64,
     window: Option<RangeInclusive<Duration>>,
@@ -195,14 +205,17 @@ fn fault(spec: &str, offset: usize) -> Result<Fault, FaultError> {
             fault.first = first;
         } else if let Some(after) = modifier.strip_prefix("retry-after=").and_then(|after| after.parse().ok())
         {
-            fault.retry_after = Some(after);
+            fault.retry_after = Some(RetryAfter::Seconds(after));
+        } else if let Some(after) = modifier.strip_prefix("retry-date=").and_then(|after| after.parse().ok())
+        {
+            fault.retry_after = Some(RetryAfter::Date(after));
         } else if let Some((from, length)) =
             modifier.strip_prefix('@').and_then(|window| window.split_once('+'))
             && let (Some(from), Some(length)) = (duration(from), duration(length))
         {
             fault.window = Some(from..=from + length);
         } else {
-            return fail(at, "a modifier: 10%, n=3, retry-after=5 or @10s+20s");
+            return fail(at, "a modifier: 10%, n=3, retry-after=5, retry-date=5 or @10s+20s");
         }
         at += modifier.len() + 1;
     }

@@ -1,20 +1,20 @@
 //! The receiving end: TLS, HTTP, and the faults.
 
 use crate::Sink;
-use crate::fault::{Kind, Plan};
+use crate::fault::{Kind, Plan, RetryAfter};
 use crate::tally::{Headers, Tally};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -205,19 +205,32 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     }
     let mut response = respond(shared, 204, "", None);
     if shared.strike(|kind| kind == Kind::CloseAfterAnswer).is_some() {
-        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
 
-fn respond(shared: &Shared, status: u16, text: &str, retry_after: Option<u64>) -> Response<Full<Bytes>> {
+fn respond(
+    shared: &Shared,
+    status: u16,
+    text: &str,
+    retry_after: Option<RetryAfter>,
+) -> Response<Full<Bytes>> {
     shared.tally().answered(status);
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-    if let Some(seconds) = retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-    }
+    let value = match retry_after {
+        None => return response,
+        Some(RetryAfter::Seconds(seconds)) => seconds.into(),
+        Some(RetryAfter::Date(seconds)) => date(SystemTime::now() + Duration::from_secs(seconds)),
+    };
+    response.headers_mut().insert(header::RETRY_AFTER, value);
     response
+}
+
+fn date(time: SystemTime) -> HeaderValue {
+    // ASCII, so it is a header's value.
+    HeaderValue::from_str(&httpdate::fmt_http_date(time)).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn read_headers(map: &HeaderMap) -> Headers {
