@@ -1,0 +1,94 @@
+//! Stopping: SIGTERM reaches the app once, whoever it was sent to, and its last words are delivered.
+
+use crate::rig::{Agent, Rig};
+use nix::sys::signal::Signal;
+use std::time::{Duration, Instant};
+
+/// Says each SIGTERM. After the first it listens for another one for longer than the keeper takes to make up its
+/// mind, says its last words, and ends with a status of its own. Its naps are deaf, so that the shell has nothing
+/// to say about them.
+const APP: &str = "
+    nap() { (trap '' TERM; exec sleep $1) >/dev/null 2>&1 & wait $!; }
+    trap 'echo term; told=1' TERM
+    echo ready
+    until [ \"$told\" ]; do nap 1; done
+    for i in 1 2 3 4 5; do nap 0.2; done
+    echo last words
+    exit 3";
+
+fn stopped(rig: &Rig, stop: impl FnOnce(&Agent)) {
+    let agent = rig.sh(APP);
+    agent.wait_out("ready");
+    agent.shipper();
+    stop(&agent);
+    let end = agent.end();
+    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "ready\nterm\nlast words\n", ""));
+    assert_eq!(rig.drain.lines(), ["ready", "term", "last words"]);
+    rig.all_delivered(&end, 3);
+}
+
+#[test]
+fn a_sigterm_for_the_keeper_alone_is_passed_on_once() {
+    stopped(&Rig::new(), |agent| agent.signal(Signal::SIGTERM));
+}
+
+#[test]
+fn a_sigterm_for_all_reaches_the_app_once() {
+    stopped(&Rig::new(), |agent| agent.signal_all(Signal::SIGTERM));
+}
+
+#[test]
+fn repeated_sigterms_within_one_stop_do_not_multiply() {
+    stopped(&Rig::new(), |agent| {
+        for _ in 0..3 {
+            agent.signal(Signal::SIGTERM);
+            std::thread::sleep(Duration::from_millis(100)); // they shall not merge in the kernel
+        }
+    });
+}
+
+#[test]
+fn an_app_that_sigterm_kills_ends_with_143() {
+    for to_all in [false, true] {
+        let rig = Rig::new();
+        let agent = rig.sh("echo up; exec sleep 60");
+        agent.wait_out("up");
+        agent.shipper();
+        let start = Instant::now();
+        let stop = if to_all { Agent::signal_all } else { Agent::signal };
+        stop(&agent, Signal::SIGTERM);
+        let end = agent.end();
+        assert_eq!((end.status, end.err.as_str()), (143, ""));
+        assert!(start.elapsed() < Duration::from_secs(10), "a healthy drain does not hold it up");
+        rig.all_delivered(&end, 1);
+    }
+}
+
+#[test]
+fn other_signals_are_passed_on() {
+    for (signal, name) in [(Signal::SIGUSR1, "USR1"), (Signal::SIGHUP, "HUP"), (Signal::SIGINT, "INT")] {
+        let rig = Rig::new();
+        let script = format!("trap 'echo got {name}; exit 5' {name}; echo up; while :; do sleep 0.1; done");
+        let agent = rig.sh(&script);
+        agent.wait_out("up");
+        agent.signal(signal);
+        let end = agent.end();
+        assert_eq!((end.status, end.text()), (5, format!("up\ngot {name}\n")));
+        rig.all_delivered(&end, 2);
+    }
+}
+
+#[test]
+fn delivery_ends_with_the_grace() {
+    let rig = Rig::with_faults("stall=60s").set("TAILRACE_STOP_GRACE", "1s");
+    let agent = rig.sh("seq 10; exec sleep 60");
+    agent.wait_out("10");
+    agent.signal(Signal::SIGTERM);
+    let start = Instant::now();
+    let end = agent.end();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(end.status, 143);
+    let account = end.ledger().drains[0].clone();
+    assert_eq!((end.ledger().captured, account.held), (10, 10), "what was not answered for is held");
+    assert!(end.err.contains("at=lines-not-delivered"), "{}", end.err);
+}
