@@ -44,6 +44,8 @@ const CANARY: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(10);
 /// A drain that was in trouble when the app ended by itself is waited for so long.
 const TROUBLED: Duration = Duration::from_secs(5);
+/// The app's last words are waited for so long: as long as a pump goes on, and the recorder behind it.
+const LAST_WORDS: Duration = pump::LAST.saturating_add(Duration::from_millis(500));
 /// A shipper that says nothing for longer than any request may take, and this, hangs.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -276,7 +278,7 @@ impl Keeper<'_> {
             sooner(now + LOOK);
         }
         if self.ended.is_some() {
-            sooner(self.deadline());
+            sooner(self.leave_at());
         }
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             // Up to the next ms: a poll that ends too early would turn in circles.
@@ -384,7 +386,17 @@ impl Keeper<'_> {
                 return true;
             }
         }
-        Instant::now() >= self.deadline()
+        Instant::now() >= self.leave_at()
+    }
+
+    /// When we go at the latest, the app having ended: what it left in its pipes is passed on and recorded, also
+    /// when the time for delivery is over.
+    fn leave_at(&self) -> Instant {
+        let deadline = self.deadline();
+        match self.ended {
+            Some(ended) if !self.scribe.is_finished() => deadline.max(ended + LAST_WORDS),
+            _ => deadline,
+        }
     }
 
     /// The last words: the ledger, and what did not arrive.

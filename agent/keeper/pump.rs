@@ -28,7 +28,7 @@ const HEAD_START: Duration = Duration::from_millis(2);
 /// The app is gone: a pipe that stays silent so long is done with.
 const IDLE: Duration = Duration::from_millis(100);
 /// The app is gone: when a pipe that goes on talking is given up.
-const LAST: Duration = Duration::from_secs(2);
+pub(super) const LAST: Duration = Duration::from_secs(2);
 /// For how long a pump waits for a buffer: several times what the recorder needs for one, unless its disk
 /// stands still.
 const PATIENCE: Duration = Duration::from_millis(20);

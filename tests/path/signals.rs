@@ -1,6 +1,6 @@
 //! Stopping: SIGTERM reaches the app once, whoever it was sent to, and its last words are delivered.
 
-use crate::rig::{Agent, Rig};
+use crate::rig::{Agent, Rig, numbers};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -76,6 +76,19 @@ fn other_signals_are_passed_on() {
         assert_eq!((end.status, end.text()), (5, format!("up\ngot {name}\n")));
         rig.all_delivered(&end, 2);
     }
+}
+
+#[test]
+fn the_agent_does_not_leave_before_the_app() {
+    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "100ms");
+    let agent = rig.sh("trap 'sleep 0.5; seq 100000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
+    agent.wait_out("up");
+    agent.signal(Signal::SIGTERM);
+    let end = agent.end();
+    let (status, text) = (end.status, end.text());
+    assert!(text == format!("up\n{}", numbers(1..=100_000)), "{} bytes of its last words", text.len());
+    // What was still in a pipe when it ended was captured too; there was no time left to deliver it.
+    assert_eq!((status, end.ledger().captured), (4, 100_001));
 }
 
 #[test]
