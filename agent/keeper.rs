@@ -401,7 +401,7 @@ impl Keeper<'_> {
 
     /// The last words: the ledger, and what did not arrive.
     fn close(&mut self) {
-        self.warden.kill();
+        self.warden.kill(self.clerk.as_mut());
         let Some(clerk) = &self.clerk else {
             say::at("no-spool").with("detail", "the spool was not ready in time; lines may be missing").say();
             return;

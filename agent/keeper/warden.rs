@@ -5,11 +5,14 @@ use super::clerk::Clerk;
 use crate::control::{Link, Order};
 use crate::say;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+/// A killed process is gone after a moment, unless it stands in a call that cannot be interrupted.
+const PARTING: Duration = Duration::from_millis(200);
 /// The longest wait before a restart.
 const LONGEST: Duration = Duration::from_mins(1);
 
@@ -150,8 +153,7 @@ impl Warden {
             return false;
         }
         if let Some(mut running) = self.running.take() {
-            // Its last words count: what it says was delivered was delivered.
-            while !running.link.is_closed() && clerk.hear(&mut running.link).alive {}
+            hear_out(&mut running, clerk);
         }
         self.schedule();
         true
@@ -178,11 +180,25 @@ impl Warden {
         }
     }
 
-    /// The end: it is not waited for any longer.
-    pub(super) fn kill(&mut self) {
-        if let Some(running) = self.running.take() {
-            let _gone_already = kill(running.pid, Signal::SIGKILL);
-        }
+    /// The end: it goes, also when it hangs, and is reaped, so that what it used is counted for the dyno; what it
+    /// said before is heard.
+    pub(super) fn kill(&mut self, clerk: Option<&mut Clerk>) {
         self.next_start = None;
+        let Some(mut running) = self.running.take() else { return };
+        let _gone_already = kill(running.pid, Signal::SIGKILL);
+        let until = Instant::now() + PARTING;
+        while matches!(waitpid(running.pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if let Some(clerk) = clerk {
+            hear_out(&mut running, clerk);
+        }
     }
+}
+
+/// Its last words count: what it says was delivered was delivered.
+fn hear_out(running: &mut Running, clerk: &mut Clerk) {
+    while !running.link.is_closed() && clerk.hear(&mut running.link).alive {}
 }

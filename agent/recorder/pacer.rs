@@ -30,7 +30,8 @@ impl Pacer {
 
     /// Whether there are news, and it is time to tell; they are taken for told then.
     pub fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.bytes >= MUCH || self.due().is_some_and(|due| due <= now);
+        let is_due =
+            self.bytes >= MUCH || self.bytes > 0 && self.last.is_none_or(|last| last + self.interval <= now);
         if is_due {
             (self.last, self.bytes) = (Some(now), 0);
         }
