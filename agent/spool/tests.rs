@@ -221,3 +221,92 @@ fn a_dead_agents_directory_is_adopted_where_each_drain_was() {
     }
     assert!(!base.path().join("00aa").exists());
 }
+
+/// Writes what fills several segments, delivers it all, and retires what is passed; returns where it stands.
+fn fill_and_retire(spool: &Spool, writer: &mut Writer<'_>) -> u64 {
+    for start in (0..20_000).step_by(1000) {
+        write(writer, start..start + 1000);
+    }
+    let mut ledger = spool.shared.lock();
+    let (head, frames) = (ledger.head(), 20_000);
+    ledger.seal(0, (0, head), frames, &IDENTITY, |_| Vec::new()).expect("sealed");
+    ledger.delivered(0);
+    drop(ledger);
+    spool.remove_passed();
+    head
+}
+
+#[test]
+fn a_file_that_serves_again_shows_nothing_of_what_it_held() {
+    let base = tempfile::tempdir().expect("a directory");
+    let tap = Tap { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let (spool, trouble) = Spool::open(base.path(), "00aa".to_owned(), vec![tap], None);
+    assert!(trouble.is_none(), "{trouble:?}");
+    let files = || {
+        let mut paths: Vec<_> =
+            std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten().collect();
+        paths.retain(|entry| entry.file_name().len() == 20);
+        paths.len()
+    };
+    let mut writer = spool.writer(1 << 30, Full::Shed, || false);
+    let head = fill_and_retire(&spool, &mut writer);
+    assert_eq!(files(), 3, "the last segment and two spares");
+    // Fills the last segment, and goes on in a spare.
+    for start in (20_000..27_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    let ledger = spool.shared.lock();
+    let last = ledger.segments().next_back().expect("a segment").clone();
+    drop(ledger);
+    let Place::File(path) = &last.place else { panic!("{:?}", last.place) };
+    let bytes = std::fs::read(path).expect("the segment");
+    assert!(bytes.len() as u64 > last.len, "older frames are behind");
+    assert_eq!(bytes[last.len as usize], 0);
+    let mut reader = reader_of(&spool.shared, None);
+    let all = read_all(&mut reader, head, u64::MAX, 1 << 20);
+    assert!(all.iter().copied().eq(20_000..27_000), "no more than that, without a limit");
+    // Somebody adopts it: as if we had died now.
+    drop(writer);
+    std::fs::rename(base.path().join("00aa"), base.path().join("00ee")).expect("renamed");
+    std::fs::remove_file(base.path().join("00ee/lock")).expect("as if nobody held it");
+    let (adopted, segments) = adopt(base.path(), "00bb").expect("listed");
+    assert_eq!(adopted[0].end, last.start + last.len);
+    let ends: Vec<u64> = segments.iter().map(Segment::end).collect();
+    assert!(segments.iter().skip(1).zip(&ends).all(|(segment, end)| segment.start >= *end), "{segments:?}");
+}
+
+#[test]
+fn an_append_that_was_cut_short_in_a_file_that_serves_again_is_not_seen() {
+    let base = tempfile::tempdir().expect("a directory");
+    let path = base.path().join("segment");
+    let (old, _) = frames(0..100);
+    std::fs::write(&path, &old).expect("written");
+    let file = File::options().write(true).read(true).open(&path).expect("opened");
+    let (new, _) = frames(500..510);
+    writer::write_over(&file, &new, 0, SEGMENT).expect("written");
+    let (more, _) = frames(510..520);
+    // As if we died before the last step.
+    let at = new.len() as u64;
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0], at + more.len() as u64).expect("the NUL");
+    std::os::unix::fs::FileExt::write_all_at(&file, &more[1..], at + 1).expect("all but the first byte");
+    let mut reader = Reader::new(None);
+    reader.add(0, Place::File(path));
+    assert!(read_all(&mut reader, 0, u64::MAX, 1 << 20).into_iter().eq(500..510));
+    writer::write_over(&file, &more, at, SEGMENT).expect("written");
+    assert!(read_all(&mut reader, 0, u64::MAX, 1 << 20).into_iter().eq(500..520));
+}
+
+#[test]
+fn spare_files_go_when_nothing_is_written() {
+    let base = tempfile::tempdir().expect("a directory");
+    let tap = Tap { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let (spool, _) = Spool::open(base.path(), "00aa".to_owned(), vec![tap], None);
+    let mut writer = spool.writer(1 << 30, Full::Shed, || false);
+    fill_and_retire(&spool, &mut writer);
+    spool.trim();
+    let left: Vec<_> = std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten().collect();
+    assert_eq!(left.iter().filter(|entry| entry.file_name().len() == 20).count(), 1, "{left:?}");
+    drop(writer);
+    spool.close();
+    assert!(!base.path().join("00aa").exists(), "nothing is left behind");
+}

@@ -320,7 +320,7 @@ fn create(path: &Path) -> io::Result<File> {
 
 /// Writes where other bytes may be behind: a NUL goes there first, and the first of the new bytes last, over the
 /// NUL of the time before. So who reads finds whole frames and then a NUL, at every instant, also when we die.
-fn write_over(file: &File, frames: &[u8], at: u64, end: u64) -> io::Result<()> {
+pub(super) fn write_over(file: &File, frames: &[u8], at: u64, end: u64) -> io::Result<()> {
     let (first, rest) = frames.split_at(frames.len().min(1));
     let behind = at + frames.len() as u64;
     if behind < end {
