@@ -17,9 +17,10 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// A pacer for batches that close after `linger`: with half of it, no line waits for news when its batch closes.
+    /// A pacer for batches that close after `linger`: more often than that nobody asks. When a batch closes the
+    /// shipper reads what there is, told or not.
     pub fn new(linger: Duration) -> Self {
-        Self { interval: (linger / 2).clamp(SHORTEST, LONGEST), last: None, bytes: 0 }
+        Self { interval: linger.clamp(SHORTEST, LONGEST), last: None, bytes: 0 }
     }
 
     /// There are so many bytes more, at `now`; whether it is time to tell.
@@ -56,9 +57,9 @@ mod tests {
         assert!(pacer.add(100, start));
         assert_eq!(pacer.due(), None);
         assert!(!pacer.add(100, start + Duration::from_millis(20)));
-        assert_eq!(pacer.due(), Some(start + Duration::from_millis(125)));
-        assert!(!pacer.is_due(start + Duration::from_millis(124)));
-        assert!(pacer.is_due(start + Duration::from_millis(125)));
+        assert_eq!(pacer.due(), Some(start + Duration::from_millis(250)));
+        assert!(!pacer.is_due(start + Duration::from_millis(249)));
+        assert!(pacer.is_due(start + Duration::from_millis(250)));
         assert!(!pacer.is_due(start + Duration::from_secs(9)), "told already");
         assert!(pacer.add(1, start + Duration::from_secs(9)), "after a pause");
     }
