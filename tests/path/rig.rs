@@ -20,7 +20,7 @@ use tailrace_drain::{Drain, Options};
 use tempfile::TempDir;
 
 /// How long anything may take that is not measured: a machine under load is slow, not broken.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What must never be shown: user and password of the drain's URL (plain, and as Basic carries them), the last
 /// segment of its path, its query, and the value of an extra header.

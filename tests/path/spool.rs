@@ -116,8 +116,7 @@ fn at_the_limit_the_oldest_lines_go_and_the_stream_says_how_many() {
 
 #[test]
 fn ship_waits_instead_of_dropping() {
-    let rig =
-        Rig::with_faults("refuse").set("TAILRACE_SPOOL_BYTES", "4MiB").set("TAILRACE_STOP_GRACE", "60s");
+    let rig = Rig::with_faults("refuse").set("TAILRACE_SPOOL_BYTES", "4MiB").set("TAILRACE_STOP_GRACE", "5m");
     let mut ship = rig.start(&["ship"]);
     let mut text = String::new();
     for number in 1..=100_000 {

@@ -61,7 +61,7 @@ fn a_command_that_cannot_be_started_is_named() {
 #[test]
 fn a_million_lines_are_shipped_once_and_in_order() {
     let count = 1_000_000;
-    let rig = Rig::on(Options { keep: 0, ..Options::default() });
+    let rig = Rig::on(Options { keep: 0, ..Options::default() }).set("TAILRACE_STOP_GRACE", "5m");
     let mut ship = rig.start(&["ship"]);
     ship.feed(numbers(1..=count));
     let end = ship.end();
