@@ -1,3 +1,7 @@
-//! Placeholder.
+//! A dyno at the desk. `bin/simulate` builds what this needs and starts it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(tailrace_dyno::main(std::env::args_os().skip(1)))
+}
