@@ -1,8 +1,10 @@
 //! A dyno at the desk: runs a Procfile's `web` entry under tailrace as `web.1`, asks it things so that it logs,
 //! stops it as a dyno is stopped, and compares the agent's ledger with what the test drain saw.
 
+pub mod account;
 pub mod args;
 pub mod procfile;
+pub mod verdict;
 
 use std::ffi::OsString;
 
