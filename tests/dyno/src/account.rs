@@ -1,7 +1,9 @@
-//! What the three witnesses say: the agent's ledger, the test drain's report, and what the dyno printed.
+//! What two of the three witnesses say: the agent's ledger, and what the dyno printed. The third one, the test drain,
+//! has a report of its own.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher as _};
 
 /// The agent's ledger (`TAILRACE_LEDGER_FILE`); other keys may stand beside these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -35,62 +37,6 @@ pub struct DrainLedger {
     pub attempts: u64,
 }
 
-/// What the test drain saw (`GET /report` of its control).
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-pub struct Drain {
-    /// Requests.
-    pub requests: u64,
-    /// Frames, those of the agent itself included.
-    pub frames: u64,
-    /// Lines of the app.
-    pub lines: u64,
-    /// Batches that came again under their id.
-    pub duplicates: u64,
-    /// Batches that came again with another body.
-    pub changed_bodies: u64,
-    /// Batches of which `Logplex-Msg-Count` was not the number of frames.
-    pub count_mismatches: u64,
-    /// Bodies that are not frames.
-    pub malformed: u64,
-    /// What loss notices announced.
-    pub losses: Losses,
-    /// Frames with an older time than the one before them.
-    pub out_of_order: u64,
-    /// From a frame's time to its arrival, in milliseconds.
-    pub lag_ms: Lag,
-    /// What receivers of each personality object to.
-    pub conformance: BTreeMap<String, Conformance>,
-}
-
-/// What loss notices announced.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Losses {
-    /// Notices.
-    pub notices: u64,
-    /// Lines that they speak of.
-    pub lines: u64,
-}
-
-/// Percentiles, in milliseconds.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-pub struct Lag {
-    /// Half are below.
-    pub p50: f64,
-    /// 95 of 100 are below.
-    pub p95: f64,
-    /// None is above.
-    pub max: f64,
-}
-
-/// What one personality objects to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Conformance {
-    /// How often it objected.
-    pub errors: u64,
-    /// What it said last.
-    pub last: serde_json::Value,
-}
-
 /// What came out of the dyno itself, by the agent's own splitter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Printed {
@@ -98,4 +44,71 @@ pub struct Printed {
     pub lines: u64,
     /// Frames that they fill when no line stands still half-way.
     pub frames: u64,
+    /// How often a line did: each time may have cost one frame more.
+    pub stalls: u64,
+    /// Their text.
+    #[serde(skip)]
+    pub text: Digest,
+}
+
+impl Printed {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            lines: self.lines + other.lines,
+            frames: self.frames + other.frames,
+            stalls: self.stalls + other.stalls,
+            text: self.text.and(other.text),
+        }
+    }
+}
+
+/// A digest of messages in any order: two streams reach the drain as one, mixed as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// Takes one message.
+    pub fn add(&mut self, message: &str) {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(message.as_bytes());
+        *self = self.and(Self(hasher.finish()));
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(messages: &[&str]) -> Digest {
+        let mut digest = Digest::default();
+        for message in messages {
+            digest.add(message);
+        }
+        digest
+    }
+
+    #[test]
+    fn a_digest_is_blind_to_order_and_to_nothing_else() {
+        assert_eq!(digest(&["a", "b", "b"]), digest(&["b", "a"]).and(digest(&["b"])));
+        assert_ne!(digest(&["a", "b"]), digest(&["a", "b", "b"]));
+        assert_ne!(digest(&["a", "b"]), digest(&["ab"]));
+    }
+
+    #[test]
+    fn a_ledger_may_say_more_than_is_asked() {
+        let text = r#"{"agent": "a", "captured_lines": 3, "own_frames": 1, "drains": [{"drain": "localhost",
+            "delivered_lines": 1, "held_lines": 0, "dropped_lines": 2, "dropped": {"spool-full": 2},
+            "rejected_lines": 0, "batches": 1, "attempts": 2, "adopted_frames": 0}]}"#;
+        let ledger: Ledger = serde_json::from_str(text).expect("is a ledger");
+        assert_eq!((ledger.captured_lines, ledger.drains[0].dropped["spool-full"]), (3, 2));
+        assert!(serde_json::from_str::<Ledger>(&text.replace("held_lines", "hold_lines")).is_err());
+    }
 }

@@ -14,11 +14,10 @@ bin/simulate builds what this needs and starts it.
   tailrace-dyno [--app DIR] [--for 20s] [--json]
 
   --app DIR      the app: a directory with a Procfile; without it the current one
-  --for TIME     stop the dyno after this time (500ms, 20s, 5m, 1h); without it, at Ctrl-C
+  --for TIME     once it is up, stop the dyno after this time (500ms, 20s, 5m, 1h); without it, at Ctrl-C
   --json         the report as JSON, alone on standard output; the stream goes to standard error
   --path DIR     in front of the dyno's PATH; may stand several times
   --agent FILE   the tailrace binary; without it the one beside this program
-  --drain FILE   the tailrace-drain binary; the same
   --help         this screen
 
 TAILRACE_* variables reach the agent as config vars do, but for those that the simulation sets itself.
@@ -40,7 +39,7 @@ pub enum Request {
 pub struct Args {
     /// The app's directory.
     pub app: PathBuf,
-    /// How long the dyno runs; without it, until Ctrl-C.
+    /// How long the dyno is up; without it, until Ctrl-C.
     pub run_for: Option<Duration>,
     /// The report is JSON.
     pub json: bool,
@@ -48,8 +47,6 @@ pub struct Args {
     pub path: Vec<PathBuf>,
     /// The agent's binary.
     pub agent: PathBuf,
-    /// The test drain's binary.
-    pub drain: PathBuf,
 }
 
 /// What is wrong with the command line.
@@ -70,7 +67,7 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-/// Reads the arguments behind the program's name. The binaries are looked for in `beside` unless named.
+/// Reads the arguments behind the program's name. The agent is looked for in `beside` unless named.
 ///
 /// # Errors
 /// [`UsageError`] names the option, and what was expected.
@@ -81,7 +78,6 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<
         json: false,
         path: Vec::new(),
         agent: beside.join("tailrace"),
-        drain: beside.join("tailrace-drain"),
     };
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next()? {
@@ -92,7 +88,6 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<
             Arg::Long("json") => options.json = true,
             Arg::Long("path") => options.path.push(parser.value()?.into()),
             Arg::Long("agent") => options.agent = parser.value()?.into(),
-            Arg::Long("drain") => options.drain = parser.value()?.into(),
             _ => return Err(arg.unexpected().into()),
         }
     }
@@ -138,7 +133,6 @@ mod tests {
             json: false,
             path: Vec::new(),
             agent: PathBuf::from("/bin/tailrace"),
-            drain: PathBuf::from("/bin/tailrace-drain"),
         };
         assert_eq!(simulate(&[]), expected);
     }

@@ -1,7 +1,8 @@
 //! Whether the agent kept its promises: a pure comparison of what its ledger, the test drain and the dyno's own
 //! output say. Each problem is one line of plain words.
 
-use crate::account::{Drain, DrainLedger, Ledger, Printed};
+use crate::account::{Digest, DrainLedger, Ledger, Printed};
+use tailrace_drain::tally::Report;
 
 /// How the dyno ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub enum Ending {
     Stopped(u8),
     /// By itself, with this exit status.
     Exited(u8),
+    /// By itself, with this exit status, before it listened on `$PORT`.
+    Died(u8),
     /// By SIGKILL, because it did not listen on `$PORT` in time (R10).
     BootTimeout,
     /// By SIGKILL, because it outlived the 30 s after SIGTERM (R12).
@@ -23,8 +26,10 @@ pub struct Evidence {
     pub ending: Ending,
     /// What the agent left behind, or why there is nothing.
     pub ledger: Result<Ledger, String>,
-    /// What the drain saw, or why it did not say.
-    pub drain: Result<Drain, String>,
+    /// What the drain saw.
+    pub drain: Report,
+    /// The text of the lines that it saw.
+    pub arrived: Digest,
     /// What the dyno printed; nothing when pass-through is off.
     pub printed: Option<Printed>,
 }
@@ -34,23 +39,13 @@ impl Evidence {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Problems(Vec::new());
         problems.ending(self.ending);
+        problems.drain(&self.drain);
         match &self.ledger {
-            Ok(ledger) => problems.ledger(ledger),
+            Ok(ledger) => {
+                problems.ledger(ledger);
+                problems.compare(ledger, self);
+            }
             Err(why) => problems.add(format!("no ledger: {why}")),
-        }
-        match &self.drain {
-            Ok(drain) => problems.drain(drain),
-            Err(why) => problems.add(format!("no report of the drain: {why}")),
-        }
-        if let (Ok(ledger), Some(printed)) = (&self.ledger, self.printed) {
-            let (captured, printed) = (ledger.captured_lines, printed.lines);
-            problems.unless(
-                captured == printed,
-                format_args!("the ledger captured {captured} lines, the dyno printed {printed}"),
-            );
-        }
-        if let (Ok(ledger), Ok(drain)) = (&self.ledger, &self.drain) {
-            problems.compare(ledger, drain);
         }
         problems.0
     }
@@ -73,6 +68,9 @@ impl Problems {
         match ending {
             Ending::Stopped(_) => {}
             Ending::Exited(status) => self.add(format!("the app ended by itself, with status {status}")),
+            Ending::Died(status) => {
+                self.add(format!("the app ended with status {status} before it listened on $PORT"));
+            }
             Ending::BootTimeout => self.add("the app did not listen on $PORT within 60 s".to_owned()),
             Ending::ExitTimeout => self.add("the dyno did not end within 30 s of SIGTERM".to_owned()),
         }
@@ -109,7 +107,7 @@ impl Problems {
     }
 
     /// What no drain may see, whatever the ledger says.
-    fn drain(&mut self, drain: &Drain) {
+    fn drain(&mut self, drain: &Report) {
         for (count, what) in [
             (drain.changed_bodies, "batches came again with another body"),
             (drain.count_mismatches, "batches had another number of frames than Logplex-Msg-Count says"),
@@ -118,25 +116,52 @@ impl Problems {
         ] {
             self.unless(count == 0, format_args!("{count} {what}"));
         }
-        for (personality, conformance) in &drain.conformance {
-            let errors = conformance.errors;
-            let last = conformance.last.as_str().map(|last| format!(", last: {last}")).unwrap_or_default();
+        for (personality, complaints) in &drain.conformance {
+            let errors = complaints.errors;
+            let last = complaints.last.as_ref().map(|last| format!(", last: {last}")).unwrap_or_default();
             self.unless(errors == 0, format_args!("{personality} objected {errors} times{last}"));
         }
     }
 
-    fn compare(&mut self, ledger: &Ledger, drain: &Drain) {
+    /// The witnesses against each other.
+    fn compare(&mut self, ledger: &Ledger, evidence: &Evidence) {
+        let captured = ledger.captured_lines;
         let delivered: u64 = ledger.drains.iter().map(|drain| drain.delivered_lines).sum();
         let dropped: u64 = ledger.drains.iter().map(|drain| drain.dropped_lines).sum();
-        let (lines, announced) = (drain.lines, drain.losses.lines);
-        self.unless(
-            lines == delivered,
-            format_args!("ledger and drain disagree: {delivered} lines delivered, {lines} arrived"),
-        );
+        let (frames, announced) = (evidence.drain.lines, evidence.drain.losses.lines);
         self.unless(
             announced == dropped,
             format_args!("ledger and drain disagree: {dropped} lines dropped, {announced} announced"),
         );
+        let Some(printed) = evidence.printed else {
+            // How many frames a long line fills is not known then.
+            return self.unless(
+                frames >= delivered,
+                format_args!(
+                    "ledger and drain disagree: {delivered} lines delivered, {frames} frames arrived"
+                ),
+            );
+        };
+        self.unless(
+            captured == printed.lines,
+            format_args!("the ledger captured {captured} lines, the dyno printed {}", printed.lines),
+        );
+        // A line longer than a frame fills several; which ones are missing, when some are, is not known.
+        let more = printed.frames.saturating_sub(printed.lines);
+        let least = if delivered == captured { delivered + more } else { delivered };
+        let most = delivered + more + printed.stalls;
+        let agrees = (least..=most).contains(&frames);
+        self.unless(
+            agrees,
+            format_args!(
+                "ledger and drain disagree: {delivered} lines delivered, which are {least} to {most} frames, \
+                 {frames} arrived"
+            ),
+        );
+        let is_same = evidence.arrived == printed.text;
+        let is_comparable =
+            agrees && captured == printed.lines && delivered == captured && printed.stalls == 0;
+        self.unless(is_same || !is_comparable, format_args!("what arrived is not what the dyno printed"));
     }
 }
 

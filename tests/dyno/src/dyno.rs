@@ -1,0 +1,102 @@
+//! The dyno: a command under the agent, with all processes that come from it. Nothing of it outlives its owner.
+
+use crate::environment::Environment;
+use crate::process;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+/// How often it is looked whether all processes are gone.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A running dyno; dropping it ends all of it with SIGKILL.
+#[derive(Debug)]
+pub struct Dyno {
+    child: Child,
+    pid: Option<Pid>,
+}
+
+impl Dyno {
+    /// Starts `agent run --shell command` in the app's directory, in a process group of its own, so that a Ctrl-C is
+    /// not for it.
+    ///
+    /// # Errors
+    /// When the agent cannot be started.
+    pub fn start(
+        agent: &Path,
+        command: &str,
+        app: &Path,
+        environment: Environment,
+    ) -> io::Result<(Self, ChildStdout, ChildStderr)> {
+        process::adopt()?;
+        let mut child = Command::new(agent)
+            .args(["run", "--shell", command])
+            .env_clear()
+            .envs(environment)
+            .current_dir(app)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let pid = child.id().map(|pid| Pid::from_raw(pid as i32));
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let dyno = Self { child, pid };
+        let no_pipe = || io::Error::other("the agent's output has no pipe");
+        Ok((dyno, out.ok_or_else(no_pipe)?, err.ok_or_else(no_pipe)?))
+    }
+
+    /// Waits for the end of the main process; returns its exit status as a shell would.
+    pub async fn exited(&mut self) -> u8 {
+        // It can be waited for: nobody else does.
+        self.child.wait().await.map_or(u8::MAX, status)
+    }
+
+    /// Waits for the end of all processes; returns the exit status of the main one.
+    pub async fn empty(&mut self) -> u8 {
+        let status = self.exited().await;
+        while process::reap(self.pid) > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        status
+    }
+
+    /// SIGTERM to every process, as the platform does it (Dev Center, "Dyno shutdown behavior").
+    pub fn terminate(&self) {
+        process::signal_all(Signal::SIGTERM);
+    }
+
+    /// SIGKILL to every process; false when some do not end even so.
+    pub fn kill(&self) -> bool {
+        process::kill_all(self.pid)
+    }
+}
+
+impl Drop for Dyno {
+    fn drop(&mut self) {
+        if !process::kill_all(None) {
+            eprintln!("tailrace-dyno: processes of the dyno are left that SIGKILL does not end");
+        }
+    }
+}
+
+fn status(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.unwrap_or_default() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_those_of_a_shell() {
+        assert_eq!(status(ExitStatus::from_raw(7 << 8)), 7);
+        assert_eq!(status(ExitStatus::from_raw(15)), 143);
+    }
+}

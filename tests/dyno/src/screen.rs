@@ -1,0 +1,144 @@
+//! What the simulation prints: the stream as `heroku logs --tail` prints it, then the report. A thread writes, so that
+//! a terminal that stands still stops the dyno's output, but never a Ctrl-C.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use tailrace::frame::{StampText, now_micros};
+use tokio::sync::{mpsc, oneshot};
+
+/// Texts that wait for the terminal.
+const ROOM: usize = 256;
+/// ANSI colours (ECMA-48 section 8.3.117): of the app, of the platform, of the router, and back.
+const COLOURS: [&str; 3] = ["\x1b[36m", "\x1b[35m", "\x1b[33m"];
+const PLAIN: &str = "\x1b[0m";
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The app, on its standard output or standard error.
+    App,
+    /// The platform, about the dyno.
+    Platform,
+    /// The router.
+    Router,
+}
+
+impl Source {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app[web.1]:",
+            Self::Platform => "heroku[web.1]:",
+            Self::Router => "heroku[router]:",
+        }
+    }
+}
+
+/// Where it is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// Takes texts; clones share the thread.
+#[derive(Clone, Debug)]
+pub struct Screen {
+    sender: mpsc::Sender<String>,
+    has_colour: bool,
+}
+
+/// Resolves when everything is written and every [`Screen`] is gone.
+pub type Written = oneshot::Receiver<()>;
+
+impl Screen {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn start(target: Target) -> io::Result<(Self, Written)> {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_terminal = match target {
+            Target::Out => io::stdout().is_terminal(),
+            Target::Err => io::stderr().is_terminal(),
+        };
+        let (sender, mut texts) = mpsc::channel::<String>(ROOM);
+        let (written, done) = oneshot::channel();
+        std::thread::Builder::new().name("screen".to_owned()).spawn(move || {
+            while let Some(text) = texts.blocking_recv() {
+                let put = match target {
+                    Target::Out => {
+                        io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush())
+                    }
+                    Target::Err => io::stderr().write_all(text.as_bytes()),
+                };
+                if put.is_err() {
+                    break; // nobody reads: `gone` tells
+                }
+            }
+            drop(written);
+        })?;
+        Ok((Self { sender, has_colour: is_terminal && !no_colour }, done))
+    }
+
+    /// Prints text as it is.
+    pub async fn text(&self, text: String) {
+        drop(self.sender.send(text).await); // nobody reads: `gone` tells
+    }
+
+    /// Prints a line of the stream, stamped now.
+    pub async fn line(&self, source: Source, message: &str) {
+        let mut text = String::new();
+        self.append(&mut text, source, message);
+        self.text(text).await;
+    }
+
+    /// Appends a line of the stream, stamped now.
+    pub fn append(&self, text: &mut String, source: Source, message: &str) {
+        let stamp = StampText::of(now_micros());
+        let (on, off) = if self.has_colour { (COLOURS[source as usize], PLAIN) } else { ("", "") };
+        let source = source.as_str();
+        let _infallible = writeln!(text, "{on}{stamp} {source}{off} {message}");
+    }
+
+    /// Resolves when nobody reads what is printed.
+    pub async fn gone(&self) {
+        self.sender.closed().await;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A screen that nobody looks at, and what was put on it.
+    pub(crate) fn blank(has_colour: bool) -> (Screen, mpsc::Receiver<String>) {
+        let (sender, texts) = mpsc::channel(1 << 10);
+        (Screen { sender, has_colour }, texts)
+    }
+
+    #[tokio::test]
+    async fn lines_look_as_heroku_prints_them() {
+        let (screen, mut texts) = blank(false);
+        screen.line(Source::App, "hello").await;
+        screen.line(Source::Router, "at=info").await;
+        let text = texts.recv().await.expect("was printed");
+        let (stamp, rest) = text.split_at(32);
+        assert_eq!(rest, " app[web.1]: hello\n");
+        assert!(stamp.ends_with("+00:00") && stamp.as_bytes()[10] == b'T', "{stamp}");
+        let text = texts.recv().await.expect("was printed");
+        assert_eq!(&text[32..], " heroku[router]: at=info\n");
+    }
+
+    #[tokio::test]
+    async fn colour_ends_before_the_message() {
+        let (screen, mut texts) = blank(true);
+        screen.line(Source::Platform, "State changed").await;
+        let text = texts.recv().await.expect("was printed");
+        assert!(
+            text.starts_with(COLOURS[1]) && text.ends_with(" heroku[web.1]:\x1b[0m State changed\n"),
+            "{text:?}"
+        );
+    }
+}
