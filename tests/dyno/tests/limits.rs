@@ -39,4 +39,8 @@ async fn patience_ends() {
     let problems = outcome.evidence.problems();
     assert!(problems.iter().any(|problem| problem.contains("within 30 s of SIGTERM")), "{problems:?}");
     assert!(problems.iter().any(|problem| problem.starts_with("no ledger")), "{problems:?}");
+    // The main process ends in time, but not all processes do.
+    let outcome = simulated("(trap '' TERM; exec sleep 300) & exec rust-web").await;
+    assert_eq!(outcome.evidence.ending, Ending::ExitTimeout);
+    assert!(outcome.evidence.ledger.is_ok(), "the agent came to its end");
 }
