@@ -22,7 +22,7 @@ bin/simulate builds what this needs and starts it.
 
 TAILRACE_* variables reach the agent as config vars do, but for those that the simulation sets itself.
 Exit status: 0 when every captured line is accounted for and the drain had nothing to object to, 1 when not,
-64 for the command line, 69 when something that is needed is missing.
+64 for the command line, 69 when something that is needed is missing, 130 after a second Ctrl-C, which ends all at once.
 ";
 
 /// What is asked for.
