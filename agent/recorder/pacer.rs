@@ -8,7 +8,7 @@ const MUCH: u64 = 64 << 10;
 const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(250);
 
-/// Gathers news: the first one after a pause goes at once, then one per interval, or per [`MUCH`] bytes.
+/// Gathers news: the first one after a pause goes at once, then one per interval, or per 64 KiB.
 #[derive(Debug)]
 pub struct Pacer {
     interval: Duration,
