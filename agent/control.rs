@@ -52,6 +52,8 @@ pub enum Order {
     Hurry(u64),
     /// No more frames will come: go when everything is answered for.
     Finish,
+    /// Signals that wait for you are of no more use: forget them.
+    Calm,
 }
 
 /// Shipper to keeper.
@@ -176,6 +178,7 @@ impl Message for Order {
             }
             Self::Hurry(millis) => out.extend_from_slice(format!("hurry {millis}").as_bytes()),
             Self::Finish => out.extend_from_slice(b"finish"),
+            Self::Calm => out.extend_from_slice(b"calm"),
         }
         out.push(b'\n');
     }
@@ -211,6 +214,7 @@ impl Message for Order {
             }
             "hurry" => Self::Hurry(words.number()?),
             "finish" => Self::Finish,
+            "calm" => Self::Calm,
             _ => return None,
         })
     }
@@ -398,6 +402,7 @@ mod tests {
         back(&Order::Plan { drain: 1, start: 2, end: 3, frames: 4, id, notice: Vec::new() });
         back(&Order::Hurry(28_000));
         back(&Order::Finish);
+        back(&Order::Calm);
         back(&Word::Alive);
         back(&Word::Seal { drain: 0, start: 1, end: 2, frames: 3 });
         back(&Word::Done { drain: 4 });

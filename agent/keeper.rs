@@ -4,12 +4,14 @@
 mod child;
 mod clerk;
 mod pump;
+mod relay;
 mod scribe;
 mod signal;
 mod warden;
 
 pub use child::{code_of, exec};
 pub use clerk::{Clerk, Heard};
+pub use relay::Received;
 pub(crate) use scribe::complain;
 pub use signal::Signals;
 
@@ -27,6 +29,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use pump::{Input, Pump};
+use relay::{Relay, Sight};
 use scribe::Scribe;
 use std::ffi::OsString;
 use std::io;
@@ -38,10 +41,6 @@ use warden::Warden;
 
 /// A pipe of this size takes what an app prints while a pump rests.
 const PIPE: i32 = 1 << 20;
-/// How long the canary may take to show that a SIGTERM went to all.
-const CANARY: Duration = Duration::from_millis(200);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(10);
 /// A drain that was in trouble when the app ended by itself is waited for so long.
 const TROUBLED: Duration = Duration::from_secs(5);
 /// The app's last words are waited for so long: as long as a pump goes on, and the recorder behind it.
@@ -112,7 +111,7 @@ struct Stage {
 
 impl Stage {
     fn set(config: &Config) -> SetUp<Self> {
-        let signals = step("cannot take signals", Signals::take())?;
+        let signals = step("cannot take signals", Signals::take_all())?;
         match Self::set_up(config, &signals) {
             Ok((wake, gone, scribe, go, pumps, ends, memory)) => {
                 Ok(Self { signals, wake, gone, scribe, go, pumps, ends, memory })
@@ -191,9 +190,11 @@ impl Stage {
             clerk: None,
             app,
             status: None,
-            term: Term::None,
+            // Cedar's dyno manager does; where a container's first process is ours nobody else is signalled.
+            relay: Relay::new(std::env::var_os("DYNO").is_some() && std::process::id() != 1),
             stop_at: None,
             ended: None,
+            stopping: false,
         };
         drop(self.pumps); // they end by themselves, or with the process
         keeper.run()
@@ -217,17 +218,6 @@ fn start_recorder(
     step("cannot start a thread", thread).map(drop)
 }
 
-/// What is known about a SIGTERM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Term {
-    /// None came.
-    None,
-    /// One came; until then the canary is watched.
-    Watching(Instant),
-    /// The app had its own, or got ours.
-    Settled,
-}
-
 struct Keeper<'a> {
     config: &'a Config,
     signals: Signals,
@@ -238,18 +228,40 @@ struct Keeper<'a> {
     clerk: Option<Clerk>,
     app: Pid,
     status: Option<u8>,
-    term: Term,
+    relay: Relay,
     /// TERM + grace.
     stop_at: Option<Instant>,
     /// When the app ended.
     ended: Option<Instant>,
+    /// A SIGTSTP came: we stop once it is passed on.
+    stopping: bool,
+}
+
+/// What the relay sees, by `/proc`.
+struct Proc {
+    app: Pid,
+    shipper: Option<Pid>,
+}
+
+impl Sight for Proc {
+    fn canary(&self) -> Option<u64> {
+        self.shipper.and_then(|shipper| signal::waiting(shipper.as_raw()))
+    }
+
+    fn is_of_the_app(&self, pid: i32) -> bool {
+        signal::descends(pid, self.app.as_raw())
+    }
+
+    fn is_untouched(&self) -> bool {
+        signal::is_untouched(self.app.as_raw())
+    }
 }
 
 impl Keeper<'_> {
     fn run(mut self) -> u8 {
         loop {
             self.take_signals();
-            self.settle_term();
+            self.pass_on();
             if self.clerk.is_none()
                 && let Some(spool) = self.scribe.spool()
             {
@@ -274,8 +286,8 @@ impl Keeper<'_> {
         let now = Instant::now();
         let mut due = self.clerk.as_ref().and_then(|_| self.warden.due());
         let mut sooner = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
-        if let Term::Watching(_) = self.term {
-            sooner(now + LOOK);
+        if let Some(due) = self.relay.due(now) {
+            sooner(due);
         }
         if self.ended.is_some() {
             sooner(self.leave_at());
@@ -300,41 +312,34 @@ impl Keeper<'_> {
     }
 
     fn take_signals(&mut self) {
-        while let Some((signal, sender)) = self.signals.next() {
-            match signal {
-                Signal::SIGCHLD => {}
-                Signal::SIGTERM => self.take_term(),
-                // The app's own word to its process group is not for us to repeat.
-                signal if sender != self.app.as_raw() && self.status.is_none() => {
-                    let _gone_already = kill(self.app, signal);
-                }
-                _ => {}
+        while let Some(received) = self.signals.next() {
+            let now = Instant::now();
+            if received.signal == Signal::SIGTERM {
+                let stop_at = *self.stop_at.get_or_insert(now + self.config.stop_grace);
+                self.warden.hurry(stop_at);
+            }
+            if self.status.is_none() {
+                self.relay.take(received, now, &Proc { app: self.app, shipper: self.warden.pid() });
+            }
+            if received.signal == Signal::SIGTSTP {
+                self.stopping = true;
             }
         }
         self.reap();
     }
 
-    fn take_term(&mut self) {
-        let deadline = Instant::now() + self.config.stop_grace;
-        let stop_at = *self.stop_at.get_or_insert(deadline);
-        self.warden.hurry(stop_at);
-        if self.term == Term::None {
-            self.term = Term::Watching(Instant::now() + CANARY);
+    /// Passes on what was meant for the app, and stops when that was to stop.
+    fn pass_on(&mut self) {
+        let sight = Proc { app: self.app, shipper: self.warden.pid() };
+        for signal in self.relay.decide(Instant::now(), &sight) {
+            if self.status.is_none() {
+                let _gone_already = kill(self.app, signal);
+            }
         }
-    }
-
-    /// Passes SIGTERM on, unless the canary has it too: then it went to all, and the app has its own.
-    fn settle_term(&mut self) {
-        let Term::Watching(until) = self.term else { return };
-        let pending = self.warden.pid().and_then(|pid| signal::term_is_pending(pid.as_raw()));
-        match pending {
-            Some(true) => self.term = Term::Settled,
-            Some(false) if Instant::now() < until => {}
-            _ => {
-                self.term = Term::Settled;
-                if self.status.is_none() {
-                    let _gone_already = kill(self.app, Signal::SIGTERM);
-                }
+        if self.relay.take_stale() {
+            self.warden.calm();
+            if std::mem::take(&mut self.stopping) {
+                let _as_a_terminal_has_it = nix::sys::signal::raise(Signal::SIGSTOP);
             }
         }
     }

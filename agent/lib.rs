@@ -1,5 +1,6 @@
 //! tailrace: an embedded log agent for Heroku dynos.
 
+pub mod canary;
 pub mod check;
 pub mod cli;
 pub mod config;

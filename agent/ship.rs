@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 /// Exit status when lines were lost: try again later (`EX_TEMPFAIL` of sysexits(3)).
 pub const LOST: u8 = 75;
 
+/// What ends the reading.
+const STOP: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
 /// Bytes read at a time.
 const BUFFER: usize = 256 << 10;
 /// What the pipe shall hold.
@@ -53,7 +55,7 @@ impl Shared {
 /// # Errors
 /// When something cannot be set up: nothing was read yet.
 pub fn run(config: &Config) -> io::Result<u8> {
-    let signals = Signals::take()?;
+    let signals = Signals::take(STOP)?;
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
     let (spool, trouble) = Spool::open(&config.spool_dir, agent, config.taps(), clone(memory.as_ref())?);
@@ -200,8 +202,8 @@ impl Books<'_> {
     /// Takes what came; true when it says stop.
     fn take_signals(&self) -> bool {
         let mut stop = false;
-        while let Some((signal, _)) = self.signals.next() {
-            stop |= matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP | Signal::SIGQUIT);
+        while let Some(received) = self.signals.next() {
+            stop |= STOP.contains(&received.signal);
         }
         if stop {
             self.halt();

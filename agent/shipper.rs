@@ -1,6 +1,7 @@
 //! The shipper: everything that talks to the world. It reads the spool, asks the keeper before it sends, and
 //! may die at any time.
 
+use crate::canary;
 use crate::config::{Config, DrainConfig};
 use crate::control::{Inbox, Message, Order, Word};
 use crate::drain::https::{Client, Target};
@@ -164,6 +165,7 @@ async fn take(
             let deadline = Instant::now() + Duration::from_millis(left);
             board.send_modify(|board| board.deadline = Some(deadline));
         }
+        Order::Calm => canary::forget(),
         Order::Finish => board.send_modify(|board| board.finish = true),
         Order::Window { drain, .. } | Order::Plan { drain, .. } => {
             if let Some(outlet) = boxes.get(drain) {

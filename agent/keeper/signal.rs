@@ -1,11 +1,9 @@
 //! Signals as events.
 
+use super::relay::{Received, bit};
+use crate::canary::PASSED_ON;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-
-/// What is passed on to the app when it was meant for us.
-pub(super) const PASSED_ON: [Signal; 5] =
-    [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// Signals that the keeper takes as events. They stay blocked in every thread and in the shipper.
 #[derive(Debug)]
@@ -16,13 +14,23 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// Takes what the keeper needs to pass on.
+    ///
+    /// # Errors
+    /// As [`Signals::take`].
+    pub(super) fn take_all() -> nix::Result<Self> {
+        // Who writes to a terminal from the background is not stopped for it: TTOU and TTIN are ours too.
+        let others = [Signal::SIGCHLD, Signal::SIGTTIN, Signal::SIGTTOU];
+        Self::take(PASSED_ON.into_iter().chain(others))
+    }
+
     /// Blocks them and opens the event source. To be called before any thread starts.
     ///
     /// # Errors
     /// When the kernel refuses either.
-    pub fn take() -> nix::Result<Self> {
+    pub fn take(signals: impl IntoIterator<Item = Signal>) -> nix::Result<Self> {
         let mut set = SigSet::empty();
-        for signal in PASSED_ON.into_iter().chain([Signal::SIGTERM, Signal::SIGCHLD]) {
+        for signal in signals {
             set.add(signal);
         }
         let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
@@ -40,10 +48,14 @@ impl Signals {
         &self.fd
     }
 
-    /// The next signal and the pid of its sender (0 for the kernel's).
-    pub fn next(&self) -> Option<(Signal, i32)> {
+    /// The next signal.
+    pub fn next(&self) -> Option<Received> {
         let info = self.fd.read_signal().ok()??;
-        Some((Signal::try_from(info.ssi_signo as i32).ok()?, info.ssi_pid as i32))
+        Some(Received {
+            signal: Signal::try_from(info.ssi_signo as i32).ok()?,
+            sender: info.ssi_pid as i32,
+            from_kernel: info.ssi_code == nix::libc::SI_KERNEL,
+        })
     }
 
     /// Gives the signals back, before the app is exec'ed in our place.
@@ -52,11 +64,42 @@ impl Signals {
     }
 }
 
-/// Whether SIGTERM waits for process `pid`: whoever has it blocked is the canary that tells a broadcast from a
-/// signal that was meant for us alone. None without `/proc` (proc(5), `ShdPnd`).
-pub(super) fn term_is_pending(pid: i32) -> Option<bool> {
+/// One field of `/proc/PID/status`, a set of signals; none without `/proc`, or when the process is gone.
+fn set_of(status: &str, field: &str) -> Option<u64> {
+    let set = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    u64::from_str_radix(set.trim(), 16).ok()
+}
+
+/// The signals that wait for a process (proc(5), `ShdPnd`).
+pub(super) fn waiting(pid: i32) -> Option<u64> {
+    set_of(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "ShdPnd")
+}
+
+/// Whether a process cannot have had a SIGTERM: it neither catches nor ignores it, and none waits (proc(5)).
+pub(super) fn is_untouched(pid: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let sets = ["SigCgt", "SigIgn", "SigBlk", "ShdPnd", "SigPnd"].map(|field| set_of(&status, field));
+    let is_zombie = status.lines().any(|line| line.starts_with("State:\tZ"));
+    !is_zombie && sets.iter().all(|set| set.is_some_and(|set| set & bit(Signal::SIGTERM) == 0))
+}
+
+/// Whether `pid` is `ancestor` or descends from it, as far as `/proc` knows.
+pub(super) fn descends(mut pid: i32, ancestor: i32) -> bool {
+    // Deeper than any tree; a loop cannot arise but by pids that are used again while we look.
+    for _ in 0..1000 {
+        if pid == ancestor {
+            return true;
+        }
+        let Some(parent) = parent_of(pid) else { return false };
+        pid = parent;
+        if pid <= 1 {
+            return false;
+        }
+    }
+    false
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"))?;
-    let set = u64::from_str_radix(pending.trim(), 16).ok()?;
-    Some(set & (1 << (Signal::SIGTERM as i32 - 1)) != 0)
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }

@@ -165,6 +165,14 @@ impl Warden {
         self.pass_on_ending();
     }
 
+    /// Signals that wait for it are of no more use.
+    pub(super) fn calm(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.link.send(&Order::Calm);
+            running.link.flush();
+        }
+    }
+
     /// No more frames will come.
     pub(super) fn finish(&mut self) {
         self.ending.finish = true;
