@@ -1,7 +1,8 @@
 //! Stopping: SIGTERM reaches the app once, whoever it was sent to, and its last words are delivered.
 
-use crate::rig::{Agent, Rig, numbers};
+use crate::rig::{Agent, Rig, numbers, wait_for};
 use nix::sys::signal::Signal;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Says each SIGTERM. After the first it listens for another one for longer than the keeper takes to make up its
@@ -9,18 +10,22 @@ use std::time::{Duration, Instant};
 /// to say about them.
 const APP: &str = "
     nap() { (trap '' TERM; exec sleep $1) >/dev/null 2>&1 & wait $!; }
-    trap 'echo term; told=1' TERM
+    trap 'echo term; told=1; : >$TOLD' TERM
     echo ready
     until [ \"$told\" ]; do nap 1; done
     for i in 1 2 3 4 5; do nap 0.2; done
     echo last words
     exit 3";
 
-fn stopped(rig: &Rig, stop: impl FnOnce(&Agent)) {
+/// Runs that app, stops it by `stop`, which gets the file that is there once the app was told.
+fn stopped(stop: impl FnOnce(&Agent, &Path)) {
+    let rig = Rig::new();
+    let told = rig.path("told");
+    let rig = rig.set("TOLD", told.to_str().unwrap());
     let agent = rig.sh(APP);
     agent.wait_out("ready");
     agent.shipper();
-    stop(&agent);
+    stop(&agent, &told);
     let end = agent.end();
     assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "ready\nterm\nlast words\n", ""));
     assert_eq!(rig.drain.lines(), ["ready", "term", "last words"]);
@@ -29,17 +34,23 @@ fn stopped(rig: &Rig, stop: impl FnOnce(&Agent)) {
 
 #[test]
 fn a_sigterm_for_the_keeper_alone_is_passed_on_once() {
-    stopped(&Rig::new(), |agent| agent.signal(Signal::SIGTERM));
+    stopped(|agent, _| agent.signal(Signal::SIGTERM));
 }
 
 #[test]
 fn a_sigterm_for_all_reaches_the_app_once() {
-    stopped(&Rig::new(), |agent| agent.signal_all(Signal::SIGTERM));
+    stopped(|agent, told| {
+        // The app is through with its own before the keeper wakes up: a second one would not merge with it.
+        agent.signal(Signal::SIGSTOP);
+        agent.signal_all(Signal::SIGTERM);
+        wait_for("the app to be told", || told.exists().then_some(()));
+        agent.signal(Signal::SIGCONT);
+    });
 }
 
 #[test]
 fn repeated_sigterms_within_one_stop_do_not_multiply() {
-    stopped(&Rig::new(), |agent| {
+    stopped(|agent, _| {
         for _ in 0..3 {
             agent.signal(Signal::SIGTERM);
             std::thread::sleep(Duration::from_millis(100)); // they shall not merge in the kernel
