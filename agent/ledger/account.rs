@@ -113,6 +113,8 @@ pub struct Account {
     dropped: BTreeMap<Reason, u64>,
     adopted_frames: u64,
     batches: u64,
+    /// Loss notices delivered in front of a batch.
+    notices: u64,
     /// Requests tried.
     pub attempts: u64,
 }
@@ -134,6 +136,7 @@ impl Account {
             dropped: BTreeMap::new(),
             adopted_frames: 0,
             batches: 0,
+            notices: 0,
             attempts: 0,
         }
     }
@@ -176,6 +179,11 @@ impl Account {
     /// Batches delivered.
     pub fn batches(&self) -> u64 {
         self.batches
+    }
+
+    /// Loss notices of our own that were delivered in front of a batch: they are in no segment.
+    pub fn notices(&self) -> u64 {
+        self.notices
     }
 
     /// Frames of dead agents delivered.
@@ -320,6 +328,7 @@ impl Account {
         }
         if delivered {
             self.batches += 1;
+            self.notices += u64::from(plan.announces.is_some());
         } else {
             self.pending = Loss::join(plan.announces, self.pending);
         }

@@ -1,6 +1,6 @@
 //! The ledger as others see it: `TAILRACE_LEDGER_FILE`, `status`, the closing line.
 
-use super::{Ledger, Reason};
+use super::{Account, Ledger, Reason};
 use std::fmt::Write;
 
 /// What one drain's account says.
@@ -41,7 +41,7 @@ impl DrainReport {
 pub struct Report {
     /// Lines captured.
     pub captured: u64,
-    /// Frames that the agent itself made.
+    /// Frames that the agent itself made: those in the spool, and the notices of each drain's own losses.
     pub own_frames: u64,
     /// Per drain.
     pub drains: Vec<DrainReport>,
@@ -60,7 +60,8 @@ impl Ledger {
             attempts: account.attempts,
             adopted_frames: account.adopted_frames(),
         });
-        Report { captured: self.captured(), own_frames: self.own_frames, drains: drains.collect() }
+        let own_frames = self.own_frames + self.accounts().iter().map(Account::notices).sum::<u64>();
+        Report { captured: self.captured(), own_frames, drains: drains.collect() }
     }
 }
 

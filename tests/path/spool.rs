@@ -99,7 +99,8 @@ fn at_the_limit_the_oldest_lines_go_and_the_stream_says_how_many() {
     assert!(account.dropped > count / 4 && account.delivered > count / 4, "{account:?}");
     assert_eq!(account.reasons.iter().collect::<Vec<_>>(), [(&"spool-full".to_owned(), &account.dropped)]);
     assert_eq!((sequence.first, sequence.missing, sequence.backward), (Some(1), account.dropped, 0));
-    assert_eq!(report.losses.lines, account.dropped, "the notices say what is missing, exactly");
+    assert_eq!((report.losses.notices, report.losses.lines), (1, account.dropped), "exactly what is missing");
+    assert_eq!((end.ledger().own_frames, report.own_frames), (1, 1), "a notice is no line");
     let frames = rig.drain.frames();
     let notice = frames.iter().find(|frame| !frame.is_app).unwrap();
     let start = format!("Error L10 (output buffer overflow): {} messages dropped since 2", account.dropped);
