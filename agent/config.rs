@@ -103,6 +103,19 @@ pub struct Config {
     given: Vec<(String, String)>,
 }
 
+impl Config {
+    /// Makes paths absolute, by the directory that we are in now.
+    pub fn settle_paths(&mut self) {
+        let optional = [&mut self.ca_file, &mut self.ssl_cert_file, &mut self.ledger_file];
+        let paths = optional.into_iter().flatten().chain([&mut self.spool_dir]);
+        for path in paths {
+            if let Ok(absolute) = std::path::absolute(&*path) {
+                *path = absolute;
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.given.iter().map(|(name, value)| (name, value))).finish()

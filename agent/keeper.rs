@@ -33,7 +33,7 @@ use relay::{Relay, Sight};
 use scribe::Scribe;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,6 +41,10 @@ use warden::Warden;
 
 /// A pipe of this size takes what an app prints while a pump rests.
 const PIPE: i32 = 1 << 20;
+/// Bytes of address space that we may come to use: buffers, frames under way, the books.
+const ROOM: usize = 16 << 20;
+/// Bytes of stack for each of our threads: they keep nothing large there.
+const STACK: usize = 256 << 10;
 /// A drain that was in trouble when the app ended by itself is waited for so long.
 const TROUBLED: Duration = Duration::from_secs(5);
 /// The app's last words are waited for so long: as long as a pump goes on, and the recorder behind it.
@@ -71,8 +75,9 @@ impl Config {
 /// Runs the command `words` as the dyno's process and returns its exit status. What cannot be set up is said in
 /// one line, and the command runs in our place.
 pub fn run(config: &Config, words: &[OsString]) -> u8 {
+    let inherited = child::inherited();
     match Stage::set(config) {
-        Ok(stage) => stage.play(config, words),
+        Ok(stage) => stage.play(config, words, inherited),
         Err((what, error)) => {
             say::at("not-shipping").with("error", format!("{what}: {error}")).say();
             let error = exec(words);
@@ -136,6 +141,7 @@ impl Stage {
         [OwnedFd; 2],
         Option<std::fs::File>,
     )> {
+        probe()?;
         let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
         let wake = step("cannot make an event", event())?;
         let gone = step("cannot make an event", event())?;
@@ -161,10 +167,11 @@ impl Stage {
                 gone: Arc::clone(&gone),
             };
             let name = if stream == Stream::Out { "pump-out" } else { "pump-err" };
-            let thread = thread::Builder::new().name(name.to_owned()).spawn(move || match stream {
-                Stream::Out => pump.run(io::stdout().as_fd()),
-                Stream::Err => pump.run(io::stderr().as_fd()),
-            });
+            let thread =
+                thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || match stream {
+                    Stream::Out => pump.run(io::stdout().as_fd()),
+                    Stream::Err => pump.run(io::stderr().as_fd()),
+                });
             pumps.push(step("cannot start a thread", thread)?);
             ends.push(end);
         }
@@ -172,12 +179,13 @@ impl Stage {
         Ok((wake, gone, scribe, go, pumps, ends, memory))
     }
 
-    fn play(self, config: &Config, words: &[OsString]) -> u8 {
+    fn play(self, config: &Config, words: &[OsString], inherited: Vec<RawFd>) -> u8 {
         let [out, err] = self.ends;
         let app = match child::start_app(words, out, err, self.signals.before) {
             Ok(child) => Pid::from_raw(child.id() as i32),
             Err(error) => return cannot_start(words, &error),
         };
+        child::let_go(inherited);
         drop(self.go.try_send(Input::Start));
         drop(self.go);
         let keeper = Keeper {
@@ -201,6 +209,14 @@ impl Stage {
     }
 }
 
+/// Whether there is what we shall need once the app runs, when it is too late to step aside.
+fn probe() -> SetUp<()> {
+    step("cannot find this program again", std::fs::File::open("/proc/self/exe"))?;
+    let mut room = Vec::<u8>::new();
+    let enough = room.try_reserve_exact(ROOM);
+    step("cannot get memory", enough.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory)))
+}
+
 fn start_recorder(
     config: &Config,
     scribe: &Arc<Scribe>,
@@ -212,7 +228,7 @@ fn start_recorder(
     let (base, taps, look, limit) =
         (config.spool_dir.clone(), config.taps(), config.look(), config.spool_bytes);
     let (scribe, pacer) = (Arc::clone(scribe), Pacer::new(config.batch_linger));
-    let thread = thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name("recorder".to_owned()).stack_size(STACK).spawn(move || {
         scribe.run(&input, &look, limit, pacer, || Spool::open(&base, agent, taps, memory));
     });
     step("cannot start a thread", thread).map(drop)

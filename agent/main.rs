@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Command::Run(words) => run(&words),
         Command::Ship => ship(),
         Command::Check { send } => {
-            let (config, problems) = Config::from_env(std::env::vars_os());
+            let (config, problems) = settings();
             check::run(&config, &problems, send, &mut io::stdout().lock())
         }
         Command::Help => print(cli::HELP),
@@ -36,6 +36,12 @@ fn main() -> ExitCode {
         Command::Shipper => serve(),
     };
     status.into()
+}
+
+fn settings() -> (Config, Vec<Problem>) {
+    let (mut config, problems) = Config::from_env(std::env::vars_os());
+    config.settle_paths();
+    (config, problems)
 }
 
 fn print(text: &str) -> u8 {
@@ -61,7 +67,7 @@ fn complain(problems: &[Problem], consequence: &str) -> bool {
 
 /// Runs the command under the keeper, or plainly where there is nothing to ship to.
 fn run(words: &[OsString]) -> u8 {
-    let (config, problems) = Config::from_env(std::env::vars_os());
+    let (config, problems) = settings();
     let has_terminal = config.tty == Tty::Exec && io::stdout().is_terminal();
     let is_off = !config.enabled || (config.drains.is_empty() && problems.is_empty()) || has_terminal;
     if is_off || complain(&problems, "the command runs without tailrace") || config.drains.is_empty() {
@@ -71,7 +77,7 @@ fn run(words: &[OsString]) -> u8 {
 }
 
 fn ship() -> u8 {
-    let (config, problems) = Config::from_env(std::env::vars_os());
+    let (config, problems) = settings();
     if complain(&problems, "nothing was read") {
         return USAGE;
     }
@@ -88,7 +94,9 @@ fn ship() -> u8 {
 
 /// The hidden part: standard input is the keeper's socket, standard output the memory file.
 fn serve() -> u8 {
-    let (config, _said_by_the_keeper) = Config::from_env(std::env::vars_os());
+    let (config, _said_by_the_keeper) = settings();
+    // The directory that the app was started in is not ours to hold.
+    let _or_stay = std::env::set_current_dir("/");
     let served = io::stdin().as_fd().try_clone_to_owned().and_then(|control| {
         let memory = io::stdout().as_fd().try_clone_to_owned()?;
         shipper::serve(&config, UnixStream::from(control), Some(File::from(memory)))

@@ -1,14 +1,16 @@
 //! Starting processes: the app, and the shipper. The one room with `unsafe`: what must happen between fork
-//! and exec.
+//! and exec, and the one look before `main` that it depends on.
 
+use nix::libc;
 use nix::sys::signal::SigSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Exit status for a command that was not found (POSIX, XCU 2.8.2).
 pub(super) const NOT_FOUND: u8 = 127;
@@ -20,15 +22,62 @@ pub fn code_of(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
 }
 
+/// Whether SIGPIPE was ignored when we started. Rust's runtime ignores it before `main`, and has children start
+/// with the default (`library/std/src/sys/pal/unix/mod.rs`), so this is looked at before that.
+static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn look_at_pipe() {
+    let mut old = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    #[expect(unsafe_code, reason = "a disposition can be asked for in no other way")]
+    // SAFETY: with no new action, sigaction(2) only writes the old one, to memory that is ours; it is initialised
+    // when the call succeeds, and by zeroes before.
+    let was_ignored = unsafe {
+        libc::sigaction(libc::SIGPIPE, std::ptr::null(), old.as_mut_ptr()) == 0
+            && old.assume_init().sa_sigaction == libc::SIG_IGN
+    };
+    PIPE_IGNORED.store(was_ignored, Ordering::Relaxed);
+}
+
+/// Called by the C runtime before `main`.
+#[expect(unsafe_code, reason = "there is no other moment before Rust's runtime")]
+// SAFETY: the section holds pointers to functions without arguments or results (System V ABI, gABI chapter 5), and
+// the one that this points to needs nothing of Rust's runtime: it makes one system call and stores one bit.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOOK_AT_PIPE: extern "C" fn() = look_at_pipe;
+
 fn command(words: &[OsString]) -> Command {
     let mut command = Command::new(words.first().map_or(std::ffi::OsStr::new(""), OsString::as_os_str));
     command.args(words.get(1..).unwrap_or_default());
     command
 }
 
+/// Before the app runs: the signal mask and the SIGPIPE that it would have had without us.
+fn restore(command: &mut Command, mask: Option<SigSet>) {
+    let ignores_pipe = PIPE_IGNORED.load(Ordering::Relaxed);
+    let restore = move || {
+        if ignores_pipe {
+            #[expect(unsafe_code, reason = "only the child can do this, after Rust has set the default")]
+            // SAFETY: signal(2) is async-signal-safe (signal-safety(7)), and SIG_IGN is no function of ours.
+            unsafe {
+                libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            }
+        }
+        mask.map_or(Ok(()), |mask| mask.thread_set_mask().map_err(io::Error::from))
+    };
+    #[expect(unsafe_code, reason = "what is inherited can only be undone between fork and exec")]
+    // SAFETY: `restore` makes two calls, signal(2) and pthread_sigmask(3), which are async-signal-safe
+    // (signal-safety(7)), on copies of plain values; it neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(restore);
+    }
+}
+
 /// Becomes the command. Returns only when that fails.
 pub fn exec(words: &[OsString]) -> io::Error {
-    command(words).exec()
+    let mut command = command(words);
+    restore(&mut command, None);
+    command.exec()
 }
 
 /// Starts the app with these ends of pipes, and with the signal mask that it would have had.
@@ -38,17 +87,28 @@ pub fn exec(words: &[OsString]) -> io::Error {
 pub(super) fn start_app(words: &[OsString], out: OwnedFd, err: OwnedFd, mask: SigSet) -> io::Result<Child> {
     let mut command = command(words);
     command.stdout(out).stderr(err);
-    let restore = move || mask.thread_set_mask().map_err(io::Error::from);
-    #[expect(
-        unsafe_code,
-        reason = "the app must not inherit our blocked signals, and only the child can undo that"
-    )]
-    // SAFETY: `restore` makes one call, pthread_sigmask, which is async-signal-safe (signal-safety(7)), on a copy
-    // of a plain bit set; it neither allocates nor takes a lock.
-    unsafe {
-        command.pre_exec(restore);
-    }
+    restore(&mut command, Some(mask));
     command.spawn()
+}
+
+/// The descriptors above 2 that we were started with: they are the app's. None without `/proc`.
+pub(super) fn inherited() -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let fds = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut fds: Vec<RawFd> = fds.filter(|fd| *fd > 2).collect();
+    // The one by which they were listed is closed by now.
+    fds.retain(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok());
+    fds
+}
+
+/// Lets go of what only the app shall hold: whoever waits for it to close them must not wait for us.
+pub(super) fn let_go(inherited: Vec<RawFd>) {
+    for fd in inherited {
+        let _was_closed_already = nix::unistd::close(fd);
+    }
+    if let Ok(null) = File::open("/dev/null") {
+        let _kept_open = nix::unistd::dup2_stdin(null);
+    }
 }
 
 /// Starts the shipper: this very program, with its end of the control socket as standard input and the memory
@@ -63,6 +123,5 @@ pub(super) fn start_shipper(control: UnixStream, memory: Option<&File>) -> io::R
         .arg("shipper")
         .stdin(OwnedFd::from(control))
         .stdout(memory.map_or_else(Stdio::null, Stdio::from))
-        .current_dir("/")
         .spawn()
 }
