@@ -33,8 +33,8 @@ use relay::{Relay, Sight};
 use scribe::Scribe;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use warden::Warden;
@@ -151,6 +151,8 @@ impl Stage {
         let (go, input) = bounded(pump::BUFFERS + 3);
         let scribe = Arc::new(Scribe::new(Arc::clone(&wake), Arc::clone(&pool)));
         start_recorder(config, &scribe, input, memory.as_ref())?;
+        // In one place, as in most containers, lines shall not be torn more than without us.
+        let turn = is_one_place().then(|| Arc::new(Mutex::new(())));
         let mut pumps = Vec::with_capacity(2);
         let mut ends = Vec::with_capacity(2);
         for stream in Stream::ALL {
@@ -165,6 +167,7 @@ impl Stage {
                 pool: Arc::clone(&pool),
                 recorder: go.clone(),
                 gone: Arc::clone(&gone),
+                turn: turn.clone(),
             };
             let name = if stream == Stream::Out { "pump-out" } else { "pump-err" };
             let thread =
@@ -207,6 +210,13 @@ impl Stage {
         drop(self.pumps); // they end by themselves, or with the process
         keeper.run()
     }
+}
+
+/// Whether standard output and standard error are one file, pipe or socket.
+fn is_one_place() -> bool {
+    let place = |fd: BorrowedFd<'_>| nix::sys::stat::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let (out, err) = (place(io::stdout().as_fd()), place(io::stderr().as_fd()));
+    out.is_some() && out == err
 }
 
 /// Whether there is what we shall need once the app runs, when it is too late to step aside.

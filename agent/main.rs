@@ -8,7 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use tailrace::cli::{self, Command};
 use tailrace::config::{self, Config, Problem, Tty};
-use tailrace::{check, keeper, say, ship, shipper};
+use tailrace::shipper::{self, Ending};
+use tailrace::{check, keeper, say, ship};
 
 /// Exit status for a command line or settings that cannot be used (`EX_USAGE` of sysexits(3)).
 const USAGE: u8 = 64;
@@ -92,17 +93,31 @@ fn ship() -> u8 {
     })
 }
 
+/// When memory is short the shipper goes before the app: it loses nothing by that. Raising is allowed to all
+/// (proc(5), `oom_score_adj`).
+fn volunteer() {
+    const FIRST: i32 = 900;
+    let file = "/proc/self/oom_score_adj";
+    let now = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if now.is_some_and(|now| now < FIRST) {
+        drop(std::fs::write(file, FIRST.to_string()));
+    }
+}
+
 /// The hidden part: standard input is the keeper's socket, standard output the memory file.
 fn serve() -> u8 {
     let (config, _said_by_the_keeper) = settings();
     // The directory that the app was started in is not ours to hold.
     let _or_stay = std::env::set_current_dir("/");
+    volunteer();
     let served = io::stdin().as_fd().try_clone_to_owned().and_then(|control| {
         let memory = io::stdout().as_fd().try_clone_to_owned()?;
         shipper::serve(&config, UnixStream::from(control), Some(File::from(memory)))
     });
     match served {
-        Ok(()) => 0,
+        Ok(Ending::Finished) => 0,
+        // The keeper is gone, and cannot have meant it.
+        Ok(Ending::Orphaned) => ship::inherit(&config).unwrap_or(SYSTEM),
         Err(error) => {
             say::at("shipper-failed").with("error", error).say();
             SYSTEM

@@ -5,6 +5,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Bytes of a line at most: what a pipe takes in one piece (`PIPE_BUF`, pipe(7)).
 const MOST: usize = 4096;
@@ -53,6 +54,11 @@ impl Line {
             drop(stderr.lock().write_all(self.0.as_bytes()));
         }
     }
+}
+
+/// Whole seconds, as people read them.
+pub fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_secs_f64().round())
 }
 
 #[cfg(test)]

@@ -15,9 +15,11 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,34 +64,73 @@ pub fn run(config: &Config) -> io::Result<u8> {
     if let Some(error) = trouble {
         say::at("spool-in-memory").with("error", error).say();
     }
-    let spool = std::sync::Arc::new(spool);
+    let lost = deliver(config, &signals, &Arc::new(spool), memory, true)?;
+    Ok(if lost { LOST } else { 0 })
+}
+
+/// The keeper was killed, and we were its shipper: what it had recorded is delivered within the grace.
+///
+/// # Errors
+/// When something cannot be set up.
+pub fn inherit(config: &Config) -> io::Result<u8> {
+    let signals = Signals::take(STOP)?;
+    // The kernel lets go of what the dead held in an order of its own: its lock may be the last.
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(20));
+        let (spool, _) = Spool::open(&config.spool_dir, spool::agent_id()?, config.taps(), None);
+        let bytes = spool.adopted_bytes();
+        if bytes > 0 {
+            say::at("keeper-gone")
+                .with("held_bytes", bytes)
+                .with("grace", say::seconds(config.stop_grace))
+                .say();
+            deliver(config, &signals, &Arc::new(spool), None, false)?;
+            return Ok(0);
+        }
+        spool.close();
+    }
+    Ok(0)
+}
+
+/// Delivers what is in the spool, and what `reads` from standard input; true when lines were lost.
+fn deliver(
+    config: &Config,
+    signals: &Signals,
+    spool: &Arc<Spool>,
+    memory: Option<File>,
+    reads: bool,
+) -> io::Result<bool> {
     let (ours, theirs) = UnixStream::pair()?;
     let shared = Shared {
         wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
         halt: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
         stop: AtomicBool::new(false),
-        finished: AtomicBool::new(false),
+        finished: AtomicBool::new(!reads),
     };
-    let clerk = Clerk::new(std::sync::Arc::clone(&spool), &config.frame_host, &config.dyno);
-    let books = Books { config, shared: &shared, signals: &signals, clerk, link: Link::new(ours)? };
+    let clerk = Clerk::new(Arc::clone(spool), &config.frame_host, &config.dyno);
+    let books = Books { config, shared: &shared, signals, clerk, link: Link::new(ours)? };
     thread::scope(|scope| {
         let outlets = thread::Builder::new().name("shipper".to_owned());
         outlets.spawn_scoped(scope, || shipper::serve(config, theirs, memory))?;
-        let reader = thread::Builder::new().name("recorder".to_owned());
-        reader.spawn_scoped(scope, || {
-            read(config, &spool, &shared);
-            shared.finished.store(true, Ordering::Release);
-            shared.news();
-        })?;
+        if reads {
+            let reader = thread::Builder::new().name("recorder".to_owned());
+            reader.spawn_scoped(scope, || {
+                read(config, spool, &shared);
+                shared.finished.store(true, Ordering::Release);
+                shared.news();
+            })?;
+        }
         let lost = books.keep();
-        write_ledger(config, &spool);
+        if reads {
+            write_ledger(config, spool);
+        }
         spool.close();
-        Ok(if lost { LOST } else { 0 })
+        Ok(lost)
     })
 }
 
-fn clone(file: Option<&std::fs::File>) -> io::Result<Option<std::fs::File>> {
-    file.map(std::fs::File::try_clone).transpose()
+fn clone(file: Option<&File>) -> io::Result<Option<File>> {
+    file.map(File::try_clone).transpose()
 }
 
 /// Reads and records standard input until it ends.

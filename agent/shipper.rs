@@ -27,12 +27,21 @@ const HOLD: Duration = Duration::from_mins(1);
 /// Threads that look up names.
 const LOOKUPS: usize = 2;
 
+/// How the shipper's work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything is answered for, and no more will come.
+    Finished,
+    /// The keeper went without a word.
+    Orphaned,
+}
+
 /// Ships until the keeper says that no more will come, or is gone. `control` is our end of its socket, `memory`
 /// the memory file.
 ///
 /// # Errors
 /// When the runtime or the socket cannot be set up.
-pub fn serve(config: &Config, control: StdStream, memory: Option<File>) -> io::Result<()> {
+pub fn serve(config: &Config, control: StdStream, memory: Option<File>) -> io::Result<Ending> {
     control.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -45,7 +54,7 @@ pub fn serve(config: &Config, control: StdStream, memory: Option<File>) -> io::R
     result
 }
 
-async fn ship(config: &Config, control: StdStream, memory: Option<File>) -> io::Result<()> {
+async fn ship(config: &Config, control: StdStream, memory: Option<File>) -> io::Result<Ending> {
     let control = UnixStream::from_std(control)?;
     let (board, watch) = watch::channel(Board::default());
     let (say, mut words) = mpsc::channel(64);
@@ -77,21 +86,31 @@ async fn ship(config: &Config, control: StdStream, memory: Option<File>) -> io::
     loop {
         tokio::select! {
             more = post.fill() => {
-                if !more? {
-                    return Ok(());
+                if !more {
+                    return Ok(Ending::Orphaned);
                 }
                 while let Some(order) = post.inbox.take::<Order>() {
                     take(order.map_err(io::Error::other)?, &board, &boxes, &seen).await;
                 }
             }
-            Some(word) = words.recv() => post.send(&word).await?,
-            _ = alive.tick() => post.send(&Word::Alive).await?,
+            Some(word) = words.recv() => {
+                if !post.send(&word).await {
+                    return Ok(Ending::Orphaned);
+                }
+            }
+            _ = alive.tick() => {
+                if !post.send(&Word::Alive).await {
+                    return Ok(Ending::Orphaned);
+                }
+            }
             Some(_) = outlets.join_next() => {
                 if outlets.is_empty() {
                     while let Ok(word) = words.try_recv() {
-                        post.send(&word).await?;
+                        if !post.send(&word).await {
+                            break;
+                        }
                     }
-                    return Ok(());
+                    return Ok(Ending::Finished);
                 }
             }
         }
@@ -184,34 +203,39 @@ struct Post<'a> {
 
 impl Post<'_> {
     /// Reads what there is; false when the keeper is gone.
-    async fn fill(&mut self) -> io::Result<bool> {
+    async fn fill(&mut self) -> bool {
         let mut bytes = [0; 4096];
         loop {
-            self.control.readable().await?;
+            if self.control.readable().await.is_err() {
+                return false;
+            }
             match self.control.try_read(&mut bytes) {
-                Ok(0) => return Ok(false),
+                Ok(0) => return false,
                 Ok(got) => {
                     self.inbox.push(&bytes[..got]);
-                    return Ok(true);
+                    return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+                Err(_) => return false,
             }
         }
     }
 
-    async fn send(&self, message: &impl Message) -> io::Result<()> {
+    /// Sends a message; false when the keeper is gone.
+    async fn send(&self, message: &impl Message) -> bool {
         let mut bytes = Vec::with_capacity(256);
         message.write(&mut bytes);
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            self.control.writable().await?;
+            if self.control.writable().await.is_err() {
+                return false;
+            }
             match self.control.try_write(rest) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+                Err(_) => return false,
             }
         }
-        Ok(())
+        true
     }
 }

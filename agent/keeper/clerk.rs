@@ -221,7 +221,7 @@ impl Clerk {
         if let (Some(_), Some(since)) = (was.said, was.since) {
             say::at("drain-ok")
                 .with("drain", self.token(drain))
-                .with("down", seconds(since.elapsed()))
+                .with("down", say::seconds(since.elapsed()))
                 .with("held", self.held(drain).0)
                 .say();
         }
@@ -248,7 +248,7 @@ impl Clerk {
         if status != 0 {
             line = line.with("status", status);
         }
-        line = line.with("held", held).with("oldest", seconds(oldest)).with("retry", seconds(wait));
+        line = line.with("held", held).with("oldest", say::seconds(oldest)).with("retry", say::seconds(wait));
         if !detail.is_empty() {
             line = line.with("error", detail);
         }
@@ -306,9 +306,4 @@ fn window(ledger: &Ledger, drain: usize) -> Order {
     let window = ledger.window(drain);
     let limit = if window.limit == ledger.head() { u64::MAX } else { window.limit };
     Order::Window { drain, cursor: window.cursor, limit }
-}
-
-/// Whole seconds, as people read them.
-fn seconds(duration: Duration) -> String {
-    format!("{}s", duration.as_secs_f64().round())
 }

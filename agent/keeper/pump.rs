@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of a buffer.
@@ -88,6 +88,8 @@ pub(super) struct Pump {
     pub(super) recorder: Sender<Input>,
     /// Becomes readable, for good, when the app is gone.
     pub(super) gone: Arc<EventFd>,
+    /// Both streams go to one file or pipe: who has it writes.
+    pub(super) turn: Option<Arc<Mutex<()>>>,
 }
 
 impl Pump {
@@ -97,7 +99,11 @@ impl Pump {
         let mut gap: Option<Gap> = None;
         let mut spare = Vec::new();
         let mut gone: Option<Instant> = None;
+        let mut turn: Option<MutexGuard<'_, ()>> = None;
         loop {
+            if turn.is_some() && !self.is_ready() {
+                turn = None; // the rest of the line may take its time
+            }
             match self.wait(&mut gone) {
                 Ready::Never => break,
                 Ready::AfterPause if self.gathers => self.rest(HEAD_START),
@@ -125,18 +131,38 @@ impl Pump {
                 // There is a place for every buffer, so this fails only when the recorder is gone.
                 let recorded = self.recorder.try_send(chunk).is_ok();
                 if self.passthrough || !recorded {
+                    turn = turn.or_else(|| self.turn());
                     outlet.write(&bytes);
+                    // A buffer that was filled may end within a line: the other stream waits for its rest.
+                    if got < BUFFER || bytes.last() == Some(&b'\n') {
+                        turn = None;
+                    }
                 }
             } else {
                 let missed = Gap::of(&spare[..got], now);
                 gap = Some(gap.map_or(missed, |gap| gap.and(missed)));
+                turn = turn.or_else(|| self.turn());
                 outlet.write(&spare[..got]);
+                if got < SPARE || spare[got - 1] == b'\n' {
+                    turn = None;
+                }
             }
             if got < SMALL && self.gathers && gone.is_none() {
                 self.rest(REST);
             }
         }
         drop(self.recorder.send_timeout(Input::End { stream: self.stream, gap }, LAST));
+    }
+
+    /// Our turn to write, where both streams go to one place.
+    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether bytes are there already.
+    fn is_ready(&self) -> bool {
+        let mut polled = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Waits for bytes that we have to wait for.
