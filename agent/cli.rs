@@ -15,6 +15,11 @@ pub enum Command {
         /// Whether a test frame is posted.
         send: bool,
     },
+    /// Ask the agents here how they are.
+    Status {
+        /// As JSON.
+        json: bool,
+    },
     /// The screen of help.
     Help,
     /// The settings table.
@@ -45,8 +50,8 @@ tailrace ships what a Heroku dyno prints to log drains, framed as Logplex does.
   tailrace run --shell 'COMMAND LINE' the same through bash -c
   tailrace ship                       ship standard input: app | tailrace ship
   tailrace check [--no-send]          try settings and drains, say what is wrong
+  tailrace status [--json]            what the agents here delivered, hold, dropped
   tailrace help settings              all settings with their defaults
-  tailrace --version
 
 Settings are environment variables (config vars). The one that is needed:
 
@@ -61,7 +66,7 @@ Without it, with TAILRACE=off, or on a terminal, `run` is plain exec.
   web: tailrace run -- bundle exec puma
 ";
 
-const COMMANDS: [&str; 4] = ["run", "ship", "check", "help"];
+const COMMANDS: [&str; 5] = ["run", "ship", "check", "status", "help"];
 
 fn usage<T>(text: impl Into<String>) -> Result<T, UsageError> {
     Err(UsageError(text.into()))
@@ -79,7 +84,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         Some("run") => return run(rest),
         Some("ship") => Command::Ship,
         Some("shipper") => Command::Shipper,
-        Some("check") => return check(&rest),
+        Some("check") => {
+            return flag(&rest, "check", "--no-send")
+                .map(|given| given.map_or(Command::Help, |no| Command::Check { send: !no }));
+        }
+        Some("status") => {
+            return flag(&rest, "status", "--json")
+                .map(|given| given.map_or(Command::Help, |json| Command::Status { json }));
+        }
         Some("help") if rest.first().is_some_and(|topic| topic == "settings") => {
             return nothing_more(Command::HelpSettings, &rest[1..]);
         }
@@ -108,7 +120,7 @@ fn unknown(word: &OsStr) -> Result<Command, UsageError> {
     let text = word.to_string_lossy();
     let near = COMMANDS.iter().find(|command| crate::config::value::distance(command, &text) <= 2);
     let hint = near.map_or_else(
-        || "expected run, ship, check or help; to run a program: tailrace run -- PROGRAM".to_owned(),
+        || "expected run, ship, check, status or help; to run a program: tailrace run -- PROGRAM".to_owned(),
         |near| format!("did you mean {near}?"),
     );
     usage(format!("unknown command {}: {hint}", shown(word)))
@@ -150,15 +162,22 @@ fn run(words: Vec<OsString>) -> Result<Command, UsageError> {
     }
 }
 
-fn check(words: &[OsString]) -> Result<Command, UsageError> {
-    match words.first().map(|word| word.to_str()) {
-        None => Ok(Command::Check { send: true }),
-        Some(Some("--help" | "-h")) => Ok(Command::Help),
-        Some(Some("--no-send")) => nothing_more(Command::Check { send: false }, &words[1..]),
-        Some(_) => {
-            usage(format!("check: unexpected argument {}: expected --no-send or nothing", shown(&words[0])))
+/// Whether the one flag of a command is given; nothing when help is asked for.
+fn flag(words: &[OsString], command: &str, flag: &str) -> Result<Option<bool>, UsageError> {
+    let mut is_given = false;
+    for word in words {
+        match word.to_str() {
+            Some("--help" | "-h") => return Ok(None),
+            Some(word) if word == flag => is_given = true,
+            _ => {
+                return usage(format!(
+                    "{command}: unexpected argument {}: expected {flag} or nothing",
+                    shown(word)
+                ));
+            }
         }
     }
+    Ok(Some(is_given))
 }
 
 #[cfg(test)]
@@ -184,6 +203,9 @@ mod tests {
             ("shipper", Command::Shipper),
             ("check", Command::Check { send: true }),
             ("check --no-send", Command::Check { send: false }),
+            ("status", Command::Status { json: false }),
+            ("status --json", Command::Status { json: true }),
+            ("status --help", Command::Help),
             ("run -- a -b --help", Command::Run(words("a -b --help"))),
             ("run a -- b", Command::Run(words("a -- b"))),
             ("run -- -- b", Command::Run(words("-- b"))),

@@ -1,16 +1,20 @@
 //! The keeper: the dyno's main process. It starts the app, passes on what it prints, keeps the books, and exits
 //! as the app did. It does no network work, and it is complete without a shipper.
 
+mod bulletin;
 mod child;
 mod clerk;
+mod mood;
 mod pump;
 mod relay;
 mod scribe;
 mod signal;
 mod warden;
 
+pub use bulletin::{Bulletin, Health, NAME, SEPARATOR};
 pub use child::{code_of, exec};
 pub use clerk::{Clerk, Heard};
+pub use mood::{Mood, Moods};
 pub use relay::Received;
 pub(crate) use scribe::complain;
 pub use signal::Signals;
@@ -199,6 +203,8 @@ impl Stage {
             scribe: self.scribe,
             warden: Warden::new(self.memory, config.request_timeout + SLACK),
             clerk: None,
+            bulletin: None,
+            since: Instant::now(),
             app,
             status: None,
             // Cedar's dyno manager does; where a container's first process is ours nobody else is signalled.
@@ -252,6 +258,8 @@ struct Keeper<'a> {
     scribe: Arc<Scribe>,
     warden: Warden,
     clerk: Option<Clerk>,
+    bulletin: Option<Bulletin>,
+    since: Instant,
     app: Pid,
     status: Option<u8>,
     relay: Relay,
@@ -291,11 +299,15 @@ impl Keeper<'_> {
             if self.clerk.is_none()
                 && let Some(spool) = self.scribe.spool()
             {
+                self.bulletin = Bulletin::open(&spool.agent, self.since).ok();
                 let clerk = Clerk::new(spool, &self.config.frame_host, &self.config.dyno);
                 self.clerk = Some(clerk);
             }
             if let Some(clerk) = &mut self.clerk {
                 self.warden.tick(clerk);
+                if let Some(bulletin) = &self.bulletin {
+                    bulletin.answer(self.config, clerk, Some(self.warden.health()));
+                }
             }
             if let Some(status) = self.status
                 && self.is_over()
@@ -327,6 +339,9 @@ impl Keeper<'_> {
             PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN),
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
         ];
+        if let Some(bulletin) = &self.bulletin {
+            polled.push(PollFd::new(bulletin.fd(), PollFlags::POLLIN));
+        }
         if let Some(link) = self.warden.link().filter(|link| !link.is_closed()) {
             let out = if link.is_pending() { PollFlags::POLLOUT } else { PollFlags::empty() };
             polled.push(PollFd::new(link.socket().as_fd(), PollFlags::POLLIN | out));

@@ -16,3 +16,4 @@ pub mod say;
 pub mod ship;
 pub mod shipper;
 pub mod spool;
+pub mod status;

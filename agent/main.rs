@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tailrace::cli::{self, Command};
 use tailrace::config::{self, Config, Problem, Tty};
 use tailrace::shipper::{self, Ending};
-use tailrace::{check, keeper, say, ship};
+use tailrace::{check, keeper, say, ship, status};
 
 /// Exit status for a command line or settings that cannot be used (`EX_USAGE` of sysexits(3)).
 const USAGE: u8 = 64;
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
             let (config, problems) = settings();
             check::run(&config, &problems, send, &mut io::stdout().lock())
         }
+        Command::Status { json } => status::run(json, &mut io::stdout().lock()),
         Command::Help => print(cli::HELP),
         Command::HelpSettings => print(&config::text()),
         Command::Version => print(concat!("tailrace ", env!("CARGO_PKG_VERSION"), "\n")),

@@ -1,25 +1,14 @@
 //! The clerk: answers the shipper from the ledger, books what it reports, and says what a person must know.
 
+use super::mood::Moods;
 use crate::control::{Link, Order, Word};
-use crate::frame::{Field, now_micros};
-use crate::ledger::{Account, Identity, Ledger};
+use crate::frame::Field;
+use crate::ledger::{Identity, Ledger};
 use crate::notice::Notices;
 use crate::say;
 use crate::spool::Spool;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How often trouble that goes on is said again.
-const AGAIN: Duration = Duration::from_mins(10);
-
-/// What a drain's last answers were.
-#[derive(Debug, Default)]
-struct Mood {
-    failures: u64,
-    since: Option<Instant>,
-    said: Option<Instant>,
-    rejected: Option<Instant>,
-}
+use std::time::Duration;
 
 /// What a reading of the link brought.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +24,7 @@ pub struct Heard {
 pub struct Clerk {
     spool: Arc<Spool>,
     notices: Notices,
-    moods: Vec<Mood>,
+    moods: Moods,
     told_head: u64,
     told_segment: Option<u64>,
 }
@@ -43,7 +32,7 @@ pub struct Clerk {
 impl Clerk {
     /// A clerk for this spool; `host` and `source` are for loss notices.
     pub fn new(spool: Arc<Spool>, host: &Field, source: &str) -> Self {
-        let moods = spool.taps().iter().map(|_| Mood::default()).collect();
+        let moods = Moods::new(Arc::clone(&spool));
         Self { spool, notices: Notices::new(host, source), moods, told_head: 0, told_segment: None }
     }
 
@@ -114,17 +103,17 @@ impl Clerk {
                 Word::Done { drain } => {
                     heard.delivered = true;
                     self.settle(drain, true);
-                    self.is_well(drain);
+                    self.moods.delivered(drain);
                 }
                 Word::Rejected { drain, status, detail } => {
                     self.settle(drain, false);
-                    self.is_rejected(drain, status, &detail);
+                    self.moods.rejected(drain, status, &detail);
                 }
                 Word::Tried { drain, status, hold, wait, detail } => {
                     if let Some(account) = self.spool.shared.lock().account_mut(drain) {
                         account.attempts += 1;
                     }
-                    self.is_unwell(drain, status, hold, Duration::from_millis(wait), &detail);
+                    self.moods.failed(drain, status, hold, Duration::from_millis(wait), &detail);
                 }
                 Word::Damaged { drain, at } => {
                     let order = self.damaged(drain, at);
@@ -190,7 +179,7 @@ impl Clerk {
             (window(&ledger, drain), skipped)
         };
         if skipped > 0 {
-            let line = say::at("spool-damaged").with("drain", self.token(drain)).with("bytes", skipped);
+            let line = say::at("spool-damaged").with("drain", self.spool.token(drain)).with("bytes", skipped);
             line.with("detail", "what stood in the spool was not frames; its lines are counted as dropped")
                 .say();
             self.spool.remove_passed();
@@ -198,78 +187,14 @@ impl Clerk {
         order
     }
 
-    fn token(&self, drain: usize) -> String {
-        self.spool.taps().get(drain).map(|tap| tap.token.clone()).unwrap_or_default()
-    }
-
-    /// What the drain still has to get: its lines, and the age of the oldest.
-    fn held(&self, drain: usize) -> (u64, Duration) {
-        let ledger = self.spool.shared.lock();
-        let oldest = ledger.oldest(drain).map_or(0, |oldest| now_micros().saturating_sub(oldest));
-        (ledger.held(drain), Duration::from_micros(oldest))
+    /// What the drains' last answers were.
+    pub fn moods(&self) -> &Moods {
+        &self.moods
     }
 
     /// Whether the last answer of the drain was good, or there was none yet.
     pub fn is_good(&self, drain: usize) -> bool {
-        self.moods.get(drain).is_none_or(|mood| mood.failures == 0)
-    }
-
-    fn is_well(&mut self, drain: usize) {
-        let Some(mood) = self.moods.get_mut(drain) else { return };
-        let was = std::mem::take(mood);
-        mood.rejected = was.rejected;
-        if let (Some(_), Some(since)) = (was.said, was.since) {
-            say::at("drain-ok")
-                .with("drain", self.token(drain))
-                .with("down", say::seconds(since.elapsed()))
-                .with("held", self.held(drain).0)
-                .say();
-        }
-    }
-
-    /// `acts`: a person has to act before it can succeed.
-    fn is_unwell(&mut self, drain: usize, status: u16, acts: bool, wait: Duration, detail: &str) {
-        let Some(mood) = self.moods.get_mut(drain) else { return };
-        mood.failures += 1;
-        mood.since.get_or_insert_with(Instant::now);
-        // One failure alone is weather.
-        let is_due = mood.said.is_none_or(|said| said.elapsed() >= AGAIN);
-        if !is_due || !(acts || mood.failures >= 2) {
-            return;
-        }
-        mood.said = Some(Instant::now());
-        let (held, oldest) = self.held(drain);
-        let event = match status {
-            0 => "drain-unreachable",
-            _ if acts => "drain-refused",
-            _ => "drain-failing",
-        };
-        let mut line = say::at(event).with("drain", self.token(drain));
-        if status != 0 {
-            line = line.with("status", status);
-        }
-        line = line.with("held", held).with("oldest", say::seconds(oldest)).with("retry", say::seconds(wait));
-        if !detail.is_empty() {
-            line = line.with("error", detail);
-        }
-        line.with("try", "tailrace check").say();
-    }
-
-    fn is_rejected(&mut self, drain: usize, status: u16, detail: &str) {
-        let Some(mood) = self.moods.get_mut(drain) else { return };
-        mood.failures = 0;
-        if mood.rejected.is_some_and(|said| said.elapsed() < AGAIN) {
-            return;
-        }
-        mood.rejected = Some(Instant::now());
-        let rejected = self.spool.shared.lock().accounts().get(drain).map_or(0, Account::rejected);
-        say::at("drain-rejected")
-            .with("drain", self.token(drain))
-            .with("status", status)
-            .with("rejected", rejected)
-            .with("error", detail)
-            .with("try", "tailrace check")
-            .say();
+        self.moods.is_good(drain)
     }
 
     /// Everything is answered for, by every drain.
@@ -286,7 +211,7 @@ impl Clerk {
         {
             any = true;
             let mut line = say::at("lines-not-delivered")
-                .with("drain", self.token(drain))
+                .with("drain", self.spool.token(drain))
                 .with("captured", report.captured)
                 .with("delivered", account.delivered)
                 .with("held", account.held)

@@ -1,5 +1,6 @@
 //! The warden: starts the shipper, watches it, and replaces it when it dies or hangs.
 
+use super::bulletin::Health;
 use super::child;
 use super::clerk::Clerk;
 use crate::control::{Link, Order};
@@ -41,6 +42,7 @@ pub(super) struct Warden {
     running: Option<Running>,
     next_start: Option<Instant>,
     restarts: u32,
+    starts: u32,
     ending: Ending,
     said: bool,
 }
@@ -54,6 +56,7 @@ impl Warden {
             running: None,
             next_start: Some(Instant::now()),
             restarts: 0,
+            starts: 0,
             ending: Ending::default(),
             said: false,
         }
@@ -67,6 +70,16 @@ impl Warden {
     /// The running shipper.
     pub(super) fn pid(&self) -> Option<Pid> {
         self.running.as_ref().map(|running| running.pid)
+    }
+
+    /// How it is.
+    pub(super) fn health(&self) -> Health {
+        let running = self.running.as_ref();
+        Health {
+            pid: running.map(|running| running.pid.as_raw()),
+            silent: running.map_or(Duration::ZERO, |running| running.heard.elapsed()),
+            starts: self.starts,
+        }
     }
 
     /// Starts, tells, hears and kills, as is due. To be called whenever something happened.
@@ -117,6 +130,7 @@ impl Warden {
                 self.tell_ending(&mut link);
                 link.flush();
                 let pid = Pid::from_raw(pid as i32);
+                self.starts += 1;
                 self.running = Some(Running { pid, link, heard: Instant::now(), finishing: false });
             }
             Err(error) => {

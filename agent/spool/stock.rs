@@ -95,6 +95,11 @@ impl Spool {
         &self.taps
     }
 
+    /// The token of a drain.
+    pub fn token(&self, drain: usize) -> &str {
+        self.taps.get(drain).map_or("", |tap| &tap.token)
+    }
+
     /// The one writer. `limit` is in bytes; `give_up` ends waiting.
     pub fn writer<'a>(
         &'a self,

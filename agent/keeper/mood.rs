@@ -1,0 +1,123 @@
+//! What the drains' last answers were, and what a person is told of them: trouble at once, again every 10 minutes,
+//! and when it is over.
+
+use crate::frame::now_micros;
+use crate::ledger::Account;
+use crate::say;
+use crate::spool::Spool;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often trouble that goes on is said again.
+const AGAIN: Duration = Duration::from_mins(10);
+
+/// One drain's.
+#[derive(Clone, Debug, Default)]
+pub struct Mood {
+    /// Attempts that failed since the last that did not.
+    pub failures: u64,
+    /// Since when they do.
+    pub since: Option<Instant>,
+    /// The last answer: its status (0 for none at all), what it said when it was no delivery, and when it came.
+    pub last: Option<(u16, String, Instant)>,
+    /// When it is tried again.
+    pub next: Option<Instant>,
+    said: Option<Instant>,
+    rejected: Option<Instant>,
+}
+
+/// All drains'.
+#[derive(Debug)]
+pub struct Moods {
+    spool: Arc<Spool>,
+    moods: Vec<Mood>,
+}
+
+impl Moods {
+    /// Nothing is known of the drains of `spool` yet.
+    pub(super) fn new(spool: Arc<Spool>) -> Self {
+        let moods = spool.taps().iter().map(|_| Mood::default()).collect();
+        Self { spool, moods }
+    }
+
+    /// Of one drain.
+    pub fn get(&self, drain: usize) -> Option<&Mood> {
+        self.moods.get(drain)
+    }
+
+    /// Whether the last answer of the drain was good, or there was none yet.
+    pub(super) fn is_good(&self, drain: usize) -> bool {
+        self.moods.get(drain).is_none_or(|mood| mood.failures == 0)
+    }
+
+    /// What the drain still has to get: its lines, and the age of the oldest.
+    pub fn held(&self, drain: usize) -> (u64, Duration) {
+        let ledger = self.spool.shared.lock();
+        let oldest = ledger.oldest(drain).map_or(0, |oldest| now_micros().saturating_sub(oldest));
+        (ledger.held(drain), Duration::from_micros(oldest))
+    }
+
+    pub(super) fn delivered(&mut self, drain: usize) {
+        let Some(mood) = self.moods.get_mut(drain) else { return };
+        let last = Some((200, String::new(), Instant::now()));
+        let was = std::mem::replace(mood, Mood { last, ..Mood::default() });
+        mood.rejected = was.rejected;
+        if let (Some(_), Some(since)) = (was.said, was.since) {
+            say::at("drain-ok")
+                .with("drain", self.spool.token(drain))
+                .with("down", say::seconds(since.elapsed()))
+                .with("held", self.held(drain).0)
+                .say();
+        }
+    }
+
+    /// `acts`: a person has to act before it can succeed.
+    pub(super) fn failed(&mut self, drain: usize, status: u16, acts: bool, wait: Duration, detail: &str) {
+        let Some(mood) = self.moods.get_mut(drain) else { return };
+        let now = Instant::now();
+        mood.failures += 1;
+        mood.since.get_or_insert(now);
+        mood.last = Some((status, detail.to_owned(), now));
+        mood.next = Some(now + wait);
+        // One failure alone is weather.
+        let is_due = mood.said.is_none_or(|said| said.elapsed() >= AGAIN);
+        if !is_due || !(acts || mood.failures >= 2) {
+            return;
+        }
+        mood.said = Some(now);
+        let (held, oldest) = self.held(drain);
+        let event = match status {
+            0 => "drain-unreachable",
+            _ if acts => "drain-refused",
+            _ => "drain-failing",
+        };
+        let mut line = say::at(event).with("drain", self.spool.token(drain));
+        if status != 0 {
+            line = line.with("status", status);
+        }
+        line = line.with("held", held).with("oldest", say::seconds(oldest)).with("retry", say::seconds(wait));
+        if !detail.is_empty() {
+            line = line.with("error", detail);
+        }
+        line.with("try", "tailrace check").say();
+    }
+
+    pub(super) fn rejected(&mut self, drain: usize, status: u16, detail: &str) {
+        let Some(mood) = self.moods.get_mut(drain) else { return };
+        mood.failures = 0;
+        mood.next = None;
+        mood.last = Some((status, detail.to_owned(), Instant::now()));
+        if mood.rejected.is_some_and(|said| said.elapsed() < AGAIN) {
+            return;
+        }
+        mood.rejected = Some(Instant::now());
+        let rejected = self.spool.shared.lock().accounts().get(drain).map_or(0, Account::rejected);
+        say::at("drain-rejected")
+            .with("drain", self.spool.token(drain))
+            .with("status", status)
+            .with("rejected", rejected)
+            .with("error", detail)
+            .with("try", "tailrace check")
+            .say();
+    }
+}
