@@ -105,6 +105,18 @@ fn what_was_sent_before_the_shipper_died_is_repeated_under_its_id() {
 }
 
 #[test]
+fn a_shipper_that_dies_at_the_end_is_replaced() {
+    let rig = Rig::with_faults("stall=60s:n=1");
+    let agent = rig.run(&["echo", "last words"]);
+    assert!(rig.drain.wait_until(PATIENCE, |report| report.accepted == 1));
+    kill(Pid::from_raw(agent.shipper()), Signal::SIGKILL).unwrap();
+    let end = agent.end();
+    assert_eq!((end.status, end.err.as_str()), (0, ""));
+    rig.all_delivered(&end, 1);
+    assert_eq!(rig.report().duplicates, 1);
+}
+
+#[test]
 fn a_shipper_that_hangs_is_replaced() {
     let rig = Rig::new().set("TAILRACE_REQUEST_TIMEOUT", "1s");
     let mut agent = rig.run(&["cat"]);

@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
 /// Waits until the line `text` is in the spool.
@@ -54,6 +55,23 @@ fn what_a_dead_agent_had_sealed_is_repeated_under_its_id() {
     assert!(rig.report().duplicates > before, "the batch that was sealed came once more, unchanged");
     assert_eq!(end.ledger().drains[0].adopted_frames, 200);
     assert!(rig.is_spool_empty());
+}
+
+#[test]
+fn it_is_in_the_temporary_directory_and_nobody_elses() {
+    let rig = Rig::with_faults("refuse").unset("TAILRACE_SPOOL_DIR");
+    let base = rig.path("tmp/tailrace");
+    let mut agent = rig.run(&["cat"]);
+    agent.feed("mine\n");
+    wait_for("the line in the spool", || memmem::find(&contents(&base), b" - mine\n"));
+    let own = fs::read_dir(&base).unwrap().next().unwrap().unwrap().path();
+    for dir in [&base, &own] {
+        assert_eq!(fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+    rig.drain.set_faults("").unwrap();
+    let end = agent.end();
+    assert_eq!(rig.agree(&end).delivered, 1);
+    assert_eq!(fs::read_dir(&base).unwrap().count(), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::rig::{Rig, in_order, numbers};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 use tailrace_drain::Options;
 
 #[test]
@@ -116,6 +117,31 @@ fn a_reader_that_goes_away_stops_only_the_pass_through() {
     let end = agent.end();
     assert_eq!((end.status, end.err.as_str()), (0, "survived\n"));
     rig.all_delivered(&end, 5001);
+}
+
+#[test]
+fn a_flood_passes_through_and_every_line_is_accounted_for() {
+    // Both streams at full speed: the app is not held up for the recorder, which may have to let lines go.
+    let rig = Rig::on(Options { keep: 0, ..Options::default() }).set("TAILRACE_STOP_GRACE", "5m");
+    let end = rig.sh("seq 200000 & seq 200001 400000 >&2; wait").end();
+    assert!(end.text() == numbers(1..=200_000) && end.err.starts_with(&numbers(200_001..=400_000)));
+    let (account, report) = (rig.agree(&end), rig.report());
+    assert_eq!(
+        (end.ledger().captured, account.delivered + account.dropped),
+        (400_000, 400_000),
+        "{account:?}"
+    );
+    assert_eq!(report.losses.lines, account.dropped, "the stream says what is missing");
+}
+
+#[test]
+fn a_grandchild_that_holds_the_streams_does_not_hold_us() {
+    let rig = Rig::new();
+    let start = Instant::now();
+    let end = rig.sh("sleep 300 & echo gone; exit 6").end();
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (6, "gone\n", ""));
+    rig.all_delivered(&end, 1);
 }
 
 #[test]
