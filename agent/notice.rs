@@ -19,8 +19,8 @@ impl Notices {
 
     /// Appends one frame to `out`. It starts as Logplex's own notice does (Dev Center "Heroku Error Codes",
     /// L10; heroku/logplex `src/logplex_utils.erl`), so that published queries count it, and goes on with
-    /// what tells ours apart. Its time is that of the last line that is missing.
-    pub fn encode(&mut self, out: &mut Vec<u8>, loss: &Loss) {
+    /// what tells ours apart. `time` is that of the frame, in µs since the Unix epoch.
+    pub fn encode(&mut self, out: &mut Vec<u8>, time: u64, loss: &Loss) {
         let (since, until) = (StampText::of(loss.since), StampText::of(loss.until));
         let text = format!(
             "Error L10 (output buffer overflow): {} messages dropped since {since}. tailrace source={} \
@@ -29,13 +29,13 @@ impl Notices {
             self.source,
             loss.reason.as_str()
         );
-        self.encoder.encode(out, loss.until, text.as_bytes());
+        self.encoder.encode(out, time, text.as_bytes());
     }
 
-    /// The frame by itself.
+    /// The frame by itself. Its time is that of the last line that is missing.
     pub fn frame(&mut self, loss: &Loss) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
-        self.encode(&mut out, loss);
+        self.encode(&mut out, loss.until, loss);
         out
     }
 }

@@ -89,10 +89,12 @@ impl<'a> Tape<'a> {
 
     pub(super) fn notice(&mut self, loss: &Loss) {
         self.appended.marks.push((self.out.len() as u32, Mark::Own));
-        self.notices.encode(&mut self.out, loss);
+        // The last line that is missing may be older than what the other stream has here already.
+        let stamp = self.stamper.next(loss.until);
+        self.notices.encode(&mut self.out, stamp, loss);
         self.appended.frames += 1;
-        let first = self.appended.times.map_or(loss.until, |(first, _)| first);
-        self.appended.times = Some((first, loss.until));
+        let first = self.appended.times.map_or(stamp, |(first, _)| first);
+        self.appended.times = Some((first, stamp));
     }
 
     /// Appends what was gathered.

@@ -58,6 +58,23 @@ fn announced(notices: &[String]) -> u64 {
 }
 
 #[test]
+fn the_notices_of_two_streams_keep_the_order_of_time() {
+    let base = tempfile::tempdir().expect("a directory");
+    let spool = spool(base.path());
+    record(&spool, |recorder| {
+        recorder.gap(Stream::Out, &Gap::of(b"lost\n", 20));
+        recorder.gap(Stream::Err, &Gap::of(b"lost\n", 10));
+        recorder.chunk(Stream::Err, b"line\n", 15);
+    });
+    let place = spool.shared.lock().segments().next().expect("a segment").place.clone();
+    let crate::ledger::Place::File(path) = place else { panic!("a file is expected") };
+    let bytes = std::fs::read(path).expect("readable");
+    let frames = parse_all(&bytes).expect("whole frames");
+    let times: Vec<&str> = frames.iter().map(|frame| &frame.time[20..26]).collect();
+    assert_eq!(times, ["000020", "000021", "000022"]);
+}
+
+#[test]
 fn lines_of_both_streams_are_recorded_in_order_and_counted() {
     let base = tempfile::tempdir().expect("a directory");
     let spool = spool(base.path());
