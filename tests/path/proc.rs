@@ -20,9 +20,33 @@ fn parent(pid: i32) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Proportional resident memory of a process, in bytes.
-pub(crate) fn pss(pid: i32) -> Option<u64> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    Some(kib.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// Resident, what is shared with others in proportion: the less the more copies of the program run.
+    pub(crate) resident: u64,
+    /// What only this process has, and has written to.
+    pub(crate) own: u64,
+}
+
+impl Memory {
+    /// That of a process that runs.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let bytes = |key: &str| -> Option<u64> {
+            let kib = rollup.lines().find_map(|line| line.strip_prefix(key))?;
+            Some(kib.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+        };
+        Some(Self { resident: bytes("Pss:")?, own: bytes("Private_Dirty:")? })
+    }
+
+    /// This and another process's.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { resident: self.resident + other.resident, own: self.own + other.own }
+    }
+
+    /// The larger of each.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self { resident: self.resident.max(other.resident), own: self.own.max(other.own) }
+    }
 }
