@@ -50,7 +50,7 @@ tailrace ships what a Heroku dyno prints to log drains, framed as Logplex does.
   tailrace run --shell 'COMMAND LINE' the same through bash -c
   tailrace ship                       ship standard input: app | tailrace ship
   tailrace check [--no-send]          try settings and drains, say what is wrong
-  tailrace status [--json]            what the agents here delivered, hold, dropped
+  tailrace status [--json]            what the agent delivered, holds, dropped
   tailrace help settings              all settings with their defaults
 
 Settings are environment variables (config vars). The one that is needed:
