@@ -254,6 +254,8 @@ impl Outlet {
                 }
                 Verdict::Halve if plan.frames > 1 => {
                     let half = batch.body.len() / 2;
+                    // What was too much once will be so again.
+                    self.pace.batch_bytes = self.pace.batch_bytes.min(half.max(LEAST));
                     if let Ok((end, frames)) = self.read(plan.end, half)
                         && end < plan.end
                     {
@@ -305,6 +307,9 @@ impl Outlet {
         }
     }
 }
+
+/// What a batch may hold, in bytes, however small a drain wants them: one frame of the largest kind, and some.
+const LEAST: usize = 16 << 10;
 
 /// At most half of what is left until the deadline.
 fn cut(until: Instant, deadline: Option<Instant>) -> Instant {

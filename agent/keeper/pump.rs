@@ -29,6 +29,8 @@ const HEAD_START: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(100);
 /// The app is gone: when a pipe that goes on talking is given up.
 pub(super) const LAST: Duration = Duration::from_secs(2);
+/// Reads that empty a pipe.
+const PIPE: usize = (1 << 20) / SPARE;
 /// For how long a pump waits for a buffer: several times what the recorder needs for one, unless its disk
 /// stands still.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -100,11 +102,12 @@ impl Pump {
         let mut spare = Vec::new();
         let mut gone: Option<Instant> = None;
         let mut turn: Option<MutexGuard<'_, ()>> = None;
+        let mut left = PIPE;
         loop {
             if turn.is_some() && !self.is_ready() {
                 turn = None; // the rest of the line may take its time
             }
-            match self.wait(&mut gone) {
+            match self.wait(&mut gone, &mut left) {
                 Ready::Never => break,
                 Ready::AfterPause if self.gathers => self.rest(HEAD_START),
                 Ready::AfterPause | Ready::Now => {}
@@ -166,13 +169,17 @@ impl Pump {
     }
 
     /// Waits for bytes that we have to wait for.
-    fn wait(&self, gone: &mut Option<Instant>) -> Ready {
+    ///
+    /// The app being gone for long, that is what is in the pipe now: `left` reads of it.
+    fn wait(&self, gone: &mut Option<Instant>, left: &mut usize) -> Ready {
         let mut ready = Ready::Now;
         let mut patience = PollTimeout::ZERO;
         loop {
             if let Some(since) = gone {
                 if since.elapsed() >= LAST {
-                    return Ready::Never;
+                    let is_some_left = *left > 0 && self.is_ready();
+                    *left = left.saturating_sub(1);
+                    return if is_some_left { Ready::Now } else { Ready::Never };
                 }
                 let mut polled = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
                 match poll(&mut polled, timeout(IDLE)) {
