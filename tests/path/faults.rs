@@ -48,6 +48,20 @@ fn too_large_a_batch_is_halved() {
 }
 
 #[test]
+fn what_was_too_large_once_is_not_tried_again() {
+    let rig = Rig::with_faults("too-large=40KiB");
+    let mut agent = rig.run(&["cat"]);
+    agent.feed(numbers(1..=20_000));
+    rig.wait_lines(20_000);
+    let end = agent.end();
+    rig.all_delivered(&end, 20_000);
+    // 1.3 MB: 512 KiB are halved until they fit, and the next 30 batches or more fit at once.
+    let report = rig.report();
+    in_order(&report, 20_000);
+    assert!(report.by_status[&413] <= 5, "{:?}", report.by_status);
+}
+
+#[test]
 fn what_is_refused_for_good_is_counted_and_said() {
     for status in [400, 405, 410, 422] {
         let rig = Rig::with_faults(&format!("status={status}"));

@@ -8,6 +8,7 @@ use std::time::Duration;
 pub const GRAMMAR: &str = "\
 A fault is KIND[:MODIFIER…]; several are separated by commas or line ends.
   status=503            answer with this status; the body is read and thrown away
+  too-large=100KiB      answer 413 to larger bodies
   reset-before          close the connection before the body is read
   reset-after           record the body, then close without an answer
   stall=30s             read the body, answer after this time
@@ -31,6 +32,8 @@ Modifiers:
 pub enum Kind {
     /// Answer with this status.
     Status(u16),
+    /// Answer 413 to bodies of more bytes.
+    TooLarge(u64),
     /// Close before the body is read.
     ResetBefore,
     /// Record the body, then close without an answer.
@@ -109,13 +112,12 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * scale).ok()
 }
 
-fn speed(text: &str) -> Option<u64> {
-    let text = text.strip_suffix("/s")?;
+fn size(text: &str) -> Option<u64> {
     let (number, scale) = match text.strip_suffix("KiB") {
         Some(number) => (number, 1024),
         None => (text.strip_suffix("B")?, 1),
     };
-    number.parse::<u64>().ok().map(|n| n * scale).filter(|speed| *speed > 0)
+    number.parse::<u64>().ok().map(|n| n * scale).filter(|size| *size > 0)
 }
 
 impl Plan {
@@ -180,11 +182,15 @@ fn fault(spec: &str, offset: usize) -> Result<Fault, FaultError> {
             Ok(status @ 200..=599) => Kind::Status(status),
             _ => return fail(value_at, "a status from 200 to 599"),
         },
+        "too-large" => match size(value) {
+            Some(size) => Kind::TooLarge(size),
+            None => return fail(value_at, "a size such as 100KiB"),
+        },
         "reset-before" => Kind::ResetBefore,
         "reset-after" => Kind::ResetAfter,
         "stall" => Kind::Stall(time()?),
         "latency" => Kind::Latency(time()?),
-        "slow-read" => match speed(value) {
+        "slow-read" => match value.strip_suffix("/s").and_then(size) {
             Some(speed) => Kind::SlowRead(speed),
             None => return fail(value_at, "a speed such as 10KiB/s"),
         },

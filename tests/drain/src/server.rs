@@ -192,6 +192,10 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     {
         return Ok(respond(shared, status, "a fault", fault.retry_after));
     }
+    let size = body.len() as u64;
+    if shared.strike(|kind| matches!(kind, Kind::TooLarge(most) if size > most)).is_some() {
+        return Ok(respond(shared, 413, "too large", None));
+    }
     if shared.strike(|kind| kind == Kind::JsonProblem).is_some() {
         let problem = r#"{"status":200,"code":"header:invalid","message":"Error parsing header"}"#;
         return Ok(respond(shared, 200, problem, None));
