@@ -190,7 +190,14 @@ impl Stage {
         let [out, err] = self.ends;
         let app = match child::start_app(words, out, err, self.signals.before) {
             Ok(child) => Pid::from_raw(child.id() as i32),
-            Err(error) => return cannot_start(words, &error),
+            Err(error) => {
+                self.signals.give_back();
+                if child::is_of_the_start(&error) {
+                    let error = format!("cannot start a process: {error}");
+                    say::at("not-shipping").with("error", error).say();
+                }
+                return cannot_start(words, &exec(words));
+            }
         };
         child::let_go(inherited);
         drop(self.go.try_send(Input::Start));
@@ -230,6 +237,8 @@ fn probe() -> SetUp<()> {
     step("cannot find this program again", std::fs::File::open("/proc/self/exe"))?;
     let mut room = Vec::<u8>::new();
     let enough = room.try_reserve_exact(ROOM);
+    // Unseen by the compiler, which takes out memory that nobody uses.
+    std::hint::black_box(&mut room);
     step("cannot get memory", enough.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory)))
 }
 
@@ -418,7 +427,7 @@ impl Keeper<'_> {
             let is_worth_it = |drain: usize| clerk.is_good(drain) && ledger.held_bytes(drain) > 0;
             (0..self.config.drains.len()).any(is_worth_it)
         };
-        let good = self.clerk.as_ref().is_none_or(waits);
+        let good = !self.warden.fails() && self.clerk.as_ref().is_none_or(waits);
         ended + if good { self.config.stop_grace } else { TROUBLED.min(self.config.stop_grace) }
     }
 

@@ -10,19 +10,35 @@ mod proc;
 #[path = "path/rig.rs"]
 mod rig;
 
+#[path = "path/aimed.rs"]
+mod aimed;
 #[path = "path/contract.rs"]
 mod contract;
 #[path = "path/faults.rs"]
 mod faults;
+#[path = "path/habits.rs"]
+mod habits;
+#[path = "path/inherit.rs"]
+mod inherit;
+#[path = "path/limits.rs"]
+mod limits;
 #[path = "path/lines.rs"]
 mod lines;
+#[path = "path/namespace.rs"]
+mod namespace;
 #[path = "path/open.rs"]
 mod open;
 #[path = "path/outage.rs"]
 mod outage;
+#[path = "path/shutdown.rs"]
+mod shutdown;
 #[path = "path/signals.rs"]
 mod signals;
 #[path = "path/spool.rs"]
 mod spool;
+#[path = "path/status.rs"]
+mod status;
+#[path = "path/stdout.rs"]
+mod stdout;
 #[path = "path/whole.rs"]
 mod whole;

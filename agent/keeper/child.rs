@@ -22,6 +22,12 @@ pub fn code_of(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
 }
 
+/// Whether no process could be made (fork(2)), which says nothing about the command: it may still run in our place.
+pub(super) fn is_of_the_start(error: &io::Error) -> bool {
+    use libc::{EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM};
+    error.raw_os_error().is_some_and(|code| [EAGAIN, ENOMEM, EPERM, ENOSYS, EMFILE, ENFILE].contains(&code))
+}
+
 /// Whether SIGPIPE was ignored when we started. Rust's runtime ignores it before `main`, and has children start
 /// with the default (`library/std/src/sys/pal/unix/mod.rs`), so this is looked at before that.
 static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
@@ -112,16 +118,18 @@ pub(super) fn let_go(inherited: Vec<RawFd>) {
 }
 
 /// Starts the shipper: this very program, with its end of the control socket as standard input and the memory
-/// file as standard output. It inherits our blocked signals and our process group, on purpose.
+/// file as standard output. It inherits our blocked signals and our process group, on purpose. What it says when it
+/// fails is heard when it `speaks`: once in a row of failures is enough.
 ///
 /// # Errors
 /// When it cannot be started.
-pub(super) fn start_shipper(control: UnixStream, memory: Option<&File>) -> io::Result<Child> {
+pub(super) fn start_shipper(control: UnixStream, memory: Option<&File>, speaks: bool) -> io::Result<Child> {
     let memory = memory.map(File::try_clone).transpose()?;
     Command::new("/proc/self/exe")
         .arg0("tailrace")
         .arg("shipper")
         .stdin(OwnedFd::from(control))
         .stdout(memory.map_or_else(Stdio::null, Stdio::from))
+        .stderr(if speaks { Stdio::inherit() } else { Stdio::null() })
         .spawn()
 }

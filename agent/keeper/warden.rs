@@ -14,6 +14,12 @@ use std::time::{Duration, Instant};
 
 /// A killed process is gone after a moment, unless it stands in a call that cannot be interrupted.
 const PARTING: Duration = Duration::from_millis(200);
+/// A start that fails for so long is said: an app that ends sooner has the closing line.
+const UNSAID: Duration = Duration::from_secs(5);
+/// How often trouble that goes on is said again.
+const AGAIN: Duration = Duration::from_mins(10);
+/// Restarts without a delivery that are weather.
+const PATIENT: u32 = 3;
 /// The longest wait before a restart.
 const LONGEST: Duration = Duration::from_mins(1);
 
@@ -34,6 +40,31 @@ struct Running {
     finishing: bool,
 }
 
+/// What a person was told of the shipper: trouble, again every 10 minutes, and when it is over.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trouble {
+    since: Option<Instant>,
+    said: Option<Instant>,
+}
+
+impl Trouble {
+    /// Whether it is to be said now.
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        self.since.get_or_insert(now);
+        let is_due = self.said.is_none_or(|said| said.elapsed() >= AGAIN);
+        if is_due {
+            self.said = Some(now);
+        }
+        is_due
+    }
+
+    /// It is over; how long it lasted, when a person was told of it.
+    fn over(&mut self) -> Option<Duration> {
+        std::mem::take(self).since.map(|since| since.elapsed())
+    }
+}
+
 /// The shipper as the keeper sees it.
 #[derive(Debug)]
 pub(super) struct Warden {
@@ -44,7 +75,9 @@ pub(super) struct Warden {
     restarts: u32,
     starts: u32,
     ending: Ending,
-    said: bool,
+    /// Since when no shipper can be started.
+    unstartable: Option<Instant>,
+    trouble: Trouble,
 }
 
 impl Warden {
@@ -58,7 +91,8 @@ impl Warden {
             restarts: 0,
             starts: 0,
             ending: Ending::default(),
-            said: false,
+            unstartable: None,
+            trouble: Trouble::default(),
         }
     }
 
@@ -70,6 +104,11 @@ impl Warden {
     /// The running shipper.
     pub(super) fn pid(&self) -> Option<Pid> {
         self.running.as_ref().map(|running| running.pid)
+    }
+
+    /// Whether none can be started.
+    pub(super) fn fails(&self) -> bool {
+        self.unstartable.is_some()
     }
 
     /// How it is.
@@ -95,6 +134,9 @@ impl Warden {
         }
         if heard.delivered {
             self.restarts = 0;
+            if let Some(down) = self.trouble.over() {
+                say::at("shipper-ok").with("down", say::seconds(down)).say();
+            }
         }
         if clerk.has_news() {
             clerk.news(&mut running.link);
@@ -106,8 +148,8 @@ impl Warden {
         running.link.flush();
         let hangs = running.heard + self.silence <= now;
         if hangs || running.link.is_closed() {
-            if hangs {
-                say::at("shipper-hangs").with("silent", format!("{}s", self.silence.as_secs())).say();
+            if hangs && self.trouble.is_due() {
+                say::at("shipper-hangs").with("silent", say::seconds(self.silence)).say();
             }
             let _gone_already = kill(running.pid, Signal::SIGKILL);
         }
@@ -121,7 +163,7 @@ impl Warden {
     fn start(&mut self, clerk: &mut Clerk) {
         self.next_start = None;
         let started = UnixStream::pair().and_then(|(ours, theirs)| {
-            let child = child::start_shipper(theirs, self.memory.as_ref())?;
+            let child = child::start_shipper(theirs, self.memory.as_ref(), self.restarts == 0)?;
             Ok((child.id(), Link::new(ours)?))
         });
         match started {
@@ -131,10 +173,13 @@ impl Warden {
                 link.flush();
                 let pid = Pid::from_raw(pid as i32);
                 self.starts += 1;
+                self.unstartable = None;
                 self.running = Some(Running { pid, link, heard: Instant::now(), finishing: false });
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.said, true) {
+                if self.unstartable.get_or_insert_with(Instant::now).elapsed() >= UNSAID
+                    && self.trouble.is_due()
+                {
                     let line = say::at("no-shipper").with("error", error);
                     line.with("detail", "lines are kept and it is tried again").say();
                 }
@@ -151,7 +196,7 @@ impl Warden {
     }
 
     /// At once, then after 1 s, 2 s, 4 s and so on; a delivery starts the row anew.
-    fn schedule(&mut self) {
+    fn schedule(&mut self) -> Duration {
         let wait = match self.restarts {
             0 => Duration::ZERO,
             more => Duration::from_secs(1 << (more - 1).min(6)).min(LONGEST),
@@ -159,6 +204,7 @@ impl Warden {
         let wait = if self.ending.deadline.is_some() { wait.min(Duration::from_secs(1)) } else { wait };
         self.restarts += 1;
         self.next_start = Some(Instant::now() + wait);
+        wait
     }
 
     /// The process `pid` was reaped; true when it was the shipper.
@@ -169,7 +215,11 @@ impl Warden {
         if let Some(mut running) = self.running.take() {
             hear_out(&mut running, clerk);
         }
-        self.schedule();
+        let wait = self.schedule();
+        if self.restarts > PATIENT && self.trouble.is_due() {
+            let line = say::at("shipper-fails").with("starts", self.starts).with("retry", say::seconds(wait));
+            line.with("detail", "lines are kept and it is tried again").say();
+        }
         true
     }
 

@@ -1,5 +1,6 @@
 //! Everyday loads: an idle app, 1,000 and 10,000 lines a second, a shipper in trouble, a burst, a start.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ const WARM_UP: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_millis(250);
 /// What the longest stop may add to a run.
 const STOP: Duration = Duration::from_secs(40);
+
+/// Where Debian's package `tini` puts it.
+const TINI: &str = "/usr/bin/tini";
 
 /// What happens to the shipper while the app writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -175,7 +179,8 @@ pub(crate) fn bursts(rig: &mut Rig, count: u64, book: &mut Book) -> Result<()> {
     rig.delivered("burst", report.get("lines")? as u64, book)
 }
 
-/// From the spawn to the first instruction of the app, in ms, without and with `run`, in turn.
+/// From the spawn to the first instruction of the app, in ms: without anything, under tini (where it is installed)
+/// and under `run`, in turn.
 pub(crate) fn starts(rig: &mut Rig, count: u64, book: &mut Book) -> Result<()> {
     let app = |rig: &Rig| {
         let mut command = rig.own("stamp");
@@ -183,8 +188,15 @@ pub(crate) fn starts(rig: &mut Rig, count: u64, book: &mut Book) -> Result<()> {
         command
     };
     for _ in 0..count {
+        let mut plain = app(rig);
         let mut wrapped = run_of(rig, &mut app(rig))?;
-        for (key, command) in [("start.plain", &mut app(rig)), ("start.run", &mut wrapped)] {
+        let mut tini = Command::new(TINI);
+        // A subreaper: what is not PID 1 warns otherwise.
+        tini.args(["-s", "--"]).arg(app(rig).get_program()).args(app(rig).get_args());
+        let mut kinds =
+            vec![("start.plain", &mut plain), ("start.tini", &mut tini), ("start.run", &mut wrapped)];
+        kinds.retain(|(key, _)| *key != "start.tini" || Path::new(TINI).exists());
+        for (key, command) in kinds {
             let spawned = monotonic_micros()?;
             let cost = start(&rig.cores, command.stdout(Stdio::null()), Duration::ZERO, |_, _| Ok(()))?;
             ended(key, &cost)?;

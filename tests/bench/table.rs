@@ -121,7 +121,12 @@ const ROWS: &[Row] = &[
     row("Threads of both: full speed", "run.threads", Unit::Count).within(Budget::Most(10.0)),
     row("Wake-ups per second of both: idle", "idle.wakeups", Unit::Count).within(Budget::Most(2.0)),
     row("Start of the app, bare", "start.plain", Unit::Millis),
+    row("– under `tini`", "start.tini", Unit::Millis).of("start.plain"),
     row("– under `run`", "start.run", Unit::Millis).of("start.plain").within(Budget::More(5.0)),
+    row("The app's write, p50: into a bare pipe", "write.pipe.p50", Unit::Micros),
+    row("– under `run`", "write.run.p50", Unit::Micros).of("write.pipe.p50"),
+    row("– – shipper stopped", "write.stopped.p50", Unit::Micros).of("write.pipe.p50"),
+    row("– – shipper killed twice a second", "write.killed.p50", Unit::Micros).of("write.pipe.p50"),
     row("The app's write, p99: into a bare pipe", "write.pipe.p99", Unit::Micros),
     row("– under `run`", "write.run.p99", Unit::Micros).of("write.pipe.p99"),
     row("– – shipper stopped", "write.stopped.p99", Unit::Micros)
@@ -130,6 +135,10 @@ const ROWS: &[Row] = &[
     row("– – shipper killed twice a second", "write.killed.p99", Unit::Micros)
         .of("write.pipe.p99")
         .within(Budget::More(10.0)),
+    row("The app's write, p99.9: into a bare pipe", "write.pipe.p999", Unit::Micros),
+    row("– under `run`", "write.run.p999", Unit::Micros).of("write.pipe.p999"),
+    row("– – shipper stopped", "write.stopped.p999", Unit::Micros).of("write.pipe.p999"),
+    row("– – shipper killed twice a second", "write.killed.p999", Unit::Micros).of("write.pipe.p999"),
     row("A burst of 290 KB, p50: into a bare pipe", "burst.pipe.p50", Unit::Micros),
     row("– under `run`", "burst.run.p50", Unit::Micros).of("burst.pipe.p50").within(Budget::Times(1.05)),
     row("Binary", "binary", Unit::MiB).within(Budget::Most(3.0 * MIB)),

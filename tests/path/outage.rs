@@ -132,3 +132,27 @@ fn a_shipper_that_hangs_is_replaced() {
     recover(&rig, agent, feed);
     conforms(&rig.drain.report());
 }
+
+#[test]
+fn a_shipper_that_always_dies_is_said_once_and_when_it_is_over() {
+    let rig = Rig::new();
+    let mut agent = rig.run(&["cat"]);
+    agent.feed("1\n");
+    rig.wait_lines(1);
+    rig.drain.set_faults("refuse").unwrap();
+    agent.feed("2\n");
+    let mut killed = 0;
+    while !agent.err().contains("at=shipper-fails") {
+        let pid = agent.shipper();
+        killed += u32::from(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+        wait_for("it to be gone", || (proc::shipper_of(agent.pid()) != Some(pid)).then_some(()));
+        assert!(killed < 10, "{}", agent.err());
+    }
+    rig.drain.set_faults("").unwrap();
+    rig.wait_lines(2);
+    agent.wait_said(&["at=shipper-ok", "down="]);
+    let end = agent.end();
+    rig.all_delivered(&end, 2);
+    let said = end.said();
+    assert!(said.iter().filter(|line| line.contains("at=shipper")).count() == 2 && killed >= 3, "{said:?}");
+}

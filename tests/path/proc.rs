@@ -50,3 +50,16 @@ impl Memory {
         Self { resident: self.resident.max(other.resident), own: self.own.max(other.own) }
     }
 }
+
+/// The children of a process.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|child| parent(*child) == Some(pid)).collect()
+}
+
+/// Whether a process runs, that is, is more than an entry to be reaped.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}

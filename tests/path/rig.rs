@@ -40,7 +40,7 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
 }
 
 /// The program under test.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     std::env::var_os("TAILRACE_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tailrace").into()).into()
 }
 
@@ -68,7 +68,11 @@ impl Rig {
     /// A drain that is set up like this.
     pub(crate) fn on(options: Options) -> Self {
         // In the build directory: on a disk, where the spool may take what its setting says.
-        let dir = TempDir::with_prefix_in("path-", env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Self::within(TempDir::with_prefix_in("path-", env!("CARGO_TARGET_TMPDIR")).unwrap(), options)
+    }
+
+    /// The same, with its files in `dir`.
+    pub(crate) fn within(dir: TempDir, options: Options) -> Self {
         let drain = Drain::start(options).unwrap();
         let mut rig = Self { drain, dir, settings: BTreeMap::new(), runs: AtomicU32::new(0) };
         fs::create_dir(rig.path("tmp")).unwrap();
@@ -105,6 +109,11 @@ impl Rig {
         self.set("TAILRACE_DRAIN_URL", &url)
     }
 
+    /// All settings.
+    pub(crate) fn settings(&self) -> &BTreeMap<String, String> {
+        &self.settings
+    }
+
     /// A path among the files of this test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -137,12 +146,29 @@ impl Rig {
         })
     }
 
+    /// Starts `tailrace ARGUMENTS` through another program, whose words come first.
+    pub(crate) fn through(&self, words: &[&str], arguments: &[&str]) -> Agent {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(program()).args(arguments);
+        self.launch(command, |_| {})
+    }
+
+    /// Starts these words, which end with the program or a copy of it, and the arguments.
+    pub(crate) fn plain(&self, words: &[&str], arguments: &[&str]) -> Agent {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(arguments);
+        self.launch(command, |_| {})
+    }
+
     /// The same, prepared by the caller.
     pub(crate) fn start_with(&self, prepare: impl FnOnce(&mut Command)) -> Agent {
+        self.launch(Command::new(program()), prepare)
+    }
+
+    fn launch(&self, mut command: Command, prepare: impl FnOnce(&mut Command)) -> Agent {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let files = |what: &str| self.path(&format!("{number}.{what}"));
         let (out, err, ledger) = (files("out"), files("err"), files("ledger"));
-        let mut command = Command::new(program());
         command
             .env_clear()
             .envs(&self.settings)

@@ -116,3 +116,58 @@ fn delivery_ends_with_the_grace() {
     assert_eq!((end.ledger().captured, account.held), (10, 10), "what was not answered for is held");
     assert!(end.err.contains("at=lines-not-delivered"), "{}", end.err);
 }
+
+#[test]
+fn repeated_broadcasts_reach_the_app_as_often_as_they_were_sent_at_most() {
+    for repeats in 1..=5 {
+        for pause in [0, 20, 100, 500] {
+            let rig = Rig::new();
+            let agent = rig.run(&["python3", "-uc", COUNTS]);
+            agent.wait_out("up");
+            agent.shipper();
+            for _ in 0..repeats {
+                agent.signal_all(Signal::SIGTERM);
+                std::thread::sleep(Duration::from_millis(pause));
+            }
+            // The last word of all: USR1 ends it.
+            std::thread::sleep(Duration::from_millis(250));
+            agent.signal_all(Signal::SIGUSR1);
+            let end = agent.end();
+            let told: u32 = end.text().trim_start_matches("up\n").trim().parse().unwrap();
+            assert!((1..=repeats).contains(&told), "{told} of {repeats}, {pause} ms apart");
+            assert_eq!((end.status, end.err.as_str()), (3, ""));
+        }
+    }
+}
+
+/// Counts SIGTERMs until SIGUSR1.
+const COUNTS: &str = "
+import signal, sys
+told = 0
+def term(*_):
+    global told
+    told += 1
+def usr1(*_):
+    print(told)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, term)
+signal.signal(signal.SIGUSR1, usr1)
+print('up')
+while True: signal.pause()
+";
+
+#[test]
+fn a_stop_at_any_moment_of_the_start_ends_it() {
+    // From before there is a main thread to before the first byte and the handshake.
+    for step in 0..60 {
+        let rig = Rig::new();
+        let agent = rig.sh("exec sleep 60");
+        std::thread::sleep(Duration::from_micros(step * 150));
+        let start = Instant::now();
+        agent.signal(Signal::SIGTERM);
+        let end = agent.end();
+        assert!([143, -15].contains(&end.status), "{}: {}", end.status, end.err);
+        assert_eq!(end.err, "", "after {} us", step * 150);
+        assert!(start.elapsed() < Duration::from_secs(10), "after {} us: {:?}", step * 150, start.elapsed());
+    }
+}

@@ -1,0 +1,95 @@
+//! What apps do with their processes and streams: the same comes of it as without us.
+
+use crate::rig::{Rig, numbers, wait_for};
+use nix::sys::signal::Signal;
+use std::fs;
+
+#[test]
+fn a_pipeline_of_four_ends_as_one() {
+    let rig = Rig::new();
+    let end = rig.run(&["bash", "-c", "set -o pipefail; seq 100000 | cat | tac | (cat; exit 5)"]).end();
+    assert_eq!((end.status, end.out.len(), end.err.as_str()), (5, numbers(1..=100_000).len(), ""));
+    rig.all_delivered(&end, 100_000);
+    let rig = Rig::new();
+    let agent = rig.run(&["bash", "-c", "(echo up; sleep 60) | cat | cat | cat"]);
+    agent.wait_out("up");
+    agent.shipper();
+    agent.signal_all(Signal::SIGTERM);
+    let end = agent.end();
+    assert_eq!(end.status, 143);
+    rig.all_delivered(&end, 1);
+}
+
+#[test]
+fn a_daemon_goes_its_own_way() {
+    let rig = Rig::new();
+    let pid = rig.path("pid");
+    let script = format!(
+        "setsid sh -c 'echo $$ >{0}.new; mv {0}.new {0}; exec sleep 60' >/dev/null 2>&1 & echo up; exit 3",
+        pid.display()
+    );
+    let end = rig.run(&["bash", "-c", &script]).end();
+    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "up\n", ""));
+    rig.all_delivered(&end, 1);
+    wait_for("the daemon", || pid.exists().then_some(()));
+    let pid: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+    assert!(crate::proc::is_alive(pid), "nobody ended it");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn a_daemon_that_keeps_the_pipe_is_not_waited_for() {
+    let rig = Rig::new();
+    let start = std::time::Instant::now();
+    let agent = rig.run(&["bash", "-c", "sleep 60 & echo up; exit 3"]);
+    let end = agent.end();
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "up\n", ""));
+    rig.all_delivered(&end, 1);
+}
+
+#[test]
+fn an_app_in_a_group_of_its_own_is_told_of_a_stop() {
+    let rig = Rig::new();
+    let agent =
+        rig.run(&["python3", "-uc", "import os, signal; os.setpgid(0, 0); print('up'); signal.pause()"]);
+    agent.wait_out("up");
+    agent.signal(Signal::SIGTERM);
+    let end = agent.end();
+    assert_eq!((end.status, end.err.as_str()), (143, ""));
+    rig.all_delivered(&end, 1);
+}
+
+#[test]
+fn an_app_that_becomes_another_is_the_same_app() {
+    let rig = Rig::new();
+    let end =
+        rig.run(&["bash", "-c", "echo one; exec sh -c 'echo two; exec sh -c \"echo three; exit 4\"'"]).end();
+    assert_eq!((end.status, end.text().as_str()), (4, "one\ntwo\nthree\n"));
+    rig.all_delivered(&end, 3);
+}
+
+#[test]
+fn workers_that_were_forked_before_print_as_one() {
+    let rig = Rig::new();
+    let script = "
+import os, sys
+for worker in range(8):
+    if os.fork() == 0:
+        for line in range(500):
+            os.write(1, f'worker {worker} line {line}\\n'.encode())
+        os._exit(0)
+for worker in range(8):
+    os.wait()
+sys.exit(6)
+";
+    let end = rig.run(&["python3", "-c", script]).end();
+    assert_eq!((end.status, end.text().lines().count()), (6, 4000));
+    for worker in 0..8 {
+        let own = format!("worker {worker} line ");
+        let text = end.text();
+        let lines: Vec<u32> = text.lines().filter_map(|line| line.strip_prefix(&own)?.parse().ok()).collect();
+        assert!(lines.iter().copied().eq(0..500), "worker {worker}");
+    }
+    rig.all_delivered(&end, 4000);
+}
