@@ -78,7 +78,7 @@ fn who_waits_for_the_app_to_close_a_descriptor_does_not_wait_for_us() {
     );
     let agent = rig.through(
         &["bash", "-c", &script, "bash"],
-        &["run", "--", "bash", "-c", "exec 8>&-; echo up; exec sleep 60"],
+        &["run", "--", "bash", "-c", "exec 8>&-; echo up; exec sleep 600"],
     );
     agent.wait_out("up");
     agent.wait_out("up");
