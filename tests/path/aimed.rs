@@ -22,6 +22,14 @@ fn state(pid: i32) -> char {
     stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
 }
 
+/// Whether a process has this signal pending.
+fn pending(pid: i32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut sets =
+        status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    sets.any(|set| u64::from_str_radix(set.trim(), 16).unwrap() >> (signal as i32 - 1) & 1 == 1)
+}
+
 fn app_of(agent: &Agent) -> i32 {
     let shipper = agent.shipper();
     children(agent.pid()).into_iter().find(|pid| *pid != shipper).unwrap()
@@ -54,7 +62,8 @@ fn what_goes_to_the_whole_group_is_not_repeated() {
     agent.signal_all(Signal::SIGHUP);
     agent.wait_out("up\nHUP\n");
     // Meant for us alone this time: the canary has forgotten the one before.
-    std::thread::sleep(Duration::from_millis(300));
+    let shipper = agent.shipper();
+    wait_for("the canary to forget", || (!pending(shipper, Signal::SIGHUP)).then_some(()));
     agent.signal(Signal::SIGHUP);
     agent.wait_out("up\nHUP\nHUP\n");
     agent.signal(Signal::SIGUSR2);
