@@ -12,6 +12,8 @@ pub(crate) use value::show_bytes;
 
 use crate::drain::url::{DrainUrl, Scheme};
 use crate::frame::Field;
+use crate::lifecycle::Lifecycle;
+use crate::sample::Wish;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -88,6 +90,18 @@ pub struct Config {
     pub stop_grace: Duration,
     /// The dyno's memory, in bytes.
     pub memory_quota: Option<u64>,
+    /// How often the dyno is sampled.
+    pub sample_interval: Option<Duration>,
+    /// A third line per sample.
+    pub sample_more: bool,
+    /// How often the agent says how it is.
+    pub heartbeat: Option<Duration>,
+    /// Whether it is told what happens to the dyno.
+    pub lifecycle: bool,
+    /// `PORT`, where a web process listens.
+    pub port: Option<u16>,
+    /// `HEROKU_DYNO_ID`.
+    pub dyno_id: Option<String>,
     /// Whether what was recorded also goes to the dyno's own output.
     pub passthrough: bool,
     /// What to do with a terminal.
@@ -104,6 +118,22 @@ pub struct Config {
 }
 
 impl Config {
+    /// What is sampled.
+    pub fn wish(&self) -> Wish {
+        Wish {
+            dyno: self.dyno.clone(),
+            dyno_id: self.dyno_id.clone(),
+            quota: self.memory_quota,
+            more: self.sample_more,
+            alarms: self.lifecycle,
+        }
+    }
+
+    /// Whether the app is up only when somebody listens on its port.
+    pub fn waits_for_port(&self) -> bool {
+        self.port.is_some() && Lifecycle::of(&self.dyno).is_web
+    }
+
     /// Makes paths absolute, by the directory that we are in now.
     pub fn settle_paths(&mut self) {
         let optional = [&mut self.ca_file, &mut self.ssl_cert_file, &mut self.ledger_file];
@@ -181,6 +211,17 @@ impl Reader {
             let (least, most) = (range.start(), range.end());
             let is_inside = range.contains(&duration);
             is_inside.then_some(duration).ok_or_else(|| format!("a duration from {least:?} to {most:?}"))
+        })
+    }
+
+    /// How often something is done; `off` and 0 are never.
+    fn interval(&mut self, name: &str, default: Option<Duration>) -> Option<Duration> {
+        const DAY: Duration = Duration::from_hours(24);
+        self.parse(name, default, |text| match value::duration(text) {
+            _ if text.trim() == "off" => Ok(None),
+            Ok(Duration::ZERO) => Ok(None),
+            Ok(interval) if (Duration::from_secs(1)..=DAY).contains(&interval) => Ok(Some(interval)),
+            _ => Err("off, or a duration from 1s to 24h".to_owned()),
         })
     }
 
@@ -360,7 +401,9 @@ impl Config {
         let app = from.take("TAILRACE_APP").or(heroku_app);
         let app_known = app.is_some();
         let app = app.unwrap_or_else(|| "unknown".to_owned());
-        let dyno = from.secret("DYNO").unwrap_or_else(|| "local.1".to_owned());
+        let dyno = from.secret("DYNO");
+        let is_told = Lifecycle::is_told(dyno.as_deref());
+        let dyno = dyno.unwrap_or_else(|| "local.1".to_owned());
         let batch_bytes = from.bytes("TAILRACE_BATCH_BYTES", 512 << 10, &BATCH);
         let drains = from.drains(&app, batch_bytes);
         let memory_quota = from.parse("TAILRACE_MEMORY_QUOTA", None, |text| {
@@ -388,6 +431,15 @@ impl Config {
             max_line: from.bytes("TAILRACE_MAX_LINE", *LINE.end(), &LINE) as usize,
             stop_grace: from.duration("TAILRACE_STOP_GRACE", 28 * second, Duration::ZERO..=600 * second),
             memory_quota,
+            sample_interval: from.interval("TAILRACE_SAMPLE_INTERVAL", Some(20 * second)),
+            sample_more: from.switch("TAILRACE_SAMPLE_MORE", false),
+            heartbeat: from.interval("TAILRACE_HEARTBEAT", None),
+            lifecycle: from.parse("TAILRACE_LIFECYCLE", !is_told, |text| match text.trim() {
+                "auto" => Ok(!is_told),
+                text => value::switch(text).map_err(|_| "auto, on or off".to_owned()),
+            }),
+            port: from.secret("PORT").and_then(|port| port.trim().parse().ok()),
+            dyno_id: from.secret("HEROKU_DYNO_ID"),
             passthrough: from.switch("TAILRACE_PASSTHROUGH", true),
             tty: from.parse("TAILRACE_TTY", Tty::Exec, |text| match text.trim() {
                 "exec" => Ok(Tty::Exec),

@@ -9,7 +9,10 @@ mod pump;
 mod relay;
 mod scribe;
 mod signal;
+mod stage;
+mod vitals;
 mod warden;
+mod watch;
 
 pub use bulletin::{Bulletin, Health, NAME, SEPARATOR};
 pub use child::{code_of, exec};
@@ -18,39 +21,36 @@ pub use mood::{Mood, Moods};
 pub use relay::Received;
 pub(crate) use scribe::complain;
 pub use signal::Signals;
+pub use vitals::Vitals;
 
 use crate::config::Config;
-use crate::ledger::Stream;
-use crate::recorder::{Look, Pacer, Pool};
+use crate::lifecycle::Lifecycle;
+use crate::own::Own;
+use crate::recorder::Look;
 use crate::say;
-use crate::spool::{self, Spool, Tap};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crate::spool::{Spool, Tap};
+use crossbeam_channel::Sender;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use pump::{Input, Pump};
+use pump::Input;
 use relay::{Relay, Sight};
 use scribe::Scribe;
+use stage::Stage;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use warden::Warden;
 
-/// A pipe of this size takes what an app prints while a pump rests.
-const PIPE: i32 = 1 << 20;
-/// Bytes of address space that we may come to use: buffers, frames under way, the books.
-const ROOM: usize = 16 << 20;
-/// Bytes of stack for each of our threads: they keep nothing large there.
-const STACK: usize = 256 << 10;
 /// A drain that was in trouble when the app ended by itself is waited for so long.
 const TROUBLED: Duration = Duration::from_secs(5);
+/// And so long for lines of our own.
+const OURS: Duration = Duration::from_millis(500);
 /// The app's last words are waited for so long: as long as a pump goes on, and the recorder behind it.
 const LAST_WORDS: Duration = pump::LAST.saturating_add(Duration::from_millis(500));
 /// A shipper that says nothing for longer than any request may take, and this, hangs.
@@ -80,13 +80,67 @@ impl Config {
 /// one line, and the command runs in our place.
 pub fn run(config: &Config, words: &[OsString]) -> u8 {
     let inherited = child::inherited();
-    match Stage::set(config) {
-        Ok(stage) => stage.play(config, words, inherited),
+    let steps_aside = |what: &str, error: &io::Error| {
+        say::at("not-shipping").with("error", format!("{what}: {error}")).say();
+        cannot_start(words, &exec(words))
+    };
+    let signals = match Signals::take_all() {
+        Ok(signals) => signals,
+        Err(error) => return steps_aside("cannot take signals", &error.into()),
+    };
+    let stage = match Stage::set(config, told(words)) {
+        Ok(stage) => stage,
         Err((what, error)) => {
-            say::at("not-shipping").with("error", format!("{what}: {error}")).say();
-            let error = exec(words);
-            cannot_start(words, &error)
+            signals.give_back();
+            return steps_aside(what, &error);
         }
+    };
+    let [out, err] = stage.ends;
+    let app = match child::start_app(words, out, err, signals.before) {
+        Ok(child) => Pid::from_raw(child.id() as i32),
+        Err(error) => {
+            signals.give_back();
+            if child::is_of_the_start(&error) {
+                return steps_aside("cannot start a process", &error);
+            }
+            return cannot_start(words, &error);
+        }
+    };
+    child::let_go(inherited);
+    if !config.waits_for_port() {
+        stage.vitals.set_up();
+    }
+    let _room_for_both = (stage.recorder.try_send(Input::Start), stage.begin.try_send(app.as_raw()));
+    let keeper = Keeper {
+        config,
+        signals,
+        wake: stage.wake,
+        gone: stage.gone,
+        scribe: stage.scribe,
+        warden: Warden::new(stage.memory, config.request_timeout + SLACK, Arc::clone(&stage.vitals)),
+        clerk: None,
+        bulletin: None,
+        since: Instant::now(),
+        app,
+        status: None,
+        // Cedar's dyno manager does; where a container's first process is ours nobody else is signalled.
+        relay: Relay::new(std::env::var_os("DYNO").is_some() && std::process::id() != 1),
+        stop_at: None,
+        ended: None,
+        stopping: false,
+        recorder: stage.recorder,
+        vitals: stage.vitals,
+        _sampler: stage.begin,
+    };
+    keeper.run()
+}
+
+/// The command as the platform would tell it: the line that a shell runs, or its words.
+fn told(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    match words.as_slice() {
+        [shell, flag, line, ..] if shell.ends_with("bash") && flag == "-c" => line.to_string(),
+        words => words.join(" "),
     }
 }
 
@@ -95,168 +149,6 @@ pub fn cannot_start(words: &[OsString], error: &io::Error) -> u8 {
     let name = words.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
     say::at("cannot-start").with("command", name).with("error", error).say();
     code_of(error)
-}
-
-type SetUp<T> = Result<T, (&'static str, io::Error)>;
-
-fn step<T, E: Into<io::Error>>(what: &'static str, result: Result<T, E>) -> SetUp<T> {
-    result.map_err(|error| (what, error.into()))
-}
-
-/// Everything that must be there before the app starts.
-struct Stage {
-    signals: Signals,
-    /// Wakes the main loop: the recorder has news.
-    wake: Arc<EventFd>,
-    /// Tells the pumps that the app is gone.
-    gone: Arc<EventFd>,
-    scribe: Arc<Scribe>,
-    /// Starts the recorder once the app runs.
-    go: Sender<Input>,
-    pumps: Vec<thread::JoinHandle<()>>,
-    ends: [OwnedFd; 2],
-    memory: Option<std::fs::File>,
-}
-
-impl Stage {
-    fn set(config: &Config) -> SetUp<Self> {
-        let signals = step("cannot take signals", Signals::take_all())?;
-        match Self::set_up(config, &signals) {
-            Ok((wake, gone, scribe, go, pumps, ends, memory)) => {
-                Ok(Self { signals, wake, gone, scribe, go, pumps, ends, memory })
-            }
-            Err(failure) => {
-                signals.give_back();
-                Err(failure)
-            }
-        }
-    }
-
-    #[expect(clippy::type_complexity, reason = "the parts of a Stage, taken apart in one place")]
-    fn set_up(
-        config: &Config,
-        _blocked: &Signals,
-    ) -> SetUp<(
-        Arc<EventFd>,
-        Arc<EventFd>,
-        Arc<Scribe>,
-        Sender<Input>,
-        Vec<thread::JoinHandle<()>>,
-        [OwnedFd; 2],
-        Option<std::fs::File>,
-    )> {
-        probe()?;
-        let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
-        let wake = step("cannot make an event", event())?;
-        let gone = step("cannot make an event", event())?;
-        let memory = spool::memory_file().ok();
-        let pool = Pool::new(pump::BUFFERS, pump::BUFFER);
-        // Room for every buffer, the two ends, and the start.
-        let (go, input) = bounded(pump::BUFFERS + 3);
-        let scribe = Arc::new(Scribe::new(Arc::clone(&wake), Arc::clone(&pool)));
-        start_recorder(config, &scribe, input, memory.as_ref())?;
-        // In one place, as in most containers, lines shall not be torn more than without us.
-        let turn = is_one_place().then(|| Arc::new(Mutex::new(())));
-        let mut pumps = Vec::with_capacity(2);
-        let mut ends = Vec::with_capacity(2);
-        for stream in Stream::ALL {
-            let (from, end) = step("cannot make a pipe", nix::unistd::pipe2(OFlag::O_CLOEXEC))?;
-            let size = fcntl(&from, FcntlArg::F_SETPIPE_SZ(PIPE)).unwrap_or(0);
-            step("cannot prepare a pipe", fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)))?;
-            let pump = Pump {
-                stream,
-                from,
-                passthrough: config.passthrough,
-                gathers: size >= PIPE,
-                pool: Arc::clone(&pool),
-                recorder: go.clone(),
-                gone: Arc::clone(&gone),
-                turn: turn.clone(),
-            };
-            let name = if stream == Stream::Out { "pump-out" } else { "pump-err" };
-            let thread =
-                thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || match stream {
-                    Stream::Out => pump.run(io::stdout().as_fd()),
-                    Stream::Err => pump.run(io::stderr().as_fd()),
-                });
-            pumps.push(step("cannot start a thread", thread)?);
-            ends.push(end);
-        }
-        let ends: [OwnedFd; 2] = ends.try_into().map_err(|_| ("cannot make a pipe", Errno::EMFILE.into()))?;
-        Ok((wake, gone, scribe, go, pumps, ends, memory))
-    }
-
-    fn play(self, config: &Config, words: &[OsString], inherited: Vec<RawFd>) -> u8 {
-        let [out, err] = self.ends;
-        let app = match child::start_app(words, out, err, self.signals.before) {
-            Ok(child) => Pid::from_raw(child.id() as i32),
-            Err(error) => {
-                self.signals.give_back();
-                if child::is_of_the_start(&error) {
-                    let error = format!("cannot start a process: {error}");
-                    say::at("not-shipping").with("error", error).say();
-                }
-                return cannot_start(words, &exec(words));
-            }
-        };
-        child::let_go(inherited);
-        drop(self.go.try_send(Input::Start));
-        drop(self.go);
-        let keeper = Keeper {
-            config,
-            signals: self.signals,
-            wake: self.wake,
-            gone: self.gone,
-            scribe: self.scribe,
-            warden: Warden::new(self.memory, config.request_timeout + SLACK),
-            clerk: None,
-            bulletin: None,
-            since: Instant::now(),
-            app,
-            status: None,
-            // Cedar's dyno manager does; where a container's first process is ours nobody else is signalled.
-            relay: Relay::new(std::env::var_os("DYNO").is_some() && std::process::id() != 1),
-            stop_at: None,
-            ended: None,
-            stopping: false,
-        };
-        drop(self.pumps); // they end by themselves, or with the process
-        keeper.run()
-    }
-}
-
-/// Whether standard output and standard error are one file, pipe or socket.
-fn is_one_place() -> bool {
-    let place = |fd: BorrowedFd<'_>| nix::sys::stat::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
-    let (out, err) = (place(io::stdout().as_fd()), place(io::stderr().as_fd()));
-    out.is_some() && out == err
-}
-
-/// Whether there is what we shall need once the app runs, when it is too late to step aside.
-fn probe() -> SetUp<()> {
-    step("cannot find this program again", std::fs::File::open("/proc/self/exe"))?;
-    let mut room = Vec::<u8>::new();
-    let enough = room.try_reserve_exact(ROOM);
-    // Unseen by the compiler, which takes out memory that nobody uses.
-    std::hint::black_box(&mut room);
-    step("cannot get memory", enough.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory)))
-}
-
-fn start_recorder(
-    config: &Config,
-    scribe: &Arc<Scribe>,
-    input: Receiver<Input>,
-    memory: Option<&std::fs::File>,
-) -> SetUp<()> {
-    let agent = step("cannot make an id", spool::agent_id())?;
-    let memory = step("cannot use memory", memory.map(std::fs::File::try_clone).transpose())?;
-    let (base, taps, look, limit) =
-        (config.spool_dir.clone(), config.taps(), config.look(), config.spool_bytes);
-    let (scribe, pacer) = (Arc::clone(scribe), Pacer::new(config.batch_linger));
-    let thread = thread::Builder::new().name("recorder".to_owned()).stack_size(STACK).spawn(move || {
-        scribe.run(&input, &look, limit, pacer, || Spool::open(&base, agent, taps, memory));
-    });
-    step("cannot start a thread", thread).map(drop)
 }
 
 struct Keeper<'a> {
@@ -278,6 +170,11 @@ struct Keeper<'a> {
     ended: Option<Instant>,
     /// A SIGTSTP came: we stop once it is passed on.
     stopping: bool,
+    /// For lines of our own.
+    recorder: Sender<Input>,
+    vitals: Arc<Vitals>,
+    /// The sampler ends when this does.
+    _sampler: Sender<i32>,
 }
 
 /// What the relay sees, by `/proc`.
@@ -308,7 +205,7 @@ impl Keeper<'_> {
             if self.clerk.is_none()
                 && let Some(spool) = self.scribe.spool()
             {
-                self.bulletin = Bulletin::open(&spool.agent, self.since).ok();
+                self.bulletin = Bulletin::open(&spool.agent, self.since, Arc::clone(&self.vitals)).ok();
                 let clerk = Clerk::new(spool, &self.config.frame_host, &self.config.dyno);
                 self.clerk = Some(clerk);
             }
@@ -365,6 +262,9 @@ impl Keeper<'_> {
         while let Some(received) = self.signals.next() {
             let now = Instant::now();
             if received.signal == Signal::SIGTERM {
+                if self.stop_at.is_none() && self.status.is_none() {
+                    self.tell(Input::Own(self.life(|| Lifecycle::stopping(self.vitals.is_up()))));
+                }
                 let stop_at = *self.stop_at.get_or_insert(now + self.config.stop_grace);
                 self.warden.hurry(stop_at);
             }
@@ -408,12 +308,24 @@ impl Keeper<'_> {
                 self.status = Some(status);
                 self.ended = Some(Instant::now());
                 let _cannot_fail = self.gone.write(1);
+                let (was_up, was_asked) = (self.vitals.is_up(), self.stop_at.is_some());
+                let life = Lifecycle::of(&self.config.dyno);
+                self.tell(Input::Farewell(self.life(|| life.ended(was_up, was_asked, status))));
                 let deadline = self.deadline();
                 self.warden.hurry(deadline);
             } else if let Some(clerk) = &mut self.clerk {
                 self.warden.reaped(pid, clerk);
             }
         }
+    }
+
+    /// Lines about the dyno's life, where they are wanted.
+    fn life(&self, lines: impl FnOnce() -> Vec<Own>) -> Vec<Own> {
+        if self.config.lifecycle { lines() } else { Vec::new() }
+    }
+
+    fn tell(&self, input: Input) {
+        let _room_is_kept_for_it = self.recorder.try_send(input);
     }
 
     /// When delivery ends, the app having ended.
@@ -428,7 +340,17 @@ impl Keeper<'_> {
             (0..self.config.drains.len()).any(is_worth_it)
         };
         let good = !self.warden.fails() && self.clerk.as_ref().is_none_or(waits);
-        ended + if good { self.config.stop_grace } else { TROUBLED.min(self.config.stop_grace) }
+        let no_lines = |clerk: &Clerk| {
+            let ledger = clerk.spool().shared.lock();
+            (0..self.config.drains.len()).all(|drain| ledger.held(drain) == 0)
+        };
+        let grace = match good {
+            true => self.config.stop_grace,
+            // What is left is our own.
+            false if self.scribe.is_finished() && self.clerk.as_ref().is_some_and(no_lines) => OURS,
+            false => TROUBLED,
+        };
+        ended + grace.min(self.config.stop_grace)
     }
 
     /// Whether we may go, the app having gone.

@@ -14,6 +14,7 @@ use tape::Tape;
 use crate::frame::{Field, Step};
 use crate::ledger::{Loss, Reason, Stream};
 use crate::line::Splitter;
+use crate::own::Own;
 use crate::spool::{Spool, SpoolError, Writer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -136,9 +137,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn record(&mut self, stream: Stream, bytes: &[u8], now: u64) {
-        if self.tape.observe(now) == Step::Back {
-            self.trouble.push(Trouble::ClockBack);
-        }
+        self.observe(now);
         let (track, tape) = (&mut self.tracks[stream as usize], &mut self.tape);
         track.last = Instant::now();
         let was_skipping = track.splitter.is_skipping();
@@ -153,6 +152,24 @@ impl<'a> Recorder<'a> {
             track.splitter.tear(false);
             (track.is_counted, track.torn) = (false, Reason::SpoolUnwritable);
         }
+    }
+
+    fn observe(&mut self, now: u64) {
+        if self.tape.observe(now) == Step::Back {
+            self.trouble.push(Trouble::ClockBack);
+        }
+    }
+
+    /// Records lines of our own at `now`, in µs since the Unix epoch.
+    pub fn own(&mut self, lines: &[Own], now: u64) {
+        self.observe(now);
+        for own in lines {
+            self.tape.own(own);
+        }
+        self.tape.append();
+        // No line of the app's was among them.
+        let _not_the_apps = self.tape.take_lost();
+        self.commit();
     }
 
     /// The line that was being skipped ended.

@@ -30,6 +30,8 @@ mod namespace;
 mod open;
 #[path = "path/outage.rs"]
 mod outage;
+#[path = "path/samples.rs"]
+mod samples;
 #[path = "path/shutdown.rs"]
 mod shutdown;
 #[path = "path/signals.rs"]

@@ -18,7 +18,7 @@ const fn setting(name: &'static str, default: &'static str, meaning: &'static st
 }
 
 /// All settings that this version reads.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 24] = [
     setting("TAILRACE", "on", "`off`: exec the app and do nothing else, at the next boot"),
     setting(
         "TAILRACE_DRAIN_URL",
@@ -62,7 +62,27 @@ pub const SETTINGS: [Setting; 20] = [
         "bytes of message per frame, 256 to 10000; longer lines become several frames",
     ),
     setting("TAILRACE_STOP_GRACE", "28s", "from the first SIGTERM, or the app's end, delivery ends here"),
-    setting("TAILRACE_MEMORY_QUOTA", "–", "the dyno's memory quota"),
+    setting(
+        "TAILRACE_SAMPLE_INTERVAL",
+        "20s",
+        "how often the dyno's load and memory are sampled, 1s to 24h; `0`: never",
+    ),
+    setting(
+        "TAILRACE_SAMPLE_MORE",
+        "off",
+        "`on`: a third line per sample: CPU, processes, threads, open files, traffic",
+    ),
+    setting(
+        "TAILRACE_HEARTBEAT",
+        "off",
+        "how often the agent sends a line about itself, such as `60s`: captured, delivered, held, its memory and CPU",
+    ),
+    setting("TAILRACE_MEMORY_QUOTA", "probed", "the dyno's memory quota, such as `512MiB`"),
+    setting(
+        "TAILRACE_LIFECYCLE",
+        "auto",
+        "lines about the dyno's life (starting, up, stopping, exited, R14, R15): `auto` sends them where no platform does (Fir, a desk), not on Cedar; `on`, `off`",
+    ),
     setting(
         "TAILRACE_PASSTHROUGH",
         "on",

@@ -3,6 +3,7 @@
 //! is stuck or dead.
 
 use super::clerk::Clerk;
+use super::vitals::Vitals;
 use crate::config::Config;
 use crate::ledger::{Report, json_text};
 use crate::spool::Spool;
@@ -12,6 +13,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What an agent's socket is called: this, and its id.
@@ -37,6 +39,7 @@ pub struct Health {
 pub struct Bulletin {
     listener: UnixListener,
     since: Instant,
+    vitals: Arc<Vitals>,
 }
 
 impl Bulletin {
@@ -44,11 +47,11 @@ impl Bulletin {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn open(agent: &str, since: Instant) -> io::Result<Self> {
+    pub fn open(agent: &str, since: Instant, vitals: Arc<Vitals>) -> io::Result<Self> {
         let address = SocketAddr::from_abstract_name(format!("{NAME}{agent}"))?;
         let listener = UnixListener::bind_addr(&address)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, since })
+        Ok(Self { listener, since, vitals })
     }
 
     /// To poll.
@@ -80,6 +83,7 @@ impl Bulletin {
             time(self.since.elapsed()),
             report.captured
         );
+        let _infallible = writeln!(out, "  probe       {}", self.vitals.probe().unwrap_or("not chosen yet"));
         if let Some(Health { pid, silent, starts }) = health {
             let _infallible = match pid {
                 Some(pid) => writeln!(
@@ -149,13 +153,14 @@ impl Bulletin {
         let Report { captured, own_frames, drains } = spool.shared.lock().report();
         let mut out = format!(
             "{{\"agent\":{},\"version\":{},\"pid\":{},\"app\":{},\"dyno\":{},\"up_seconds\":{},\
-             \"captured_lines\":{captured},\"own_frames\":{own_frames},\"shipper\":",
+             \"captured_lines\":{captured},\"own_frames\":{own_frames},\"probe\":{},\"shipper\":",
             json_text(&spool.agent),
             json_text(env!("CARGO_PKG_VERSION")),
             std::process::id(),
             json_text(&config.app),
             json_text(&config.dyno),
             self.since.elapsed().as_secs(),
+            json_text(self.vitals.probe().unwrap_or("")),
         );
         match health {
             None => out.push_str("null"),

@@ -5,6 +5,7 @@
 
 use crate::frame::now_micros;
 use crate::ledger::Stream;
+use crate::own::Own;
 use crate::recorder::{Buffer, Gap, Pool};
 use crossbeam_channel::Sender;
 use nix::errno::Errno;
@@ -53,6 +54,12 @@ pub(super) enum Input {
         /// What is missing before it.
         gap: Option<Gap>,
     },
+    /// The first lines of our own: nothing is complete without them.
+    Greeting(Vec<Own>),
+    /// Lines of our own.
+    Own(Vec<Own>),
+    /// The last lines of our own, to stand behind everything that the app said.
+    Farewell(Vec<Own>),
     /// The stream ended.
     End {
         /// Which one.

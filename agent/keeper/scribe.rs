@@ -1,7 +1,9 @@
 //! The recorder's thread in the keeper: takes chunks from the pumps, and tells the main loop of news.
 
 use super::pump::Input;
+use crate::frame::now_micros;
 use crate::ledger::Stream;
+use crate::own::{Own, Voice};
 use crate::recorder::{Look, Pacer, Pool, Recorder, Trouble};
 use crate::say;
 use crate::spool::{Full, Spool, SpoolError};
@@ -74,15 +76,17 @@ impl Scribe {
             say::at("adopted").with("bytes", adopted).say();
         }
         let spool = self.spool.get_or_init(|| spool);
-        let mut recorder = Recorder::new(spool, spool.writer(limit, Full::Shed, || false), look);
-        let mut left = Stream::ALL.len();
+        let recorder = Recorder::new(spool, spool.writer(limit, Full::Shed, || false), look);
+        let mut pen = Pen { recorder, waiting: Vec::new(), farewell: Vec::new() };
+        // Both streams, our first word and our last.
+        let mut left = Stream::ALL.len() + 2;
         let mut awake = true;
         for input in early {
-            left -= usize::from(record(&mut recorder, input).is_none());
+            left -= usize::from(pen.take(input, &mut pacer).1);
         }
         self.news();
         while left > 0 {
-            let soon = recorder.silence().into_iter().chain(pacer.due()).min();
+            let soon = pen.recorder.silence().into_iter().chain(pacer.due()).min();
             let deadline = soon.or_else(|| awake.then(|| Instant::now() + REST));
             let next = match deadline {
                 Some(deadline) => input.recv_deadline(deadline),
@@ -91,56 +95,104 @@ impl Scribe {
             match next {
                 Ok(input) => {
                     awake = true;
-                    match record(&mut recorder, input) {
-                        Some(bytes) if !pacer.add(bytes, Instant::now()) => {}
-                        Some(_) => self.news(),
-                        None => left -= 1,
+                    let (is_news, is_last) = pen.take(input, &mut pacer);
+                    left -= usize::from(is_last);
+                    if is_news {
+                        self.news();
                     }
                 }
                 Err(RecvTimeoutError::Timeout) if soon.is_some() => {
                     let now = Instant::now();
-                    if recorder.silence().is_some_and(|silence| silence <= now) {
-                        recorder.flush(crate::frame::now_micros());
+                    if pen.recorder.silence().is_some_and(|silence| silence <= now) {
+                        pen.recorder.flush(now_micros());
                         self.news();
                     }
                     if pacer.is_due(now) {
+                        pen.write();
                         self.news();
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     awake = false;
-                    recorder.rest();
+                    pen.recorder.rest();
                     self.pool.trim();
                     spool.trim();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            complain(&mut recorder);
+            complain(&mut pen.recorder);
         }
+        pen.farewell(spool);
+        complain(&mut pen.recorder);
         self.finished.store(true, Ordering::Release);
         self.news();
     }
 }
 
-/// Records one input; says how many bytes it had, nothing at a stream's end.
-fn record(recorder: &mut Recorder<'_>, input: Input) -> Option<u64> {
-    match input {
-        Input::Start => Some(0),
-        Input::Chunk { stream, bytes, now, gap } => {
-            if let Some(gap) = gap {
-                recorder.gap(stream, &gap);
-            }
-            recorder.chunk(stream, &bytes, now);
-            Some(bytes.len() as u64)
+/// Writes what comes. Lines of our own wait for company: in a batch by themselves they would make the app's next line
+/// wait for the linger.
+struct Pen<'a> {
+    recorder: Recorder<'a>,
+    /// Lines of our own, and when they came, in µs since the Unix epoch.
+    waiting: Vec<(Vec<Own>, u64)>,
+    farewell: Vec<Own>,
+}
+
+impl Pen<'_> {
+    /// Writes the lines that wait.
+    fn write(&mut self) {
+        for (lines, now) in self.waiting.drain(..) {
+            self.recorder.own(&lines, now);
         }
-        Input::End { stream, gap } => {
-            if let Some(gap) = gap {
-                recorder.gap(stream, &gap);
+    }
+
+    fn wait(&mut self, lines: Vec<Own>, pacer: &mut Pacer) {
+        self.waiting.push((lines, now_micros()));
+        pacer.later(Instant::now());
+    }
+
+    /// Takes an input; whether there are news, and whether it was the last of its kind.
+    fn take(&mut self, input: Input, pacer: &mut Pacer) -> (bool, bool) {
+        match input {
+            Input::Start => (false, false),
+            Input::Own(lines) => {
+                self.wait(lines, pacer);
+                (false, false)
             }
-            recorder.end(stream);
-            None
+            Input::Greeting(lines) => {
+                self.wait(lines, pacer);
+                (false, true)
+            }
+            Input::Farewell(lines) => {
+                self.farewell = lines;
+                (false, true)
+            }
+            Input::Chunk { stream, bytes, now, gap } => {
+                self.write();
+                if let Some(gap) = gap {
+                    self.recorder.gap(stream, &gap);
+                }
+                self.recorder.chunk(stream, &bytes, now);
+                (pacer.add(bytes.len() as u64, Instant::now()), false)
+            }
+            Input::End { stream, gap } => {
+                self.write();
+                if let Some(gap) = gap {
+                    self.recorder.gap(stream, &gap);
+                }
+                self.recorder.end(stream);
+                (false, true)
+            }
         }
+    }
+
+    /// The end, behind everything else.
+    fn farewell(&mut self, spool: &Spool) {
+        self.write();
+        let text = format!("at=stop {}", spool.shared.lock().books(now_micros()));
+        self.farewell.push(Own::new(Voice::Agent, text));
+        self.recorder.own(&self.farewell, now_micros());
     }
 }
 

@@ -3,6 +3,7 @@
 use super::bulletin::Health;
 use super::child;
 use super::clerk::Clerk;
+use super::vitals::Vitals;
 use crate::control::{Link, Order};
 use crate::say;
 use nix::sys::signal::{Signal, kill};
@@ -10,6 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A killed process is gone after a moment, unless it stands in a call that cannot be interrupted.
@@ -78,11 +80,12 @@ pub(super) struct Warden {
     /// Since when no shipper can be started.
     unstartable: Option<Instant>,
     trouble: Trouble,
+    vitals: Arc<Vitals>,
 }
 
 impl Warden {
     /// `silence` is how long a shipper may say nothing before it is taken for hung.
-    pub(super) fn new(memory: Option<File>, silence: Duration) -> Self {
+    pub(super) fn new(memory: Option<File>, silence: Duration, vitals: Arc<Vitals>) -> Self {
         Self {
             memory,
             silence,
@@ -93,6 +96,7 @@ impl Warden {
             ending: Ending::default(),
             unstartable: None,
             trouble: Trouble::default(),
+            vitals,
         }
     }
 
@@ -173,6 +177,7 @@ impl Warden {
                 link.flush();
                 let pid = Pid::from_raw(pid as i32);
                 self.starts += 1;
+                self.vitals.set_shipper(pid.as_raw());
                 self.unstartable = None;
                 self.running = Some(Running { pid, link, heard: Instant::now(), finishing: false });
             }

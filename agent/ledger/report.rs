@@ -48,6 +48,27 @@ pub struct Report {
 }
 
 impl Ledger {
+    /// The numbers at `now`, in µs since the Unix epoch, as our own frames tell them: those of the drain that got
+    /// least.
+    pub fn books(&self, now: u64) -> String {
+        let report = self.report();
+        let Some((drain, worst)) = report.drains.iter().enumerate().min_by_key(|(_, drain)| drain.delivered)
+        else {
+            return format!("captured={}", report.captured);
+        };
+        let oldest = self.oldest(drain).filter(|_| worst.held > 0);
+        let oldest = oldest.map_or(0, |oldest| now.saturating_sub(oldest) / 1_000_000);
+        format!(
+            "captured={} delivered={} held={} dropped={} rejected={} retries={} oldest={oldest}s",
+            report.captured,
+            worst.delivered,
+            worst.held,
+            worst.dropped_lines(),
+            worst.rejected,
+            worst.attempts.saturating_sub(worst.batches),
+        )
+    }
+
     /// The numbers now.
     pub fn report(&self) -> Report {
         let drains = self.accounts().iter().enumerate().map(|(drain, account)| DrainReport {

@@ -1,10 +1,11 @@
 //! Frames on their way to the spool, with the marks that the ledger needs.
 
 use super::Look;
-use crate::frame::{Encoder, PRI_APP, Stamper, Step};
+use crate::frame::{Encoder, Field, PRI_APP, Stamper, Step};
 use crate::ledger::{Appended, Loss, Mark, Reason, Stream};
 use crate::line::Piece;
 use crate::notice::Notices;
+use crate::own::Own;
 use crate::spool::{SpoolError, Writer};
 
 /// Bytes of frames that are gathered at most before they are appended.
@@ -14,6 +15,8 @@ pub(super) struct Tape<'a> {
     writer: Writer<'a>,
     encoder: Encoder,
     notices: Notices,
+    host: Field,
+    proc_id: Field,
     stamper: Stamper,
     now: u64,
     out: Vec<u8>,
@@ -31,6 +34,8 @@ impl<'a> Tape<'a> {
             writer,
             encoder: Encoder::new(PRI_APP, &look.host, &look.app, &look.proc_id),
             notices: Notices::new(&look.host, &look.source),
+            host: look.host.clone(),
+            proc_id: look.proc_id.clone(),
             stamper: Stamper::default(),
             now: 0,
             out: Vec::new(),
@@ -65,10 +70,8 @@ impl<'a> Tape<'a> {
         }
         let stamp = self.stamper.next(self.now);
         self.encoder.encode(&mut self.out, stamp, msg);
-        self.appended.frames += 1;
         self.appended.ended += u64::from(piece != Piece::Part);
-        let first = self.appended.times.map_or(stamp, |(first, _)| first);
-        self.appended.times = Some((first, stamp));
+        self.count(stamp);
     }
 
     /// The line under way ended with the part that went before; here or in what was appended earlier.
@@ -92,6 +95,18 @@ impl<'a> Tape<'a> {
         // The last line that is missing may be older than what the other stream has here already.
         let stamp = self.stamper.next(loss.until);
         self.notices.encode(&mut self.out, stamp, loss);
+        self.count(stamp);
+    }
+
+    /// A frame of our own.
+    pub(super) fn own(&mut self, own: &Own) {
+        self.appended.marks.push((self.out.len() as u32, Mark::Own));
+        let stamp = self.stamper.next(self.now);
+        own.encode(&mut self.out, stamp, &self.host, &self.proc_id);
+        self.count(stamp);
+    }
+
+    fn count(&mut self, stamp: u64) {
         self.appended.frames += 1;
         let first = self.appended.times.map_or(stamp, |(first, _)| first);
         self.appended.times = Some((first, stamp));

@@ -110,7 +110,8 @@ fn every_setting_is_in_the_table() {
     let names = "TAILRACE TAILRACE_DRAIN_URL TAILRACE_APP TAILRACE_DRAIN_TOKEN TAILRACE_HEADER_<NAME> \
                  TAILRACE_CA_FILE TAILRACE_ALLOW_PLAINTEXT TAILRACE_PROXY TAILRACE_BATCH_BYTES \
                  TAILRACE_BATCH_LINGER TAILRACE_REQUEST_TIMEOUT TAILRACE_SPOOL_DIR TAILRACE_SPOOL_BYTES \
-                 TAILRACE_MAX_LINE TAILRACE_STOP_GRACE TAILRACE_MEMORY_QUOTA TAILRACE_PASSTHROUGH TAILRACE_TTY \
+                 TAILRACE_MAX_LINE TAILRACE_STOP_GRACE TAILRACE_SAMPLE_INTERVAL TAILRACE_SAMPLE_MORE TAILRACE_HEARTBEAT \
+                 TAILRACE_LIFECYCLE TAILRACE_MEMORY_QUOTA TAILRACE_PASSTHROUGH TAILRACE_TTY \
                  TAILRACE_FRAME_HOST TAILRACE_FRAME_APP TAILRACE_FRAME_PROC TAILRACE_LEDGER_FILE";
     let listed: BTreeSet<&str> = text
         .lines()
@@ -174,5 +175,5 @@ fn the_ledger_has_exactly_the_keys_that_were_promised() {
     );
     let name = ledger.value["drains"][0]["drain"].as_str().unwrap();
     assert!(rig.drain.url().contains(&format!("//{name}/")), "host and port, and nothing else: {name}");
-    assert_eq!((ledger.own_frames, ledger.drains[0].rejected), (0, 1));
+    assert_eq!((ledger.own_frames, ledger.drains[0].rejected), (2, 1));
 }

@@ -34,7 +34,11 @@ fn what_a_dead_agent_left_is_delivered_by_the_next() {
     let said = end.said();
     assert!(said.len() == 1 && said[0].contains("at=adopted"), "{said:?}");
     let account = &end.ledger().drains[0];
-    assert_eq!((end.ledger().captured, account.delivered, account.adopted_frames), (1, 1, 1000));
+    assert_eq!(
+        (end.ledger().captured, account.delivered, account.adopted_frames),
+        (1, 1, 1001),
+        "and what it said of itself"
+    );
     in_order(&rig.report(), 1001);
     assert!(rig.is_spool_empty());
 }
@@ -53,7 +57,7 @@ fn what_a_dead_agent_had_sealed_is_repeated_under_its_id() {
     let end = rig.run(&["true"]).end();
     in_order(&rig.report(), 200);
     assert!(rig.report().duplicates > before, "the batch that was sealed came once more, unchanged");
-    assert_eq!(end.ledger().drains[0].adopted_frames, 200);
+    assert_eq!(end.ledger().drains[0].adopted_frames, 201, "and what it said of itself");
     assert!(rig.is_spool_empty());
 }
 
@@ -118,16 +122,20 @@ fn at_the_limit_the_oldest_lines_go_and_the_stream_says_how_many() {
     assert_eq!(account.reasons.iter().collect::<Vec<_>>(), [(&"spool-full".to_owned(), &account.dropped)]);
     assert_eq!((sequence.first, sequence.missing, sequence.backward), (Some(1), account.dropped, 0));
     assert_eq!((report.losses.notices, report.losses.lines), (1, account.dropped), "exactly what is missing");
-    assert_eq!((end.ledger().own_frames, report.own_frames), (1, 1), "a notice is no line");
+    assert_eq!(
+        (end.ledger().own_frames, report.own_frames),
+        (3, 3),
+        "a notice is no line, nor are start and stop"
+    );
     let frames = rig.drain.frames();
-    let notice = frames.iter().find(|frame| !frame.is_app).unwrap();
+    let at = frames.iter().position(|frame| frame.proc_id == "logplex").unwrap();
+    let notice = &frames[at];
     let start = format!("Error L10 (output buffer overflow): {} messages dropped since 2", account.dropped);
     assert!(notice.message.starts_with(&start), "{notice:?}");
     assert!(
         notice.message.contains(" tailrace source=web.1 ") && notice.message.ends_with(" reason=spool-full")
     );
     assert_eq!((notice.app.as_str(), notice.proc_id.as_str()), ("heroku", "logplex"));
-    let at = frames.iter().position(|frame| !frame.is_app).unwrap();
     let number = |at: usize| frames[at].message[4..].split(' ').next().unwrap().parse::<u64>().unwrap();
     assert_eq!(number(at + 1) - number(at - 1) - 1, account.dropped, "it stands at the place of the gap");
     assert!(end.said().iter().any(|line| line.contains(&format!("spool-full={}", account.dropped))));

@@ -1,0 +1,156 @@
+//! Setting the stage: everything that must be there before the app starts. Whatever cannot be had is named, and
+//! the app runs without us.
+
+use super::pump::{self, Input, Pump};
+use super::scribe::Scribe;
+use super::vitals::Vitals;
+use super::watch::Watch;
+use crate::config::Config;
+use crate::ledger::Stream;
+use crate::recorder::{Pacer, Pool};
+use crate::spool::{self, Spool};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// A pipe of this size takes what an app prints while a pump rests.
+const PIPE: i32 = 1 << 20;
+/// Bytes of address space that we may come to use: buffers, frames under way, the books.
+const ROOM: usize = 16 << 20;
+/// Bytes of stack for each of our threads: they keep nothing large there.
+const STACK: usize = 256 << 10;
+/// Inputs of our own that wait for the recorder at most.
+const OWN: usize = 16;
+
+pub(super) type SetUp<T> = Result<T, (&'static str, io::Error)>;
+
+fn step<T, E: Into<io::Error>>(what: &'static str, result: Result<T, E>) -> SetUp<T> {
+    result.map_err(|error| (what, error.into()))
+}
+
+/// Everything that must be there before the app starts.
+pub(super) struct Stage {
+    /// Wakes the main loop: the recorder has news.
+    pub(super) wake: Arc<EventFd>,
+    /// Tells the pumps that the app is gone.
+    pub(super) gone: Arc<EventFd>,
+    pub(super) scribe: Arc<Scribe>,
+    /// To the recorder, which starts once the app runs.
+    pub(super) recorder: Sender<Input>,
+    /// To the sampler, which starts with the app's pid.
+    pub(super) begin: Sender<i32>,
+    pub(super) vitals: Arc<Vitals>,
+    /// The app's ends of its pipes.
+    pub(super) ends: [OwnedFd; 2],
+    pub(super) memory: Option<File>,
+}
+
+impl Stage {
+    /// Sets it, with all threads; signals are blocked already. `command` is how the command is told.
+    ///
+    /// # Errors
+    /// What could not be had, and why.
+    pub(super) fn set(config: &Config, command: String) -> SetUp<Self> {
+        probe()?;
+        let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
+        let wake = step("cannot make an event", event())?;
+        let gone = step("cannot make an event", event())?;
+        let memory = spool::memory_file().ok();
+        let pool = Pool::new(pump::BUFFERS, pump::BUFFER);
+        // Room for every buffer, the two ends, the start, and our own.
+        let (recorder, input) = bounded(pump::BUFFERS + 3 + OWN);
+        let scribe = Arc::new(Scribe::new(Arc::clone(&wake), Arc::clone(&pool)));
+        start_recorder(config, &scribe, input, memory.as_ref())?;
+        let ends = start_pumps(config, &pool, &recorder, &gone)?;
+        let (begin, app) = bounded(1);
+        let vitals = Arc::new(Vitals::default());
+        let watch = Watch {
+            config: Arc::new(config.clone()),
+            command,
+            begin: app,
+            recorder: recorder.clone(),
+            scribe: Arc::clone(&scribe),
+            vitals: Arc::clone(&vitals),
+        };
+        start("sampler", move || watch.run())?;
+        Ok(Self { wake, gone, scribe, recorder, begin, vitals, ends, memory })
+    }
+}
+
+/// Starts a thread that ends by itself, or with the process.
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> SetUp<()> {
+    let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work);
+    step("cannot start a thread", thread).map(drop)
+}
+
+/// Starts both pumps; returns the ends of their pipes that are for the app.
+fn start_pumps(
+    config: &Config,
+    pool: &Arc<Pool>,
+    recorder: &Sender<Input>,
+    gone: &Arc<EventFd>,
+) -> SetUp<[OwnedFd; 2]> {
+    // In one place, as in most containers, lines shall not be torn more than without us.
+    let turn = is_one_place().then(|| Arc::new(Mutex::new(())));
+    let mut ends = Vec::with_capacity(2);
+    for stream in Stream::ALL {
+        let (from, end) = step("cannot make a pipe", nix::unistd::pipe2(OFlag::O_CLOEXEC))?;
+        let size = fcntl(&from, FcntlArg::F_SETPIPE_SZ(PIPE)).unwrap_or(0);
+        step("cannot prepare a pipe", fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)))?;
+        let pump = Pump {
+            stream,
+            from,
+            passthrough: config.passthrough,
+            gathers: size >= PIPE,
+            pool: Arc::clone(pool),
+            recorder: recorder.clone(),
+            gone: Arc::clone(gone),
+            turn: turn.clone(),
+        };
+        match stream {
+            Stream::Out => start("pump-out", move || pump.run(io::stdout().as_fd()))?,
+            Stream::Err => start("pump-err", move || pump.run(io::stderr().as_fd()))?,
+        }
+        ends.push(end);
+    }
+    ends.try_into().map_err(|_| ("cannot make a pipe", Errno::EMFILE.into()))
+}
+
+/// Whether standard output and standard error are one file, pipe or socket.
+fn is_one_place() -> bool {
+    let place = |fd: BorrowedFd<'_>| nix::sys::stat::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let (out, err) = (place(io::stdout().as_fd()), place(io::stderr().as_fd()));
+    out.is_some() && out == err
+}
+
+/// Whether there is what we shall need once the app runs, when it is too late to step aside.
+fn probe() -> SetUp<()> {
+    step("cannot find this program again", File::open("/proc/self/exe"))?;
+    let mut room = Vec::<u8>::new();
+    let enough = room.try_reserve_exact(ROOM);
+    // Unseen by the compiler, which takes out memory that nobody uses.
+    std::hint::black_box(&mut room);
+    step("cannot get memory", enough.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory)))
+}
+
+fn start_recorder(
+    config: &Config,
+    scribe: &Arc<Scribe>,
+    input: Receiver<Input>,
+    memory: Option<&File>,
+) -> SetUp<()> {
+    let agent = step("cannot make an id", spool::agent_id())?;
+    let memory = step("cannot use memory", memory.map(File::try_clone).transpose())?;
+    let (base, taps, look, limit) =
+        (config.spool_dir.clone(), config.taps(), config.look(), config.spool_bytes);
+    let (scribe, pacer) = (Arc::clone(scribe), Pacer::new(config.batch_linger));
+    start("recorder", move || {
+        scribe.run(&input, &look, limit, pacer, || Spool::open(&base, agent, taps, memory));
+    })
+}

@@ -1,0 +1,139 @@
+//! The sampler's thread: tells the start, takes samples, waits for the port, and says how the agent itself is.
+//! Nothing waits for it. What the recorder has no room for is not said.
+
+use super::pump::Input;
+use super::scribe::Scribe;
+use super::vitals::Vitals;
+use crate::config::Config;
+use crate::lifecycle::{Lifecycle, listens};
+use crate::own::{Own, Voice};
+use crate::sample::{self, Sampler};
+use crate::say;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often a port is looked for: at first, later, and from when on.
+const PORT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+const PORT_LATER: Duration = Duration::from_secs(15);
+/// How soon something that is not known is looked at again.
+const LEARN: Duration = Duration::from_secs(1);
+/// Later than any wait.
+const NEVER: Duration = Duration::from_secs(1 << 30);
+
+/// What the thread needs.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) config: Arc<Config>,
+    /// The command, as it is told.
+    pub(super) command: String,
+    /// Brings the app's pid, and ends with the keeper.
+    pub(super) begin: Receiver<i32>,
+    pub(super) recorder: Sender<Input>,
+    pub(super) scribe: Arc<Scribe>,
+    pub(super) vitals: Arc<Vitals>,
+}
+
+/// When something is to be done next.
+struct Due {
+    sample: Instant,
+    learn: Instant,
+    port: Instant,
+    heartbeat: Instant,
+}
+
+impl Watch {
+    /// Works until the keeper ends. A panic ends it, and is said.
+    pub(super) fn run(self) {
+        if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+            say::at("sampler-fault").with("detail", "a bug of ours; there will be no more samples").say();
+        }
+    }
+
+    fn tell(&self, lines: Vec<Own>) {
+        let _or_too_busy = self.recorder.try_send(Input::Own(lines));
+    }
+
+    fn work(&self) {
+        let Ok(app) = self.begin.recv() else { return };
+        let started = Instant::now();
+        let mut sampler = Sampler::new(self.config.wish());
+        self.vitals.set_probe(sampler.describe());
+        let mut waits = self.config.waits_for_port();
+        let _room_is_kept_for_it = self.recorder.try_send(Input::Greeting(self.start(&sampler, waits)));
+        let after = |time: Option<Duration>| Instant::now() + time.unwrap_or(NEVER);
+        let mut due = Due {
+            sample: after(self.config.sample_interval),
+            learn: after(None),
+            port: after(waits.then_some(PORT[0])),
+            heartbeat: after(self.config.heartbeat),
+        };
+        loop {
+            let next = due.sample.min(due.learn).min(due.port).min(due.heartbeat);
+            match self.begin.recv_deadline(next) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let (now, agent) = (Instant::now(), [std::process::id() as i32, self.vitals.shipper()]);
+            if due.sample <= now {
+                let sample = sampler.sample(app, agent);
+                self.tell(sample.lines);
+                due.sample = after(self.config.sample_interval);
+                due.learn = after(sample.is_rough.then_some(LEARN));
+            } else if due.learn <= now {
+                due.learn = after(sampler.learn(app, agent).then_some(LEARN));
+            }
+            if due.port <= now {
+                waits = !self.is_open();
+                let pause = PORT[usize::from(started.elapsed() > PORT_LATER)];
+                due.port = after(waits.then_some(pause));
+                if !waits {
+                    self.vitals.set_up();
+                    self.tell(self.life(vec![Lifecycle::up()]));
+                }
+            }
+            if due.heartbeat <= now {
+                self.tell(self.heartbeat(agent));
+                due.heartbeat = after(self.config.heartbeat);
+            }
+        }
+    }
+
+    /// Lines about the dyno's life, where they are wanted.
+    fn life(&self, lines: Vec<Own>) -> Vec<Own> {
+        if self.config.lifecycle { lines } else { Vec::new() }
+    }
+
+    fn start(&self, sampler: &Sampler, waits: bool) -> Vec<Own> {
+        let text = format!(
+            "at=start version={} source={} app={} probe={}",
+            env!("CARGO_PKG_VERSION"),
+            self.config.dyno,
+            self.config.app,
+            sampler.probe()
+        );
+        let mut lines = vec![Own::new(Voice::Agent, text)];
+        lines.extend(self.life(vec![Lifecycle::starting(&self.command, self.config.port)]));
+        if !waits {
+            lines.extend(self.life(vec![Lifecycle::up()]));
+        }
+        lines
+    }
+
+    /// Whether somebody listens on the app's port.
+    fn is_open(&self) -> bool {
+        let Some(port) = self.config.port else { return true };
+        ["/proc/net/tcp", "/proc/net/tcp6"]
+            .into_iter()
+            .any(|table| std::fs::read_to_string(table).is_ok_and(|table| listens(&table, port)))
+    }
+
+    fn heartbeat(&self, agent: [i32; 2]) -> Vec<Own> {
+        let Some(spool) = self.scribe.spool() else { return Vec::new() };
+        let books = spool.shared.lock().books(crate::frame::now_micros());
+        let (memory, cpu) = sample::cost(agent);
+        let text = format!("at=heartbeat {books} memory={} cpu={cpu}ms", sample::megabytes(memory));
+        vec![Own::new(Voice::Agent, text)]
+    }
+}

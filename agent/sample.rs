@@ -1,0 +1,173 @@
+//! Runtime samples: the dyno's load and memory, in the lines of Heroku's log-runtime-metrics, which published
+//! dashboards parse (Dev Center "Log Runtime Metrics"). Heroku itself samples every 20 s on Cedar, and not on Fir.
+
+mod alarm;
+mod files;
+mod load;
+mod more;
+mod probe;
+mod processes;
+mod quota;
+mod text;
+
+use crate::own::{Own, Voice};
+use alarm::Alarm;
+use files::Files;
+use load::Load;
+use more::More;
+use probe::Probe;
+use processes::{Process, Processes, Who};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use text::Whose;
+
+/// What is sampled, and how it is told.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// `$DYNO`.
+    pub dyno: String,
+    /// `HEROKU_DYNO_ID`, where there is one.
+    pub dyno_id: Option<String>,
+    /// The quota that somebody set, in bytes.
+    pub quota: Option<u64>,
+    /// A third line.
+    pub more: bool,
+    /// R14 and R15.
+    pub alarms: bool,
+}
+
+/// Takes samples of this dyno.
+#[derive(Debug)]
+pub struct Sampler {
+    wish: Wish,
+    whose: Whose,
+    processes: Processes,
+    probe: Box<dyn Probe>,
+    quota: Option<(u64, &'static str)>,
+    load: Load,
+    last: Option<Instant>,
+    more: Option<More>,
+}
+
+/// What one look brought.
+#[derive(Debug, Default)]
+pub struct Sample {
+    /// Its lines.
+    pub lines: Vec<Own>,
+    /// Something is not known yet: another look at the memory soon makes the next sample better.
+    pub is_rough: bool,
+}
+
+impl Sampler {
+    /// Looks at what there is, once. Nothing is sampled yet.
+    pub fn new(wish: Wish) -> Self {
+        Self::below(Path::new("/"), wish)
+    }
+
+    fn below(root: &Path, wish: Wish) -> Self {
+        let files = Files::below(root);
+        let probe = probe::choose(&files);
+        let tasks = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NPROC);
+        let tasks = tasks.ok().map(|(soft, _)| soft);
+        Self {
+            quota: quota::quota(wish.quota, &files, probe.limit(), tasks),
+            whose: Whose { source: wish.dyno.clone(), uuid: uuid(wish.dyno_id.as_deref(), &files) },
+            more: wish.more.then(|| More::new(tasks, files.clone())),
+            processes: Processes::new(files),
+            load: Load::default(),
+            last: None,
+            probe,
+            wish,
+        }
+    }
+
+    /// What is sampled and how: `processes`, `cgroup2`; and the quota.
+    pub fn describe(&self) -> String {
+        let quota = self.quota.map_or_else(
+            || "no quota".to_owned(),
+            |(bytes, from)| format!("quota {} MB by {from}", bytes >> 20),
+        );
+        format!("{}, {quota}", self.probe.name())
+    }
+
+    /// What is sampled, in one word.
+    pub fn probe(&self) -> &'static str {
+        self.probe.name()
+    }
+
+    /// Looks at the memory only, so that the next sample knows more of it. True when it should be done again soon.
+    pub fn learn(&mut self, app: i32, agent: [i32; 2]) -> bool {
+        let all = self.processes.list(Who { app, agent });
+        self.processes.refresh(&all, Instant::now())
+    }
+
+    /// A sample of the app with this pid and what came of it, without the processes of the agent.
+    pub fn sample(&mut self, app: i32, agent: [i32; 2]) -> Sample {
+        let now = Instant::now();
+        let all = self.processes.list(Who { app, agent });
+        let runnable = self.processes.runnable(&all);
+        let since = self.last.replace(now).map_or(Duration::ZERO, |last| now - last);
+        self.load.add(runnable, since);
+        let is_rough = self.processes.refresh(&all, now);
+        let mut lines = vec![Own::new(Voice::Sample, text::load(&self.whose, &self.load))];
+        if let Some((memory, is_sure)) = self.probe.memory(&mut self.processes, &all, now) {
+            let quota = self.quota.map(|(bytes, _)| bytes);
+            lines.push(Own::new(Voice::Sample, text::memory(&self.whose, &memory, quota)));
+            lines.extend(self.alarm(&memory, is_sure, &all, now));
+        }
+        if let Some(more) = &mut self.more {
+            lines.insert(2.min(lines.len()), Own::new(Voice::Sample, more.line(&self.whose, &all, since)));
+        }
+        Sample { lines, is_rough }
+    }
+
+    /// R14 and R15, of a figure that nobody can doubt: a false alarm wakes people.
+    fn alarm(&mut self, seen: &probe::Memory, is_sure: bool, all: &[Process], now: Instant) -> Vec<Own> {
+        let Some((quota, _)) = self.quota.filter(|_| self.wish.alarms) else { return Vec::new() };
+        if alarm::of(seen, quota) == Alarm::Well {
+            return Vec::new();
+        }
+        let sure = if is_sure { Some(*seen) } else { self.probe.make_sure(&mut self.processes, all, now) };
+        let Some(memory) = sure else { return Vec::new() };
+        let lines = alarm::of(&memory, quota).lines(&memory, quota);
+        lines.into_iter().map(|line| Own::new(Voice::State, line)).collect()
+    }
+}
+
+/// What these processes cost together: bytes of memory, what is shared in proportion, and ms of CPU.
+pub fn cost(pids: [i32; 2]) -> (u64, u64) {
+    let files = Files::below(Path::new("/"));
+    let mut processes = Processes::new(files.clone());
+    let mut cost = (0, 0);
+    for pid in pids.into_iter().filter(|pid| *pid > 0) {
+        cost.0 += files.key(&format!("proc/{pid}/smaps_rollup"), "Pss:").unwrap_or(0) << 10;
+        cost.1 += processes.one(pid).map_or(0, |process| more::millis(process.cpu[0] + process.cpu[1]));
+    }
+    cost
+}
+
+/// Bytes as the lines show them: `3.48MB`, of 2^20 bytes.
+pub fn megabytes(bytes: u64) -> String {
+    text::Mb(bytes).to_string()
+}
+
+/// The dyno's UUID: its own where it can be known, else one that is made now.
+fn uuid(given: Option<&str>, files: &Files) -> String {
+    let is_uuid = |text: &str| {
+        let is_plain = text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+        text.len() == 36 && is_plain
+    };
+    let host = || files.text("proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
+    let made = || files.text("proc/sys/kernel/random/uuid").map(|uuid| uuid.trim().to_owned());
+    let known = given.map(str::to_owned).filter(|id| is_uuid(id));
+    known
+        .or_else(|| host().filter(|name| is_uuid(name)))
+        .or_else(made)
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+use super::*;
+use files::tests::layout;
+use std::process::{Command, Stdio};
+use std::thread;
+
+fn wish() -> Wish {
+    Wish { dyno: "web.1".into(), dyno_id: None, quota: None, more: false, alarms: true }
+}
+
+/// A container with version 2 of cgroups that takes this much.
+fn of(anon: u64, quota: u64) -> Vec<Own> {
+    let (anon, quota) = (format!("anon {anon}\nfile 0\n"), format!("{quota}\n"));
+    let (dir, _) = layout(&[
+        ("proc/self/cgroup", "0::/\n"),
+        ("proc/self/mountinfo", "41 30 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+        ("sys/fs/cgroup/memory.current", "9\n"),
+        ("sys/fs/cgroup/memory.stat", &anon),
+        ("sys/fs/cgroup/memory.max", &quota),
+        ("proc/sys/kernel/hostname", "5d0a2b7e-97b6-4486-a9f7-d9486f7d9009\n"),
+    ]);
+    Sampler::below(dir.path(), wish()).sample(1, [0, 0]).lines
+}
+
+fn texts(lines: &[Own]) -> Vec<&str> {
+    lines.iter().map(|own| own.text.split_once("9009 ").map_or(own.text.as_str(), |(_, text)| text)).collect()
+}
+
+#[test]
+fn load_comes_first_then_memory_then_alarms() {
+    let mb = 1 << 20;
+    assert_eq!(
+        texts(&of(100 * mb, 512 * mb)),
+        [
+            "sample#load_avg_1m=0.00",
+            "sample#memory_total=100.00MB sample#memory_rss=100.00MB sample#memory_cache=0.00MB \
+             sample#memory_swap=0.00MB sample#memory_pgpgin=0pages sample#memory_pgpgout=0pages \
+             sample#memory_quota=512.00MB"
+        ]
+    );
+    let lines = of(870 * mb, 512 * mb);
+    assert_eq!(texts(&lines)[2..], ["Process running mem=870M(169.9%)", "Error R14 (Memory quota exceeded)"]);
+    assert_eq!((lines[1].voice, lines[2].voice), (Voice::Sample, Voice::State));
+    assert_eq!(texts(&of(1025 * mb, 512 * mb))[3], "Error R15 (Memory quota vastly exceeded)");
+}
+
+#[test]
+fn the_dynos_own_id_is_taken_where_there_is_one() {
+    let id = "63c5abfd-838b-4e2d-bce1-ce46de280675";
+    let none =
+        layout(&[("proc/sys/kernel/hostname", "ip-10-0-0-1\n"), ("proc/sys/kernel/random/uuid", "made\n")]);
+    let host = layout(&[("proc/sys/kernel/hostname", &format!("{id}\n"))]);
+    assert_eq!(uuid(Some(id), &none.1), id);
+    assert_eq!(uuid(Some("../../etc/passwd sample#x=1"), &none.1), "made");
+    assert_eq!(uuid(None, &host.1), id);
+    assert_eq!(uuid(None, &layout(&[]).1), "unknown");
+}
+
+/// A child in Python whose memory and CPU are its own; it does a step for every line it gets.
+const CHILD: &str = "
+import os, sys
+def step(): return sys.stdin.readline()
+print('ready', flush=True)
+step(); own = bytearray(os.urandom(1024)) * 65536; print('grown', flush=True)
+step()
+pids = []
+for worker in range(4):
+    pid = os.fork()
+    if pid == 0:
+        os.read(0, 0); import time; time.sleep(60); os._exit(0)
+    pids.append(pid)
+print('shared', flush=True)
+step()
+for pid in pids: os.kill(pid, 9)
+for pid in pids: os.waitpid(pid, 0)
+del own
+print('freed', flush=True)
+while True: pass
+";
+
+#[test]
+fn memory_and_load_of_real_processes_are_seen() {
+    use std::io::{BufRead, BufReader, Write};
+    let Ok(mut child) =
+        Command::new("python3").args(["-c", CHILD]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+    else {
+        eprintln!("skipped: python3 is not installed");
+        return;
+    };
+    let (mut input, mut output) =
+        (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    let mut step = |word: &str| {
+        if word != "ready" {
+            input.write_all(b"\n").unwrap();
+        }
+        assert_eq!(output.next().unwrap().unwrap(), word);
+    };
+    let pid = child.id() as i32;
+    let mut processes = Processes::new(Files::below(Path::new("/")));
+    // On a machine and in a container alike: what comes from the child.
+    let mut look = |exact: bool| {
+        let mut all = processes.list(Who { app: pid, agent: [0, 0] });
+        processes::keep_descendants(&mut all, pid);
+        if exact {
+            let mut fresh = Processes::new(Files::below(Path::new("/")));
+            let now = Instant::now();
+            fresh.refresh_all(&all, now, Duration::from_mins(1));
+            let sum = fresh.sum(&all, now);
+            assert!(sum.is_exact);
+            return (sum.resident >> 20, all.len(), 0);
+        }
+        (0, all.len(), processes.runnable(&all))
+    };
+    step("ready");
+    let (before, ..) = look(true);
+    step("grown");
+    let (grown, ..) = look(true);
+    assert!((60..80).contains(&(grown - before)), "64 MB more: {before} MB, {grown} MB");
+    step("shared");
+    let (shared, count, _) = look(true);
+    assert!(count == 5 && shared < grown + 30, "four copies share it: {grown} MB, {shared} MB");
+    step("freed");
+    let (freed, ..) = look(true);
+    assert!(freed + 40 < shared, "{shared} MB, {freed} MB");
+    let start = Instant::now();
+    while look(false).2 != 1 {
+        assert!(start.elapsed() < Duration::from_mins(1), "what burns CPU is runnable");
+        thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
