@@ -12,6 +12,7 @@ mod outage;
 mod peak;
 mod quiet;
 mod rig;
+mod sample;
 mod sink;
 mod stats;
 mod table;
@@ -58,6 +59,7 @@ fn role(args: &[String]) -> Option<Result<ExitCode>> {
         }
         ["burst", count, report] => number(count).and_then(|count| app::burst(count, Path::new(report))),
         ["idle", time, report] => seconds(time).and_then(|time| app::idle(time, Path::new(report))),
+        ["sample"] => sample::measure(),
         ["stamp", report] => app::stamp(Path::new(report)),
         _ => return None,
     };
@@ -131,6 +133,7 @@ fn round(rig: &mut Rig, options: &Options, book: &mut Book) {
     cells.push(("outage", Box::new(outage::run)));
     cells.push(("start", Box::new(move |rig, book| quiet::starts(rig, starts, book))));
     cells.push(("idle", Box::new(move |rig, book| quiet::idle(rig, idle, book))));
+    cells.push(("sample", Box::new(sample::run)));
     for (name, cell) in cells {
         if options.only.iter().all(|prefix| !name.starts_with(prefix.as_str())) && !options.only.is_empty() {
             continue;

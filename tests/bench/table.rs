@@ -120,6 +120,8 @@ const ROWS: &[Row] = &[
     row("– in that outage", "outage.cache", Unit::MiB).within(Budget::Most(8.0 * MIB)),
     row("Threads of both: full speed", "run.threads", Unit::Count).within(Budget::Most(10.0)),
     row("Wake-ups per second of both: idle", "idle.wakeups", Unit::Count).within(Budget::Most(2.0)),
+    row("A runtime sample, 50 processes: CPU", "sample.cpu", Unit::Millis).within(Budget::Most(1.0)),
+    row("– with the third line", "sample.more.cpu", Unit::Millis),
     row("Start of the app, bare", "start.plain", Unit::Millis),
     row("– under `tini`", "start.tini", Unit::Millis).of("start.plain"),
     row("– under `run`", "start.run", Unit::Millis).of("start.plain").within(Budget::More(5.0)),

@@ -1,0 +1,94 @@
+//! What a runtime sample costs in a dyno of 50 processes, that is, in a namespace that has no others.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::time::TimeValLike;
+use nix::time::ClockId;
+use tailrace::sample::{Sampler, Wish};
+
+use crate::Result;
+use crate::book::Book;
+use crate::rig::Rig;
+use crate::stats::Facts;
+
+const PROCESSES: usize = 50;
+/// Looks at the memory before anything is measured: every process is known then.
+const LOOKS: usize = 60;
+const SAMPLES: usize = 200;
+
+/// The processes of the dyno; all end with their parent.
+struct Dyno(Child);
+
+impl Dyno {
+    fn start() -> Result<Self> {
+        // Each reads a pipe that nobody writes to.
+        let script = format!("for i in $(seq {}); do cat <&3 & done 3<&0; exec cat", PROCESSES - 1);
+        let mut command = Command::new("sh");
+        Ok(Self(command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?))
+    }
+}
+
+impl Drop for Dyno {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        drop(self.0.wait());
+    }
+}
+
+/// The CPU time of this thread, in ms.
+fn spent() -> Result<f64> {
+    Ok(ClockId::CLOCK_THREAD_CPUTIME_ID.now()?.num_microseconds() as f64 / 1e3)
+}
+
+fn processes() -> Result<usize> {
+    let names = std::fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name());
+    Ok(names.filter(|name| name.to_str().is_some_and(|name| name.parse::<u32>().is_ok())).count())
+}
+
+/// In the namespace: prints what a sample costs, without and with the third line.
+pub(crate) fn measure() -> Result<()> {
+    let dyno = Dyno::start()?;
+    let start = Instant::now();
+    while processes()? <= PROCESSES {
+        if start.elapsed() > Duration::from_secs(30) {
+            return Err("the processes do not start".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (app, agent) = (dyno.0.id() as i32, [std::process::id() as i32, 0]);
+    for (key, more) in [("plain", false), ("more", true)] {
+        let wish = Wish { dyno: "web.1".to_owned(), dyno_id: None, quota: None, more, alarms: true };
+        let mut sampler = Sampler::new(wish);
+        for _ in 0..LOOKS {
+            sampler.learn(app, agent);
+        }
+        let before = spent()?;
+        let mut lines = 0;
+        for _ in 0..SAMPLES {
+            lines += sampler.sample(app, agent).lines.len();
+        }
+        if lines < 2 * SAMPLES {
+            return Err(format!("{lines} lines in {SAMPLES} samples").into());
+        }
+        println!("{key}={}", (spent()? - before) / SAMPLES as f64);
+    }
+    Ok(())
+}
+
+/// Makes the namespace and measures there.
+pub(crate) fn run(rig: &mut Rig, book: &mut Book) -> Result<()> {
+    let own = rig.own("sample");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(own.get_program());
+    let output = command.args(own.get_args()).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        return Err(format!("no namespace: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
+    }
+    let facts = Facts::parse(&String::from_utf8_lossy(&output.stdout))?;
+    book.add("sample.cpu", facts.get("plain")?);
+    book.add("sample.more.cpu", facts.get("more")?);
+    Ok(())
+}
