@@ -34,6 +34,11 @@ pub struct Site<'a> {
 /// Environment variables by name.
 pub type Environment = BTreeMap<OsString, OsString>;
 
+/// Settings of a desk, for who has not set them: a sample soon, the quota of the smallest dyno, and lines about the
+/// dyno's life, which no platform sends here.
+const DEFAULTS: [(&str, &str); 3] =
+    [("TAILRACE_SAMPLE_INTERVAL", "5s"), ("TAILRACE_MEMORY_QUOTA", "512MiB"), ("TAILRACE_LIFECYCLE", "on")];
+
 /// The dyno's environment (Dev Center, "Dynos", "Dyno metadata"). `caller` is the environment of this process.
 pub fn environment(site: &Site<'_>, caller: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
     let caller: Environment = caller.into_iter().collect();
@@ -50,6 +55,11 @@ pub fn environment(site: &Site<'_>, caller: impl IntoIterator<Item = (OsString, 
         path.push(":");
     }
     path.push(caller.get(OsStr::new("PATH")).map_or(OsStr::new(PATH), OsString::as_os_str));
+    for (name, value) in DEFAULTS {
+        if !caller.contains_key(OsStr::new(name)) {
+            set(name, value.as_ref());
+        }
+    }
     set("PATH", &path);
     set("HOME", site.app.as_os_str());
     set("TMPDIR", site.tmp.as_os_str());

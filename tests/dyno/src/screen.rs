@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Texts that wait for the terminal.
 const ROOM: usize = 256;
-/// ANSI colours (ECMA-48 section 8.3.117): of the app, of the platform, of the router, and back.
-const COLOURS: [&str; 3] = ["\x1b[36m", "\x1b[35m", "\x1b[33m"];
+/// ANSI colours (ECMA-48 section 8.3.117): of the app, of the platform, of the router, of the agent, and back.
+const COLOURS: [&str; 4] = ["\x1b[36m", "\x1b[35m", "\x1b[33m", "\x1b[32m"];
 const PLAIN: &str = "\x1b[0m";
 
 /// Who speaks.
@@ -21,6 +21,8 @@ pub enum Source {
     Platform,
     /// The router.
     Router,
+    /// The agent, at the drain: what it says of the dyno.
+    Agent,
 }
 
 impl Source {
@@ -29,6 +31,7 @@ impl Source {
             Self::App => "app[web.1]:",
             Self::Platform => "heroku[web.1]:",
             Self::Router => "heroku[router]:",
+            Self::Agent => "tailrace[web.1]:",
         }
     }
 }
@@ -92,6 +95,13 @@ impl Screen {
         let mut text = String::new();
         self.append(&mut text, source, message);
         self.text(text).await;
+    }
+
+    /// Prints a line of the stream, stamped now, when there is room for it at once.
+    pub fn try_line(&self, source: Source, message: &str) {
+        let mut text = String::new();
+        self.append(&mut text, source, message);
+        drop(self.sender.try_send(text));
     }
 
     /// Appends a line of the stream, stamped now.

@@ -139,7 +139,7 @@ impl Stage {
         let tmp = temporary.path().join("tmp");
         step("cannot make a directory", std::fs::create_dir(&tmp))?;
         let arrived = Arc::new(Mutex::new(Digest::default()));
-        let drain = step("cannot start the drain", start_drain(temporary.path(), &arrived))?;
+        let drain = step("cannot start the drain", start_drain(temporary.path(), &arrived, &screen))?;
         let port = step("cannot find a port", port::free())?;
         let site = Site {
             app,
@@ -267,8 +267,8 @@ fn ledger_file(temporary: &TempDir) -> PathBuf {
     temporary.path().join("ledger.json")
 }
 
-fn start_drain(dir: &Path, arrived: &Arc<Mutex<Digest>>) -> io::Result<Drain> {
-    let arrived = Arc::clone(arrived);
+fn start_drain(dir: &Path, arrived: &Arc<Mutex<Digest>>, screen: &Screen) -> io::Result<Drain> {
+    let (arrived, screen) = (Arc::clone(arrived), screen.clone());
     Drain::start(Options {
         dir: Some(dir.to_owned()),
         keep: 1, // `sink` gets nothing when nothing is kept
@@ -276,6 +276,10 @@ fn start_drain(dir: &Path, arrived: &Arc<Mutex<Digest>>) -> io::Result<Drain> {
             let mut arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner);
             for line in lines.iter().filter(|line| line.is_app) {
                 arrived.add(&line.message);
+            }
+            drop(arrived);
+            for line in lines.iter().filter(|line| !line.is_app) {
+                screen.try_line(Source::Agent, &line.message);
             }
         }),
         ..Options::default()

@@ -159,7 +159,47 @@ fn every_line_of_a_real_app_is_accounted_for() {
     ] {
         assert!(stream.contains(part), "{part:?}: {stream}");
     }
+    let told = stream.lines().filter_map(|line| line.split_once(" tailrace[web.1]: ").map(|(_, text)| text));
+    let life: Vec<&str> =
+        told.filter(|text| !text.starts_with("source=") && !text.starts_with("at=")).collect();
+    assert_eq!(
+        life,
+        [
+            "Starting process with command `rust-web`",
+            "State changed from starting to up",
+            "State changed from up to down",
+            "Stopping all processes with SIGTERM",
+            "Process exited with status 143",
+        ]
+    );
     assert!(!stream.contains('\x1b'), "colour is for terminals: {stream}");
+    desk.assert_clean();
+}
+
+#[test]
+fn a_dyno_that_outgrows_its_quota_shows_samples_and_r14() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("skipped: python3 is not installed");
+        return;
+    }
+    let desk = Desk::new(
+        "web: python3 -c 'own = bytearray(b\"x\" * (1 << 20)) * 70; print(\"grown\", flush=True); import http.server as h, os; h.HTTPServer((\"127.0.0.1\", int(os.environ[\"PORT\"])), h.SimpleHTTPRequestHandler).serve_forever()'\n",
+    );
+    let mut command = desk.command(&[]);
+    command.env("TAILRACE_SAMPLE_INTERVAL", "1s").env("TAILRACE_MEMORY_QUOTA", "64MiB");
+    let mut running = Running::start(command);
+    running.until(" tailrace[web.1]: Error R14 (Memory quota exceeded)");
+    running.interrupt();
+    let (status, seen) = running.end();
+    assert_eq!(status, 0, "{seen}");
+    for part in [
+        " sample#load_avg_1m=",
+        " sample#memory_total=",
+        " sample#memory_quota=64.00MB",
+        "Process running mem=",
+    ] {
+        assert!(seen.contains(part), "{part:?}: {seen}");
+    }
     desk.assert_clean();
 }
 
