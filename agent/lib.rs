@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod ledger;
 pub mod line;
 pub mod notice;
+pub mod procfile;
 pub mod recorder;
 pub mod say;
 pub mod ship;
