@@ -67,6 +67,7 @@ binary::download() {
 	settings::get TAILRACE_MIRROR
 	mirror="${REPLY:-${BINARY_MIRROR}}"
 	mirror="${mirror//'{version}'/${BINARY_VERSION}}"
+	mirror="${mirror// /%20}"
 	if [[ -z "${mirror}" ]]; then
 		REPLY="no mirror is set"
 		return
@@ -78,7 +79,7 @@ binary::download() {
 		# 18 is a transfer that broke off, which curl itself does not try again.
 		said="$(curl --disable --fail --location --no-progress-meter --proto '=https,file' --proto-redir '=https' \
 			--connect-timeout "${CURL_CONNECT_TIMEOUT:-5}" --max-time "${CURL_TIMEOUT:-60}" --max-filesize 33554432 \
-			--retry 5 --retry-connrefused --retry-max-time 60 --output "$2" "${mirror%/}/$1" 2>&1)" || status=$?
+			--retry 5 --retry-connrefused --retry-max-time "${CURL_TIMEOUT:-60}" --output "$2" "${mirror%/}/$1" 2>&1)" || status=$?
 		((status == 18)) || break
 	done
 	if ((status)); then
@@ -133,7 +134,7 @@ binary::keep() {
 
 # Puts the binary into a directory, as tailrace-agent.
 binary::install() {
-	local into="$1" stage said status=0 size packed
+	local into="$1" stage program said status=0 size packed
 	install::directory "${into}"
 	stage="$(mktemp -d "${into}/.stage.XXXXXX")"
 	# shellcheck disable=SC2064 # as it is now
@@ -143,7 +144,9 @@ binary::install() {
 		output::fail bad-archive "a program named tailrace in ${BINARY_ARCHIVE##*/}" "${said}" \
 			"use another release: this one was packed wrong"
 	chmod 755 "${stage}/tailrace"
-	said="$({ timeout 20 "${stage}/tailrace" --version; } 2>&1 </dev/null)" || status=$?
+	# bash in between: timeout would take a program for another machine for a script.
+	program="${stage}/tailrace"
+	said="$(timeout 20 bash -pc "exec ${program@Q} --version" 2>&1 </dev/null)" || status=$?
 	if [[ "${status} ${said}" != "0 tailrace ${BINARY_VERSION}" ]]; then
 		output::fail bad-binary "\"tailrace ${BINARY_VERSION}\" when asked for its version" \
 			"\"${said//"${stage}/"/}\", status ${status}" "use another release: this one does not run here"
