@@ -19,7 +19,6 @@ output::warn() {
 # output::fail KIND EXPECTED FOUND TO_DO ends the build with the one message that says why.
 output::fail() {
 	local kind="$1" expected="$2" found="$3" to_do="$4"
-	trap - ERR
 	printf '\n' >&2
 	output::warn "tailrace was not installed: ${kind}" "expected: ${expected}" "found:    ${found//$'\n'/ }" \
 		"to do:    ${to_do}"

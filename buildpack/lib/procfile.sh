@@ -40,7 +40,6 @@ procfile::read() {
 	mapfile PROCFILE_LINES <"$1"
 	for number in "${!PROCFILE_LINES[@]}"; do
 		line="${PROCFILE_LINES[number]%$'\n'}"
-		line="${line%$'\r'}"
 		PROCFILE_NAMES[number]=""
 		PROCFILE_COMMANDS[number]=""
 		if [[ "${line}" =~ ${PROCFILE_NOTHING} ]]; then

@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # For the scripts in bin/, which have set BUILDPACK: one environment for all of them, and their parts.
 
-unset GIT_DIR
 export LC_ALL=C
 umask 022
 set -E

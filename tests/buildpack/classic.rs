@@ -6,6 +6,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use yaml_rust2::{Yaml, YamlLoader};
 
 const WEB: &str = "web: bundle exec puma -C config/puma.rb\n";
@@ -127,6 +128,10 @@ fn scripts_find_themselves() {
         });
         built.good().quiet();
     }
+    // By a relative path, where CDPATH has another such directory.
+    let mut command = Command::new("/bin/bash");
+    command.args(["-c", "bin/compile \"$1\"", "bash"]).arg(site.app());
+    site.run(&mut command, |_| {}).good();
 }
 
 #[test]

@@ -80,16 +80,15 @@ fn every_way_to_run_a_command_has_its_way_without_the_binary() {
 
 #[test]
 fn what_is_meant_for_the_apps_shell_is_not_for_the_launchers() {
-    let site = Site::new()
-        .procfile("web: greet; echo $HELLO\n")
-        .file("env.sh", "HELLO=$((HELLO + 1)); echo noise >&3\n");
+    let site =
+        Site::new().procfile("web: greet; echo $HELLO\n").file("env.sh", "export HELLO=$((HELLO + 1))\n");
     let dyno = Dyno::new(Way::Cedar, site);
     let env = dyno.app.join("env.sh");
-    let dyno = dyno.set("BASH_ENV", env.to_str().unwrap()).set("BASH_FUNC_greet%%", "() { echo hello; }");
-    let (status, out, _) = dyno.start("web", "").end();
-    assert_eq!(
-        (status, out.as_str()),
-        (0, "hello\n1\n"),
-        "once for the app's own line; not for the launcher's"
-    );
+    let dyno = dyno
+        .set("BASH_ENV", env.to_str().unwrap())
+        .set("BASH_FUNC_greet%%", "() { echo hello; }")
+        .set("SHELLOPTS", "braceexpand");
+    let (status, out, err) = dyno.start("web", "").end();
+    // Once for the platform's shell, once for the line's, and not for the launcher's.
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "hello\n2\n", ""));
 }

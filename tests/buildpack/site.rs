@@ -163,9 +163,13 @@ impl Site {
         fs::read_to_string(self.app().join(".tailrace/types").join(name)).ok()
     }
 
-    /// Runs a script of the buildpack, as the platform does: with next to nothing in its environment.
+    /// Runs a script of the buildpack.
     pub(crate) fn script(&self, name: &str, prepare: impl FnOnce(&mut Command)) -> Built {
-        let mut command = Command::new(self.buildpack().join("bin").join(name));
+        self.run(&mut Command::new(self.buildpack().join("bin").join(name)), prepare)
+    }
+
+    /// Runs something as the platform does: with next to nothing in its environment.
+    pub(crate) fn run(&self, command: &mut Command, prepare: impl FnOnce(&mut Command)) -> Built {
         command
             .env_clear()
             .envs([("HOME", "/app"), ("LANG", "en_US.UTF-8"), ("PATH", "/usr/local/bin:/usr/bin:/bin")])
@@ -174,7 +178,7 @@ impl Site {
             .envs(&self.vars)
             .current_dir(self.buildpack())
             .stdin(Stdio::null());
-        prepare(&mut command);
+        prepare(command);
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let built = Built {
