@@ -1,5 +1,6 @@
 //! The command line. What the command itself is given passes untouched, whatever its encoding.
 
+use crate::procfile;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
@@ -8,6 +9,13 @@ use std::fmt;
 pub enum Command {
     /// Run these words as the dyno's process.
     Run(Vec<OsString>),
+    /// Run what the buildpack stored for a Procfile entry.
+    RunType {
+        /// The entry.
+        name: String,
+        /// What stands behind its line.
+        arguments: Vec<OsString>,
+    },
     /// Ship standard input.
     Ship,
     /// Explain the settings and try the drains.
@@ -48,6 +56,7 @@ tailrace ships what a Heroku dyno prints to log drains, framed as Logplex does.
 
   tailrace run [--] COMMAND [ARG…]    run COMMAND, ship what it prints
   tailrace run --shell 'COMMAND LINE' the same through bash -c
+  tailrace run --type web [ARG…]      an entry that the buildpack wrapped
   tailrace ship                       ship standard input: app | tailrace ship
   tailrace check [--no-send]          try settings and drains, say what is wrong
   tailrace status [--json]            what the agent delivered, holds, dropped
@@ -145,18 +154,17 @@ fn run(words: Vec<OsString>) -> Result<Command, UsageError> {
             let Some(line) = words.next() else {
                 return usage("run: expected a command line behind --shell, in quotes");
             };
-            // Arguments behind the line reach it, as bash has it: `"$@"`.
-            let mut shell: Vec<OsString> = ["bash", "-c"].map(OsString::from).to_vec();
-            shell.push(line);
-            let arguments: Vec<OsString> = words.collect();
-            if !arguments.is_empty() {
-                shell.push(OsString::from("bash"));
-                shell.extend(arguments);
-            }
-            Ok(Command::Run(shell))
+            Ok(Command::Run(procfile::bash(line, words.as_slice())))
+        }
+        Some("--type") => {
+            let name = words.next().and_then(|name| name.into_string().ok());
+            let Some(name) = name.filter(|name| procfile::is_name(name)) else {
+                return usage("run: expected the name of a Procfile entry behind --type");
+            };
+            Ok(Command::RunType { name, arguments: words.collect() })
         }
         Some(option) if option.starts_with('-') => {
-            usage(format!("run: unknown option {option:?}: expected --shell, or -- and the command"))
+            usage(format!("run: unknown option {option:?}: expected --shell, --type, or -- and the command"))
         }
         _ => Ok(Command::Run(std::iter::once(first).chain(words).collect())),
     }
@@ -211,6 +219,11 @@ mod tests {
             ("run -- -- b", Command::Run(words("-- b"))),
             ("run --shell x", Command::Run(words("bash -c x"))),
             ("run --shell x y -z", Command::Run(words("bash -c x bash y -z"))),
+            ("run --type web", Command::RunType { name: "web".to_owned(), arguments: vec![] }),
+            (
+                "run --type my_web-2 -- --help",
+                Command::RunType { name: "my_web-2".to_owned(), arguments: words("-- --help") },
+            ),
         ] {
             assert_eq!(parse(words(line)), Ok(command), "{line}");
         }
@@ -222,7 +235,9 @@ mod tests {
             ("run", "expected a command"),
             ("run --", "behind --"),
             ("run --shell", "behind --shell"),
-            ("run --type web", "unknown option \"--type\""),
+            ("run --tpye web", "unknown option \"--tpye\""),
+            ("run --type", "behind --type"),
+            ("run --type ../web", "behind --type"),
             ("rnu x", "did you mean run?"),
             ("puma -C config", "tailrace run -- PROGRAM"),
             ("ship x", "unexpected argument \"x\""),

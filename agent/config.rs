@@ -13,6 +13,7 @@ pub(crate) use value::show_bytes;
 use crate::drain::url::{DrainUrl, Scheme};
 use crate::frame::Field;
 use crate::lifecycle::Lifecycle;
+use crate::procfile;
 use crate::sample::Wish;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -114,6 +115,8 @@ pub struct Config {
     pub frame_proc: Field,
     /// Where the final ledger goes.
     pub ledger_file: Option<PathBuf>,
+    /// Which Procfile entries run under us.
+    types: String,
     given: Vec<(String, String)>,
 }
 
@@ -354,6 +357,17 @@ impl Reader {
     }
 }
 
+/// The words of a list.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty())
+}
+
+/// `web` of `web.1` (Cedar), and of `web-12a34b56d-e78f9` (Fir; Dev Center, "Dyno Startup Behavior").
+fn process_type(dyno: &str) -> &str {
+    let of_fir = || dyno.rsplitn(3, '-').nth(2).unwrap_or(dyno);
+    dyno.split_once('.').map_or_else(of_fir, |(of_cedar, _)| of_cedar)
+}
+
 /// The drain token: the same for every dyno and release, and when a URL's secret is rotated. In the form of a
 /// UUID (RFC 9562 section 5.8, version 8) behind `d.`, as Logplex's own are.
 fn token(app: &str, host: &str, ordinal: usize) -> String {
@@ -450,11 +464,24 @@ impl Config {
             frame_app: from.field("TAILRACE_FRAME_APP", Field::coerce("app")),
             frame_proc: from.field("TAILRACE_FRAME_PROC", Field::coerce(&dyno)),
             ledger_file: from.take("TAILRACE_LEDGER_FILE").map(PathBuf::from),
+            types: from.parse("TAILRACE_TYPES", String::from("all"), |text| {
+                let are_names = words(text).all(procfile::is_name);
+                are_names.then(|| text.to_owned()).ok_or_else(|| "all, none, or names of entries".to_owned())
+            }),
             dyno,
             given: Vec::new(),
         };
+        for name in table::OF_THE_BUILD {
+            drop(from.secret(name));
+        }
         from.unknown();
         (Self { given: from.given, ..config }, from.problems)
+    }
+
+    /// Whether this Procfile entry runs under us here: never in a one-off dyno, where somebody is at the other end.
+    pub fn wraps(&self, name: &str) -> bool {
+        let is_listed = |word: &str| word == name || (word == "all" && name != "release");
+        process_type(&self.dyno) != "run" && words(&self.types).any(is_listed)
     }
 
     /// The settings that were given, as they may be shown.

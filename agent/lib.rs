@@ -13,6 +13,7 @@ pub mod lifecycle;
 pub mod line;
 pub mod notice;
 pub mod own;
+pub mod procfile;
 pub mod recorder;
 pub mod sample;
 pub mod say;

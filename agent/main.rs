@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tailrace::cli::{self, Command};
 use tailrace::config::{self, Config, Problem, Tty};
 use tailrace::shipper::{self, Ending};
-use tailrace::{check, keeper, say, ship, status};
+use tailrace::{check, keeper, procfile, say, ship, status};
 
 /// Exit status for a command line or settings that cannot be used (`EX_USAGE` of sysexits(3)).
 const USAGE: u8 = 64;
@@ -25,7 +25,11 @@ fn main() -> ExitCode {
         }
     };
     let status = match command {
-        Command::Run(words) => run(&words),
+        Command::Run(words) => run(&words, None),
+        Command::RunType { name, arguments } => match procfile::words(&name, &arguments) {
+            Ok(words) => run(&words, Some(&name)),
+            Err(error) => keeper::cannot_start(&[OsString::from(name)], &error),
+        },
         Command::Ship => ship(),
         Command::Check { send } => {
             let (config, problems) = settings();
@@ -67,11 +71,15 @@ fn complain(problems: &[Problem], consequence: &str) -> bool {
     is_fatal
 }
 
-/// Runs the command under the keeper, or plainly where there is nothing to ship to.
-fn run(words: &[OsString]) -> u8 {
+/// Runs the command under the keeper, or plainly where there is nothing to ship to, or where the Procfile entry that
+/// it stands for is not to be wrapped.
+fn run(words: &[OsString], entry: Option<&str>) -> u8 {
     let (config, problems) = settings();
     let has_terminal = config.tty == Tty::Exec && io::stdout().is_terminal();
-    let is_off = !config.enabled || (config.drains.is_empty() && problems.is_empty()) || has_terminal;
+    let is_off = !config.enabled
+        || (config.drains.is_empty() && problems.is_empty())
+        || has_terminal
+        || entry.is_some_and(|name| !config.wraps(name));
     if is_off || complain(&problems, "the command runs without tailrace") || config.drains.is_empty() {
         return keeper::cannot_start(words, &keeper::exec(words));
     }

@@ -18,7 +18,7 @@ const fn setting(name: &'static str, default: &'static str, meaning: &'static st
 }
 
 /// All settings that this version reads.
-pub const SETTINGS: [Setting; 24] = [
+pub const SETTINGS: [Setting; 27] = [
     setting("TAILRACE", "on", "`off`: exec the app and do nothing else, at the next boot"),
     setting(
         "TAILRACE_DRAIN_URL",
@@ -99,7 +99,25 @@ pub const SETTINGS: [Setting; 24] = [
         "header fields of the frames; published dashboards need the defaults",
     ),
     setting("TAILRACE_LEDGER_FILE", "–", "the final ledger, as JSON"),
+    setting(
+        "TAILRACE_TYPES",
+        "all",
+        "which Procfile entries run under tailrace: `all` but `release`, names, or `none`; at the build for the wrapping, and at every boot",
+    ),
+    setting(
+        "TAILRACE_VERSION",
+        "the buildpack's",
+        "at the build: the version to install, if the buildpack has its sum",
+    ),
+    setting(
+        "TAILRACE_MIRROR",
+        "–",
+        "at the build: where archives come from, `https://` or `file://`; the buildpack checks their sums",
+    ),
 ];
+
+/// Those that only the buildpack reads.
+pub(super) const OF_THE_BUILD: [&str; 2] = ["TAILRACE_VERSION", "TAILRACE_MIRROR"];
 
 /// The names one by one.
 pub(super) fn names() -> impl Iterator<Item = String> {

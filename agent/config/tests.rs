@@ -97,6 +97,34 @@ fn the_proxy_is_a_plain_one() {
 }
 
 #[test]
+fn entries_are_wrapped_as_listed_and_never_in_a_one_off_dyno() {
+    for (types, dyno, name, wrapped) in [
+        ("all", "web.1", "web", true),
+        ("all", "release.1", "release", false),
+        ("all release", "release.1", "release", true),
+        ("", "web.1", "web", true),
+        ("none", "web.1", "web", false),
+        ("web,worker", "worker.2", "worker", true),
+        (" web\n", "web.1", "web", true),
+        ("web", "worker.2", "worker", false),
+        ("web", "web.1", "Web", false),
+        ("all", "run.4321", "web", false),
+        ("web", "run-12a34b56d-e78f9", "web", false),
+        ("web", "web-12a34b56d-e78f9", "web", true),
+        ("all", "run-jobs-12a34b56d-e78f9", "run-jobs", true),
+        ("all", "scheduler.7", "clean", true),
+    ] {
+        let config = good(&[("TAILRACE_TYPES", types), ("DYNO", dyno)]);
+        assert_eq!(config.wraps(name), wrapped, "{types:?} {dyno} {name}");
+    }
+    let (_, problems) = read(&[("TAILRACE_TYPES", "web; worker")]);
+    assert_eq!(
+        problems[0].to_string(),
+        "TAILRACE_TYPES: found \"web; worker\", expected all, none, or names of entries"
+    );
+}
+
+#[test]
 fn every_setting_of_the_table_is_read() {
     let vars: Vec<(String, String)> =
         table::names().filter(|name| !name.contains('<')).map(|name| (name, String::from("-"))).collect();

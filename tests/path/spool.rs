@@ -9,10 +9,15 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
-/// Waits until the line `text` is in the spool.
+/// Waits until the line `text` is in the spool, and what the agent says of itself at its start, which may come
+/// after the first lines of the app.
 fn wait_spooled(rig: &Rig, text: &str) {
     let frame = format!(" - {text}\n");
-    wait_for("the line in the spool", || memmem::find(&contents(&rig.spool()), frame.as_bytes()).map(drop));
+    for part in [frame.as_str(), " - at=start "] {
+        wait_for("the line in the spool", || {
+            memmem::find(&contents(&rig.spool()), part.as_bytes()).map(drop)
+        });
+    }
 }
 
 /// Kills the keeper, which takes the shipper and the app with it.

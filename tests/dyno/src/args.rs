@@ -11,9 +11,10 @@ pub const HELP: &str = "\
 Runs a Procfile's web entry under tailrace as dyno web.1, against a local TLS drain, and counts what arrives.
 bin/simulate builds what this needs and starts it.
 
-  tailrace-dyno [--app DIR] [--for 20s] [--json]
+  tailrace-dyno [--app DIR] [--slug] [--for 20s] [--json]
 
   --app DIR      the app: a directory with a Procfile; without it the current one
+  --slug         the app is a slug: its web entry runs as it stands, as Cedar runs it
   --for TIME     once it is up, stop the dyno after this time (500ms, 20s, 5m, 1h); without it, at Ctrl-C
   --json         the report as JSON, alone on standard output; the stream goes to standard error
   --path DIR     in front of the dyno's PATH; may stand several times
@@ -39,6 +40,8 @@ pub enum Request {
 pub struct Args {
     /// The app's directory.
     pub app: PathBuf,
+    /// The app is a slug, as the buildpack leaves it: its entry names the agent.
+    pub slug: bool,
     /// How long the dyno is up; without it, until Ctrl-C.
     pub run_for: Option<Duration>,
     /// The report is JSON.
@@ -74,6 +77,7 @@ impl From<lexopt::Error> for UsageError {
 pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<Request, UsageError> {
     let mut options = Args {
         app: PathBuf::from("."),
+        slug: false,
         run_for: None,
         json: false,
         path: Vec::new(),
@@ -84,6 +88,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Request::Help),
             Arg::Long("app") => options.app = parser.value()?.into(),
+            Arg::Long("slug") => options.slug = true,
             Arg::Long("for") => options.run_for = Some(parser.value()?.parse_with(duration)?),
             Arg::Long("json") => options.json = true,
             Arg::Long("path") => options.path.push(parser.value()?.into()),
@@ -129,6 +134,7 @@ mod tests {
     fn everything_has_a_default() {
         let expected = Args {
             app: PathBuf::from("."),
+            slug: false,
             run_for: None,
             json: false,
             path: Vec::new(),
@@ -139,11 +145,21 @@ mod tests {
 
     #[test]
     fn options_are_taken() {
-        let args =
-            simulate(&["--for=20s", "--app", "a", "--json", "--path", "b", "--path=c", "--agent", "d"]);
+        let args = simulate(&[
+            "--for=20s",
+            "--app",
+            "a",
+            "--slug",
+            "--json",
+            "--path",
+            "b",
+            "--path=c",
+            "--agent",
+            "d",
+        ]);
         assert_eq!(args.run_for, Some(Duration::from_secs(20)));
         assert_eq!(args.app, Path::new("a"));
-        assert!(args.json);
+        assert!(args.json && args.slug);
         assert_eq!(args.path, [Path::new("b"), Path::new("c")]);
         assert_eq!(args.agent, Path::new("d"));
         assert_eq!(parsed(&["--json", "--help"]), Ok(Request::Help));

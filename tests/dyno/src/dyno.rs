@@ -11,6 +11,12 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
+/// What a dyno's shell does first.
+const PROFILE: &str = "\
+for file in \"$HOME\"/.profile.d/*.sh \"$HOME\"/.profile; do
+\t[[ ! -r $file ]] || source \"$file\"
+done
+unset file";
 /// How often it is looked whether all processes are gone.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -22,20 +28,26 @@ pub struct Dyno {
 }
 
 impl Dyno {
-    /// Starts `agent run --shell command` in the app's directory, in a process group of its own, so that a Ctrl-C is
-    /// not for it.
+    /// Starts a command in the app's directory, in a process group of its own, so that a Ctrl-C is not for it: under
+    /// the agent, or, where its line names the agent itself, as Cedar does, in a shell with the app's profile (Dev
+    /// Center, "Dyno Startup Behavior").
     ///
     /// # Errors
-    /// When the agent cannot be started.
+    /// When that cannot be started.
     pub fn start(
-        agent: &Path,
+        agent: Option<&Path>,
         command: &str,
         app: &Path,
         environment: Environment,
     ) -> io::Result<(Self, ChildStdout, ChildStderr)> {
         process::adopt()?;
-        let mut child = Command::new(agent)
-            .args(["run", "--shell", command])
+        let mut starter = Command::new(agent.unwrap_or(Path::new("/bin/bash")));
+        if agent.is_some() {
+            starter.args(["run", "--shell", command]);
+        } else {
+            starter.args(["-c", &format!("{PROFILE}\n{command}")]);
+        }
+        let mut child = starter
             .env_clear()
             .envs(environment)
             .current_dir(app)
@@ -47,7 +59,7 @@ impl Dyno {
         let pid = child.id().map(|pid| Pid::from_raw(pid as i32));
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let dyno = Self { child, pid };
-        let no_pipe = || io::Error::other("the agent's output has no pipe");
+        let no_pipe = || io::Error::other("the dyno's output has no pipe");
         Ok((dyno, out.ok_or_else(no_pipe)?, err.ok_or_else(no_pipe)?))
     }
 

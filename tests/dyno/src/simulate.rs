@@ -130,10 +130,11 @@ impl Stage {
         command: &str,
         screen: Screen,
     ) -> Result<Self, Trouble> {
-        if !args.agent.is_file() {
+        if !args.slug && !args.agent.is_file() {
             return Err(Trouble::NoProgram(args.agent.clone()));
         }
         let agent = step("cannot find the agent", std::path::absolute(&args.agent))?;
+        let agent = (!args.slug).then_some(agent.as_path());
         let path: io::Result<Vec<PathBuf>> = args.path.iter().map(std::path::absolute).collect();
         let temporary = step("cannot make a directory", TempDir::with_prefix("tailrace-dyno-"))?;
         let tmp = temporary.path().join("tmp");
@@ -154,7 +155,7 @@ impl Stage {
         let (config, _for_the_agent_to_tell) = Config::from_env(vars.clone());
         let shown = command.replace("$PORT", &port.to_string());
         screen.line(Source::Platform, &format!("Starting process with command `{shown}`")).await;
-        let (dyno, out, err) = step("cannot start the agent", Dyno::start(&agent, command, app, vars))?;
+        let (dyno, out, err) = step("cannot start the dyno", Dyno::start(agent, command, app, vars))?;
         let outputs = [
             tokio::spawn(output::read(out, config.max_line, screen.clone())),
             tokio::spawn(output::read(err, config.max_line, screen.clone())),

@@ -19,6 +19,7 @@ async fn simulated(entry: &str) -> Outcome {
     let beside = || dyno.with_file_name("tailrace");
     let args = Args {
         app: app.path().to_owned(),
+        slug: false,
         run_for: Some(Duration::from_millis(300)),
         json: false,
         path: vec![dyno.parent().expect("is in a directory").to_owned()],

@@ -4,6 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -199,6 +200,32 @@ fn a_dyno_that_outgrows_its_quota_shows_samples_and_r14() {
         "Process running mem=",
     ] {
         assert!(seen.contains(part), "{part:?}: {seen}");
+    }
+    desk.assert_clean();
+}
+
+#[test]
+fn a_slug_runs_as_it_stands() {
+    let desk = Desk::new("web: .tailrace/bin/tailrace run --type web\nworker: none\n");
+    let slug = desk.app.path();
+    let (bin, types, profile) =
+        (slug.join(".tailrace/bin"), slug.join(".tailrace/types"), slug.join(".profile.d"));
+    for dir in [&bin, &types, &profile] {
+        fs::create_dir_all(dir).expect("is made");
+    }
+    symlink(agent(), bin.join("tailrace")).expect("is made");
+    fs::write(types.join("web"), "echo \"$GREETING\" && rust-web\n").expect("is written");
+    fs::write(profile.join("greeting.sh"), "export GREETING=hello\n").expect("is written");
+    let mut command = desk.command(&["--slug", "--for", "1s"]);
+    command.arg("--agent").arg("/nowhere/tailrace");
+    let (status, out, err) = ended(command);
+    assert_eq!(status, 0, "{out}{err}");
+    for part in [
+        " heroku[web.1]: Starting process with command `.tailrace/bin/tailrace run --type web`\n",
+        " app[web.1]: hello\n",
+        "lines arrived, and no receiver objected.\n",
+    ] {
+        assert!(out.contains(part), "{part:?}: {out}{err}");
     }
     desk.assert_clean();
 }

@@ -1,0 +1,26 @@
+# shellcheck shell=bash
+# What an app without a Procfile is probably started with: the defaults of the platform's language buildpacks.
+
+# A command in REPLY; empty when there is no telling.
+guess::command() {
+	local app="$1" file
+	REPLY=""
+	if [[ -f "${app}/Gemfile" ]]; then
+		REPLY="bundle exec rackup config.ru -p \${PORT:-5000}"
+		[[ ! -f "${app}/config/application.rb" ]] || REPLY="bin/rails server -p \${PORT:-5000} -e \$RAILS_ENV"
+		[[ ! -f "${app}/config/puma.rb" ]] || REPLY="bundle exec puma -C config/puma.rb"
+	elif [[ -f "${app}/requirements.txt" ]]; then
+		REPLY="gunicorn app:app"
+		for file in "${app}"/*/wsgi.py; do
+			[[ ! -f "${file}" ]] || REPLY="gunicorn $(basename "${file%/wsgi.py}").wsgi"
+		done
+	elif [[ -f "${app}/go.mod" ]]; then
+		file="$(sed -n 's/^module[[:blank:]]*//p;q' "${app}/go.mod")"
+		file="${file%/v[0-9]*}"
+		REPLY="bin/${file##*/}"
+	elif [[ -f "${app}/package.json" ]]; then
+		REPLY="npm start"
+		[[ ! -f "${app}/yarn.lock" ]] || REPLY="yarn start"
+		[[ ! -f "${app}/pnpm-lock.yaml" ]] || REPLY="pnpm start"
+	fi
+}
