@@ -18,6 +18,8 @@ A fault is KIND[:MODIFIER…]; several are separated by commas or line ends.
   json-problem          answer 200 with a JSON body that tells of a problem
   refuse                close the listening socket and all connections
   tls-stall             accept, and never say a word of TLS
+  swallow               answer as ever and record nothing: a loss that nobody can announce
+  deaf                  record all but the loss notices
   wrong-cert            show a certificate of another authority
 Modifiers:
   :10%                  a share of the requests (of the connections for TLS faults)
@@ -48,6 +50,10 @@ pub enum Kind {
     CloseAfterAnswer,
     /// 200 with a problem in JSON.
     JsonProblem,
+    /// Answer as ever, record nothing.
+    Swallow,
+    /// Take no note of loss notices.
+    Deaf,
     /// Connections are refused.
     Refuse,
     /// TLS never starts.
@@ -196,6 +202,8 @@ fn fault(spec: &str, offset: usize) -> Result<Fault, FaultError> {
         },
         "close-after-answer" => Kind::CloseAfterAnswer,
         "json-problem" => Kind::JsonProblem,
+        "swallow" => Kind::Swallow,
+        "deaf" => Kind::Deaf,
         "refuse" => Kind::Refuse,
         "tls-stall" => Kind::TlsStall,
         "wrong-cert" => Kind::WrongCert,

@@ -5,6 +5,7 @@ mod control;
 pub mod fault;
 pub mod personality;
 mod server;
+mod stream;
 pub mod tally;
 
 use fault::{FaultError, Plan};
@@ -43,6 +44,8 @@ pub struct Options {
     pub personalities: Vec<Personality>,
     /// The last so many lines are kept.
     pub keep: usize,
+    /// The token of the platform's own drain, which comes here too: nothing is asked of it.
+    pub platform: Option<String>,
     /// Faults from the start.
     pub faults: Plan,
     /// Gets every line when it is recorded.
@@ -57,6 +60,7 @@ impl Default for Options {
             dir: None,
             personalities: Personality::ALL.to_vec(),
             keep: 200_000,
+            platform: None,
             faults: Plan::default(),
             sink: Box::new(|_| {}),
         }
@@ -102,7 +106,7 @@ impl Drain {
         let control_listener = options.control.map(server::bind).transpose()?;
         let address = listener.local_addr()?;
         let control = control_listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
-        let tally = Tally::new(&options.personalities, options.keep);
+        let tally = Tally::new(&options.personalities, options.keep).beside(options.platform);
         let shared = Arc::new(Shared::new(tally, options.faults, options.sink, good, foreign));
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

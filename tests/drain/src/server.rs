@@ -200,7 +200,11 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
         let problem = r#"{"status":200,"code":"header:invalid","message":"Error parsing header"}"#;
         return Ok(respond(shared, 200, problem, None));
     }
-    shared.record(&headers, &body);
+    if shared.strike(|kind| kind == Kind::Swallow).is_none() {
+        let is_deaf = shared.strike(|kind| kind == Kind::Deaf).is_some();
+        shared.tally().set_deaf(is_deaf);
+        shared.record(&headers, &body);
+    }
     if let Some(Kind::Stall(time)) = shared.strike(|kind| matches!(kind, Kind::Stall(_))).map(|f| f.kind) {
         sleep(time).await;
     }

@@ -1,6 +1,8 @@
 //! What the drain saw: the report.
 
 use crate::personality::{Personality, Seen};
+use crate::stream::{Counter, Lags};
+pub use crate::stream::{Lag, Stream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use tailrace::frame::{self, Frame, PRI_APP, now_micros};
@@ -19,6 +21,8 @@ pub struct Line {
     pub app: String,
     /// PROCID.
     pub proc_id: String,
+    /// `Logplex-Drain-Token` of the request.
+    pub token: String,
     /// The message.
     pub message: String,
     /// Whether it is a line of the app, not one of the agent or the platform.
@@ -34,6 +38,13 @@ pub struct Losses {
     pub lines: u64,
 }
 
+impl Losses {
+    fn add(&mut self, lines: u64) {
+        self.notices += 1;
+        self.lines += lines;
+    }
+}
+
 /// Complaints of one personality.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Complaints {
@@ -41,19 +52,6 @@ pub struct Complaints {
     pub errors: u64,
     /// What, the last time.
     pub last: Option<String>,
-}
-
-/// Time from a frame's stamp to its arrival, in ms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Lag {
-    /// Median.
-    pub p50: f64,
-    /// 95th percentile.
-    pub p95: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// Longest.
-    pub max: f64,
 }
 
 /// Messages that are numbers, or have one behind `seq=`, per stream: what is missing between them.
@@ -71,7 +69,7 @@ pub struct Sequence {
     pub missing: u64,
 }
 
-/// What the drain saw.
+/// What the drain saw. What came with the token of the platform's own drain stands under `streams` only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Requests that reached the drain.
@@ -114,6 +112,9 @@ pub struct Report {
     pub conformance: BTreeMap<String, Complaints>,
     /// Numbered messages, by PROCID.
     pub sequence: BTreeMap<String, Sequence>,
+    /// By drain token, then by PROCID.
+    #[serde(default)]
+    pub streams: BTreeMap<String, BTreeMap<String, Stream>>,
 }
 
 /// A request's headers, as far as they matter here.
@@ -136,7 +137,7 @@ pub struct Headers {
 }
 
 /// Counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally {
     report: Report,
     personalities: Vec<Personality>,
@@ -147,8 +148,31 @@ pub struct Tally {
     id_order: VecDeque<String>,
     /// By drain token, then by PROCID.
     last_time: HashMap<String, HashMap<String, String>>,
-    lags: Vec<f64>,
-    arrivals: u64,
+    lags: Lags,
+    streams: BTreeMap<String, BTreeMap<String, Counter>>,
+    /// The token of the platform's own drain.
+    platform: Option<String>,
+    /// Loss notices are not taken note of.
+    is_deaf: bool,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            report: Report::default(),
+            personalities: Vec::new(),
+            keep: 0,
+            lines: VecDeque::new(),
+            dropped: 0,
+            ids: HashMap::new(),
+            id_order: VecDeque::new(),
+            last_time: HashMap::new(),
+            lags: Lags::new(LAGS),
+            streams: BTreeMap::new(),
+            platform: None,
+            is_deaf: false,
+        }
+    }
 }
 
 impl Tally {
@@ -161,9 +185,22 @@ impl Tally {
         tally
     }
 
+    /// The token with which the platform's own drain comes: nothing is asked of it, and it is no part of the totals.
+    #[must_use]
+    pub fn beside(mut self, platform: Option<String>) -> Self {
+        self.platform = platform;
+        self
+    }
+
     /// Starts anew.
     pub fn reset(&mut self) {
-        *self = Self::new(&std::mem::take(&mut self.personalities), self.keep);
+        let platform = self.platform.take();
+        *self = Self::new(&std::mem::take(&mut self.personalities), self.keep).beside(platform);
+    }
+
+    /// Whether loss notices are overheard from now on: a switch for tests of who looks at the report.
+    pub fn set_deaf(&mut self, is_deaf: bool) {
+        self.is_deaf = is_deaf;
     }
 
     /// A request came.
@@ -178,6 +215,9 @@ impl Tally {
 
     /// Records a body; returns the lines that are new.
     pub fn record(&mut self, headers: &Headers, body: &[u8]) -> Vec<Line> {
+        if headers.token.is_some() && headers.token == self.platform {
+            return self.lines_of(headers.token.as_deref().unwrap_or_default(), &split(body).0);
+        }
         let hash = fingerprint(body);
         if let Some(id) = &headers.id {
             if let Some(before) = self.ids.get(id) {
@@ -227,31 +267,58 @@ impl Tally {
         self.frames(&token, &frames)
     }
 
+    /// Into the totals.
     fn frames(&mut self, token: &str, frames: &[Frame<'_>]) -> Vec<Line> {
         let now = now_micros();
-        let mut fresh = Vec::with_capacity(if self.keep > 0 { frames.len() } else { 0 });
         for frame in frames {
-            let is_app = frame.pri == PRI_APP && frame.app != "tailrace";
-            if is_app {
+            if is_app(frame) {
                 self.report.lines += 1;
                 self.number(frame);
             } else {
                 self.report.own_frames += 1;
-                self.notice(frame);
+                if let Some(count) = self.dropped_by(frame) {
+                    self.report.losses.add(count);
+                }
             }
             self.time(token, frame, now);
-            if self.keep > 0 {
-                fresh.push(Line {
-                    time: frame.time.to_owned(),
-                    app: frame.app.to_owned(),
-                    proc_id: frame.proc_id.to_owned(),
-                    message: frame.msg.to_owned(),
-                    is_app,
-                });
-            }
         }
         let lines = frames.iter().filter(|frame| frame.pri == PRI_APP).count() as u64;
         *self.report.by_token.entry(token.to_owned()).or_default() += lines;
+        self.lines_of(token, frames)
+    }
+
+    /// Into their streams, and among the kept lines.
+    fn lines_of(&mut self, token: &str, frames: &[Frame<'_>]) -> Vec<Line> {
+        let now = now_micros();
+        for frame in frames {
+            let dropped = self.dropped_by(frame);
+            let streams = self.streams.entry(token.to_owned()).or_default();
+            let counter = match streams.get_mut(frame.proc_id) {
+                Some(counter) => counter,
+                None => streams.entry(frame.proc_id.to_owned()).or_default(),
+            };
+            let stream = &mut counter.stream;
+            *(if is_app(frame) { &mut stream.lines } else { &mut stream.own_frames }) += 1;
+            stream.longest = stream.longest.max(frame.msg.len() as u64);
+            if let Some(count) = dropped {
+                stream.losses.add(count);
+            }
+            if let Some(sent) = micros(frame.time) {
+                counter.lags.add(lag(sent, now));
+            }
+        }
+        if self.keep == 0 {
+            return Vec::new();
+        }
+        let line = |frame: &Frame<'_>| Line {
+            time: frame.time.to_owned(),
+            app: frame.app.to_owned(),
+            proc_id: frame.proc_id.to_owned(),
+            token: token.to_owned(),
+            message: frame.msg.to_owned(),
+            is_app: is_app(frame),
+        };
+        let fresh: Vec<Line> = frames.iter().map(line).collect();
         for line in &fresh {
             if self.lines.len() == self.keep {
                 self.lines.pop_front();
@@ -262,13 +329,11 @@ impl Tally {
         fresh
     }
 
-    fn notice(&mut self, frame: &Frame<'_>) {
-        if let Some(rest) = frame.msg.strip_prefix("Error L10 (output buffer overflow): ")
-            && let Some(count) = rest.split(' ').next().and_then(|count| count.parse::<u64>().ok())
-        {
-            self.report.losses.notices += 1;
-            self.report.losses.lines += count;
-        }
+    /// How many lines a loss notice announces; nothing when it is none.
+    fn dropped_by(&self, frame: &Frame<'_>) -> Option<u64> {
+        let rest = frame.msg.strip_prefix("Error L10 (output buffer overflow): ")?;
+        let is_notice = !self.is_deaf && !is_app(frame);
+        rest.split(' ').next()?.parse().ok().filter(|_| is_notice)
     }
 
     fn number(&mut self, frame: &Frame<'_>) {
@@ -301,29 +366,18 @@ impl Tally {
             let procs = self.last_time.entry(token.to_owned()).or_default();
             procs.insert(frame.proc_id.to_owned(), frame.time.to_owned());
         }
-        // A sample of the lags, the younger the denser.
-        self.arrivals += 1;
         if let Some(sent) = micros(frame.time) {
-            let lag = (now as f64 - sent as f64) / 1000.0;
-            if self.lags.len() < LAGS {
-                self.lags.push(lag);
-            } else {
-                self.lags[(self.arrivals % LAGS as u64) as usize] = lag;
-            }
-            self.report.lag_ms.max = self.report.lag_ms.max.max(lag);
+            self.lags.add(lag(sent, now));
         }
     }
 
     /// What was seen so far.
     pub fn report(&self) -> Report {
-        let mut report = self.report.clone();
-        let mut lags = self.lags.clone();
-        lags.sort_by(f64::total_cmp);
-        let at =
-            |share: f64| lags.get(((lags.len() as f64 * share) as usize).min(lags.len().saturating_sub(1)));
-        let lag = |share| at(share).copied().unwrap_or_default();
-        report.lag_ms = Lag { p50: lag(0.5), p95: lag(0.95), p99: lag(0.99), max: self.report.lag_ms.max };
-        report
+        let of_token = |procs: &BTreeMap<String, Counter>| {
+            procs.iter().map(|(name, counter)| (name.clone(), counter.report())).collect()
+        };
+        let streams = self.streams.iter().map(|(token, procs)| (token.clone(), of_token(procs))).collect();
+        Report { lag_ms: self.lags.summary(), streams, ..self.report.clone() }
     }
 
     /// Lines from number `from` on, at most `limit`, and the number behind them. Numbers count from 0.
@@ -333,6 +387,16 @@ impl Tally {
         let next = from.max(self.dropped) + lines.len() as u64;
         (lines, next)
     }
+}
+
+/// Whether a frame is a line of the app, not one of the agent or the platform.
+fn is_app(frame: &Frame<'_>) -> bool {
+    frame.pri == PRI_APP && frame.app != "tailrace"
+}
+
+/// From a stamp to its arrival, in ms.
+fn lag(sent: u64, now: u64) -> f64 {
+    (now as f64 - sent as f64) / 1000.0
 }
 
 /// Frames by LEN, and what is wrong with the first one that is none.
@@ -404,6 +468,34 @@ mod tests {
         assert_eq!((sequence.missing, sequence.backward, sequence.last), (1, 1, Some(5)));
         assert_eq!(report.out_of_order, 1, "the second body starts before the first one ended");
         assert_eq!(tally.lines(3, 9).0.len(), 2);
+    }
+
+    #[test]
+    fn the_platforms_own_drain_is_no_part_of_the_totals() {
+        let mut tally = Tally::new(&Personality::ALL, 10).beside(Some("d.platform".to_owned()));
+        for token in ["d.platform", "d.agent"] {
+            let headers = Headers { token: Some(token.to_owned()), ..headers(token, 2) };
+            tally.record(&headers, &body(&[1, 2]));
+        }
+        let report = tally.report();
+        assert_eq!((report.lines, report.accepted, report.by_token.len()), (2, 1, 1));
+        assert_eq!(report.streams["d.platform"]["web.1"].lines, 2);
+        assert_eq!(report.streams["d.agent"]["web.1"].longest, 1);
+        assert_eq!(tally.lines(0, 9).0.iter().filter(|line| line.token == "d.platform").count(), 2);
+    }
+
+    #[test]
+    fn a_notice_counts_unless_nobody_listens() {
+        let field = Field::coerce;
+        let mut encoder =
+            Encoder::new(frame::PRI_NOTICE, &field("host"), &field("heroku"), &field("logplex"));
+        let mut bytes = Vec::new();
+        encoder.encode(&mut bytes, 1_772_600_767_089_012, b"Error L10 (output buffer overflow): 3 messages");
+        let mut tally = Tally::new(&[], 0);
+        tally.record(&headers("a", 1), &bytes);
+        tally.set_deaf(true);
+        tally.record(&headers("b", 1), &bytes);
+        assert_eq!(tally.report().losses, Losses { notices: 1, lines: 3 });
     }
 
     #[test]
