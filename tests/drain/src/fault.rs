@@ -149,6 +149,14 @@ impl Plan {
         self.0.iter_mut().find_map(|fault| (fits(fault.kind) && fault.strikes(at)).then(|| fault.clone()))
     }
 
+    /// Takes the faults of another plan, which was made `at` this time of this one.
+    pub fn add(&mut self, other: Self, at: Duration) {
+        self.0.extend(other.0.into_iter().map(|fault| {
+            let later = |window: RangeInclusive<Duration>| *window.start() + at..=*window.end() + at;
+            Fault { window: fault.window.map(later), ..fault }
+        }));
+    }
+
     /// Whether connections are refused at `at`.
     pub fn refuses(&self, at: Duration) -> bool {
         self.0.iter().any(|fault| fault.kind == Kind::Refuse && fault.is_open(at))

@@ -166,6 +166,15 @@ impl Drain {
         Ok(())
     }
 
+    /// Puts more faults in force, beside those that are; their windows count from now.
+    ///
+    /// # Errors
+    /// [`FaultError`] when they cannot be read.
+    pub fn add_faults(&self, text: &str) -> Result<(), FaultError> {
+        self.shared.add_plan(Plan::parse(text)?);
+        Ok(())
+    }
+
     /// Waits until the report is as wanted; false when that takes longer than `patience`.
     pub fn wait_until(&self, patience: Duration, wanted: impl Fn(&Report) -> bool) -> bool {
         let start = Instant::now();

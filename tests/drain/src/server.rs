@@ -68,6 +68,13 @@ impl Shared {
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), plan);
     }
 
+    /// Puts more in force; its windows count from now.
+    pub(crate) fn add_plan(&self, plan: Plan) {
+        let mut current = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = current.0.elapsed();
+        current.1.add(plan, at);
+    }
+
     fn strike(&self, fits: impl Fn(Kind) -> bool) -> Option<crate::fault::Fault> {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let at = plan.0.elapsed();

@@ -216,7 +216,7 @@ impl Tally {
     /// Records a body; returns the lines that are new.
     pub fn record(&mut self, headers: &Headers, body: &[u8]) -> Vec<Line> {
         if headers.token.is_some() && headers.token == self.platform {
-            return self.lines_of(headers.token.as_deref().unwrap_or_default(), &split(body).0);
+            return self.lines_of(headers.token.as_deref().unwrap_or_default(), &split(&tidy(body)).0);
         }
         let hash = fingerprint(body);
         if let Some(id) = &headers.id {
@@ -389,6 +389,22 @@ impl Tally {
     }
 }
 
+/// Logplex's own frames as our parser takes them: its L10 notices have no LF, and it cuts lines within characters.
+fn tidy(body: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(body.len()), body);
+    while let Some(space) = rest.iter().position(|byte| *byte == b' ')
+        && let Some(length) =
+            std::str::from_utf8(&rest[..space]).ok().and_then(|text| text.parse::<usize>().ok())
+        && let Some(frame) = rest.get(space + 1..space + 1 + length)
+    {
+        let text = String::from_utf8_lossy(frame);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        out.extend_from_slice(format!("{} {text}\n", text.len() + 1).as_bytes());
+        rest = &rest[space + 1 + length..];
+    }
+    out
+}
+
 /// Whether a frame is a line of the app, not one of the agent or the platform.
 fn is_app(frame: &Frame<'_>) -> bool {
     frame.pri == PRI_APP && frame.app != "tailrace"
@@ -482,6 +498,22 @@ mod tests {
         assert_eq!(report.streams["d.platform"]["web.1"].lines, 2);
         assert_eq!(report.streams["d.agent"]["web.1"].longest, 1);
         assert_eq!(tally.lines(0, 9).0.iter().filter(|line| line.token == "d.platform").count(), 2);
+    }
+
+    #[test]
+    fn the_platforms_frames_may_lack_their_end() {
+        let notice = "<172>1 2026-03-04T05:06:07.089012+00:00 host heroku logplex - Error L10 (output buffer overflow): \
+                      3 messages dropped since 2026-03-04T05:06:07.089012+00:00.";
+        let mut bytes = format!("{} {notice}", notice.len()).into_bytes();
+        let half = b"<190>1 2026-03-04T05:06:07.089012+00:00 host app web.1 - caf\xc3";
+        bytes.extend_from_slice(format!("{} ", half.len()).as_bytes());
+        bytes.extend_from_slice(half);
+        let mut tally = Tally::new(&Personality::ALL, 10).beside(Some("d.platform".to_owned()));
+        let headers = Headers { token: Some("d.platform".to_owned()), ..headers("a", 2) };
+        tally.record(&headers, &bytes);
+        let streams = &tally.report().streams["d.platform"];
+        assert_eq!((streams["logplex"].losses.lines, streams["web.1"].lines), (3, 1));
+        assert_eq!(tally.lines(0, 9).0[1].message, "caf\u{fffd}");
     }
 
     #[test]

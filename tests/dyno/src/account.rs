@@ -4,6 +4,56 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
+use std::time::Duration;
+
+/// How a dyno ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Stopped by us, with this exit status.
+    Stopped(u8),
+    /// By itself, with this exit status.
+    Exited(u8),
+    /// By itself, with this exit status, before it was up.
+    Died(u8),
+    /// By SIGKILL, because it did not listen on `$PORT` in time (R10).
+    BootTimeout,
+    /// By SIGKILL, because it outlived the 30 s after SIGTERM (R12).
+    ExitTimeout,
+}
+
+impl Ending {
+    /// The exit status of the dyno's main process.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Stopped(status) | Self::Exited(status) | Self::Died(status) => status,
+            Self::BootTimeout | Self::ExitTimeout => 137,
+        }
+    }
+}
+
+/// A dyno, from its start to its end.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// Its name.
+    pub dyno: String,
+    /// How it ended.
+    pub ending: Ending,
+    /// What the agent left behind, or why there is nothing; nothing is expected where it did not run.
+    pub ledger: Option<Result<Ledger, String>>,
+    /// What the dyno printed; nothing when pass-through is off.
+    pub printed: Option<Printed>,
+    /// From its start to its end.
+    pub took: Duration,
+    /// The most that the agent's processes were seen to take, in KiB.
+    pub memory: u64,
+}
+
+impl Boot {
+    /// It was stopped before it said a word: so early that the agent may not have been there yet.
+    pub fn was_stopped_early(&self) -> bool {
+        matches!(self.ending, Ending::Stopped(_)) && self.printed.is_some_and(|printed| printed.lines == 0)
+    }
+}
 
 /// The agent's ledger (`TAILRACE_LEDGER_FILE`); other keys may stand beside these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -1,55 +1,82 @@
 //! The command line.
 
+use crate::fault::Fault;
+use crate::platform::{Generation, Limits, SIZES, Size};
 use lexopt::{Arg, Parser, ValueExt as _};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// One screen.
-pub const HELP: &str = "\
-Runs a Procfile's web entry under tailrace as dyno web.1, against a local TLS drain, and counts what arrives.
-bin/simulate builds what this needs and starts it.
-
-  tailrace-dyno [--app DIR] [--slug] [--for 20s] [--json]
-
-  --app DIR      the app: a directory with a Procfile; without it the current one
-  --slug         the app is a slug: its web entry runs as it stands, as Cedar runs it
-  --for TIME     once it is up, stop the dyno after this time (500ms, 20s, 5m, 1h); without it, at Ctrl-C
-  --json         the report as JSON, alone on standard output; the stream goes to standard error
-  --path DIR     in front of the dyno's PATH; may stand several times
-  --agent FILE   the tailrace binary; without it the one beside this program
-  --help         this screen
-
-TAILRACE_* variables reach the agent as config vars do, but for those that the simulation sets itself.
-Exit status: 0 when every captured line is accounted for and the drain had nothing to object to, 1 when not,
-64 for the command line, 69 when something that is needed is missing, 130 after a second Ctrl-C, which ends all at once.
-";
+pub const HELP: &str = include_str!("help.txt");
+/// How long a run without a person takes, once all dynos are up.
+const CHECK: Duration = Duration::from_secs(10);
+/// Requests per second.
+const TRAFFIC: f64 = 5.0;
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// The screen of help.
     Help,
     /// A simulation.
-    Simulate(Args),
+    Simulate(Box<Args>),
 }
 
 /// How to simulate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own on the command line")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Args {
-    /// The app's directory.
-    pub app: PathBuf,
-    /// The app is a slug, as the buildpack leaves it: its entry names the agent.
-    pub slug: bool,
-    /// How long the dyno is up; without it, until Ctrl-C.
+    /// The app's directory; the default is in `tests/apps`.
+    pub app: Option<PathBuf>,
+    /// Instead of the formation: a command for a one-off dyno.
+    pub command: Option<Vec<OsString>>,
+    /// The platform.
+    pub generation: Generation,
+    /// How many dynos of which process type; empty for one of each.
+    pub formation: BTreeMap<String, u32>,
+    /// The dyno type.
+    pub size: Size,
+    /// What the platform grants.
+    pub limits: Limits,
+    /// How long the dynos are up; without it, until Ctrl-C.
     pub run_for: Option<Duration>,
+    /// Nobody watches: only the report counts.
+    pub check: bool,
     /// The report is JSON.
     pub json: bool,
+    /// Config vars of the command line.
+    pub config: Vec<(String, String)>,
+    /// Receivers instead of the local one.
+    pub drains: Vec<String>,
+    /// What shall go wrong.
+    pub faults: Vec<Fault>,
+    /// Requests per second to the router.
+    pub traffic: f64,
+    /// The router's port; 0 for any.
+    pub port: u16,
+    /// `HEROKU_*` in the environment, as by `heroku labs:enable runtime-dyno-metadata`.
+    pub metadata: bool,
+    /// How often SIGTERM is sent.
+    pub sigterms: u32,
+    /// A second web dyno without the agent gets the same requests, to compare with.
+    pub compare: bool,
+    /// Namespaces are not used even where the machine has them.
+    pub open: bool,
     /// In front of the dyno's PATH.
     pub path: Vec<PathBuf>,
-    /// The agent's binary.
+    /// The agent's binary, for an app that no buildpack has prepared.
     pub agent: PathBuf,
+    /// The app as the buildpack left it.
+    pub slug: Option<PathBuf>,
+    /// The buildpack's layers (Fir).
+    pub layers: Option<PathBuf>,
+    /// A directory of whoever made the slug, which goes with the simulation.
+    pub site: Option<PathBuf>,
+    /// Only say what is to be built, and write the config vars into this directory.
+    pub plan: Option<PathBuf>,
 }
 
 /// What is wrong with the command line.
@@ -70,37 +97,146 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
+impl Args {
+    /// The app's directory, or this one.
+    ///
+    /// # Errors
+    /// When there is no current directory.
+    pub fn app(&self) -> std::io::Result<PathBuf> {
+        std::path::absolute(self.app.as_deref().unwrap_or(Path::new(".")))
+    }
+
+    fn new(beside: &Path) -> Self {
+        Self {
+            app: None,
+            command: None,
+            generation: Generation::default(),
+            formation: BTreeMap::new(),
+            size: Size::default(),
+            limits: Limits::default(),
+            run_for: None,
+            check: false,
+            json: false,
+            config: Vec::new(),
+            drains: Vec::new(),
+            faults: Vec::new(),
+            traffic: TRAFFIC,
+            port: 0,
+            metadata: true,
+            sigterms: 1,
+            compare: false,
+            open: false,
+            path: Vec::new(),
+            agent: beside.join("tailrace"),
+            slug: None,
+            layers: None,
+            site: None,
+            plan: None,
+        }
+    }
+}
+
 /// Reads the arguments behind the program's name. The agent is looked for in `beside` unless named.
 ///
 /// # Errors
 /// [`UsageError`] names the option, and what was expected.
 pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<Request, UsageError> {
-    let mut options = Args {
-        app: PathBuf::from("."),
-        slug: false,
-        run_for: None,
-        json: false,
-        path: Vec::new(),
-        agent: beside.join("tailrace"),
-    };
+    let mut options = Args::new(beside);
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Request::Help),
-            Arg::Long("app") => options.app = parser.value()?.into(),
-            Arg::Long("slug") => options.slug = true,
+            Arg::Long("app") => {
+                options.app = Some(parser.value()?.into());
+            }
+            Arg::Long("generation") => options.generation = parser.value()?.parse_with(generation)?,
+            Arg::Long("formation") => options.formation = parser.value()?.parse_with(formation)?,
+            Arg::Long("size") => options.size = parser.value()?.parse_with(size)?,
             Arg::Long("for") => options.run_for = Some(parser.value()?.parse_with(duration)?),
+            Arg::Long("boot-timeout") => options.limits.boot = parser.value()?.parse_with(duration)?,
+            Arg::Long("exit-timeout") => options.limits.exit = parser.value()?.parse_with(duration)?,
+            Arg::Long("request-timeout") => options.limits.answer = parser.value()?.parse_with(duration)?,
+            Arg::Long("check") => options.check = true,
             Arg::Long("json") => options.json = true,
+            Arg::Long("config") => options.config.push(parser.value()?.parse_with(config_var)?),
+            Arg::Long("drain") => options.drains.push(parser.value()?.parse()?),
+            Arg::Long("fault") => options.faults.extend(parser.value()?.parse_with(faults)?),
+            Arg::Long("traffic") => options.traffic = parser.value()?.parse_with(rate)?,
+            Arg::Long("port") => options.port = parser.value()?.parse()?,
+            Arg::Long("no-metadata") => options.metadata = false,
+            Arg::Long("sigterms") => options.sigterms = parser.value()?.parse_with(few)?,
+            Arg::Long("compare") => options.compare = true,
+            Arg::Long("no-namespaces") => options.open = true,
             Arg::Long("path") => options.path.push(parser.value()?.into()),
             Arg::Long("agent") => options.agent = parser.value()?.into(),
+            Arg::Long("slug") => options.slug = Some(parser.value()?.into()),
+            Arg::Long("layers") => options.layers = Some(parser.value()?.into()),
+            Arg::Long("site") => options.site = Some(parser.value()?.into()),
+            Arg::Long("plan") => options.plan = Some(parser.value()?.into()),
+            Arg::Value(word) if word == "run" && options.command.is_none() => {
+                let command: Vec<OsString> = parser.raw_args()?.collect();
+                if command.is_empty() {
+                    return Err(UsageError("run: expected a command behind it, such as run bash".to_owned()));
+                }
+                options.command = Some(command);
+            }
+            Arg::Value(word) if options.app.is_none() => options.app = Some(word.into()),
             _ => return Err(arg.unexpected().into()),
         }
     }
-    Ok(Request::Simulate(options))
+    if options.check {
+        options.run_for.get_or_insert(CHECK);
+    }
+    Ok(Request::Simulate(Box::new(options)))
+}
+
+fn wrong<T>(found: &str, expected: &str) -> Result<T, UsageError> {
+    Err(UsageError(format!("found {found:?}, expected {expected}")))
+}
+
+fn generation(text: &str) -> Result<Generation, UsageError> {
+    Generation::named(text).map_or_else(|| wrong(text, "cedar or fir"), Ok)
+}
+
+fn size(text: &str) -> Result<Size, UsageError> {
+    let names = SIZES.map(|size| size.name).join(", ");
+    Size::named(text).map_or_else(|| wrong(text, &format!("one of {names}")), Ok)
+}
+
+fn few(text: &str) -> Result<u32, UsageError> {
+    let number = text.parse().ok().filter(|number| (1..=10).contains(number));
+    number.map_or_else(|| wrong(text, "a number from 1 to 10"), Ok)
+}
+
+fn rate(text: &str) -> Result<f64, UsageError> {
+    let number = text.parse().ok().filter(|rate: &f64| (0.0..=10_000.0).contains(rate));
+    number.map_or_else(|| wrong(text, "requests per second, from 0 to 10000"), Ok)
+}
+
+fn config_var(text: &str) -> Result<(String, String), UsageError> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => wrong(text, "KEY=VALUE"),
+    }
+}
+
+/// `web=2,worker=1`.
+fn formation(text: &str) -> Result<BTreeMap<String, u32>, UsageError> {
+    let entry = |part: &str| {
+        let (name, count) = part.split_once('=')?;
+        let count = count.parse().ok().filter(|count| *count <= 100)?;
+        (!name.is_empty()).then(|| (name.to_owned(), count))
+    };
+    let entries: Option<BTreeMap<_, _>> = text.split(',').map(entry).collect();
+    entries.map_or_else(|| wrong(text, "process types with numbers up to 100, such as web=2,worker=1"), Ok)
+}
+
+fn faults(text: &str) -> Result<Vec<Fault>, UsageError> {
+    Fault::parse(text).map_err(|error| UsageError(error.to_string()))
 }
 
 /// A time with its unit.
-fn duration(text: &str) -> Result<Duration, UsageError> {
+pub(crate) fn duration(text: &str) -> Result<Duration, UsageError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = match unit {
@@ -125,44 +261,49 @@ mod tests {
 
     fn simulate(words: &[&str]) -> Args {
         match parsed(words) {
-            Ok(Request::Simulate(args)) => args,
+            Ok(Request::Simulate(args)) => *args,
             other => panic!("{words:?}: {other:?}"),
         }
     }
 
     #[test]
     fn everything_has_a_default() {
-        let expected = Args {
-            app: PathBuf::from("."),
-            slug: false,
-            run_for: None,
-            json: false,
-            path: Vec::new(),
-            agent: PathBuf::from("/bin/tailrace"),
-        };
-        assert_eq!(simulate(&[]), expected);
+        assert_eq!(simulate(&[]), Args::new(Path::new("/bin")));
+        assert_eq!(simulate(&["--check"]).run_for, Some(CHECK));
+        assert_eq!(simulate(&["--check", "--for", "1s"]).run_for, Some(Duration::from_secs(1)));
     }
 
     #[test]
     fn options_are_taken() {
         let args = simulate(&[
+            "an app",
             "--for=20s",
-            "--app",
-            "a",
-            "--slug",
-            "--json",
-            "--path",
-            "b",
-            "--path=c",
-            "--agent",
-            "d",
+            "--generation=fir",
+            "--formation",
+            "web=2,worker=0",
+            "--size=Standard-2X",
+            "--config=A=b=c",
+            "--fault",
+            "outage=5s@1s,shipper=kill",
+            "--sigterms=3",
+            "--traffic=0.5",
         ]);
-        assert_eq!(args.run_for, Some(Duration::from_secs(20)));
-        assert_eq!(args.app, Path::new("a"));
-        assert!(args.json && args.slug);
-        assert_eq!(args.path, [Path::new("b"), Path::new("c")]);
-        assert_eq!(args.agent, Path::new("d"));
+        assert_eq!(
+            (args.app.as_deref(), args.run_for),
+            (Some(Path::new("an app")), Some(Duration::from_secs(20)))
+        );
+        assert_eq!((args.generation, args.size.memory_mib), (Generation::Fir, 1024));
+        assert_eq!(args.formation, BTreeMap::from([("web".to_owned(), 2), ("worker".to_owned(), 0)]));
+        assert_eq!(args.config, [("A".to_owned(), "b=c".to_owned())]);
+        assert_eq!((args.faults.len(), args.sigterms), (2, 3));
         assert_eq!(parsed(&["--json", "--help"]), Ok(Request::Help));
+    }
+
+    #[test]
+    fn what_stands_behind_run_is_the_command() {
+        let args = simulate(&["--app", "a", "run", "ls", "--json", "run"]);
+        assert_eq!(args.command, Some(["ls", "--json", "run"].map(OsString::from).to_vec()));
+        assert!(!args.json);
     }
 
     #[test]
@@ -183,7 +324,15 @@ mod tests {
             (&["--for"], "--for"),
             (&["--wat"], "--wat"),
             (&["--json=yes"], "--json"),
-            (&["stray"], "stray"),
+            (&["app", "stray"], "stray"),
+            (&["run"], "run bash"),
+            (&["--generation=oak"], "cedar or fir"),
+            (&["--formation=web"], "web=2,worker=1"),
+            (&["--size=xxl"], "standard-2x"),
+            (&["--config=x"], "KEY=VALUE"),
+            (&["--fault=flood"], "flood"),
+            (&["--sigterms=0"], "1 to 10"),
+            (&["--traffic=-1"], "0 to 10000"),
         ] {
             let error = parsed(words).expect_err("is wrong").to_string();
             assert!(error.contains(part), "{words:?}: {error}");

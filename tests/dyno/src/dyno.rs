@@ -1,105 +1,112 @@
-//! The dyno: a command under the agent, with all processes that come from it. Nothing of it outlives its owner.
+//! The dyno from outside: its first process, to which orders go. Nothing of it outlives its owner.
 
-use crate::environment::Environment;
+use crate::init::Spec;
 use crate::process;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-/// What a dyno's shell does first.
+/// What a dyno's shell does first on Cedar (Dev Center, "Dyno Startup Behavior").
 const PROFILE: &str = "\
 for file in \"$HOME\"/.profile.d/*.sh \"$HOME\"/.profile; do
 \t[[ ! -r $file ]] || source \"$file\"
 done
 unset file";
-/// How often it is looked whether all processes are gone.
-const LOOK: Duration = Duration::from_millis(20);
+
+/// The words that start a line of a Procfile: through a shell with the app's profile, as Cedar does, or through one
+/// without, as heroku/procfile has it on Fir.
+pub fn words(line: &OsStr, has_profile: bool) -> Vec<std::ffi::OsString> {
+    let mut script = std::ffi::OsString::new();
+    if has_profile {
+        script.push(PROFILE);
+        script.push("\n");
+    }
+    script.push(line);
+    vec!["/bin/bash".into(), "-c".into(), script]
+}
 
 /// A running dyno; dropping it ends all of it with SIGKILL.
 #[derive(Debug)]
 pub struct Dyno {
     child: Child,
+    orders: Option<ChildStdin>,
     pid: Option<Pid>,
 }
 
 impl Dyno {
-    /// Starts a command in the app's directory, in a process group of its own, so that a Ctrl-C is not for it: under
-    /// the agent, or, where its line names the agent itself, as Cedar does, in a shell with the app's profile (Dev
-    /// Center, "Dyno Startup Behavior").
+    /// Starts a dyno, in a process group of its own, so that a Ctrl-C is not for it. `spec_file` is where its first
+    /// process reads what it shall be.
     ///
     /// # Errors
     /// When that cannot be started.
-    pub fn start(
-        agent: Option<&Path>,
-        command: &str,
-        app: &Path,
-        environment: Environment,
-    ) -> io::Result<(Self, ChildStdout, ChildStderr)> {
-        process::adopt()?;
-        let mut starter = Command::new(agent.unwrap_or(Path::new("/bin/bash")));
-        if agent.is_some() {
-            starter.args(["run", "--shell", command]);
-        } else {
-            starter.args(["-c", &format!("{PROFILE}\n{command}")]);
-        }
-        let mut child = starter
-            .env_clear()
-            .envs(environment)
-            .current_dir(app)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
-        let pid = child.id().map(|pid| Pid::from_raw(pid as i32));
+    pub fn start(spec: &Spec, spec_file: &Path) -> io::Result<(Self, ChildStdout, ChildStderr)> {
+        let mut command = init(spec, spec_file)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        let dyno = Self { child, pid };
         let no_pipe = || io::Error::other("the dyno's output has no pipe");
-        Ok((dyno, out.ok_or_else(no_pipe)?, err.ok_or_else(no_pipe)?))
+        Ok((Self::of(child), out.ok_or_else(no_pipe)?, err.ok_or_else(no_pipe)?))
     }
 
-    /// Waits for the end of the main process; returns its exit status as a shell would.
+    /// Starts a dyno that has the caller's terminal.
+    ///
+    /// # Errors
+    /// When that cannot be started.
+    pub fn attach(spec: &Spec, spec_file: &Path) -> io::Result<Self> {
+        Ok(Self::of(init(spec, spec_file)?.spawn()?))
+    }
+
+    fn of(mut child: Child) -> Self {
+        let pid = child.id().map(|pid| Pid::from_raw(pid as i32));
+        let orders = child.stdin.take();
+        Self { child, orders, pid }
+    }
+
+    /// Its first process.
+    pub fn pid(&self) -> Option<Pid> {
+        self.pid
+    }
+
+    /// Waits for its end; returns the exit status of the app as a shell would.
     pub async fn exited(&mut self) -> u8 {
         // It can be waited for: nobody else does.
         self.child.wait().await.map_or(u8::MAX, status)
     }
 
-    /// Waits for the end of all processes; returns the exit status of the main one.
-    pub async fn empty(&mut self) -> u8 {
-        let status = self.exited().await;
-        while process::reap(self.pid) > 0 {
-            tokio::time::sleep(LOOK).await;
+    /// Gives an order (`init`). A dyno that is gone needs none.
+    pub async fn order(&mut self, order: &str) {
+        if let Some(orders) = &mut self.orders {
+            drop(orders.write_all(format!("{order}\n").as_bytes()).await);
         }
-        status
-    }
-
-    /// SIGTERM to every process, as the platform does it (Dev Center, "Dyno shutdown behavior").
-    pub fn terminate(&self) {
-        process::signal_all(Signal::SIGTERM);
-    }
-
-    /// SIGKILL to every process; false when some do not end even so.
-    pub fn kill(&self) -> bool {
-        process::kill_all(self.pid)
     }
 }
 
 impl Drop for Dyno {
     fn drop(&mut self) {
-        if !process::kill_all(None) {
-            eprintln!("tailrace-dyno: processes of the dyno are left that SIGKILL does not end");
+        let is_gone = self.child.try_wait().is_ok_and(|status| status.is_some());
+        if let Some(pid) = self.pid.filter(|_| !is_gone) {
+            // Its death ends the others: the kernel ends a namespace with its first process.
+            process::kill_family(pid);
         }
     }
 }
 
+fn init(spec: &Spec, spec_file: &Path) -> io::Result<Command> {
+    std::fs::write(spec_file, serde_json::to_vec(spec)?)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--init").arg(spec_file);
+    Ok(command)
+}
+
 fn status(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.unwrap_or_default() as u8
+    code.unwrap_or(Signal::SIGKILL as i32) as u8
 }
 
 #[cfg(test)]
@@ -107,8 +114,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_those_of_a_shell() {
-        assert_eq!(status(ExitStatus::from_raw(7 << 8)), 7);
-        assert_eq!(status(ExitStatus::from_raw(15)), 143);
+    fn a_line_reaches_the_shell_as_it_stands() {
+        let line = OsStr::new("web \"$PORT\" | cat");
+        assert_eq!(words(line, false)[2], line);
+        let script = words(line, true)[2].clone().into_string().expect("is text");
+        assert!(script.ends_with("\nunset file\nweb \"$PORT\" | cat"), "{script}");
     }
 }

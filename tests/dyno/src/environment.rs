@@ -1,77 +1,94 @@
-//! A dyno's environment: what the platform sets, the config vars of this simulation, and nothing of the caller's but
-//! its `TAILRACE_*` variables and the tail of its PATH.
+//! A dyno's environment: what the platform sets, the config vars, and nothing of the caller's but the tail of its PATH.
 
+use crate::platform::Generation;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// The dyno that is simulated.
-pub const DYNO: &str = "web.1";
 /// Where programs are when the caller has no PATH.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What the environment is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Site<'a> {
-    /// The app's directory: the dyno's `/app`.
+    /// The platform.
+    pub generation: Generation,
+    /// The dyno's name.
+    pub dyno: &'a str,
+    /// The dyno's id.
+    pub dyno_id: &'a str,
+    /// The app's name.
+    pub app_name: &'a str,
+    /// The app's directory, as the dyno sees it.
     pub app: &'a Path,
-    /// The dyno's `/tmp`.
+    /// `/tmp`, as the dyno sees it.
     pub tmp: &'a Path,
-    /// Where it shall listen.
-    pub port: u16,
+    /// Where it shall listen, if it shall.
+    pub port: Option<u16>,
     /// In front of PATH.
     pub path: &'a [PathBuf],
+    /// The caller's PATH.
+    pub caller_path: Option<&'a OsStr>,
+    /// What lies outside of the dyno: the ledger goes there, and the local drain's authority is there.
+    pub exchange: &'a Path,
     /// `TAILRACE_DRAIN_URL`.
     pub drain_url: &'a str,
-    /// `TAILRACE_CA_FILE`.
-    pub ca_file: &'a Path,
-    /// `TAILRACE_LEDGER_FILE`.
-    pub ledger_file: &'a Path,
+    /// The drain is the local one.
+    pub is_local: bool,
+    /// Memory in bytes, where nothing else in the dyno tells.
+    pub quota: Option<u64>,
+    /// `HEROKU_*` are set.
+    pub metadata: bool,
 }
 
 /// Environment variables by name.
 pub type Environment = BTreeMap<OsString, OsString>;
 
-/// Settings of a desk, for who has not set them: a sample soon, the quota of the smallest dyno, and lines about the
-/// dyno's life, which no platform sends here.
-const DEFAULTS: [(&str, &str); 3] =
-    [("TAILRACE_SAMPLE_INTERVAL", "5s"), ("TAILRACE_MEMORY_QUOTA", "512MiB"), ("TAILRACE_LIFECYCLE", "on")];
+/// Settings of a desk, for who has not set them: a sample soon, and lines about the dyno's life, which no platform
+/// sends to this drain.
+const DEFAULTS: [(&str, &str); 2] = [("TAILRACE_SAMPLE_INTERVAL", "5s"), ("TAILRACE_LIFECYCLE", "on")];
 
-/// The dyno's environment (Dev Center, "Dynos", "Dyno metadata"). `caller` is the environment of this process.
-pub fn environment(site: &Site<'_>, caller: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
-    let caller: Environment = caller.into_iter().collect();
-    let is_ours = |name: &OsStr| name == "TAILRACE" || name.as_bytes().starts_with(b"TAILRACE_");
-    let mut vars: Environment = caller
-        .iter()
-        .filter(|(name, _)| is_ours(name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
+/// The dyno's environment (Dev Center, "Dynos", "Dyno metadata").
+pub fn environment(site: &Site<'_>, config_vars: &Environment) -> Environment {
+    let mut vars = config_vars.clone();
     let mut set = |name: &str, value: &OsStr| drop(vars.insert(name.into(), value.into()));
     let mut path = OsString::new();
     for dir in site.path {
         path.push(dir);
         path.push(":");
     }
-    path.push(caller.get(OsStr::new("PATH")).map_or(OsStr::new(PATH), OsString::as_os_str));
-    for (name, value) in DEFAULTS {
-        if !caller.contains_key(OsStr::new(name)) {
-            set(name, value.as_ref());
-        }
-    }
+    path.push(site.caller_path.unwrap_or(OsStr::new(PATH)));
     set("PATH", &path);
     set("HOME", site.app.as_os_str());
     set("TMPDIR", site.tmp.as_os_str());
-    set("PORT", site.port.to_string().as_ref());
-    set("DYNO", DYNO.as_ref());
-    set("HEROKU_APP_ID", uuid().as_ref());
-    set("HEROKU_APP_NAME", app_name(site.app).as_ref());
-    set("HEROKU_DYNO_ID", uuid().as_ref());
-    set("HEROKU_RELEASE_VERSION", "v1".as_ref());
+    set("DYNO", site.dyno.as_ref());
+    if let Some(port) = site.port {
+        set("PORT", port.to_string().as_ref());
+    }
+    if site.generation == Generation::Fir {
+        set("CNB_APP_DIR", site.app.as_os_str());
+    }
+    if site.metadata {
+        set("HEROKU_APP_ID", uuid().as_ref());
+        set("HEROKU_APP_NAME", site.app_name.as_ref());
+        set("HEROKU_DYNO_ID", site.dyno_id.as_ref());
+        set("HEROKU_RELEASE_VERSION", "v1".as_ref());
+    }
+    for (name, value) in DEFAULTS {
+        if !config_vars.contains_key(OsStr::new(name)) {
+            set(name, value.as_ref());
+        }
+    }
+    if let Some(quota) = site.quota.filter(|_| !config_vars.contains_key(OsStr::new("TAILRACE_MEMORY_QUOTA")))
+    {
+        set("TAILRACE_MEMORY_QUOTA", format!("{}MiB", quota >> 20).as_ref());
+    }
     set("TAILRACE_DRAIN_URL", site.drain_url.as_ref());
-    set("TAILRACE_CA_FILE", site.ca_file.as_os_str());
-    set("TAILRACE_LEDGER_FILE", site.ledger_file.as_os_str());
+    if site.is_local {
+        set("TAILRACE_CA_FILE", site.exchange.join("ca.pem").as_os_str());
+    }
+    set("TAILRACE_LEDGER_FILE", site.exchange.join("ledger.json").as_os_str());
     vars
 }
 
@@ -102,50 +119,66 @@ pub fn uuid() -> String {
 mod tests {
     use super::*;
 
-    fn simulated(caller: &[(&str, &str)], path: &[PathBuf]) -> BTreeMap<String, String> {
-        let site = Site {
-            app: Path::new("/home/me/My App"),
-            tmp: Path::new("/tmp/x"),
-            port: 5000,
-            path,
+    fn simulated(change: impl FnOnce(&mut Site<'_>), config: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let path = [PathBuf::from("/a"), PathBuf::from("/b")];
+        let mut site = Site {
+            generation: Generation::Cedar,
+            dyno: "web.1",
+            dyno_id: "id",
+            app_name: "my-app",
+            app: Path::new("/app"),
+            tmp: Path::new("/tmp"),
+            port: Some(5000),
+            path: &path,
+            caller_path: Some(OsStr::new("/bin")),
+            exchange: Path::new("/simulation"),
             drain_url: "https://127.0.0.1:1/x",
-            ca_file: Path::new("/tmp/ca"),
-            ledger_file: Path::new("/tmp/ledger"),
+            is_local: true,
+            quota: None,
+            metadata: true,
         };
-        let caller = caller.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        change(&mut site);
+        let config = config.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let text = |text: OsString| text.into_string().expect("is text");
-        environment(&site, caller).into_iter().map(|(name, value)| (text(name), text(value))).collect()
+        environment(&site, &config).into_iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
     #[test]
-    fn a_dyno_has_what_the_platform_sets_and_nothing_else() {
-        let vars = simulated(&[("SECRET", "s"), ("HOME", "/home/me"), ("TAILRACED", "1")], &[]);
+    fn a_dyno_has_what_the_platform_sets_and_its_config_vars() {
+        let vars = simulated(
+            |_| {},
+            &[("SECRET", "s"), ("HOME", "/home/me"), ("TAILRACE_DRAIN_URL", "https://real/")],
+        );
         for (name, value) in [
             ("DYNO", "web.1"),
             ("HEROKU_APP_NAME", "my-app"),
-            ("HOME", "/home/me/My App"),
-            ("PATH", PATH),
+            ("HOME", "/app"),
+            ("PATH", "/a:/b:/bin"),
             ("PORT", "5000"),
-            ("TMPDIR", "/tmp/x"),
+            ("SECRET", "s"),
+            ("TAILRACE_CA_FILE", "/simulation/ca.pem"),
+            ("TAILRACE_DRAIN_URL", "https://127.0.0.1:1/x"),
+            ("TAILRACE_LIFECYCLE", "on"),
+            ("TMPDIR", "/tmp"),
         ] {
             assert_eq!(vars[name], value, "{name}");
         }
-        assert!(!vars.contains_key("SECRET") && !vars.contains_key("TAILRACED"), "{vars:?}");
+        assert!(!vars.contains_key("TAILRACE_MEMORY_QUOTA"), "{vars:?}");
     }
 
     #[test]
-    fn settings_pass_but_for_those_of_the_simulation() {
-        let caller =
-            [("TAILRACE", "off"), ("TAILRACE_MAX_LINE", "500"), ("TAILRACE_DRAIN_URL", "https://other/")];
-        let vars = simulated(&caller, &[]);
-        assert_eq!((vars["TAILRACE"].as_str(), vars["TAILRACE_MAX_LINE"].as_str()), ("off", "500"));
-        assert_eq!(vars["TAILRACE_DRAIN_URL"], "https://127.0.0.1:1/x");
-    }
-
-    #[test]
-    fn directories_of_the_command_line_come_first() {
-        let vars = simulated(&[("PATH", "/bin")], &["/a".into(), "/b".into()]);
-        assert_eq!(vars["PATH"], "/a:/b:/bin");
+    fn what_a_site_has_not_is_not_set() {
+        let change = |site: &mut Site<'_>| {
+            (site.port, site.metadata, site.is_local, site.quota) = (None, false, false, Some(1 << 30));
+        };
+        let vars = simulated(change, &[("TAILRACE_LIFECYCLE", "off")]);
+        for name in ["PORT", "HEROKU_DYNO_ID", "TAILRACE_CA_FILE"] {
+            assert!(!vars.contains_key(name), "{name}: {vars:?}");
+        }
+        assert_eq!(
+            (vars["TAILRACE_MEMORY_QUOTA"].as_str(), vars["TAILRACE_LIFECYCLE"].as_str()),
+            ("1024MiB", "off")
+        );
     }
 
     #[test]

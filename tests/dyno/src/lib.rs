@@ -1,11 +1,21 @@
-//! A dyno at the desk: runs a Procfile's `web` entry under tailrace as `web.1`, asks it things so that it logs,
-//! stops it as a dyno is stopped, and compares the agent's ledger with what the test drain saw.
+//! Dynos at the desk: runs a Procfile's entries under tailrace as the platform would, asks them things so that they
+//! log, lets things go wrong, stops them as dynos are stopped, and compares the agents' ledgers with what the test
+//! drain saw.
 
 pub mod account;
 pub mod args;
+pub mod commands;
+pub mod config_vars;
 pub mod dyno;
 pub mod environment;
+pub mod fault;
+pub mod init;
+mod janitor;
+pub mod life;
+pub mod logplex;
+pub mod one_off;
 pub mod output;
+pub mod platform;
 pub mod port;
 pub mod process;
 pub mod procfile;
@@ -13,13 +23,19 @@ pub mod report;
 pub mod router;
 pub mod screen;
 pub mod simulate;
+pub mod strikes;
+pub mod traffic;
 pub mod verdict;
+pub mod walls;
+pub mod world;
 
 use args::{Args, Request};
 use screen::{Screen, Target};
-use simulate::Limits;
+use simulate::Trouble;
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
+use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -32,46 +48,82 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the program with these arguments; returns its exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let [part, argument] = &args[..]
+        && let Some(part @ ("--init" | "--init-first" | "--grow")) = part.to_str()
+    {
+        return init::main(part, argument.as_ref());
+    }
     let beside = std::env::current_exe().unwrap_or_default();
     match args::parse(args, beside.parent().unwrap_or(&beside)) {
         Ok(Request::Help) => {
             print!("{}", args::HELP);
             0
         }
-        Ok(Request::Simulate(args)) => run(&args).unwrap_or_else(|error| {
-            eprintln!("tailrace-dyno: {error}");
-            UNAVAILABLE
-        }),
+        Ok(Request::Simulate(args)) => {
+            let done = if let Some(dir) = &args.plan { plan(&args, dir) } else { run(&args) };
+            done.unwrap_or_else(|error| {
+                eprintln!(" !     {error}");
+                UNAVAILABLE
+            })
+        }
         Err(error) => {
-            eprintln!("tailrace-dyno: {error}\nTry `tailrace-dyno --help`.");
+            eprintln!(" !     {error}; bin/simulate --help lists the options");
             USAGE
         }
     }
 }
 
+/// Says what is to be built, a line each, and writes the config vars as a build gets them.
+fn plan(args: &Args, dir: &Path) -> io::Result<u8> {
+    let here = std::env::current_dir()?;
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("apps").join("rust-web");
+    let app = args.app.as_ref().map_or(sample, |app| here.join(app));
+    if !app.join("Procfile").is_file() {
+        eprintln!(" !     {}: expected a directory with a Procfile", app.display());
+        return Ok(USAGE);
+    }
+    let vars = config_vars::gather(&app, std::env::vars_os(), &args.config)?;
+    config_vars::write(&vars, dir)?;
+    let named = if args.app.is_some() { "named" } else { "sample" };
+    println!("{}\n{}\n{named}", app.display(), args.generation.as_str());
+    Ok(0)
+}
+
 fn run(args: &Args) -> io::Result<u8> {
+    process::adopt()?;
+    let temporary = TempDir::with_prefix("tailrace-dyno-")?;
+    let site = args.site.as_deref();
+    let _janitor = janitor::start(&[Some(temporary.path()), site].into_iter().flatten().collect::<Vec<_>>());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
-        let stop = interrupts()?;
+        let stop = interrupts(args.command.is_some())?;
         let mut enough = stop.clone();
         tokio::select! {
-            status = perform(args, stop) => status,
-            // Dropping the simulation ends all of it.
+            status = perform(args, stop, temporary.path()) => status,
             _ = enough.wait_for(|count| *count > 1) => Ok(INTERRUPTED),
         }
     });
     runtime.shutdown_background();
+    if !process::kill_all(None) {
+        eprintln!("tailrace-dyno: processes of a dyno are left that SIGKILL does not end");
+    }
+    if let Some(site) = site {
+        std::fs::remove_dir_all(site)?;
+    }
     status
 }
 
-/// Counts what asks us to stop: the first time the dyno stops, the second time we do.
-fn interrupts() -> io::Result<watch::Receiver<u32>> {
+/// Counts what asks us to stop: the first time the dynos stop, the second time we do. On an attached dyno's terminal
+/// Ctrl-C asks the dyno.
+fn interrupts(is_attached: bool) -> io::Result<watch::Receiver<u32>> {
     let (sender, receiver) = watch::channel(0);
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let (mut signals, sender) = (signal(kind)?, sender.clone());
+        let counts = !is_attached || kind != SignalKind::interrupt();
         drop(tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                sender.send_modify(|count| *count += 1);
+                sender.send_modify(|count| *count += u32::from(counts));
             }
         }));
     }
@@ -79,27 +131,34 @@ fn interrupts() -> io::Result<watch::Receiver<u32>> {
 }
 
 /// The simulation, and its report.
-async fn perform(args: &Args, stop: watch::Receiver<u32>) -> io::Result<u8> {
-    let (screen, written) = Screen::start(if args.json { Target::Err } else { Target::Out })?;
-    let outcome = match simulate::simulate(args, Limits::default(), screen.clone(), stop).await {
+async fn perform(args: &Args, stop: watch::Receiver<u32>, dir: &Path) -> io::Result<u8> {
+    let is_apart = args.json || args.command.is_some();
+    let (screen, written) = Screen::start(if is_apart { Target::Err } else { Target::Out })?;
+    let told = |trouble: Trouble| {
+        eprintln!(" !     {trouble}");
+        Ok(trouble.status())
+    };
+    if let Some(command) = &args.command {
+        return one_off::run(args, command, screen, stop, dir).await.map_or_else(told, Ok);
+    }
+    let outcome = match simulate::simulate(args, screen.clone(), stop, dir).await {
         Ok(outcome) => outcome,
         Err(trouble) => {
             drop(screen);
             let _all_is_written = written.await;
-            eprintln!("tailrace-dyno: {trouble}");
-            return Ok(trouble.status());
+            return told(trouble);
         }
     };
-    let problems = outcome.evidence.problems();
+    let verdict = outcome.evidence.verdict();
     if args.json {
         let (report, reported) = Screen::start(Target::Out)?;
-        report.text(outcome.json(&problems)).await;
+        report.text(outcome.json(&verdict)).await;
         drop(report);
         let _all_is_written = reported.await;
     } else {
-        screen.text(outcome.text(&problems)).await;
+        screen.text(outcome.text(&verdict)).await;
     }
     drop(screen);
     let _all_is_written = written.await;
-    Ok(u8::from(!problems.is_empty()))
+    Ok(u8::from(!verdict.problems.is_empty()))
 }

@@ -1,7 +1,9 @@
 //! What the dyno prints: shown line by line, and counted as the agent counts.
 
 use crate::account::Printed;
+use crate::logplex::{Cutter, Logplex};
 use crate::screen::{Screen, Source};
+use std::sync::Arc;
 use std::time::Duration;
 use tailrace::line::{Piece, Splitter};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -14,9 +16,21 @@ const STILL: Duration = Duration::from_millis(500);
 /// How the agent's own lines on standard error begin. They are no lines of the app.
 const OWN: &[u8] = b"tailrace at=";
 
+/// Who gets what a dyno prints.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    /// The dyno.
+    pub dyno: String,
+    /// People; nobody for a dyno that only runs to compare with.
+    pub screen: Option<Screen>,
+    /// The platform's own drain.
+    pub logplex: Option<Arc<Logplex>>,
+}
+
 /// Reads one stream of the dyno to its end. `max_line` is `TAILRACE_MAX_LINE`.
-pub async fn read(mut pipe: impl AsyncRead + Unpin, max_line: usize, screen: Screen) -> Printed {
+pub async fn read(mut pipe: impl AsyncRead + Unpin, max_line: usize, readers: Readers) -> Printed {
     let mut splitter = Splitter::new(max_line);
+    let mut cutter = Cutter::default();
     let mut printed = Printed::default();
     let mut buffer = vec![0; BUFFER];
     let mut stands = false;
@@ -33,8 +47,8 @@ pub async fn read(mut pipe: impl AsyncRead + Unpin, max_line: usize, screen: Scr
         let mut text = String::new();
         let mut take = |message: &[u8], piece| {
             let shown = String::from_utf8_lossy(message);
-            if piece != Piece::Void {
-                screen.append(&mut text, Source::App, &shown);
+            if let Some(screen) = readers.screen.as_ref().filter(|_| piece != Piece::Void) {
+                screen.append(&mut text, Source::app(&readers.dyno), &shown);
             }
             if piece != Piece::Whole || !message.starts_with(OWN) {
                 printed.lines += u64::from(piece != Piece::Part);
@@ -44,12 +58,15 @@ pub async fn read(mut pipe: impl AsyncRead + Unpin, max_line: usize, screen: Scr
                 }
             }
         };
+        if let Some(logplex) = &readers.logplex {
+            cutter.push(&buffer[..got], got == 0, |line| logplex.app(&readers.dyno, line));
+        }
         if got == 0 {
             splitter.finish(&mut take);
         } else {
             splitter.push(&buffer[..got], &mut take);
         }
-        if !text.is_empty() {
+        if let Some(screen) = readers.screen.as_ref().filter(|_| !text.is_empty()) {
             screen.text(text).await;
         }
         if got == 0 {
@@ -65,10 +82,14 @@ mod tests {
     use crate::screen::tests::blank;
     use tokio::io::AsyncWriteExt as _;
 
+    fn readers(screen: Screen) -> Readers {
+        Readers { dyno: "web.1".to_owned(), screen: Some(screen), logplex: None }
+    }
+
     /// What is counted and what is shown, without stamps.
     async fn counted(bytes: &[u8]) -> (Printed, Vec<String>) {
         let (screen, mut texts) = blank(false);
-        let printed = read(bytes, 256, screen).await;
+        let printed = read(bytes, 256, readers(screen)).await;
         let mut shown = Vec::new();
         while let Ok(text) = texts.try_recv() {
             shown.extend(text.lines().map(|line| line[32..].to_owned()));
@@ -105,7 +126,7 @@ mod tests {
     async fn a_line_that_stands_still_is_noted_once() {
         let (screen, _texts) = blank(false);
         let (mut writer, reader) = tokio::io::duplex(64);
-        let task = tokio::spawn(read(reader, 256, screen));
+        let task = tokio::spawn(read(reader, 256, readers(screen)));
         for part in ["whole\n", "half", " line\n"] {
             writer.write_all(part.as_bytes()).await.expect("is read");
             tokio::time::sleep(STILL * 5).await;

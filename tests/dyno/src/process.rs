@@ -1,4 +1,4 @@
-//! The processes of the dyno: all descendants of this one. As the platform's init does, this process adopts orphans
+//! Processes, as proc(5) tells of them. Those of a dyno are all descendants of its first one. As the platform's init does, this process adopts orphans
 //! ([`adopt`]), so that nobody leaves the family.
 
 use nix::errno::Errno;
@@ -65,13 +65,67 @@ pub fn kill_all(child: Option<Pid>) -> bool {
     false
 }
 
+/// Sends SIGKILL to a process and all its living descendants.
+pub fn kill_family(root: Pid) {
+    for process in family_of(root).into_iter().filter(|process| !process.is_zombie) {
+        let _gone_already: Result<(), Errno> = kill(process.pid, Signal::SIGKILL);
+    }
+    let _gone_already: Result<(), Errno> = kill(root, Signal::SIGKILL);
+}
+
 /// All descendants of this process, zombies too.
 fn family() -> Vec<Process> {
+    family_of(getpid())
+}
+
+/// The agent's shipper among the descendants of `root`.
+pub fn shipper_of(root: Pid) -> Option<Pid> {
+    agents_of(root)
+        .into_iter()
+        .find(|(_, words)| words.starts_with(b"tailrace\0shipper\0"))
+        .map(|(pid, _)| pid)
+}
+
+/// The app's own process: the first child of the agent's keeper that is not the shipper.
+pub fn app_of(root: Pid) -> Option<Pid> {
+    let family = family_of(root);
+    let agents = agents_of(root);
+    let is_agent = |pid: Pid| agents.iter().any(|(agent, _)| *agent == pid);
+    family
+        .iter()
+        .find(|process| is_agent(process.parent) && !is_agent(process.pid))
+        .map(|process| process.pid)
+}
+
+/// Memory of the agent's processes under `root`, in KiB: what is their own and their share of the rest (proc(5), Pss).
+pub fn agent_memory(root: Pid) -> u64 {
+    let pss = |pid: Pid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    agents_of(root).into_iter().filter_map(|(pid, _)| pss(pid)).sum()
+}
+
+/// The agent's processes under `root`, with their command lines.
+fn agents_of(root: Pid) -> Vec<(Pid, Vec<u8>)> {
+    let line = |process: Process| {
+        let words = std::fs::read(format!("/proc/{}/cmdline", process.pid)).ok()?;
+        let name = words.split(|byte| *byte == 0).next()?;
+        let is_agent =
+            name == b"tailrace" || name.ends_with(b"/tailrace") || name.ends_with(b"/tailrace-agent");
+        is_agent.then_some((process.pid, words))
+    };
+    family_of(root).into_iter().filter_map(line).collect()
+}
+
+/// All descendants of a process, zombies too.
+fn family_of(root: Pid) -> Vec<Process> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     // What ends while we look is no longer there.
     let stat = |pid| parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
-    descendants(&pids.filter_map(stat).collect::<Vec<_>>(), getpid())
+    descendants(&pids.filter_map(stat).collect::<Vec<_>>(), root)
 }
 
 fn descendants(all: &[Process], root: Pid) -> Vec<Process> {

@@ -8,31 +8,33 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Texts that wait for the terminal.
 const ROOM: usize = 256;
-/// ANSI colours (ECMA-48 section 8.3.117): of the app, of the platform, of the router, of the agent, and back.
-const COLOURS: [&str; 4] = ["\x1b[36m", "\x1b[35m", "\x1b[33m", "\x1b[32m"];
+/// ANSI colours (ECMA-48 section 8.3.117) of the sources, as `heroku logs` has them: one each, by their names.
+const COLOURS: [&str; 6] = ["\x1b[36m", "\x1b[33m", "\x1b[32m", "\x1b[35m", "\x1b[34m", "\x1b[91m"];
 const PLAIN: &str = "\x1b[0m";
 
-/// Who speaks.
+/// Who speaks: `app[web.1]`, `heroku[router]`, `tailrace[web.1]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The app, on its standard output or standard error.
-    App,
-    /// The platform, about the dyno.
-    Platform,
-    /// The router.
-    Router,
-    /// The agent, at the drain: what it says of the dyno.
-    Agent,
+pub struct Source<'a> {
+    /// `app`, `heroku`, or `tailrace` for what the agent says at the drain.
+    pub app: &'a str,
+    /// A dyno, or a part of the platform.
+    pub proc_id: &'a str,
 }
 
-impl Source {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::App => "app[web.1]:",
-            Self::Platform => "heroku[web.1]:",
-            Self::Router => "heroku[router]:",
-            Self::Agent => "tailrace[web.1]:",
-        }
+impl<'a> Source<'a> {
+    /// A dyno's app.
+    pub fn app(proc_id: &'a str) -> Self {
+        Self { app: "app", proc_id }
+    }
+
+    /// The platform.
+    pub fn platform(proc_id: &'a str) -> Self {
+        Self { app: "heroku", proc_id }
+    }
+
+    fn colour(self) -> &'static str {
+        let sum: usize = self.proc_id.bytes().map(usize::from).sum();
+        COLOURS[sum % COLOURS.len()]
     }
 }
 
@@ -91,25 +93,25 @@ impl Screen {
     }
 
     /// Prints a line of the stream, stamped now.
-    pub async fn line(&self, source: Source, message: &str) {
+    pub async fn line(&self, source: Source<'_>, message: &str) {
         let mut text = String::new();
         self.append(&mut text, source, message);
         self.text(text).await;
     }
 
     /// Prints a line of the stream, stamped now, when there is room for it at once.
-    pub fn try_line(&self, source: Source, message: &str) {
+    pub fn try_line(&self, source: Source<'_>, message: &str) {
         let mut text = String::new();
         self.append(&mut text, source, message);
         drop(self.sender.try_send(text));
     }
 
     /// Appends a line of the stream, stamped now.
-    pub fn append(&self, text: &mut String, source: Source, message: &str) {
+    pub fn append(&self, text: &mut String, source: Source<'_>, message: &str) {
         let stamp = StampText::of(now_micros());
-        let (on, off) = if self.has_colour { (COLOURS[source as usize], PLAIN) } else { ("", "") };
-        let source = source.as_str();
-        let _infallible = writeln!(text, "{on}{stamp} {source}{off} {message}");
+        let (on, off) = if self.has_colour { (source.colour(), PLAIN) } else { ("", "") };
+        let Source { app, proc_id } = source;
+        let _infallible = writeln!(text, "{on}{stamp} {app}[{proc_id}]:{off} {message}");
     }
 
     /// Resolves when nobody reads what is printed.
@@ -131,8 +133,8 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn lines_look_as_heroku_prints_them() {
         let (screen, mut texts) = blank(false);
-        screen.line(Source::App, "hello").await;
-        screen.line(Source::Router, "at=info").await;
+        screen.line(Source::app("web.1"), "hello").await;
+        screen.line(Source::platform("router"), "at=info").await;
         let text = texts.recv().await.expect("was printed");
         let (stamp, rest) = text.split_at(32);
         assert_eq!(rest, " app[web.1]: hello\n");
@@ -144,10 +146,10 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn colour_ends_before_the_message() {
         let (screen, mut texts) = blank(true);
-        screen.line(Source::Platform, "State changed").await;
+        screen.line(Source::platform("web.1"), "State changed").await;
         let text = texts.recv().await.expect("was printed");
         assert!(
-            text.starts_with(COLOURS[1]) && text.ends_with(" heroku[web.1]:\x1b[0m State changed\n"),
+            text.starts_with("\x1b[") && text.ends_with(" heroku[web.1]:\x1b[0m State changed\n"),
             "{text:?}"
         );
     }

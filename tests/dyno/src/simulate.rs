@@ -1,53 +1,48 @@
 //! One simulation from its start to its end.
 
-use crate::account::{Digest, Ledger, Printed};
+use crate::account::Digest;
 use crate::args::Args;
+use crate::commands::{self, Command};
 use crate::dyno::Dyno;
-use crate::environment::{self, Site};
+use crate::environment::{self, uuid};
+use crate::life::{self, Phase, Role};
+use crate::logplex::Logplex;
+use crate::output::{self, Readers};
+use crate::platform::Generation;
 use crate::report::Outcome;
-use crate::router::{Requests, Router};
+use crate::router::{Backends, Router, State};
 use crate::screen::{Screen, Source};
-use crate::verdict::{Ending, Evidence};
-use crate::{output, port, procfile};
+use crate::traffic::{self, Comparison, Times};
+use crate::verdict::Evidence;
+use crate::world::{Control, Parts, Place, World};
+use crate::{config_vars, port, procfile, strikes, walls};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tailrace::config::Config;
 use tailrace_drain::{Drain, Options};
-use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// What the platform grants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// What an app may take to listen on `$PORT` (R10; Dev Center, "Error codes").
-    pub boot: Duration,
-    /// What a dyno may take to end after SIGTERM (R12; Dev Center, "Dyno shutdown behavior").
-    pub exit: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { boot: Duration::from_mins(1), exit: Duration::from_secs(30) }
-    }
-}
-
-/// How often it is looked whether the app listens.
+/// What the platform's drain is left for its last batches.
+const LAST: Duration = Duration::from_secs(5);
+/// How often it is looked whether an app listens.
 const LOOK: Duration = Duration::from_millis(50);
-/// What the pipes of a dyno without processes may take to end.
-const REST: Duration = Duration::from_secs(5);
+/// Lines that the local drain keeps for its page.
+const KEPT: usize = 200_000;
 
 /// Why there is no simulation.
 #[derive(Debug)]
 pub enum Trouble {
     /// There is no Procfile.
     NoProcfile(PathBuf, io::Error),
-    /// The Procfile has no `web` entry.
-    NoWeb(PathBuf),
+    /// The Procfile has no entry that could run.
+    NoEntry(PathBuf),
+    /// The formation names a type that the Procfile has not.
+    NoType(String, String),
     /// A program that is needed is missing.
     NoProgram(PathBuf),
     /// The system refuses something.
@@ -58,7 +53,7 @@ impl Trouble {
     /// The exit status for it: `EX_USAGE`, `EX_UNAVAILABLE` of sysexits(3).
     pub fn status(&self) -> u8 {
         match self {
-            Self::NoProcfile(..) | Self::NoWeb(_) => 64,
+            Self::NoProcfile(..) | Self::NoEntry(_) | Self::NoType(..) => 64,
             Self::NoProgram(_) | Self::System(..) => 69,
         }
     }
@@ -68,10 +63,11 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoProcfile(path, error) => {
-                write!(f, "{}: {error}: --app expects a directory with a Procfile", path.display())
+                write!(f, "{}: {error}: expected a directory with a Procfile", path.display())
             }
-            Self::NoWeb(path) => {
-                write!(f, "{}: no web entry, such as \"web: node web.js\"", path.display())
+            Self::NoEntry(path) => write!(f, "{}: no entry, such as \"web: node web.js\"", path.display()),
+            Self::NoType(name, known) => {
+                write!(f, "--formation: the Procfile has no entry {name:?}; it has {known}")
             }
             Self::NoProgram(path) => {
                 write!(f, "{}: not there: build it, or name it with --agent", path.display())
@@ -83,99 +79,215 @@ impl fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
-fn step<T>(what: &'static str, result: io::Result<T>) -> Result<T, Trouble> {
+pub(crate) fn step<T>(what: &'static str, result: io::Result<T>) -> Result<T, Trouble> {
     result.map_err(|error| Trouble::System(what, error))
 }
 
-/// All that a dyno needs; gone without a trace when dropped.
-struct Stage {
-    // Dropped in this order: who writes into the directory first.
-    dyno: Dyno,
-    drain: Drain,
-    temporary: TempDir,
-    port: u16,
-    screen: Screen,
-    outputs: [JoinHandle<Printed>; 2],
-    arrived: Arc<Mutex<Digest>>,
-    has_passthrough: bool,
-    limits: Limits,
+/// A dyno of the formation, and how it is told.
+struct Member {
+    control: mpsc::Sender<Control>,
+    phase: watch::Receiver<Phase>,
+    task: JoinHandle<io::Result<()>>,
 }
 
-/// Runs the app until its time is up, it ends by itself, or `stop` says so.
+/// A web dyno that runs without the agent.
+struct Bare {
+    dyno: Dyno,
+    port: u16,
+    _place: Place,
+}
+
+/// All that a simulation has beside its dynos.
+pub(crate) struct Stage {
+    pub(crate) world: Arc<World>,
+    drain: Option<Drain>,
+    platform: String,
+    arrived: Arc<Mutex<BTreeMap<String, Digest>>>,
+    deliver: Option<JoinHandle<()>>,
+    backends: watch::Receiver<Backends>,
+}
+
+/// Runs the app until its time is up, it ends by itself, or `stop` says so. Files go to `dir`.
 ///
 /// # Errors
 /// [`Trouble`] when it cannot begin.
 pub async fn simulate(
     args: &Args,
-    limits: Limits,
     screen: Screen,
     mut stop: watch::Receiver<u32>,
+    dir: &Path,
 ) -> Result<Outcome, Trouble> {
     let begun = Instant::now();
-    let app = step("cannot find the app", std::path::absolute(&args.app))?;
-    let path = app.join("Procfile");
+    let stage = Stage::set(args, screen, dir).await?;
+    let roles = roles(args, &stage.world.slug)?;
+    let world = Arc::clone(&stage.world);
+    let logplex = world.logplex.clone();
+    let router = Router::start(
+        args.port,
+        &world.app_name,
+        args.limits.answer,
+        stage.backends.clone(),
+        world.screen.clone(),
+        logplex.clone(),
+    );
+    let router = step("cannot start the router", router.await)?;
+    if roles.iter().any(|role| role.process_type == "web") {
+        world.note(&format!("the app: http://{}", router.address())).await;
+    }
+    world.say("api", "Release v1 created by user simulation@localhost").await;
+    let web = roles.iter().find(|role| role.process_type == "web").cloned();
+    let mut members: Vec<Member> = roles
+        .into_iter()
+        .map(|role| {
+            let (control, phase, task) = life::start(Arc::clone(&world), role);
+            Member { control, phase, task }
+        })
+        .collect();
+    let bare = match web.as_ref().filter(|_| args.compare) {
+        Some(role) => Some(step("cannot start the dyno to compare with", Bare::start(&world, role))?),
+        None => None,
+    };
+    let times = Times::default();
+    let has_more_faults = stage.play(&mut members, bare.as_ref(), &router, &times, &mut stop).await;
+    for member in &members {
+        drop(member.control.send(Control::Stop).await); // one that is over needs no word
+    }
+    for member in members {
+        let ended = member.task.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        step("cannot run a dyno", ended)?;
+    }
+    drop(bare);
+    if let Some(logplex) = &logplex {
+        logplex.rest(LAST).await;
+    }
+    let requests = router.requests();
+    let comparison: Comparison = times.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let platform_lines = logplex.map(|logplex| logplex.lines()).unwrap_or_default();
+    let has_faults = has_more_faults || !args.faults.is_empty();
+    Ok(Outcome {
+        evidence: stage.strike(has_faults),
+        requests,
+        comparison,
+        platform_lines,
+        took: begun.elapsed(),
+    })
+}
+
+/// The dynos of the formation.
+fn roles(args: &Args, slug: &Path) -> Result<Vec<Role>, Trouble> {
+    let path = slug.join("Procfile");
     let text = std::fs::read_to_string(&path).map_err(|error| Trouble::NoProcfile(path.clone(), error))?;
-    let command = procfile::command(&text, "web").ok_or(Trouble::NoWeb(path))?;
-    let mut stage = Stage::set(args, limits, &app, command, screen).await?;
-    let mut router = Router::new(stage.port, &environment::app_name(&app), stage.screen.clone());
-    let ending = stage.play(args.run_for, &mut router, &mut stop).await;
-    Ok(stage.strike(ending, router.finish().await, begun).await)
+    let mut entries: BTreeMap<&str, &str> = BTreeMap::new();
+    entries.extend(procfile::parse(&text));
+    if let Some(name) = args.formation.keys().find(|name| !entries.contains_key(name.as_str())) {
+        let known: Vec<&str> = entries.keys().copied().collect();
+        return Err(Trouble::NoType(name.clone(), known.join(", ")));
+    }
+    let mut roles = Vec::new();
+    for (name, command) in entries {
+        let one = u32::from(args.formation.is_empty() && name != "release");
+        let count = args.formation.get(name).copied().unwrap_or(one);
+        roles.extend((1..=count).map(|number| Role {
+            process_type: name.to_owned(),
+            number,
+            command: command.to_owned(),
+        }));
+    }
+    if roles.is_empty() { Err(Trouble::NoEntry(path)) } else { Ok(roles) }
+}
+
+impl Bare {
+    fn start(world: &World, role: &Role) -> io::Result<Self> {
+        let port = port::free()?;
+        let place = life::aside(world, "web.0", Some(port), &role.command)?;
+        let (dyno, out, err) = Dyno::start(&place.spec, &place.spec_file)?;
+        let readers = Readers { dyno: "web.0".to_owned(), screen: None, logplex: None };
+        drop(tokio::spawn(output::read(out, place.config.max_line, readers.clone())));
+        drop(tokio::spawn(output::read(err, place.config.max_line, readers)));
+        Ok(Self { dyno, port, _place: place })
+    }
+
+    async fn up(&self) {
+        while !port::is_taken(self.port) {
+            sleep(LOOK).await;
+        }
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        if let Some(pid) = self.dyno.pid() {
+            crate::process::kill_family(pid);
+        }
+    }
 }
 
 impl Stage {
-    async fn set(
-        args: &Args,
-        limits: Limits,
-        app: &Path,
-        command: &str,
-        screen: Screen,
-    ) -> Result<Self, Trouble> {
-        if !args.slug && !args.agent.is_file() {
-            return Err(Trouble::NoProgram(args.agent.clone()));
-        }
-        let agent = step("cannot find the agent", std::path::absolute(&args.agent))?;
-        let agent = (!args.slug).then_some(agent.as_path());
+    /// Prepares all but the dynos.
+    pub(crate) async fn set(args: &Args, screen: Screen, dir: &Path) -> Result<Self, Trouble> {
+        let app = step("cannot find the app", args.app())?;
+        let mut args = args.clone();
         let path: io::Result<Vec<PathBuf>> = args.path.iter().map(std::path::absolute).collect();
-        let temporary = step("cannot make a directory", TempDir::with_prefix("tailrace-dyno-"))?;
-        let tmp = temporary.path().join("tmp");
-        step("cannot make a directory", std::fs::create_dir(&tmp))?;
-        let arrived = Arc::new(Mutex::new(Digest::default()));
-        let drain = step("cannot start the drain", start_drain(temporary.path(), &arrived, &screen))?;
-        let port = step("cannot find a port", port::free())?;
-        let site = Site {
-            app,
-            tmp: &tmp,
-            port,
-            path: &step("cannot find a directory of --path", path)?,
-            drain_url: &drain.url(),
-            ca_file: drain.ca_file(),
-            ledger_file: &ledger_file(&temporary),
+        args.path = step("cannot find a directory of --path", path)?;
+        let slug = slug(&args, &app, dir)?;
+        if args.command.is_none() {
+            roles(&args, &slug)?; // before anything is said
+        }
+        let vars = config_vars::gather(&app, std::env::vars_os(), &args.config);
+        let vars = step("cannot read the config vars", vars)?;
+        let (walls, reasons) = if args.open {
+            (crate::init::Walls::None, vec!["--no-namespaces".to_owned()])
+        } else {
+            step("cannot make a dyno", walls::find(dir).await)?
         };
-        let vars = environment::environment(&site, std::env::vars_os());
-        let (config, _for_the_agent_to_tell) = Config::from_env(vars.clone());
-        let shown = command.replace("$PORT", &port.to_string());
-        screen.line(Source::Platform, &format!("Starting process with command `{shown}`")).await;
-        let (dyno, out, err) = step("cannot start the dyno", Dyno::start(agent, command, app, vars))?;
-        let outputs = [
-            tokio::spawn(output::read(out, config.max_line, screen.clone())),
-            tokio::spawn(output::read(err, config.max_line, screen.clone())),
-        ];
-        let has_passthrough = config.passthrough;
-        Ok(Self { dyno, drain, temporary, port, screen, outputs, arrived, has_passthrough, limits })
+        if !walls.has_root() {
+            screen
+                .text(format!(
+                    "       dynos are process groups of this system, not namespaces: {}\n",
+                    reasons.join("; ")
+                ))
+                .await;
+        }
+        let platform = format!("d.{}", uuid());
+        let arrived = Arc::default();
+        let drain =
+            args.drains.is_empty().then(|| start_drain(dir, &platform, &arrived, &screen)).transpose();
+        let drain = step("cannot start the drain", drain)?;
+        if let Some(control) = drain.as_ref().and_then(Drain::control) {
+            screen.text(format!("       the drain: {control}\n")).await;
+        }
+        let logplex = (drain.is_some() && args.generation == Generation::Cedar).then(Arc::<Logplex>::default);
+        let deliver = drain.as_ref().zip(logplex.clone()).map(|(drain, logplex)| {
+            tokio::spawn(logplex.deliver(drain.url(), platform.clone(), drain.ca_file().into()))
+        });
+        let (sender, backends) = watch::channel(Backends::new());
+        let world = World::new(Parts {
+            slug,
+            config_vars: vars,
+            walls,
+            drain_url: drain.as_ref().map_or_else(|| args.drains.join(" "), Drain::url),
+            ca_file: drain.as_ref().map(|drain| drain.ca_file().to_owned()),
+            dir: dir.to_owned(),
+            app_name: environment::app_name(&app),
+            screen,
+            logplex,
+            backends: sender,
+            args,
+        });
+        Ok(Self { world: Arc::new(world), drain, platform, arrived, deliver, backends })
     }
 
-    async fn say(&self, message: &str) {
-        self.screen.line(Source::Platform, message).await;
-    }
-
-    /// From the start to the end of the dyno.
+    /// From the start of the dynos to the moment when they are to stop. Returns whether faults were typed.
     async fn play(
-        &mut self,
-        run_for: Option<Duration>,
-        router: &mut Router,
+        &self,
+        members: &mut [Member],
+        bare: Option<&Bare>,
+        router: &Router,
+        times: &Times,
         stop: &mut watch::Receiver<u32>,
-    ) -> Ending {
-        let (port, screen) = (self.port, self.screen.clone());
+    ) -> bool {
+        let world = &self.world;
+        let screen = world.screen.clone();
         let stopped = async {
             tokio::select! {
                 _ = stop.changed() => {}
@@ -184,117 +296,166 @@ impl Stage {
         };
         tokio::pin!(stopped);
         tokio::select! {
-            status = self.dyno.exited() => return self.crashed("starting", Ending::Died(status)).await,
-            () = listening(port) => {}
-            () = sleep(self.limits.boot) => {
-                self.say(
-                    "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 60 seconds of launch",
-                ).await;
-                self.say("Stopping process with SIGKILL").await;
-                return self.crashed("starting", Ending::BootTimeout).await;
+            all_up = booted(members) => if !all_up { return false },
+            () = &mut stopped => return false,
+        }
+        if let Some(bare) = bare {
+            let up = timeout(world.args.limits.boot, bare.up());
+            tokio::select! {
+                _up_or_late = up => {}
+                () = &mut stopped => return false,
             }
-            () = &mut stopped => return self.stop().await,
         }
-        self.say("State changed from starting to up").await;
-        tokio::select! {
-            status = self.dyno.exited() => return self.crashed("up", Ending::Exited(status)).await,
-            () = router.run() => {}
-            () = sleep(run_for.unwrap_or(Duration::MAX)) => {}
-            () = &mut stopped => {}
-        }
-        self.stop().await
-    }
-
-    /// The dyno went down in this state: all of it goes.
-    async fn crashed(&mut self, state: &str, ending: Ending) -> Ending {
-        self.dyno.kill();
-        self.end_of_output().await;
-        self.say(&format!("Process exited with status {}", ending.status())).await;
-        self.say(&format!("State changed from {state} to crashed")).await;
-        ending
-    }
-
-    /// Stops the dyno as the platform does.
-    async fn stop(&mut self) -> Ending {
-        self.say("Stopping all processes with SIGTERM").await;
-        self.dyno.terminate();
-        let ending = if let Ok(status) = timeout(self.limits.exit, self.dyno.empty()).await {
-            Ending::Stopped(status)
-        } else {
-            self.say(
-                "Error R12 (Exit timeout) -> At least one process failed to exit within 30 seconds of SIGTERM",
-            )
-            .await;
-            self.say("Stopping remaining processes with SIGKILL").await;
-            self.dyno.kill();
-            Ending::ExitTimeout
+        strikes::apply(world, self.drain.as_ref(), &world.args.faults).await;
+        let ports = || {
+            let backends = self.backends.borrow();
+            let with = backends.values().find_map(|state| match state {
+                State::Up(port) => Some(*port),
+                _ => None,
+            });
+            with.zip(bare.map(|bare| bare.port))
         };
-        self.end_of_output().await;
-        self.say(&format!("Process exited with status {}", ending.status())).await;
-        ending
-    }
-
-    /// Waits until what the dyno printed last is on the screen.
-    async fn end_of_output(&mut self) {
-        let begun = Instant::now();
-        while begun.elapsed() < REST && !self.outputs.iter().all(JoinHandle::is_finished) {
-            sleep(Duration::from_millis(5)).await;
+        let has_web = !self.backends.borrow().is_empty();
+        let rate = if has_web { world.args.traffic } else { 0.0 };
+        let mut typed = (!world.args.check).then(commands::typed);
+        let mut has_faults = false;
+        let traffic = traffic::run(router.address(), rate, ports, Arc::clone(times));
+        let over = over(members);
+        let late = sleep(world.args.run_for.unwrap_or(Duration::MAX));
+        tokio::pin!(traffic, over, late);
+        loop {
+            tokio::select! {
+                () = &mut traffic => {}
+                () = &mut over => return has_faults,
+                () = &mut late => return has_faults,
+                () = &mut stopped => return has_faults,
+                line = next(&mut typed) => match commands::parse(&line) {
+                    Ok(Some(Command::Stop)) => return has_faults,
+                    Ok(Some(command)) => has_faults |= self.obey(command).await,
+                    Ok(None) => {}
+                    Err(error) => world.note(&error).await,
+                },
+            }
         }
     }
 
-    /// Collects the evidence, and takes all away.
-    async fn strike(self, ending: Ending, requests: Requests, begun: Instant) -> Outcome {
-        let Self { dyno, drain, temporary, outputs, arrived, has_passthrough, screen, .. } = self;
-        drop(dyno);
-        let mut printed = Some(Printed::default());
-        for output in outputs {
-            output.abort(); // no-op when it has ended
-            let one = output.await.ok();
-            printed = printed.zip(one).map(|(all, one)| all.and(one));
+    /// Does what was typed; returns whether that may cost lines.
+    async fn obey(&self, command: Command) -> bool {
+        let world = &self.world;
+        match command {
+            Command::Fault(faults) => {
+                strikes::apply(world, self.drain.as_ref(), &faults).await;
+                return true;
+            }
+            Command::Heal => {
+                if let Some(Err(error)) = self.drain.as_ref().map(|drain| drain.set_faults("")) {
+                    world.note(&error.to_string()).await;
+                }
+            }
+            Command::Restart(name) => {
+                let live = world.live();
+                let mut chosen = live
+                    .into_iter()
+                    .filter(|(dyno, _)| name.as_ref().is_none_or(|name| name == dyno))
+                    .peekable();
+                if chosen.peek().is_none() {
+                    world.note("restart: no such dyno runs").await;
+                }
+                for (_, live) in chosen {
+                    drop(live.control.send(Control::Restart).await);
+                }
+            }
+            Command::Help | Command::Stop => world.note(commands::HELP).await,
         }
-        let evidence = Evidence {
-            ending,
-            ledger: read_ledger(&ledger_file(&temporary)),
-            drain: drain.report(),
-            arrived: *arrived.lock().unwrap_or_else(PoisonError::into_inner),
-            printed: printed.filter(|_| has_passthrough),
-        };
-        drop(screen);
-        Outcome { evidence, requests, took: begun.elapsed() }
+        false
+    }
+
+    /// Collects the evidence.
+    fn strike(self, has_faults: bool) -> Evidence {
+        if let Some(deliver) = self.deliver {
+            deliver.abort();
+        }
+        let drain = self.drain.as_ref().map(Drain::report);
+        let arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Evidence { boots: self.world.boots(), drain, arrived, platform: self.platform, has_faults }
     }
 }
 
-fn ledger_file(temporary: &TempDir) -> PathBuf {
-    temporary.path().join("ledger.json")
+/// The next line that is typed; never, when nobody types.
+async fn next(typed: &mut Option<mpsc::Receiver<String>>) -> String {
+    if let Some(lines) = typed {
+        if let Some(line) = lines.recv().await {
+            return line;
+        }
+        *typed = None;
+    }
+    std::future::pending().await
 }
 
-fn start_drain(dir: &Path, arrived: &Arc<Mutex<Digest>>, screen: &Screen) -> io::Result<Drain> {
-    let (arrived, screen) = (Arc::clone(arrived), screen.clone());
+/// Waits until every dyno is up, or one is over before that: whether all are.
+async fn booted(members: &[Member]) -> bool {
+    for member in members {
+        let mut phase = member.phase.clone();
+        let is_up =
+            phase.wait_for(|phase| *phase != Phase::Booting).await.is_ok_and(|phase| *phase == Phase::Up);
+        if !is_up {
+            return false;
+        }
+    }
+    true
+}
+
+/// Waits until no dyno lives any more.
+async fn over(members: &[Member]) {
+    for member in members {
+        let mut phase = member.phase.clone();
+        let _gone_is_over_too = phase.wait_for(|phase| *phase == Phase::Over).await.is_ok();
+    }
+}
+
+/// The app as it is to run. One that no buildpack has prepared gets the agent where a slug has it.
+fn slug(args: &Args, app: &Path, dir: &Path) -> Result<PathBuf, Trouble> {
+    if let Some(slug) = &args.slug {
+        return step("cannot find the slug", std::path::absolute(slug));
+    }
+    if !args.agent.is_file() {
+        return Err(Trouble::NoProgram(args.agent.clone()));
+    }
+    let path = app.join("Procfile");
+    if !path.is_file() {
+        return Err(Trouble::NoProcfile(path, io::ErrorKind::NotFound.into()));
+    }
+    let slug = dir.join("slug");
+    let bin = slug.join(".tailrace/bin");
+    step("cannot copy the app", crate::world::copy(app, &slug))?;
+    step("cannot copy the agent", std::fs::create_dir_all(&bin))?;
+    step("cannot copy the agent", std::fs::copy(&args.agent, bin.join("tailrace")))?;
+    Ok(slug)
+}
+
+fn start_drain(
+    dir: &Path,
+    platform: &str,
+    arrived: &Arc<Mutex<BTreeMap<String, Digest>>>,
+    screen: &Screen,
+) -> io::Result<Drain> {
+    let (arrived, screen, token) = (Arc::clone(arrived), screen.clone(), platform.to_owned());
     Drain::start(Options {
         dir: Some(dir.to_owned()),
-        keep: 1, // `sink` gets nothing when nothing is kept
+        control: Some(([127, 0, 0, 1], 0).into()),
+        keep: KEPT,
+        platform: Some(platform.to_owned()),
         sink: Box::new(move |lines| {
+            let ours = || lines.iter().filter(|line| line.token != token);
             let mut arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner);
-            for line in lines.iter().filter(|line| line.is_app) {
-                arrived.add(&line.message);
+            for line in ours().filter(|line| line.is_app) {
+                arrived.entry(line.proc_id.clone()).or_default().add(&line.message);
             }
             drop(arrived);
-            for line in lines.iter().filter(|line| !line.is_app) {
-                screen.try_line(Source::Agent, &line.message);
+            for line in ours().filter(|line| !line.is_app) {
+                screen.try_line(Source { app: "tailrace", proc_id: &line.proc_id }, &line.message);
             }
         }),
         ..Options::default()
     })
-}
-
-fn read_ledger(path: &Path) -> Result<Ledger, String> {
-    let text = std::fs::read_to_string(path).map_err(|_| "the agent wrote none".to_owned())?;
-    serde_json::from_str(&text).map_err(|error| format!("what the agent wrote is none: {error}"))
-}
-
-/// Waits until somebody listens.
-async fn listening(port: u16) {
-    while !port::is_taken(port) {
-        sleep(LOOK).await;
-    }
 }

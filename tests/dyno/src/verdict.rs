@@ -1,112 +1,184 @@
-//! Whether the agent kept its promises: a pure comparison of what its ledger, the test drain and the dyno's own
-//! output say. Each problem is one line of plain words.
+//! Whether the agent kept its promises: a pure comparison of what its ledgers, the test drain and the dynos' own
+//! output say. Each problem is one line of plain words; what went as announced under a fault is a note.
 
-use crate::account::{Digest, DrainLedger, Ledger, Printed};
+use crate::account::{Boot, Digest, DrainLedger, Ending, Ledger, Printed};
+use std::collections::{BTreeMap, BTreeSet};
 use tailrace_drain::tally::Report;
-
-/// How the dyno ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Stopped by us, with this exit status.
-    Stopped(u8),
-    /// By itself, with this exit status.
-    Exited(u8),
-    /// By itself, with this exit status, before it listened on `$PORT`.
-    Died(u8),
-    /// By SIGKILL, because it did not listen on `$PORT` in time (R10).
-    BootTimeout,
-    /// By SIGKILL, because it outlived the 30 s after SIGTERM (R12).
-    ExitTimeout,
-}
 
 /// All that the verdict is made from.
 #[derive(Clone, Debug)]
 pub struct Evidence {
-    /// How the dyno ended.
-    pub ending: Ending,
-    /// What the agent left behind, or why there is nothing.
-    pub ledger: Result<Ledger, String>,
-    /// What the drain saw.
-    pub drain: Report,
-    /// The text of the lines that it saw.
-    pub arrived: Digest,
-    /// What the dyno printed; nothing when pass-through is off.
-    pub printed: Option<Printed>,
+    /// The dynos that ran.
+    pub boots: Vec<Boot>,
+    /// What the drain saw; nothing when the agents shipped elsewhere.
+    pub drain: Option<Report>,
+    /// The text of the lines that it saw, by dyno.
+    pub arrived: BTreeMap<String, Digest>,
+    /// The token of the platform's own drain.
+    pub platform: String,
+    /// Something was to go wrong: losses are expected, as long as they are announced.
+    pub has_faults: bool,
+}
+
+/// What is wrong, and what is to be known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Empty when all is well.
+    pub problems: Vec<String>,
+    /// Losses that were announced, and the like.
+    pub notes: Vec<String>,
+}
+
+/// One dyno's witnesses, over all times that it ran.
+#[derive(Clone, Debug, Default)]
+struct Witness {
+    captured: u64,
+    delivered: u64,
+    dropped: u64,
+    held: u64,
+    printed: Option<Printed>,
 }
 
 impl Evidence {
-    /// What is wrong: empty when all is well.
-    pub fn problems(&self) -> Vec<String> {
-        let mut problems = Problems(Vec::new());
-        problems.ending(self.ending);
-        problems.drain(&self.drain);
-        match &self.ledger {
-            Ok(ledger) => {
-                problems.ledger(ledger);
-                problems.compare(ledger, self);
+    /// What is to be said.
+    pub fn verdict(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        for boot in &self.boots {
+            verdict.ending(boot, self.has_faults);
+            match &boot.ledger {
+                Some(Ok(ledger)) => verdict.ledger(&boot.dyno, ledger, self.has_faults),
+                Some(Err(_)) if boot.was_stopped_early() => {}
+                Some(Err(why)) => verdict.problem(format_args!("{}: no ledger: {why}", boot.dyno)),
+                None => {}
             }
-            Err(why) => problems.add(format!("no ledger: {why}")),
         }
-        problems.0
+        let Some(drain) = &self.drain else { return verdict };
+        verdict.drain(drain);
+        let witnesses = self.witnesses();
+        for (dyno, witness) in &witnesses {
+            verdict.compare(dyno, witness, self.frames(drain, dyno), self.arrived.get(dyno));
+        }
+        let dropped: u64 = witnesses.values().map(|witness| witness.dropped).sum();
+        let announced = drain.losses.lines;
+        verdict.problem_unless(
+            announced == dropped,
+            format_args!("ledgers and drain disagree: {dropped} lines dropped, {announced} announced"),
+        );
+        verdict
+    }
+
+    /// Frames with lines of the app that came from a dyno, but not by the platform's drain.
+    pub fn frames(&self, drain: &Report, dyno: &str) -> u64 {
+        let ours = drain.streams.iter().filter(|(token, _)| **token != self.platform);
+        ours.filter_map(|(_, procs)| procs.get(dyno)).map(|stream| stream.lines).sum()
+    }
+
+    fn witnesses(&self) -> BTreeMap<String, Witness> {
+        let silent: BTreeSet<&str> =
+            self.boots.iter().filter(|boot| boot.printed.is_none()).map(|boot| boot.dyno.as_str()).collect();
+        let mut witnesses: BTreeMap<String, Witness> = BTreeMap::new();
+        for boot in &self.boots {
+            let Some(Ok(ledger)) = &boot.ledger else { continue };
+            let witness = witnesses.entry(boot.dyno.clone()).or_default();
+            witness.captured += ledger.captured_lines;
+            witness.delivered += ledger.drains.iter().map(|drain| drain.delivered_lines).sum::<u64>();
+            witness.dropped += ledger.drains.iter().map(|drain| drain.dropped_lines).sum::<u64>();
+            witness.held += ledger.drains.iter().map(|drain| drain.held_lines).sum::<u64>();
+            if let Some(printed) = boot.printed.filter(|_| !silent.contains(boot.dyno.as_str())) {
+                witness.printed = Some(witness.printed.unwrap_or_default().and(printed));
+            }
+        }
+        // A dyno of which one agent left nothing cannot be compared; that is a problem already.
+        let has_gap = |boot: &&Boot| matches!(boot.ledger, Some(Err(_))) && !boot.was_stopped_early();
+        for boot in self.boots.iter().filter(has_gap) {
+            witnesses.remove(&boot.dyno);
+        }
+        witnesses
     }
 }
 
-struct Problems(Vec<String>);
-
-impl Problems {
-    fn add(&mut self, text: String) {
-        self.0.push(text);
+impl Verdict {
+    fn problem(&mut self, text: std::fmt::Arguments<'_>) {
+        self.problems.push(text.to_string());
     }
 
-    fn unless(&mut self, is_well: bool, text: std::fmt::Arguments<'_>) {
+    fn problem_unless(&mut self, is_well: bool, text: std::fmt::Arguments<'_>) {
         if !is_well {
-            self.add(text.to_string());
+            self.problem(text);
         }
     }
 
-    fn ending(&mut self, ending: Ending) {
-        match ending {
+    /// A problem, or a note when it was to be expected.
+    fn unless(&mut self, is_well: bool, has_faults: bool, text: std::fmt::Arguments<'_>) {
+        if !is_well {
+            (if has_faults { &mut self.notes } else { &mut self.problems }).push(text.to_string());
+        }
+    }
+
+    fn ending(&mut self, boot: &Boot, has_faults: bool) {
+        let dyno = &boot.dyno;
+        match boot.ending {
             Ending::Stopped(_) => {}
-            Ending::Exited(status) => self.add(format!("the app ended by itself, with status {status}")),
-            Ending::Died(status) => {
-                self.add(format!("the app ended with status {status} before it listened on $PORT"));
+            Ending::Exited(status) => {
+                self.unless(
+                    false,
+                    has_faults,
+                    format_args!("{dyno}: the app ended by itself, with status {status}"),
+                );
             }
-            Ending::BootTimeout => self.add("the app did not listen on $PORT within 60 s".to_owned()),
-            Ending::ExitTimeout => self.add("the dyno did not end within 30 s of SIGTERM".to_owned()),
+            Ending::Died(status) => {
+                self.problem(format_args!(
+                    "{dyno}: the app ended with status {status} before it listened on $PORT"
+                ));
+            }
+            Ending::BootTimeout => {
+                self.problem(format_args!("{dyno}: the app did not listen on $PORT within 60 s"));
+            }
+            // The app's own doing: what it printed has to arrive even so.
+            Ending::ExitTimeout => {
+                self.notes.push(format!("{dyno}: the app did not end within 30 s of SIGTERM (R12)"));
+            }
         }
     }
 
-    /// What the ledger has to say by itself.
-    fn ledger(&mut self, ledger: &Ledger) {
-        let drains = ledger.drains.len();
-        self.unless(drains == 1, format_args!("the ledger has {drains} drains, the simulation one"));
+    /// What a ledger has to say by itself.
+    fn ledger(&mut self, dyno: &str, ledger: &Ledger, has_faults: bool) {
         for account in &ledger.drains {
             let DrainLedger { delivered_lines, held_lines, dropped_lines, rejected_lines, .. } = *account;
             let known = delivered_lines + held_lines + dropped_lines + rejected_lines;
-            self.unless(
+            self.problem_unless(
                 known == ledger.captured_lines,
                 format_args!(
-                    "the ledger does not add up: captured {}, but delivered, held, dropped and rejected are {known}",
+                    "{dyno}: the ledger does not add up: captured {}, but delivered, held, dropped and rejected are {known}",
                     ledger.captured_lines
                 ),
             );
             let reasons: u64 = account.dropped.values().sum();
-            self.unless(
+            self.problem_unless(
                 reasons == dropped_lines,
-                format_args!("the ledger does not add up: dropped {dropped_lines}, but by reason {reasons}"),
+                format_args!(
+                    "{dyno}: the ledger does not add up: dropped {dropped_lines}, but by reason {reasons}"
+                ),
             );
             self.unless(
                 held_lines == 0,
-                format_args!("{held_lines} lines were still held at the end and went with the dyno"),
+                has_faults,
+                format_args!("{dyno}: {held_lines} lines were still held at the end and went with the dyno"),
             );
             self.unless(
                 rejected_lines == 0,
-                format_args!("the drain refused {rejected_lines} lines for good"),
+                has_faults,
+                format_args!("{dyno}: the drain refused {rejected_lines} lines for good"),
+            );
+            self.unless(
+                dropped_lines == 0,
+                has_faults,
+                format_args!("{dyno}: {dropped_lines} lines were dropped, and announced"),
             );
         }
     }
 
-    /// What no drain may see, whatever the ledger says.
+    /// What no drain may see, whatever the ledgers say.
     fn drain(&mut self, drain: &Report) {
         for (count, what) in [
             (drain.changed_bodies, "batches came again with another body"),
@@ -114,54 +186,51 @@ impl Problems {
             (drain.malformed, "bodies were malformed"),
             (drain.out_of_order, "frames were out of order"),
         ] {
-            self.unless(count == 0, format_args!("{count} {what}"));
+            self.problem_unless(count == 0, format_args!("{count} {what}"));
         }
         for (personality, complaints) in &drain.conformance {
             let errors = complaints.errors;
             let last = complaints.last.as_ref().map(|last| format!(", last: {last}")).unwrap_or_default();
-            self.unless(errors == 0, format_args!("{personality} objected {errors} times{last}"));
+            self.problem_unless(errors == 0, format_args!("{personality} objected {errors} times{last}"));
         }
     }
 
     /// The witnesses against each other.
-    fn compare(&mut self, ledger: &Ledger, evidence: &Evidence) {
-        let captured = ledger.captured_lines;
-        let delivered: u64 = ledger.drains.iter().map(|drain| drain.delivered_lines).sum();
-        let dropped: u64 = ledger.drains.iter().map(|drain| drain.dropped_lines).sum();
-        let (frames, announced) = (evidence.drain.lines, evidence.drain.losses.lines);
-        self.unless(
-            announced == dropped,
-            format_args!("ledger and drain disagree: {dropped} lines dropped, {announced} announced"),
-        );
-        let Some(printed) = evidence.printed else {
+    fn compare(&mut self, dyno: &str, witness: &Witness, frames: u64, arrived: Option<&Digest>) {
+        let Witness { captured, delivered, held, printed, .. } = *witness;
+        let Some(printed) = printed else {
             // How many frames a long line fills is not known then.
-            return self.unless(
+            return self.problem_unless(
                 frames >= delivered,
                 format_args!(
-                    "ledger and drain disagree: {delivered} lines delivered, {frames} frames arrived"
+                    "{dyno}: ledger and drain disagree: {delivered} lines delivered, {frames} frames arrived"
                 ),
             );
         };
-        self.unless(
+        self.problem_unless(
             captured == printed.lines,
-            format_args!("the ledger captured {captured} lines, the dyno printed {}", printed.lines),
+            format_args!("{dyno}: the ledger captured {captured} lines, the dyno printed {}", printed.lines),
         );
-        // A line longer than a frame fills several; which ones are missing, when some are, is not known.
+        // A line longer than a frame fills several; which ones are missing, when some are, is not known. Lines
+        // may have arrived without an answer that says so.
         let more = printed.frames.saturating_sub(printed.lines);
         let least = if delivered == captured { delivered + more } else { delivered };
-        let most = delivered + more + printed.stalls;
+        let most = delivered + held + more + printed.stalls;
         let agrees = (least..=most).contains(&frames);
-        self.unless(
+        self.problem_unless(
             agrees,
             format_args!(
-                "ledger and drain disagree: {delivered} lines delivered, which are {least} to {most} frames, \
+                "{dyno}: ledger and drain disagree: {delivered} lines delivered, which are {least} to {most} frames, \
                  {frames} arrived"
             ),
         );
-        let is_same = evidence.arrived == printed.text;
+        let is_same = arrived.copied().unwrap_or_default() == printed.text;
         let is_comparable =
             agrees && captured == printed.lines && delivered == captured && printed.stalls == 0;
-        self.unless(is_same || !is_comparable, format_args!("what arrived is not what the dyno printed"));
+        self.problem_unless(
+            is_same || !is_comparable,
+            format_args!("{dyno}: what arrived is not what the dyno printed"),
+        );
     }
 }
 

@@ -1,137 +1,11 @@
-//! The simulation as a program: with the agent's real binary, a real app, and real signals.
+//! One simulation, from its start to its end.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::desk::{Desk, PATIENCE, Running, agent, ended};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::io::Read as _;
+use std::process::Command;
+use std::time::Instant;
 use tempfile::TempDir;
-
-/// For what takes a moment on a quiet machine.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The agent: the one under test, else the one of the same build.
-fn agent() -> PathBuf {
-    let beside = || Path::new(env!("CARGO_BIN_EXE_tailrace-dyno")).with_file_name("tailrace");
-    let agent = std::env::var_os("TAILRACE_TEST_BINARY").map_or_else(beside, PathBuf::from);
-    assert!(agent.is_file(), "{}: not there; `cargo build` makes it", agent.display());
-    agent
-}
-
-/// An app's directory, and a `/tmp` for the simulation.
-struct Desk {
-    app: TempDir,
-    tmp: TempDir,
-}
-
-impl Desk {
-    fn new(procfile: &str) -> Self {
-        let app = TempDir::new().expect("is made");
-        fs::write(app.path().join("Procfile"), procfile).expect("is written");
-        Self { app, tmp: TempDir::new().expect("is made") }
-    }
-
-    fn command(&self, options: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tailrace-dyno"));
-        let programs = Path::new(env!("CARGO_BIN_EXE_rust-web")).parent().expect("is in a directory");
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TAILRACE") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .env("TMPDIR", self.tmp.path())
-            .arg("--app")
-            .arg(self.app.path())
-            .arg("--agent")
-            .arg(agent())
-            .arg("--path")
-            .arg(programs)
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    /// Runs it to its end: status, standard output, standard error.
-    fn run(&self, options: &[&str]) -> (i32, String, String) {
-        ended(self.command(options))
-    }
-
-    /// Nothing may be left: no file, and no process that was started for it.
-    fn assert_clean(&self) {
-        let files: Vec<_> = fs::read_dir(self.tmp.path()).expect("is there").flatten().collect();
-        assert!(files.is_empty(), "left behind: {files:?}");
-        let mark = format!("TMPDIR={}/", self.tmp.path().display());
-        let has_mark = |process: &fs::DirEntry| {
-            let vars = fs::read(process.path().join("environ")).unwrap_or_default();
-            vars.split(|byte| *byte == 0).any(|var| var.starts_with(mark.as_bytes()))
-        };
-        let left: Vec<_> = fs::read_dir("/proc").expect("is there").flatten().filter(has_mark).collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
-    }
-}
-
-fn ended(mut command: Command) -> (i32, String, String) {
-    let output = command.output().expect("runs");
-    let text = |bytes| String::from_utf8(bytes).expect("is text");
-    (output.status.code().expect("has a status"), text(output.stdout), text(output.stderr))
-}
-
-/// A simulation under way. Its end is waited for.
-struct Running {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    seen: String,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("starts");
-        let stdout = child.stdout.take().expect("is a pipe");
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                drop(sender.send(line));
-            }
-        });
-        Self { child, lines, seen: String::new() }
-    }
-
-    fn until(&mut self, part: &str) {
-        let begun = Instant::now();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
-            self.seen.push_str(&line);
-            self.seen.push('\n');
-            if line.contains(part) {
-                return;
-            }
-        }
-        panic!("{part:?} did not come:\n{}", self.seen);
-    }
-
-    fn interrupt(&self) {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).expect("is there");
-    }
-
-    /// Status and all of standard output.
-    fn end(mut self) -> (i32, String) {
-        let status = self.child.wait().expect("ends").code().expect("has a status");
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            self.seen.push_str(&line);
-            self.seen.push('\n');
-        }
-        let mut errors = String::new();
-        let mut stderr = self.child.stderr.take().expect("is a pipe");
-        stderr.read_to_string(&mut errors).expect("is text");
-        (status, self.seen + &errors)
-    }
-}
 
 #[test]
 fn every_line_of_a_real_app_is_accounted_for() {
@@ -139,12 +13,12 @@ fn every_line_of_a_real_app_is_accounted_for() {
     let (status, report, stream) = desk.run(&["--for", "2s", "--json"]);
     assert_eq!(status, 0, "{report}{stream}");
     let report: serde_json::Value = serde_json::from_str(&report).expect("stands alone");
-    let captured = report["ledger"]["captured_lines"].as_u64().expect("is a number");
+    let captured = report["dynos"][0]["ledger"]["captured_lines"].as_u64().expect("is a number");
     assert!(captured >= 7, "two of the start, and one per request: {report:#}");
-    assert_eq!(report["printed"]["lines"], captured, "{report:#}");
-    let account = &report["ledger"]["drains"][0];
+    assert_eq!(report["dynos"][0]["printed"]["lines"], captured, "{report:#}");
+    let account = &report["dynos"][0]["ledger"]["drains"][0];
     assert_eq!(account["delivered_lines"], captured, "{report:#}");
-    assert_eq!(report["exit_status"], 143, "{report:#}");
+    assert_eq!(report["dynos"][0]["exit_status"], 143, "{report:#}");
     assert!(report["requests"]["by_status"]["201"].as_u64() >= Some(1), "{report:#}");
     for personality in ["sumo", "vector", "alloy", "logplex-strict"] {
         assert_eq!(report["drain"]["conformance"][personality]["errors"], 0, "{report:#}");
@@ -213,11 +87,11 @@ fn a_slug_runs_as_it_stands() {
     for dir in [&bin, &types, &profile] {
         fs::create_dir_all(dir).expect("is made");
     }
-    symlink(agent(), bin.join("tailrace")).expect("is made");
+    fs::copy(agent(), bin.join("tailrace")).expect("is copied");
     fs::write(types.join("web"), "echo \"$GREETING\" && rust-web\n").expect("is written");
     fs::write(profile.join("greeting.sh"), "export GREETING=hello\n").expect("is written");
-    let mut command = desk.command(&["--slug", "--for", "1s"]);
-    command.arg("--agent").arg("/nowhere/tailrace");
+    let mut command = desk.command(&["--for", "1s", "--formation", "web=1"]);
+    command.arg("--agent").arg("/nowhere/tailrace").arg("--slug").arg(slug);
     let (status, out, err) = ended(command);
     assert_eq!(status, 0, "{out}{err}");
     for part in [
@@ -240,8 +114,9 @@ fn ctrl_c_stops_the_dyno_and_all_its_processes() {
     running.interrupt();
     let (status, seen) = running.end();
     assert_eq!(status, 0, "{seen}");
-    let home = format!(", home {}\n", desk.app.path().display());
-    for part in [&home, "lines arrived, and no receiver objected.\n", "Process exited with status 143\n"] {
+    for part in
+        [", home /app\n", "lines arrived, and no receiver objected.\n", "Process exited with status 143\n"]
+    {
         assert!(seen.contains(part), "{part:?}: {seen}");
     }
     desk.assert_clean();
@@ -282,7 +157,8 @@ fn an_app_that_dies_early_fails_the_simulation() {
         let desk = Desk::new(procfile);
         let (code, out, err) = desk.run(&["--for", "1s"]);
         assert_eq!(code, 1, "{out}{err}");
-        let problem = format!(" !     the app ended with status {status} before it listened on $PORT\n");
+        let problem =
+            format!(" !     web.1: the app ended with status {status} before it listened on $PORT\n");
         for part in [problem.as_str(), also, "State changed from starting to crashed\n"] {
             assert!(out.contains(part), "{part:?}: {out}{err}");
         }
@@ -297,18 +173,19 @@ fn a_missing_ledger_fails_the_simulation() {
     command.env("TAILRACE", "off");
     let (code, out, err) = ended(command);
     assert_eq!(code, 1, "{out}{err}");
-    assert!(out.contains(" !     no ledger: "), "{out}{err}");
+    assert!(out.contains(" !     web.1: no ledger: "), "{out}{err}");
     desk.assert_clean();
 }
 
 #[test]
 fn what_is_missing_is_named() {
-    let desk = Desk::new("worker: sleep 1\n");
+    let desk = Desk::new("# nothing\n");
     let none = TempDir::new().expect("is made");
     let elsewhere = none.path().to_str().expect("is text");
     for (options, status, part) in [
-        (&[][..], 64, "Procfile: no web entry"),
-        (&["--app", elsewhere], 64, "--app expects a directory with a Procfile"),
+        (&[][..], 64, "Procfile: no entry"),
+        (&["--app", elsewhere], 64, "expected a directory with a Procfile"),
+        (&["--formation", "web=1"], 64, "the Procfile has no entry \"web\""),
         (&["--wat"], 64, "--wat"),
     ] {
         let (code, out, err) = desk.run(options);

@@ -1,0 +1,76 @@
+//! What a person types while the dynos run, a line each.
+
+use crate::fault::Fault;
+use std::io::BufRead as _;
+use tokio::sync::mpsc;
+
+/// What can be typed.
+pub const HELP: &str = "fault outage=20s | heal | restart [DYNO] | stop | help";
+
+/// A command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// More goes wrong, from now on.
+    Fault(Vec<Fault>),
+    /// Nothing goes wrong at the receivers any more.
+    Heal,
+    /// A dyno down and up again; all without a name.
+    Restart(Option<String>),
+    /// The end.
+    Stop,
+    /// The commands.
+    Help,
+}
+
+/// Reads one.
+///
+/// # Errors
+/// What was expected.
+pub fn parse(line: &str) -> Result<Option<Command>, String> {
+    let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+    match (word, rest.trim()) {
+        ("", _) => Ok(None),
+        ("fault", spec) => match Fault::parse(spec) {
+            Ok(faults) if faults.is_empty() => Err(format!("fault: expected {}", crate::fault::GRAMMAR)),
+            Ok(faults) => Ok(Some(Command::Fault(faults))),
+            Err(error) => Err(error.to_string()),
+        },
+        ("heal", "") => Ok(Some(Command::Heal)),
+        ("restart", "") => Ok(Some(Command::Restart(None))),
+        ("restart", dyno) => Ok(Some(Command::Restart(Some(dyno.to_owned())))),
+        ("stop", "") => Ok(Some(Command::Stop)),
+        ("help", "") => Ok(Some(Command::Help)),
+        _ => Err(format!("{line:?} is no command; expected {HELP}")),
+    }
+}
+
+/// Reads standard input in a thread of its own, to its end.
+pub fn typed() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read() {
+        assert_eq!(parse(" "), Ok(None));
+        assert_eq!(parse("restart web.1"), Ok(Some(Command::Restart(Some("web.1".to_owned())))));
+        assert_eq!(parse("heal "), Ok(Some(Command::Heal)));
+        assert!(matches!(parse("fault outage=20s"), Ok(Some(Command::Fault(faults))) if faults.len() == 1));
+        for (line, part) in
+            [("fault", "outage=20s@10s"), ("fault x=y", "no such fault"), ("dance", "restart [DYNO]")]
+        {
+            assert!(parse(line).is_err_and(|error| error.contains(part)), "{line}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! What all dynos of a simulation share, and what is to be known of them from outside.
+
+use crate::account::Boot;
+use crate::args::Args;
+use crate::environment::{self, Environment, Site, uuid};
+use crate::init::{EXCHANGE, Spec, Walls};
+use crate::logplex::Logplex;
+use crate::output::Readers;
+use crate::platform::Generation;
+use crate::router::{Backends, State};
+use crate::screen::{Screen, Source};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, chown, lchown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, watch};
+
+/// The buildpack's layers in a dyno of Fir.
+const LAYERS: &str = "/layers/tailrace_agent";
+/// A `/tmp` that can be full, in bytes.
+const SMALL_DISK: u64 = 16 << 20;
+
+/// What a dyno is told from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Down, for good.
+    Stop,
+    /// Down, and up again.
+    Restart,
+    /// An order to its first process.
+    Order(String),
+}
+
+/// A dyno that runs.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Its first process.
+    pub pid: Pid,
+    /// Where it is told.
+    pub control: mpsc::Sender<Control>,
+}
+
+/// What all dynos share.
+#[derive(Debug)]
+pub struct World {
+    /// The platform.
+    pub generation: Generation,
+    /// The options.
+    pub args: Args,
+    /// The app as it is built.
+    pub slug: PathBuf,
+    /// The app's name.
+    pub app_name: String,
+    /// Its config vars.
+    pub config_vars: Environment,
+    /// What a dyno can be surrounded by here.
+    pub walls: Walls,
+    /// `TAILRACE_DRAIN_URL`.
+    pub drain_url: String,
+    /// The local drain's authority; without it the drain is not local.
+    pub ca_file: Option<PathBuf>,
+    /// Directories of dynos.
+    pub dir: PathBuf,
+    /// People.
+    pub screen: Screen,
+    /// The platform's own drain.
+    pub logplex: Option<Arc<Logplex>>,
+    /// Web dynos, for the router.
+    pub backends: watch::Sender<Backends>,
+    live: Mutex<BTreeMap<String, Live>>,
+    boots: Mutex<Vec<Boot>>,
+    number: Mutex<u32>,
+}
+
+/// Where a dyno is, and what it is started with.
+#[derive(Debug)]
+pub struct Place {
+    /// What surrounds it.
+    pub spec: Spec,
+    /// Where the spec is written.
+    pub spec_file: PathBuf,
+    /// The agent's ledger.
+    pub ledger_file: PathBuf,
+    /// `TAILRACE_MAX_LINE` and the like, as the agent will read them.
+    pub config: tailrace::config::Config,
+    dir: PathBuf,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.dir)); // or with the simulation
+    }
+}
+
+/// How a dyno is to be made.
+#[derive(Clone, Debug)]
+pub struct Wish<'a> {
+    /// Its name.
+    pub dyno: &'a str,
+    /// Where it shall listen.
+    pub port: Option<u16>,
+    /// The words of its command.
+    pub command: Vec<OsString>,
+    /// The agent is off in it.
+    pub is_bare: bool,
+    /// It has the caller's terminal.
+    pub is_attached: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a [`World`] is made from.
+#[derive(Debug)]
+pub struct Parts {
+    /// The options.
+    pub args: Args,
+    /// The app as it is built.
+    pub slug: PathBuf,
+    /// The app's name.
+    pub app_name: String,
+    /// Its config vars.
+    pub config_vars: Environment,
+    /// What a dyno can be surrounded by here.
+    pub walls: Walls,
+    /// `TAILRACE_DRAIN_URL`.
+    pub drain_url: String,
+    /// The local drain's authority.
+    pub ca_file: Option<PathBuf>,
+    /// Directories of dynos.
+    pub dir: PathBuf,
+    /// People.
+    pub screen: Screen,
+    /// The platform's own drain.
+    pub logplex: Option<Arc<Logplex>>,
+    /// Web dynos, for the router.
+    pub backends: watch::Sender<Backends>,
+}
+
+impl World {
+    /// Without dynos.
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            args,
+            slug,
+            app_name,
+            config_vars,
+            walls,
+            drain_url,
+            ca_file,
+            dir,
+            screen,
+            logplex,
+            backends,
+        } = parts;
+        Self {
+            generation: args.generation,
+            app_name,
+            args,
+            slug,
+            config_vars,
+            walls,
+            drain_url,
+            ca_file,
+            dir,
+            screen,
+            logplex,
+            backends,
+            live: Mutex::default(),
+            boots: Mutex::default(),
+            number: Mutex::default(),
+        }
+    }
+
+    /// The platform says something about a dyno.
+    pub async fn say(&self, dyno: &str, message: &str) {
+        if let Some(logplex) = &self.logplex {
+            logplex.platform(dyno, message);
+        }
+        self.screen.line(Source::platform(dyno), message).await;
+    }
+
+    /// The simulation says something.
+    pub async fn note(&self, message: &str) {
+        self.screen.text(format!("       {message}\n")).await;
+    }
+
+    /// Who reads what a dyno prints.
+    pub fn readers(&self, dyno: &str) -> Readers {
+        Readers { dyno: dyno.to_owned(), screen: Some(self.screen.clone()), logplex: self.logplex.clone() }
+    }
+
+    /// A web dyno's state, for the router; nothing when it is gone.
+    pub fn set_backend(&self, dyno: &str, state: Option<State>) {
+        self.backends.send_modify(|all| match state {
+            Some(state) => drop(all.insert(dyno.to_owned(), state)),
+            None => drop(all.remove(dyno)),
+        });
+    }
+
+    /// The dynos that run.
+    pub fn live(&self) -> BTreeMap<String, Live> {
+        lock(&self.live).clone()
+    }
+
+    /// A dyno runs, or runs no more.
+    pub fn set_live(&self, dyno: &str, live: Option<Live>) {
+        let mut all = lock(&self.live);
+        match live {
+            Some(live) => drop(all.insert(dyno.to_owned(), live)),
+            None => drop(all.remove(dyno)),
+        }
+    }
+
+    /// A dyno has come to its end.
+    pub fn add_boot(&self, boot: Boot) {
+        lock(&self.boots).push(boot);
+    }
+
+    /// All that have.
+    pub fn boots(&self) -> Vec<Boot> {
+        lock(&self.boots).clone()
+    }
+
+    /// Makes the directories of a dyno.
+    ///
+    /// # Errors
+    /// When the app cannot be copied, or a directory cannot be made.
+    pub fn place(&self, wish: Wish<'_>) -> io::Result<Place> {
+        let number = {
+            let mut number = lock(&self.number);
+            *number += 1;
+            *number
+        };
+        let dir = self.dir.join(format!("{}.boot-{number}", wish.dyno));
+        for name in ["root", "tmp", "out"] {
+            fs::create_dir_all(dir.join(name))?;
+        }
+        fs::set_permissions(dir.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+        copy(&self.slug, &dir.join("app"))?;
+        if let Some(ca_file) = &self.ca_file {
+            fs::copy(ca_file, dir.join("out/ca.pem"))?;
+        }
+        let user = 20_000 + (std::process::id() % 30_000) + number % 1_000;
+        if self.walls == Walls::Root {
+            own(&dir.join("app"), user)?;
+            chown(dir.join("out"), Some(user), Some(user))?;
+        }
+        let has_root = self.walls.has_root();
+        let seen = |inside: &str, part: &str| if has_root { PathBuf::from(inside) } else { dir.join(part) };
+        let app_at = self.generation.app_dir();
+        let (binds, path) = self.more_directories(has_root);
+        let id = uuid();
+        let caller_path = std::env::var_os("PATH");
+        let site = Site {
+            generation: self.generation,
+            dyno: wish.dyno,
+            dyno_id: &id,
+            app_name: &self.app_name,
+            app: &seen(app_at, "app"),
+            tmp: &seen("/tmp", "tmp"),
+            port: wish.port,
+            path: &path,
+            caller_path: caller_path.as_deref(),
+            exchange: &seen(EXCHANGE, "out"),
+            drain_url: &self.drain_url,
+            is_local: self.ca_file.is_some(),
+            quota: (!has_root || self.generation == Generation::Fir).then_some(self.args.size.memory()),
+            metadata: self.args.metadata,
+        };
+        let mut vars = environment::environment(&site, &self.config_vars);
+        if wish.is_bare {
+            vars.insert("TAILRACE".into(), "off".into());
+        }
+        let (config, _for_the_agent_to_tell) = tailrace::config::Config::from_env(vars.clone());
+        let is_small = self.args.faults.iter().any(crate::fault::Fault::fills_the_disk);
+        let spec = Spec {
+            walls: self.walls,
+            is_first: self.generation == Generation::Fir,
+            app_at: app_at.into(),
+            binds,
+            user,
+            processes: self.args.size.processes,
+            limit_file: (self.generation == Generation::Cedar).then_some(self.args.size.memory()),
+            disk: is_small.then_some(SMALL_DISK),
+            host: id,
+            environment: vars.into_iter().collect(),
+            command: wish.command,
+            is_attached: wish.is_attached,
+            dir: dir.clone(),
+        };
+        let (spec_file, ledger_file) = (dir.join("spec.json"), dir.join("out/ledger.json"));
+        Ok(Place { spec, spec_file, ledger_file, config, dir })
+    }
+
+    /// Directories that a dyno has beside the app, here and there, and those of them that go in front of PATH.
+    fn more_directories(&self, has_root: bool) -> (Vec<(PathBuf, PathBuf)>, Vec<PathBuf>) {
+        let (mut binds, mut path) = (Vec::new(), Vec::new());
+        for (index, dir) in self.args.path.iter().enumerate() {
+            let there = Path::new(EXCHANGE).join(format!("path-{index}"));
+            path.push(if has_root { there.clone() } else { dir.clone() });
+            binds.push((dir.clone(), there));
+        }
+        if let Some(layers) = &self.args.layers {
+            path.push(if has_root { Path::new(LAYERS).join("agent/bin") } else { layers.join("agent/bin") });
+            binds.push((layers.clone(), LAYERS.into()));
+        }
+        (binds, path)
+    }
+}
+
+/// Copies a directory with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let output = Command::new("cp")
+        .args(["-a", "--reflink=auto", "--"])
+        .arg(from)
+        .arg(to)
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()))
+}
+
+/// Gives a directory to a user, with all that is in it.
+fn own(path: &Path, user: u32) -> io::Result<()> {
+    lchown(path, Some(user), Some(user))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            own(&entry.path(), user)?;
+        } else {
+            lchown(entry.path(), Some(user), Some(user))?;
+        }
+    }
+    Ok(())
+}

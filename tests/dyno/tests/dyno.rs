@@ -1,0 +1,10 @@
+//! The simulation, run as people run it.
+
+#[path = "dyno/desk.rs"]
+mod desk;
+#[path = "dyno/faults.rs"]
+mod faults;
+#[path = "dyno/platform.rs"]
+mod platform;
+#[path = "dyno/simulate.rs"]
+mod simulate;

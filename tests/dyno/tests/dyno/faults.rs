@@ -1,0 +1,143 @@
+//! Every fault has an effect that is seen, and no loss goes by without a word.
+
+use crate::desk::{Desk, Running};
+use serde_json::Value;
+use std::process::Stdio;
+
+/// 200 numbered lines in a second, and then a few now and then.
+const TALK: &str = "worker: for i in $(seq 200); do echo \"line $i\"; sleep 0.005; done; \
+                    while sleep 0.2; do echo more; done\n";
+/// More at once than Logplex keeps, in every second.
+const FLOOD: &str = "worker: while true; do seq 4000; sleep 0.5; done\n";
+
+/// The first dyno's count at its first drain.
+fn count(report: &Value, name: &str) -> u64 {
+    report["dynos"][0]["ledger"]["drains"][0][name].as_u64().unwrap_or_else(|| panic!("{name}: {report:#}"))
+}
+
+fn side<'a>(report: &'a Value, drain: &str) -> &'a Value {
+    let sides = report["drains"].as_array().expect("are some");
+    sides.iter().find(|side| side["drain"] == drain).unwrap_or_else(|| panic!("{drain}: {report:#}"))
+}
+
+/// A run under a fault in which nothing may be lost.
+fn nothing_lost(procfile: &str, options: &[&str]) -> (Value, String) {
+    let desk = Desk::new(procfile);
+    let (status, report, err) = desk.report(options);
+    assert_eq!(status, 0, "{report:#}{err}");
+    assert_eq!(
+        count(&report, "delivered_lines"),
+        report["dynos"][0]["ledger"]["captured_lines"],
+        "{report:#}"
+    );
+    desk.assert_clean();
+    (report, err)
+}
+
+#[test]
+fn errors_of_the_receiver_cost_attempts_and_no_lines() {
+    let (report, _) = nothing_lost(TALK, &["--for", "2s", "--fault", "drain=503:50%"]);
+    assert!(report["drain"]["by_status"]["503"].as_u64() >= Some(1), "{report:#}");
+    assert!(count(&report, "attempts") > count(&report, "batches"), "{report:#}");
+}
+
+#[test]
+fn in_an_outage_the_platform_loses_lines_and_tailrace_none() {
+    let (report, err) = nothing_lost(FLOOD, &["--for", "5s", "--fault", "outage=3s"]);
+    let (ours, theirs) = (side(&report, "tailrace"), side(&report, "platform"));
+    assert_eq!(ours["arrived"], ours["messages"], "{report:#}");
+    assert!(theirs["arrived"].as_u64() < theirs["messages"].as_u64(), "{report:#}{err}");
+    assert!(theirs["announced"].as_u64() > Some(0), "{report:#}");
+    assert!(ours["lag_ms"]["max"].as_f64() > Some(1000.0), "what waited came late: {report:#}");
+}
+
+#[test]
+fn a_slow_receiver_is_seen_in_the_lag() {
+    let (report, _) = nothing_lost(TALK, &["--for", "2s", "--fault", "latency=700ms"]);
+    assert!(side(&report, "tailrace")["lag_ms"]["p50"].as_f64() > Some(600.0), "{report:#}");
+}
+
+#[test]
+fn a_shipper_that_is_killed_is_replaced() {
+    let (report, err) = nothing_lost(TALK, &["--for", "3s", "--fault", "shipper=kill@300ms"]);
+    assert!(err.contains("fault: worker.1: the shipper was killed\n"), "{report:#}{err}");
+}
+
+#[test]
+fn a_shipper_that_stands_still_holds_lines_up_and_loses_none() {
+    let (report, _) = nothing_lost(TALK, &["--for", "4s", "--fault", "shipper=stop@200ms+2s"]);
+    assert!(side(&report, "tailrace")["lag_ms"]["max"].as_f64() > Some(1500.0), "{report:#}");
+}
+
+#[test]
+fn a_full_disk_stops_neither_the_app_nor_delivery() {
+    let desk = Desk::new(TALK);
+    let (status, report, err) = desk.report(&["--for", "3s", "--fault", "disk=full"]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    if !err.contains("no disk of their own") {
+        assert!(err.contains(" app[worker.1]: tailrace at=spool"), "it is said: {err}");
+    }
+    desk.assert_clean();
+}
+
+#[test]
+fn memory_beyond_the_quota_is_r14() {
+    let desk = Desk::new(TALK);
+    let (status, report, err) =
+        desk.report(&["--for", "4s", "--fault", "memory=grow", "--config", "TAILRACE_SAMPLE_INTERVAL=1s"]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root {
+        assert!(err.contains(" tailrace[worker.1]: Error R14 (Memory quota exceeded)\n"), "{err}");
+    }
+    desk.assert_clean();
+}
+
+#[test]
+fn an_app_that_is_killed_crashes_and_starts_again() {
+    let desk = Desk::new("worker: echo begun; sleep 300; true\n");
+    let (status, report, err) = desk.report(&["--for", "3s", "--fault", "app=kill@300ms"]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    assert_eq!(report["dynos"].as_array().map(Vec::len), Some(2), "{report:#}");
+    assert_eq!(report["dynos"][0]["exit_status"], 137, "{report:#}");
+    assert!(err.contains("State changed from crashed to starting\n"), "{err}");
+    desk.assert_clean();
+}
+
+#[test]
+fn a_loss_that_nobody_announces_fails_the_check() {
+    let desk = Desk::new(TALK);
+    let (status, report, err) = desk.report(&["--for", "2s", "--fault", "drain=swallow:30%"]);
+    assert_eq!((status, &report["ok"]), (1, &false.into()), "{report:#}{err}");
+    let problems = report["problems"].to_string();
+    assert!(problems.contains("ledger and drain disagree"), "{problems}");
+
+    // Lines are shed on purpose, and the notice is overheard.
+    let flood = Desk::new(
+        "worker: while true; do head -c 3000000 /dev/zero | tr '\\\\0' x | fold -w 100; sleep 0.1; done\n",
+    );
+    let options = ["--for", "4s", "--config", "TAILRACE_SPOOL_BYTES=4MiB", "--fault", "outage=2s"];
+    let (status, report, err) = flood.report(&options);
+    assert_eq!(status, 0, "announced: {}{err}", report["problems"]);
+    assert!(count(&report, "dropped_lines") > 0, "{report:#}");
+    let (status, report, _) = flood.report(&[&options[..], &["--fault", "drain=deaf"]].concat());
+    assert_eq!(status, 1, "{}", report["notes"]);
+    assert!(report["problems"].to_string().contains("0 announced"), "{}", report["problems"]);
+}
+
+#[test]
+fn faults_can_be_typed_and_healed() {
+    let desk = Desk::new(TALK);
+    let mut command = desk.command(&[]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    running.until("app[worker.1]: line 1");
+    running.type_line("fault drain=refuse");
+    running.until("tailrace at=drain-unreachable");
+    running.type_line("heal");
+    running.until("tailrace at=drain-ok");
+    running.interrupt();
+    let (status, seen) = running.end();
+    assert_eq!(status, 0, "{seen}");
+    desk.assert_clean();
+}

@@ -1,0 +1,199 @@
+//! The platform as an app sees it: what surrounds a dyno, and what is done to it.
+
+use crate::desk::{Desk, PATIENCE, Running, ended};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tailrace_drain::{Drain, Options};
+
+/// What the dyno's shell knows; one name for each line.
+const LOOK: &str = "echo \"uid=$(id -u) cwd=$PWD home=$HOME dyno=$DYNO app=$HEROKU_APP_NAME parent=$PPID\"; \
+                    echo \"limit=$(cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null) cap=$(ulimit -u)\"; \
+                    echo \"mine=$MINE yours=$YOURS\"; sleep 300 & wait\n";
+
+/// Whether dynos are more than process groups here. Where all must run, they are.
+fn has_walls(err: &str) -> bool {
+    let has = !err.contains("process groups of this system");
+    assert!(has || std::env::var_os("CI").is_none(), "{err}");
+    has
+}
+
+#[test]
+fn a_dyno_of_cedar_is_as_the_platform_has_it() {
+    let desk = Desk::new(&format!("worker: {LOOK}")).with(".env", "MINE=\"from the file\"\nYOURS=file\n");
+    let (status, report, err) =
+        desk.report(&["--for", "300ms", "--config", "YOURS=line", "--size", "standard-2x"]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    assert!(err.contains(" app[worker.1]: mine=from the file yours=line\n"), "{err}");
+    if has_walls(&err) {
+        for part in [" cwd=/app home=/app dyno=worker.1 app=", "limit=1073741824 cap=512\n"] {
+            assert!(err.contains(part), "{part:?}: {err}");
+        }
+        assert!(!err.contains("uid=0 "), "{err}");
+    }
+    desk.assert_clean();
+}
+
+#[test]
+fn a_dyno_of_fir_is_the_first_process_and_stops_alone() {
+    let desk = Desk::new(&format!("worker: trap 'echo told' TERM; {LOOK}"));
+    let (status, report, err) = desk.report(&["--for", "300ms", "--generation", "fir", "--no-metadata"]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    let name = report["dynos"][0]["name"].as_str().expect("is text").to_owned();
+    assert!(name.starts_with("worker-") && name.len() == "worker-12a34b56d-e78f9".len(), "{name}");
+    if has_walls(&err) {
+        assert!(
+            err.contains(&format!(" cwd=/workspace home=/workspace dyno={name} app= parent=1\n")),
+            "{err}"
+        );
+        assert!(err.contains("limit= cap=256\n"), "{err}");
+    }
+    assert_eq!(report["drains"].as_array().map(Vec::len), Some(1), "no platform drain: {report:#}");
+    desk.assert_clean();
+}
+
+#[test]
+fn every_dyno_of_the_formation_runs_and_all_web_dynos_are_asked() {
+    let desk = Desk::new("web: rust-web\nworker: echo working; sleep 300\nclock: false\nrelease: false\n");
+    let (status, report, err) =
+        desk.report(&["--for", "2s", "--formation", "web=2,worker=1", "--traffic", "20", "--sigterms", "3"]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    let names: Vec<&str> = report["dynos"]
+        .as_array()
+        .expect("are some")
+        .iter()
+        .filter_map(|dyno| dyno["name"].as_str())
+        .collect();
+    assert!(
+        names.len() == 3 && ["web.1", "web.2", "worker.1"].iter().all(|name| names.contains(name)),
+        "{names:?}"
+    );
+    for part in [" dyno=web.1 connect=", " dyno=web.2 connect=", " app[worker.1]: working\n"] {
+        assert!(err.contains(part), "{part:?}: {err}");
+    }
+    let drains = report["drains"].as_array().expect("are some");
+    for drain in drains {
+        assert_eq!((&drain["arrived"], &drain["announced"]), (&drain["messages"], &0.into()), "{report:#}");
+    }
+    assert_eq!(drains.len(), 2);
+    desk.assert_clean();
+}
+
+#[test]
+fn a_dyno_that_crashes_starts_again() {
+    let desk = Desk::new("worker: echo \"run in $HOME\"; sleep 1; exit 3\n");
+    let mut running = Running::start(desk.command(&[]));
+    for part in [
+        "heroku[worker.1]: State changed from starting to up",
+        "heroku[worker.1]: Process exited with status 3",
+        "heroku[worker.1]: State changed from up to crashed",
+        "heroku[worker.1]: State changed from crashed to starting",
+        "heroku[worker.1]: Starting process with command",
+        "heroku[worker.1]: State changed from starting to up",
+    ] {
+        running.until(part);
+    }
+    running.interrupt();
+    let (status, seen) = running.end();
+    assert_eq!(status, 1, "a crash is a problem: {seen}");
+    assert!(seen.contains(" !     worker.1: the app ended by itself, with status 3\n"), "{seen}");
+    desk.assert_clean();
+}
+
+#[test]
+fn the_patience_of_the_platform_ends() {
+    let desk = Desk::new("web: sleep 300\n");
+    let (status, out, err) = desk.run(&["--boot-timeout", "500ms"]);
+    assert_eq!(status, 1, "{out}{err}");
+    for part in
+        ["Error R10 (Boot timeout) -> ", "Process exited with status 137\n", "did not listen on $PORT"]
+    {
+        assert!(out.contains(part), "{part:?}: {out}{err}");
+    }
+    desk.assert_clean();
+
+    // The main process ends in time, but not all processes do.
+    let desk = Desk::new("web: (trap '' TERM; exec sleep 300) & exec rust-web\n");
+    let (status, out, err) = desk.run(&["--for", "100ms", "--exit-timeout", "2s"]);
+    assert_eq!(status, 0, "the app's own doing: {out}{err}");
+    for part in ["Error R12 (Exit timeout) -> ", "Stopping remaining processes with SIGKILL\n"] {
+        assert!(out.contains(part), "{part:?}: {out}{err}");
+    }
+    desk.assert_clean();
+}
+
+#[test]
+fn a_one_off_dyno_has_the_status_and_the_streams_of_its_command() {
+    let desk = Desk::new("web: rust-web\n").with(".profile.d/a.sh", "export GREETING=hello\n");
+    let mut command = desk.command(&["run", "echo \"$GREETING $DYNO $PORT\";", "exit", "7"]);
+    command.stdin(Stdio::null());
+    let (status, out, err) = ended(command);
+    assert_eq!(status, 7, "{out}{err}");
+    let name = out.strip_prefix("hello run.").and_then(|rest| rest.strip_suffix(" \n")).expect(&out);
+    assert!(name.parse::<u32>().is_ok(), "{out}");
+    desk.assert_clean();
+    let (status, out, err) = desk.run(&["run", ".tailrace/bin/tailrace", "check"]);
+    assert_eq!(status, 0, "{out}{err}");
+    desk.assert_clean();
+}
+
+#[test]
+fn a_real_receiver_takes_the_place_of_the_local_one() {
+    let drain = Drain::start(Options::default()).expect("starts");
+    let ca = fs::read_to_string(drain.ca_file()).expect("is there");
+    let desk = Desk::new("worker: echo hello; sleep 300\n")
+        .with("ca.pem", &ca)
+        .with(".env", "TAILRACE_CA_FILE=ca.pem\nTAILRACE_DRAIN_URL=https://production.invalid/\n");
+    let (status, report, err) = desk.report(&["--for", "300ms", "--drain", &drain.url()]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    assert!(report["drain"].is_null(), "{report:#}");
+    assert!(drain.lines().contains(&"hello".to_owned()), "{:?}", drain.lines());
+    desk.assert_clean();
+}
+
+#[test]
+fn what_is_typed_is_done() {
+    let desk = Desk::new("worker: echo working; sleep 300\n");
+    let mut command = desk.command(&[]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    running.until("app[worker.1]: working");
+    running.type_line("dance");
+    running.until("\"dance\" is no command; expected fault ");
+    running.type_line("restart worker.1");
+    for part in ["Restarting", "Stopping all processes with SIGTERM", "State changed from starting to up"] {
+        running.until(&format!("heroku[worker.1]: {part}"));
+    }
+    running.until("app[worker.1]: working");
+    running.type_line("stop");
+    let (status, seen) = running.end();
+    assert_eq!(status, 0, "{seen}");
+    desk.assert_clean();
+}
+
+#[test]
+fn nothing_is_left_of_a_simulation_that_was_killed() {
+    for options in [&[][..], &["--no-namespaces"]] {
+        let desk = Desk::new("worker: (setsid sleep 300 &) ; echo working; sleep 300\n");
+        let mut running = Running::start(desk.command(options));
+        running.until("app[worker.1]: working");
+        kill(Pid::from_raw(running.child.id() as i32), Signal::SIGKILL).expect("is there");
+        running.child.wait().expect("ends");
+        let begun = Instant::now();
+        while !desk.left().is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "left behind: {:?}", desk.left());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn without_namespaces_it_does_what_it_can() {
+    let desk = Desk::new("web: rust-web\nworker: echo \"in $HOME\"; (setsid sleep 300 &) ; sleep 300\n");
+    let (status, report, err) = desk.report(&["--for", "1s", "--no-namespaces"]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    assert!(err.contains("process groups of this system, not namespaces: --no-namespaces\n"), "{err}");
+    desk.assert_clean();
+}
