@@ -126,6 +126,7 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
         // Cedar's dyno manager does; where a container's first process is ours nobody else is signalled.
         relay: Relay::new(std::env::var_os("DYNO").is_some() && std::process::id() != 1),
         stop_at: None,
+        has_taken_stock: false,
         ended: None,
         stopping: false,
         recorder: stage.recorder,
@@ -166,6 +167,8 @@ struct Keeper<'a> {
     relay: Relay,
     /// TERM + grace.
     stop_at: Option<Instant>,
+    /// The books were written at that time, the app still being there: what comes now may be the kill.
+    has_taken_stock: bool,
     /// When the app ended.
     ended: Option<Instant>,
     /// A SIGTSTP came: we stop once it is passed on.
@@ -221,6 +224,7 @@ impl Keeper<'_> {
                 self.close();
                 return status;
             }
+            self.take_stock();
             self.wait();
         }
     }
@@ -235,6 +239,8 @@ impl Keeper<'_> {
         }
         if self.ended.is_some() {
             sooner(self.leave_at());
+        } else if let Some(stop_at) = self.stop_at.filter(|_| !self.has_taken_stock) {
+            sooner(stop_at);
         }
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             // Up to the next ms: a poll that ends too early would turn in circles.
@@ -374,6 +380,20 @@ impl Keeper<'_> {
             Some(ended) if !self.scribe.is_finished() => deadline.max(ended + LAST_WORDS),
             _ => deadline,
         }
+    }
+
+    /// The time for delivery is over and the app is still there: the platform is about to kill us all, so what can be
+    /// said is said now.
+    fn take_stock(&mut self) {
+        let is_late = self.stop_at.is_some_and(|stop_at| Instant::now() >= stop_at);
+        if self.status.is_some() || !is_late || self.has_taken_stock {
+            return;
+        }
+        if let Some(clerk) = &self.clerk {
+            clerk.say_missing();
+            write_ledger(self.config, clerk.spool());
+        }
+        self.has_taken_stock = true;
     }
 
     /// The last words: the ledger, and what did not arrive.

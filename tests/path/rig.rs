@@ -269,6 +269,11 @@ impl Agent {
         killpg(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
+    /// The ledger as it is by now, once there is one.
+    pub(crate) fn ledger_text(&self) -> Option<String> {
+        fs::read_to_string(&self.ledger).ok().filter(|text| text.ends_with("}\n"))
+    }
+
     /// What stands on its standard output by now.
     pub(crate) fn out(&self) -> Vec<u8> {
         fs::read(&self.out).unwrap()

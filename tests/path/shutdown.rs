@@ -117,6 +117,26 @@ fn an_app_that_ignores_the_stop_is_not_left_alone() {
 }
 
 #[test]
+fn the_books_are_written_at_the_deadline_also_when_the_app_stays_for_the_kill() {
+    for fault in ["", "status=503"] {
+        let rig = Rig::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
+        let agent = rig.run(&["bash", "-c", "trap '' TERM; seq 9; exec sleep 60"]);
+        agent.wait_out("\n9\n");
+        agent.signal_all(Signal::SIGTERM);
+        wait_for("the ledger", || agent.ledger_text());
+        if !fault.is_empty() {
+            agent.wait_said(&["at=lines-not-delivered", "captured=9 delivered=0 held=9"]);
+        }
+        agent.signal_all(Signal::SIGKILL);
+        let end = agent.end();
+        let account = end.ledger().drains[0].clone();
+        let expected = if fault.is_empty() { (9, 0) } else { (0, 9) };
+        assert_eq!((end.status, end.ledger().captured), (-(Signal::SIGKILL as i32), 9), "{}", end.err);
+        assert_eq!((account.delivered, account.held), expected);
+    }
+}
+
+#[test]
 fn a_shipper_that_is_stopped_at_the_deadline_is_killed_and_the_books_are_closed() {
     let rig = Rig::new().set("TAILRACE_STOP_GRACE", "2s");
     let mut agent = rig.run(&["sh", "-c", "echo one; read line; seq 19; exec sleep 60"]);

@@ -1,0 +1,31 @@
+//! A sample worker: takes a job now and then, logs each, fails one in ten with a backtrace, and leaves SIGTERM alone.
+
+use std::io::{self, Write as _};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two jobs.
+const PAUSE: Duration = Duration::from_millis(150);
+
+fn main() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "worker ready, queues=default,mailers")?;
+    for job in 1_u64.. {
+        let begun = Instant::now();
+        thread::sleep(PAUSE);
+        let took = begun.elapsed().as_millis();
+        if job.is_multiple_of(10) {
+            // As one write: a backtrace belongs together.
+            io::stderr().write_all(
+                format!(
+                    "E job={job} class=InvoiceMailer failed after {took}ms\nTimeoutError: mail.example: no answer\n    \
+                     at deliver (app/mailers/invoice.rs:42)\n    at perform (app/jobs/mail.rs:17)\n"
+                )
+                .as_bytes(),
+            )?;
+        } else {
+            writeln!(out, "I job={job} class=InvoiceMailer done in {took}ms")?;
+        }
+    }
+    Ok(())
+}
