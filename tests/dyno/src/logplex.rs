@@ -15,6 +15,11 @@ use tokio::time::{sleep, timeout};
 
 /// Messages in the buffer.
 const BUFFER: usize = 1024;
+/// What log-shuttle, which brings the apps' lines, sends at once, and what it holds (`config.go`): batches of 500.
+const SHUTTLE: usize = 500;
+const SHUTTLES: usize = 50 * SHUTTLE;
+/// Between two of its batches.
+const PACE: Duration = Duration::from_millis(5);
 /// Bytes of a batch.
 const BATCH: usize = 102_400;
 /// Bytes of a line with its LF.
@@ -82,6 +87,8 @@ impl Loss {
 
 #[derive(Debug, Default)]
 struct Buffer {
+    /// On the way to the buffer.
+    shuttle: VecDeque<Vec<u8>>,
     frames: VecDeque<Vec<u8>>,
     loss: Loss,
     /// Lines of apps, by dyno.
@@ -100,7 +107,10 @@ struct Batch {
 #[derive(Debug, Default)]
 pub struct Logplex {
     buffer: Mutex<Buffer>,
+    /// Lines came.
     news: Notify,
+    /// Lines came into the buffer.
+    fresh: Notify,
 }
 
 impl Logplex {
@@ -127,13 +137,40 @@ impl Logplex {
         let mut frame = format!("{} {header}", header.len() + text.len()).into_bytes();
         frame.extend_from_slice(text);
         let mut buffer = self.buffer();
-        if buffer.frames.len() == BUFFER {
-            buffer.frames.pop_front();
+        if buffer.shuttle.len() == SHUTTLES {
             buffer.loss.add(1, &stamp.to_string());
+        } else {
+            buffer.shuttle.push_back(frame);
         }
-        buffer.frames.push_back(frame);
         drop(buffer);
         self.news.notify_one();
+    }
+
+    /// One batch of log-shuttle arrives.
+    fn arrive(&self) {
+        let mut buffer = self.buffer();
+        for _ in 0..SHUTTLE {
+            let Some(frame) = buffer.shuttle.pop_front() else { break };
+            if buffer.frames.len() == BUFFER {
+                buffer.frames.pop_front();
+                buffer.loss.add(1, &stamp());
+            }
+            buffer.frames.push_back(frame);
+        }
+    }
+
+    /// Brings lines to the buffer until this future is dropped, whatever becomes of those that are there.
+    async fn bring(&self) {
+        loop {
+            self.arrive();
+            self.fresh.notify_one();
+            let is_empty = self.buffer().shuttle.is_empty();
+            if is_empty {
+                self.news.notified().await;
+            } else {
+                sleep(PACE).await;
+            }
+        }
     }
 
     /// How many lines of each dyno's app were taken.
@@ -173,22 +210,32 @@ impl Logplex {
 
     /// Delivers until this future is dropped. Only one request is under way at a time.
     pub async fn deliver(self: Arc<Self>, url: String, token: String, ca_file: Box<Path>) {
-        let mut connection = None;
-        loop {
-            let Some(batch) = self.take() else {
-                self.news.notified().await;
-                continue;
-            };
-            if !attempts(&batch, &mut connection, &url, &token, &ca_file).await {
-                self.lost(&batch);
+        let post = async {
+            let mut connection = None;
+            loop {
+                let Some(batch) = self.take() else {
+                    self.fresh.notified().await;
+                    continue;
+                };
+                if !attempts(&batch, &mut connection, &url, &token, &ca_file).await {
+                    self.lost(&batch);
+                }
             }
+        };
+        tokio::select! {
+            () = self.bring() => {}
+            () = post => {}
         }
     }
 
     /// Waits until nothing waits any more, or `patience` is over. Logplex outlives the dynos.
     pub async fn rest(&self, patience: Duration) {
         let empty = async {
-            while !self.buffer().frames.is_empty() {
+            let waits = || {
+                let buffer = self.buffer();
+                !buffer.frames.is_empty() || !buffer.shuttle.is_empty()
+            };
+            while waits() {
                 sleep(Duration::from_millis(20)).await;
             }
             sleep(Duration::from_millis(100)).await; // the last batch is on its way
@@ -260,6 +307,9 @@ mod tests {
         let logplex = Logplex::default();
         for number in 0..BUFFER + 5 {
             logplex.app("web.1", format!("{number}\n").as_bytes());
+        }
+        for _ in 0..=BUFFER / SHUTTLE {
+            logplex.arrive();
         }
         let batch = logplex.take().expect("there is one");
         let text = String::from_utf8(batch.body.clone()).expect("is text");
