@@ -107,6 +107,14 @@ pub fn agent_memory(root: Pid) -> u64 {
     agents_of(root).into_iter().filter_map(|(pid, _)| pss(pid)).sum()
 }
 
+/// Bytes that this machine can still give (proc(5), `MemAvailable`).
+pub fn free_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or_default() << 10
+}
+
 /// The agent's processes under `root`, with their command lines.
 fn agents_of(root: Pid) -> Vec<(Pid, Vec<u8>)> {
     let line = |process: Process| {

@@ -25,14 +25,33 @@ pub async fn apply(world: &Arc<World>, drain: Option<&Drain>, faults: &[Fault]) 
             },
             Fault::Dyno(strike) => {
                 let (world, strike) = (Arc::clone(world), *strike);
-                if strike.what == What::DiskFull && !world.walls.has_root() {
-                    world.note("fault disk=full: dynos have no disk of their own here").await;
+                if let Some(why) = obstacle(&world, strike.what) {
+                    world.note(&format!("fault: {}: {why}", strike.what.as_str())).await;
                     continue;
                 }
                 drop(tokio::spawn(async move { play(&world, strike).await }));
             }
         }
     }
+}
+
+/// Why a fault cannot be put in force without harm to this machine.
+fn obstacle(world: &World, what: What) -> Option<&'static str> {
+    match what {
+        What::DiskFull if !world.walls.has_root() => Some("not here, dynos have no disk of their own"),
+        What::DiskFull if !world.has_small_disks() => {
+            Some("not now, a small disk is made at the start: --fault disk=full@1h")
+        }
+        What::MemoryGrown if growth(world) > process::free_memory() / 2 => {
+            Some("not here, it takes more than half of this machine's free memory; choose a smaller --size")
+        }
+        _ => None,
+    }
+}
+
+/// Bytes that are more than a dyno may have.
+fn growth(world: &World) -> u64 {
+    world.args.size.memory() / 5 * 6
 }
 
 async fn play(world: &World, strike: Strike) {
@@ -62,7 +81,7 @@ async fn begin(world: &World, what: What, live: &Live) -> Option<Pid> {
     let order = |order: String| async move { drop(live.control.send(Control::Order(order)).await) };
     match what {
         What::DiskFull => order("full".to_owned()).await,
-        What::MemoryGrown => order(format!("grow {}", world.args.size.memory() / 5 * 6)).await,
+        What::MemoryGrown => order(format!("grow {}", growth(world))).await,
         What::ShipperKilled | What::ShipperStopped | What::AppKilled => {
             let find = if what == What::AppKilled { process::app_of } else { process::shipper_of };
             for _ in 0..LOOKS {

@@ -3,6 +3,7 @@
 use crate::account::Boot;
 use crate::args::Args;
 use crate::environment::{self, Environment, Site, uuid};
+use crate::fault::Fault;
 use crate::init::{EXCHANGE, Spec, Walls};
 use crate::logplex::Logplex;
 use crate::output::Readers;
@@ -178,6 +179,11 @@ impl World {
         }
     }
 
+    /// Whether dynos have a `/tmp` that can be filled.
+    pub fn has_small_disks(&self) -> bool {
+        self.args.faults.iter().any(Fault::fills_the_disk)
+    }
+
     /// The platform says something about a dyno.
     pub async fn say(&self, dyno: &str, message: &str) {
         if let Some(logplex) = &self.logplex {
@@ -279,7 +285,6 @@ impl World {
             vars.insert("TAILRACE".into(), "off".into());
         }
         let (config, _for_the_agent_to_tell) = tailrace::config::Config::from_env(vars.clone());
-        let is_small = self.args.faults.iter().any(crate::fault::Fault::fills_the_disk);
         let spec = Spec {
             walls: self.walls,
             is_first: self.generation == Generation::Fir,
@@ -288,7 +293,7 @@ impl World {
             user,
             processes: self.args.size.processes,
             limit_file: (self.generation == Generation::Cedar).then_some(self.args.size.memory()),
-            disk: is_small.then_some(SMALL_DISK),
+            disk: self.has_small_disks().then_some(SMALL_DISK),
             host: id,
             environment: vars.into_iter().collect(),
             command: wish.command,

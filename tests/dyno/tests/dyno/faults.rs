@@ -81,6 +81,20 @@ fn a_full_disk_stops_neither_the_app_nor_delivery() {
 }
 
 #[test]
+fn what_would_harm_this_machine_is_not_done() {
+    let desk = Desk::new(TALK);
+    let mut command = desk.command(&["--size", "performance-2xl", "--fault", "memory=grow"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    running.until("fault: memory grows beyond the quota: not here, ");
+    running.type_line("fault disk=full");
+    running.until("fault: the disk is full: not ");
+    running.type_line("stop");
+    assert_eq!(running.end().0, 0);
+    desk.assert_clean();
+}
+
+#[test]
 fn memory_beyond_the_quota_is_r14() {
     let desk = Desk::new(TALK);
     let (status, report, err) =
