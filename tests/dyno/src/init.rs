@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getgid, getuid};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -175,7 +175,19 @@ fn outer(spec: &Spec, path: &Path) -> io::Result<u8> {
         orders::Order::End => drop(kill(pid, Signal::SIGKILL)),
         orders::Order::Other(order) => orders::other(&order, &tmp, Path::new(SELF), user),
     };
-    orders::obey(spec.is_attached, act, || Ok(child.try_wait()?.map(status)))
+    // Also what was put into the dyno from here: its first process cannot end before that is taken note of.
+    orders::obey(spec.is_attached, act, || {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG))? {
+                WaitStatus::Exited(ended, code) if ended == pid => return Ok(Some(code as u8)),
+                WaitStatus::Signaled(ended, signal, _) if ended == pid => {
+                    return Ok(Some(128 + signal as u8));
+                }
+                WaitStatus::StillAlive => return Ok(None),
+                _ => {}
+            }
+        }
+    })
 }
 
 /// In this system as it is: the dyno is all that descends from here.
