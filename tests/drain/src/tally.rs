@@ -1,5 +1,7 @@
 //! What the drain saw: the report.
 
+use crate::kept::Kept;
+use crate::model::{Attempt, Batch, Model};
 use crate::personality::{Personality, Seen};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -23,6 +25,23 @@ pub struct Line {
     pub message: String,
     /// Whether it is a line of the app, not one of the agent or the platform.
     pub is_app: bool,
+}
+
+impl Line {
+    fn of(frame: &Frame<'_>) -> Self {
+        Self {
+            time: frame.time.to_owned(),
+            app: frame.app.to_owned(),
+            proc_id: frame.proc_id.to_owned(),
+            message: frame.msg.to_owned(),
+            is_app: is_app(frame),
+        }
+    }
+}
+
+/// Whether a frame is a line of the app.
+pub(crate) fn is_app(frame: &Frame<'_>) -> bool {
+    frame.pri == PRI_APP && frame.app != "tailrace"
 }
 
 /// Loss notices (L10).
@@ -141,8 +160,8 @@ pub struct Tally {
     report: Report,
     personalities: Vec<Personality>,
     keep: usize,
-    lines: VecDeque<Line>,
-    dropped: u64,
+    kept: Kept,
+    model: Option<Box<Model>>,
     ids: HashMap<String, u64>,
     id_order: VecDeque<String>,
     /// By drain token, then by PROCID.
@@ -154,16 +173,47 @@ pub struct Tally {
 impl Tally {
     /// Counts with these personalities; keeps the last `keep` lines.
     pub fn new(personalities: &[Personality], keep: usize) -> Self {
-        let mut tally = Self { personalities: personalities.to_vec(), keep, ..Self::default() };
+        let kept = Kept::new(keep);
+        let mut tally = Self { personalities: personalities.to_vec(), keep, kept, ..Self::default() };
         for personality in personalities {
             tally.report.conformance.insert(personality.as_str().to_owned(), Complaints::default());
         }
         tally
     }
 
+    /// Counts for the page, too.
+    #[must_use]
+    pub(crate) fn with_model(mut self) -> Self {
+        self.model = Some(Box::default());
+        self
+    }
+
     /// Starts anew.
     pub fn reset(&mut self) {
-        *self = Self::new(&std::mem::take(&mut self.personalities), self.keep);
+        let fresh = Self::new(&std::mem::take(&mut self.personalities), self.keep);
+        *self = if self.model.is_some() { fresh.with_model() } else { fresh };
+    }
+
+    /// What the page shows beside the report.
+    pub(crate) fn model(&self) -> Option<&Model> {
+        self.model.as_deref()
+    }
+
+    /// Frames recorded, as in the report.
+    pub(crate) fn frame_count(&self) -> u64 {
+        self.report.frames
+    }
+
+    /// The lines that are kept.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// A request is over, one way or another.
+    pub(crate) fn attempt(&mut self, attempt: &Attempt<'_>) {
+        if let Some(model) = &mut self.model {
+            model.attempt(attempt);
+        }
     }
 
     /// A request came.
@@ -220,19 +270,24 @@ impl Tally {
                 complaints.last = Some(complaint);
             }
         }
-        if let Some(error) = error {
-            report.malformed_last = Some(error);
-        }
+        let now = now_micros();
         let token = headers.token.clone().unwrap_or_default();
-        self.frames(&token, &frames)
+        if let Some(model) = &mut self.model {
+            let batch = Batch { now, headers, token: &token, body, frames: &frames, error: error.as_deref() };
+            model.batch(&batch);
+        }
+        if error.is_some() {
+            report.malformed_last = error;
+        }
+        self.kept.add(now, &token, body, &frames);
+        self.frames(now, &token, &frames);
+        let wanted = if self.keep > 0 { &frames[..] } else { &[] };
+        wanted.iter().map(Line::of).collect()
     }
 
-    fn frames(&mut self, token: &str, frames: &[Frame<'_>]) -> Vec<Line> {
-        let now = now_micros();
-        let mut fresh = Vec::with_capacity(if self.keep > 0 { frames.len() } else { 0 });
+    fn frames(&mut self, now: u64, token: &str, frames: &[Frame<'_>]) {
         for frame in frames {
-            let is_app = frame.pri == PRI_APP && frame.app != "tailrace";
-            if is_app {
+            if is_app(frame) {
                 self.report.lines += 1;
                 self.number(frame);
             } else {
@@ -240,32 +295,13 @@ impl Tally {
                 self.notice(frame);
             }
             self.time(token, frame, now);
-            if self.keep > 0 {
-                fresh.push(Line {
-                    time: frame.time.to_owned(),
-                    app: frame.app.to_owned(),
-                    proc_id: frame.proc_id.to_owned(),
-                    message: frame.msg.to_owned(),
-                    is_app,
-                });
-            }
         }
         let lines = frames.iter().filter(|frame| frame.pri == PRI_APP).count() as u64;
         *self.report.by_token.entry(token.to_owned()).or_default() += lines;
-        for line in &fresh {
-            if self.lines.len() == self.keep {
-                self.lines.pop_front();
-                self.dropped += 1;
-            }
-            self.lines.push_back(line.clone());
-        }
-        fresh
     }
 
     fn notice(&mut self, frame: &Frame<'_>) {
-        if let Some(rest) = frame.msg.strip_prefix("Error L10 (output buffer overflow): ")
-            && let Some(count) = rest.split(' ').next().and_then(|count| count.parse::<u64>().ok())
-        {
+        if let Some(count) = announced(frame.msg) {
             self.report.losses.notices += 1;
             self.report.losses.lines += count;
         }
@@ -318,7 +354,7 @@ impl Tally {
     pub fn report(&self) -> Report {
         let mut report = self.report.clone();
         let mut lags = self.lags.clone();
-        lags.sort_by(f64::total_cmp);
+        lags.sort_unstable_by(f64::total_cmp);
         let at =
             |share: f64| lags.get(((lags.len() as f64 * share) as usize).min(lags.len().saturating_sub(1)));
         let lag = |share| at(share).copied().unwrap_or_default();
@@ -328,11 +364,23 @@ impl Tally {
 
     /// Lines from number `from` on, at most `limit`, and the number behind them. Numbers count from 0.
     pub fn lines(&self, from: u64, limit: usize) -> (Vec<Line>, u64) {
-        let skip = from.saturating_sub(self.dropped) as usize;
-        let lines: Vec<Line> = self.lines.iter().skip(skip).take(limit).cloned().collect();
-        let next = from.max(self.dropped) + lines.len() as u64;
+        let from = from.max(self.kept.first());
+        let mut lines = Vec::new();
+        for chunk in self.kept.since(from) {
+            let inside = from.max(chunk.first)..chunk.end();
+            lines.extend(
+                inside.filter_map(|line| Some(Line::of(&chunk.get(line)?.0))).take(limit - lines.len()),
+            );
+        }
+        let next = from + lines.len() as u64;
         (lines, next)
     }
+}
+
+/// The lines that a loss notice announces.
+pub(crate) fn announced(message: &str) -> Option<u64> {
+    let rest = message.strip_prefix("Error L10 (output buffer overflow): ")?;
+    rest.split(' ').next()?.parse().ok()
 }
 
 /// Frames by LEN, and what is wrong with the first one that is none.
@@ -359,7 +407,7 @@ fn fingerprint(body: &[u8]) -> u64 {
 }
 
 /// A frame's time in µs since the Unix epoch; `2026-03-04T05:06:07.089012+00:00` and nothing else.
-fn micros(time: &str) -> Option<u64> {
+pub(crate) fn micros(time: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| time.get(range)?.parse::<u64>().ok();
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     // Days from the civil calendar, after Howard Hinnant's `days_from_civil`.
