@@ -40,9 +40,10 @@ pub const CODES: [(&str, &str); 26] = [
     ("R17", "Checksum error"),
 ];
 
-/// The keywords of Sumo Logic's app: an error, or a code that is logged without that word.
+/// The keywords of Sumo Logic's app: an error, or a code that is logged without that word. Also right behind a
+/// colour (`ESC [ 31 m`), whose last letter would hide it.
 static WORDS: LazyLock<Regex> = LazyLock::new(|| {
-    let words = r"(?i-u)\b(?:error|H81|H27|H28|H82|H83|L11)\b";
+    let words = r"(?i-u)(?:\b|\x1b\[[0-9;]*m)(?:error|H81|H27|H28|H82|H83|L11)\b";
     Regex::new(words).expect("a constant that a test compiles")
 });
 
@@ -58,15 +59,18 @@ pub struct Detail {
     pub time: String,
     /// APP-NAME and PROCID.
     pub component: String,
-    /// The first 300 characters.
+    /// The first 300 characters, without colours.
     pub text: String,
 }
+
+static COLOURS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\x1b\[[0-9;:]*[A-Za-z]").expect("a constant that a test compiles"));
 
 fn keep(details: &mut VecDeque<Detail>, frame: &Frame<'_>) {
     if details.len() == DETAILS {
         details.pop_front();
     }
-    let text = frame.msg.chars().take(300).collect();
+    let text = COLOURS.replace_all(frame.msg, "").chars().take(300).collect();
     let component = format!("{}[{}]", frame.app, frame.proc_id);
     details.push_back(Detail { time: frame.time.to_owned(), component, text });
 }
@@ -137,7 +141,13 @@ mod tests {
 
     #[test]
     fn an_error_is_a_whole_word() {
-        for text in ["[ERROR] Worker", "Error R14 (x)", "at=info code=H27 desc=x", "error"] {
+        for text in [
+            "[ERROR] Worker",
+            "Error R14 (x)",
+            "at=info code=H27 desc=x",
+            "error",
+            "\x1b[1;31mERROR\x1b[0m no",
+        ] {
             assert!(is_error(text), "{text}");
         }
         for text in ["errors", "terror", "H270", "all is well"] {

@@ -23,7 +23,7 @@ fn colour(index: usize) -> RGBColor {
 }
 
 /// A line chart with its legend.
-pub(crate) fn lines(lines: &[Line], unit: Unit, limit: Option<f64>) -> Markup {
+pub(crate) fn lines(lines: &[Line], unit: Unit, limit: Option<f64>, has_legend: bool) -> Markup {
     let labels: Vec<_> = lines.iter().map(|line| line.label.as_str()).collect();
     html! {
         figure {
@@ -31,7 +31,7 @@ pub(crate) fn lines(lines: &[Line], unit: Unit, limit: Option<f64>) -> Markup {
                 // Only numbers and times of ours are in it, no text from a line.
                 (PreEscaped(draw_lines(lines, unit, limit).unwrap_or_default()))
             }
-            @if lines.len() > 1 || limit.is_some() {
+            @if has_legend {
                 figcaption {
                     @for (index, label) in labels.iter().enumerate() {
                         span.{ "key k" (index % 6 + 1) } { (label) }
@@ -57,14 +57,14 @@ fn draw_lines(lines: &[Line], unit: Unit, limit: Option<f64>) -> Result<String, 
         let mut chart = ChartBuilder::on(&root)
             .margin(6)
             .margin_right(24)
-            .x_label_area_size(20)
-            .y_label_area_size(46)
+            .x_label_area_size(24)
+            .y_label_area_size(50)
             .build_cartesian_2d(first as f64..last.max(first + 1) as f64, 0.0..top)?;
-        let label = ("sans-serif", 11).into_font().color(&LABEL);
+        let label = ("sans-serif", 15).into_font().color(&LABEL);
         chart
             .configure_mesh()
             .disable_x_mesh()
-            .x_labels(4)
+            .x_labels(if last < first + 4 { 2 } else { 4 })
             .y_labels(4)
             .axis_style(TRANSPARENT)
             .bold_line_style(GRID)
@@ -121,10 +121,10 @@ fn draw_steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin(6)
-            .x_label_area_size(20)
-            .y_label_area_size(46)
+            .x_label_area_size(24)
+            .y_label_area_size(50)
             .build_cartesian_2d(low - 0.6..high + 0.6, 0.0..top)?;
-        let label = ("sans-serif", 11).into_font().color(&LABEL);
+        let label = ("sans-serif", 15).into_font().color(&LABEL);
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -148,7 +148,7 @@ fn draw_steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result
         let label = label.pos(Pos::new(HPos::Center, VPos::Top));
         for power in (low as i32..=high as i32).step_by(every) {
             let at = chart.backend_coord(&(f64::from(power), 0.0));
-            root.draw_text(&unit.axis(2f64.powi(power)), &label, (at.0, at.1 + 6))?;
+            root.draw_text(&unit.axis(2f64.powi(power)), &label, (at.0, at.1 + 8))?;
         }
         root.present()?;
     }

@@ -19,6 +19,8 @@ pub(crate) enum Unit {
     Percent,
     /// Words.
     Text,
+    /// The time of a frame: shown to the second.
+    Time,
 }
 
 impl Unit {
@@ -28,6 +30,9 @@ impl Unit {
             (None | Some(Value::Null), _) => "–".to_owned(),
             (Some(_), Some(number)) => self.number(number),
             (Some(Value::String(text)), _) if text.is_empty() => "–".to_owned(),
+            (Some(Value::String(text)), _) if self == Self::Time => {
+                text.get(11..19).unwrap_or(text).to_owned()
+            }
             (Some(Value::String(text)), _) => text.clone(),
             (Some(Value::Array(items)), _) => {
                 items.iter().map(|item| item.as_str().unwrap_or_default()).collect::<Vec<_>>().join(" ")
@@ -39,8 +44,9 @@ impl Unit {
     /// A number with its unit.
     pub(crate) fn number(self, number: f64) -> String {
         match self {
-            Self::Count | Self::Text => thousands(number, 0),
-            Self::Ms => thousands(number, usize::from(number.abs() < 10.0)) + " ms",
+            Self::Count | Self::Text | Self::Time => thousands(number, 0),
+            Self::Ms if number.abs() >= 10_000.0 => thousands(number / 1000.0, 1) + " s",
+            Self::Ms => thousands(number, usize::from(number.abs() < 10.0 && number.fract() != 0.0)) + " ms",
             Self::Bytes => bytes(number),
             Self::Plain => thousands(number, if number.fract() == 0.0 { 0 } else { 2 }),
             Self::Megabytes => thousands(number, usize::from(number.abs() < 100.0)) + " MB",
@@ -51,7 +57,9 @@ impl Unit {
     /// A number on an axis: short.
     pub(crate) fn axis(self, number: f64) -> String {
         let (scaled, suffix) = match number.abs() {
-            _ if self == Self::Bytes => return bytes(number),
+            _ if self == Self::Bytes => return bytes(number).replace(".0 ", " "),
+            _ if self == Self::Count && number.fract() != 0.0 => return String::new(),
+            1e4.. if self == Self::Ms => (number / 1e3, " s"),
             1e6.. => (number / 1e6, "M"),
             1e4.. => (number / 1e3, "k"),
             _ => (number, ""),
@@ -101,7 +109,7 @@ mod tests {
     #[test]
     fn numbers_are_grouped_and_scaled() {
         assert_eq!(Unit::Count.number(1_234_567.0), "1,234,567");
-        assert_eq!((Unit::Ms.number(1.25), Unit::Ms.number(30_001.0)), ("1.2 ms".into(), "30,001 ms".into()));
+        assert_eq!((Unit::Ms.number(1.25), Unit::Ms.number(30_001.0)), ("1.2 ms".into(), "30.0 s".into()));
         assert_eq!(
             (Unit::Bytes.number(999.0), Unit::Bytes.number(1_500_000.0)),
             ("999 B".into(), "1.5 MB".into())

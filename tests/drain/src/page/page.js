@@ -22,6 +22,7 @@ function morph(old, fresh) {
   for (const { name, value } of fresh.attributes ?? []) {
     if (old.getAttribute(name) !== value && name !== "open") old.setAttribute(name, value);
   }
+  if (old.dataset?.keep !== undefined) return; // what it says is the script's
   const mine = [...old.childNodes];
   const theirs = [...fresh.childNodes];
   theirs.forEach((node, index) => (mine[index] ? morph(mine[index], node) : old.append(node)));
@@ -101,7 +102,7 @@ function state(name, words) {
 const themes = ["system", "light", "dark"];
 function theme(name) {
   document.documentElement.dataset.theme = name;
-  byId("theme").textContent = name[0].toUpperCase() + name.slice(1);
+  byId("theme").textContent = `Theme: ${name}`;
   localStorage.setItem("theme", name);
 }
 byId("theme").addEventListener("click", () => {

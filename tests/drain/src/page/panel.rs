@@ -7,6 +7,7 @@ use super::format::{Unit, clock};
 use super::view::{View, escape};
 use maud::{Markup, html};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows of a table.
 const ROWS: usize = 25;
@@ -17,6 +18,8 @@ const LINES: usize = 6;
 pub(crate) struct Panel {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
+    /// Whether it takes the whole width.
+    pub(crate) is_wide: bool,
     /// It is empty while this is 0, or not there, or has no members.
     pub(crate) when: &'static str,
     /// What will appear, and when.
@@ -54,7 +57,7 @@ impl Panel {
             _ => true,
         });
         html! {
-            section.panel id=(self.id) aria-labelledby={ (self.id) "-title" } {
+            section.panel.wide[self.is_wide] id=(self.id) aria-labelledby={ (self.id) "-title" } {
                 h2 id={ (self.id) "-title" } { (self.title) }
                 @if is_there {
                     @for (index, part) in self.parts.iter().enumerate() {
@@ -80,16 +83,19 @@ impl Part {
                 }
             },
             Self::Series { of, unit, lines } => {
-                let lines = lines.iter().map(|(label, pointer)| Line {
-                    label: (*label).to_owned(),
-                    points: points(view.at(of), pointer),
-                });
-                charted(id, &lines.collect::<Vec<_>>(), *unit, None)
+                let drawn: Vec<_> = lines
+                    .iter()
+                    .map(|(label, pointer)| Line {
+                        label: (*label).to_owned(),
+                        points: points(view.at(of), pointer),
+                    })
+                    .collect();
+                charted(id, &drawn, *unit, None, drawn.len() > 1)
             }
-            Self::Keys { of, under, unit } => charted(id, &keys(view, of, under), *unit, None),
+            Self::Keys { of, under, unit } => charted(id, &keys(view, of, under), *unit, None, true),
             Self::Members { of, series, unit, limit } => {
-                let members = view.at(of).and_then(Value::as_object).into_iter().flatten();
-                let lines = members.take(LINES).map(|(label, member)| Line {
+                let members = || view.at(of).and_then(Value::as_object).into_iter().flatten();
+                let lines = members().take(LINES).map(|(label, member)| Line {
                     label: label.clone(),
                     points: points(member.pointer(series), ""),
                 });
@@ -97,7 +103,7 @@ impl Part {
                     let members = view.at(of).and_then(Value::as_object).into_iter().flatten();
                     members.filter_map(|(_, member)| member.pointer(pointer)?.as_f64()).reduce(f64::min)
                 });
-                charted(id, &lines.collect::<Vec<_>>(), *unit, limit)
+                charted(id, &lines.collect::<Vec<_>>(), *unit, limit, true)
             }
             Self::Steps { of, unit, marks } => {
                 let mut steps: Vec<(f64, f64)> = view
@@ -123,7 +129,7 @@ impl Part {
             }
             Self::Table { of, key, columns, open } => html! {
                 details id={ (id) "-table" } open[*open] {
-                    summary { @if key.is_empty() { "List" } @else { "By " (key.to_lowercase()) } }
+                    summary { @if key.is_empty() { "The latest" } @else { "By " (key.to_lowercase()) } }
                     (table(view, of, key, columns))
                 }
             },
@@ -169,12 +175,16 @@ pub(super) fn table(view: &View, of: &str, key: &str, columns: &[Column]) -> Mar
     }
 }
 
-/// The points of a series in JSON; `{sum, count}` is shown as its mean.
+/// The points of a series in JSON; `{sum, count}` is shown as its mean, percentiles of nothing are a gap.
 fn points(series: Option<&Value>, pointer: &str) -> Vec<(u64, Option<f64>)> {
     let number = |pointer: &str| series.and_then(|series| series.pointer(pointer)?.as_u64());
     let (Some(start), Some(width)) = (number("/start"), number("/width")) else { return Vec::new() };
     let buckets = series.and_then(|series| series.pointer("/buckets")?.as_array()).into_iter().flatten();
+    let group = pointer.rsplit_once('/').map_or("", |(group, _)| group);
+    let is_gap =
+        |bucket: &Value| bucket.pointer(group).is_some_and(|of| of["p50"].is_number() && of["count"] == 0);
     let values = buckets.map(|bucket| match bucket.pointer(pointer) {
+        _ if is_gap(bucket) => None,
         Some(Value::Object(mean)) => {
             let part = |name| mean.get(name).and_then(Value::as_f64);
             part("sum").zip(part("count")).filter(|(_, count)| *count > 0.0).map(|(sum, count)| sum / count)
@@ -186,7 +196,7 @@ fn points(series: Option<&Value>, pointer: &str) -> Vec<(u64, Option<f64>)> {
 }
 
 fn keys(view: &View, of: &str, under: &str) -> Vec<Line> {
-    let mut totals = std::collections::BTreeMap::<&str, f64>::new();
+    let mut totals = BTreeMap::<&str, f64>::new();
     let buckets = view.at(&format!("{of}/buckets")).and_then(Value::as_array).into_iter().flatten();
     for bucket in buckets {
         for (key, count) in bucket.pointer(under).and_then(Value::as_object).into_iter().flatten() {
@@ -203,10 +213,11 @@ fn keys(view: &View, of: &str, under: &str) -> Vec<Line> {
 }
 
 /// A chart, its legend, and its values as a table.
-fn charted(id: &str, lines: &[Line], unit: Unit, limit: Option<f64>) -> Markup {
-    let times = lines.first().map(|line| line.points.as_slice()).unwrap_or_default();
+fn charted(id: &str, lines: &[Line], unit: Unit, limit: Option<f64>, has_legend: bool) -> Markup {
+    let times: BTreeSet<u64> =
+        lines.iter().flat_map(|line| line.points.iter().map(|point| point.0)).collect();
     html! {
-        (chart::lines(lines, unit, limit))
+        (chart::lines(lines, unit, limit, has_legend))
         details id={ (id) "-values" } {
             summary { "Values" }
             div.scroll { table {
@@ -214,7 +225,7 @@ fn charted(id: &str, lines: &[Line], unit: Unit, limit: Option<f64>) -> Markup {
                     th scope="col" { "UTC" }
                     @for line in lines { th.number scope="col" { (line.label) } }
                 } }
-                tbody { @for (time, _) in times.iter().rev() { tr {
+                tbody { @for time in times.iter().rev() { tr {
                     th scope="row" { (clock(*time)) }
                     @for line in lines {
                         @let value = line.points.iter().find(|point| point.0 == *time).and_then(|point| point.1);

@@ -30,7 +30,7 @@ pub(crate) fn render(tab: Tab, view: &View) -> Markup {
                         div { dt { "Per second" } dd id="rate" { "–" } }
                         div { dt { "Held" } dd id="held" { "–" } }
                     }
-                    button id="theme" type="button" aria-label="Light, dark or as the system" { "System" }
+                    button id="theme" type="button" { "Theme: system" }
                 }
                 nav aria-label="Panels" {
                     @for other in Tab::ALL {

@@ -13,6 +13,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "lag",
         title: "Lag",
+        is_wide: false,
         when: "/report/frames",
         empty: FIRST,
         note: "From a frame's time to its arrival. A time in the future is clock skew and counts as no lag.",
@@ -34,6 +35,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "answers",
         title: "Answers",
+        is_wide: false,
         when: "/report/requests",
         empty: FIRST,
         note: "Closed: the connection ended without an answer.",
@@ -56,6 +58,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "losses",
         title: "Losses",
+        is_wide: false,
         when: "/report/frames",
         empty: FIRST,
         note: "Missing: gaps in messages that are numbers, or have one behind “seq=”. Announced: what loss notices \
@@ -83,6 +86,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "retries",
         title: "Retries and duplicates",
+        is_wide: false,
         when: "/report/requests",
         empty: FIRST,
         note: "By Logplex-Frame-Id. What met a 408 or a close may be stored twice by a receiver that does not look \
@@ -118,6 +122,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "batches",
         title: "Frames per request",
+        is_wide: false,
         when: "/model/delivery/batches",
         empty: FIRST,
         note: "",
@@ -133,6 +138,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "sizes",
         title: "Frame sizes",
+        is_wide: false,
         when: "/model/delivery/frame_sizes",
         empty: FIRST,
         note: "Logplex cuts messages at 10,000 bytes; heroku/x and Alloy refuse frames over 10,240.",
@@ -147,6 +153,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "tokens",
         title: "Drains side by side",
+        is_wide: true,
         when: "/model/delivery/tokens",
         empty: FIRST,
         note: "One row for each Logplex-Drain-Token: the platform's drain and tailrace, when both send here.",
@@ -168,6 +175,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "agents",
         title: "What the agents say",
+        is_wide: true,
         when: "/model/delivery/agents",
         empty: "Appears with the first line of tailrace itself: at=start when a dyno starts, at=stop when it ends.",
         note: "",
@@ -185,6 +193,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "conformance",
         title: "Form of the frames",
+        is_wide: true,
         when: "/report/requests",
         empty: FIRST,
         note: "Every rule of Logplex's form: how often it was broken, and the last example.",
@@ -198,6 +207,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "receivers",
         title: "What receivers would say",
+        is_wide: true,
         when: "/report/requests",
         empty: FIRST,
         note: "",

@@ -1,6 +1,6 @@
 //! Launches, ends and changes.
 
-use crate::page::format::Unit::{Count, Text};
+use crate::page::format::Unit::{Count, Text, Time};
 use crate::page::panel::{Panel, Part};
 
 const STATES: &str = "Appears with the first state line of the platform, such as “State changed from starting to \
@@ -10,6 +10,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "current",
         title: "Dynos",
+        is_wide: false,
         when: "/model/samples/by_source",
         empty: "Appears with the first sample line: tailrace sends two to four for each dyno about every 20 s.",
         note: "Counted by source=, of which a sample came within the minute before the last one.",
@@ -29,6 +30,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "launches",
         title: "Launches and ends",
+        is_wide: true,
         when: "/model/dynos/by_dyno",
         empty: STATES,
         note: "",
@@ -55,7 +57,7 @@ pub(super) const PANELS: &[Panel] = &[
                 key: "Dyno",
                 columns: &[
                     ("State", "/state", Text),
-                    ("Since", "/since", Text),
+                    ("Since", "/since", Time),
                     ("Up", "/launches/up", Count),
                     ("Crashed", "/launches/crashed", Count),
                     ("Restarts", "/launches/restarts", Count),
@@ -68,6 +70,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "exits",
         title: "Exit codes",
+        is_wide: false,
         when: "/model/dynos/exits",
         empty: "Appears with the first “Process exited with status …” of the platform.",
         note: "143 is a clean end by SIGTERM, 137 a kill.",
@@ -81,6 +84,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "changes",
         title: "Deploys, releases, scaling",
+        is_wide: true,
         when: "/model/dynos/events",
         empty: "Appears with the first deploy, release or change of scale (app[api]).",
         note: "",
@@ -88,7 +92,7 @@ pub(super) const PANELS: &[Panel] = &[
             Part::Table {
                 of: "/model/dynos/events",
                 key: "",
-                columns: &[("Time", "/time", Text), ("What", "/text", Text), ("User", "/user", Text)],
+                columns: &[("Time", "/time", Time), ("What", "/text", Text), ("User", "/user", Text)],
                 open: true,
             },
             Part::Table {

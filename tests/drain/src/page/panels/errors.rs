@@ -1,17 +1,18 @@
 //! Errors of the platform by their codes, and errors of the app.
 
-use crate::page::format::Unit::{Count, Text};
+use crate::page::format::Unit::{Count, Text, Time};
 use crate::page::panel::{Column, Panel, Part, value};
 use crate::page::view::View;
 use maud::{Markup, html};
 use serde_json::Value;
 
-const DETAILS: &[Column] = &[("Time", "/time", Text), ("From", "/component", Text), ("Line", "/text", Text)];
+const DETAILS: &[Column] = &[("Time", "/time", Time), ("From", "/component", Text), ("Line", "/text", Text)];
 
 pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "platform-errors",
         title: "Errors of the platform",
+        is_wide: false,
         when: "/model/errors/by_code",
         empty: "Appears with the first error code: of the router (H…), of a dyno (R…) or of the logs (L…).",
         note: "",
@@ -24,15 +25,15 @@ pub(super) const PANELS: &[Panel] = &[
                 columns: &[("Lines with an error", "", Count)],
                 open: false,
             },
-            Part::Table { of: "/model/errors/details", key: "", columns: DETAILS, open: false },
         ],
     },
     Panel {
         id: "app-errors",
         title: "Errors of the app",
+        is_wide: false,
         when: "/model/app_errors/total",
         empty: "Appears with the first line of the app that has the word “error”.",
-        note: "A line counts when it has the word “error”, in any case: what Sumo Logic's app counts, too.",
+        note: "A line counts when it has the word “error”, in any case, as in Sumo Logic's app.",
         parts: &[
             Part::Tiles(&[
                 ("Lines", "/model/app_errors/total", Count),
@@ -47,8 +48,25 @@ pub(super) const PANELS: &[Panel] = &[
                 columns: &[("Lines", "", Count)],
                 open: false,
             },
-            Part::Table { of: "/model/app_errors/details", key: "", columns: DETAILS, open: true },
         ],
+    },
+    Panel {
+        id: "app-lines",
+        title: "Lines of the app with an error",
+        is_wide: true,
+        when: "/model/app_errors/total",
+        empty: "Appears with the first of them; the last 30 are kept.",
+        note: "",
+        parts: &[Part::Table { of: "/model/app_errors/details", key: "", columns: DETAILS, open: true }],
+    },
+    Panel {
+        id: "platform-lines",
+        title: "Lines of the platform with a code",
+        is_wide: true,
+        when: "/model/errors/details",
+        empty: "Appears with the first of them; the last 30 are kept.",
+        note: "",
+        parts: &[Part::Table { of: "/model/errors/details", key: "", columns: DETAILS, open: true }],
     },
 ];
 

@@ -72,7 +72,7 @@ pub(super) fn render(view: &View) -> Markup {
                             placeholder="status=503:10%:@10s+20s";
                         button type="submit" { "Add" }
                     }
-                    p.problem id="fault-problem" role="alert" {}
+                    p.problem id="fault-problem" role="alert" data-keep {}
                 }
                 details id="fault-grammar" { summary { "Grammar" } pre { (GRAMMAR) } }
             }

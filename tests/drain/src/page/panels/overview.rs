@@ -20,6 +20,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "lines",
         title: "Lines",
+        is_wide: false,
         when: "/report/frames",
         empty: "Appears with the first request that reaches the drain.",
         note: "Lines of the app, without repetitions; frames are those of the agent and the platform, too.",
@@ -39,6 +40,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "requests",
         title: "Requests",
+        is_wide: false,
         when: "/model/overview/all/requests",
         empty: ROUTER,
         note: "Failed: a status of 400 or more. Sumo Logic's app counts everything that is not 200.",
@@ -66,6 +68,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "service",
         title: "Service and connect time",
+        is_wide: false,
         when: "/model/overview/all/service/count",
         empty: ROUTER,
         note: "Percentiles are exact below 32 ms and at most 1/16 low above.",
@@ -89,6 +92,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "paths",
         title: "Paths",
+        is_wide: true,
         when: "/model/overview/by_path",
         empty: ROUTER,
         note: "Without the query.",
@@ -97,6 +101,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "routed",
         title: "Requests by dyno",
+        is_wide: true,
         when: "/model/overview/by_dyno",
         empty: ROUTER,
         note: "",

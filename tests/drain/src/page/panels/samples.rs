@@ -10,6 +10,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "memory",
         title: "Memory against the quota",
+        is_wide: false,
         when: SOURCES,
         empty: EMPTY,
         note: "Total is resident memory, cache and swap. Above the quota the platform says R14, far above it R15.",
@@ -39,6 +40,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "load",
         title: "Load",
+        is_wide: false,
         when: SOURCES,
         empty: EMPTY,
         note: "Runnable tasks, averaged over one, five and fifteen minutes.",
@@ -60,6 +62,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "rss",
         title: "Resident memory",
+        is_wide: false,
         when: SOURCES,
         empty: EMPTY,
         note: "",
@@ -73,6 +76,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "paging",
         title: "Pages in and out",
+        is_wide: false,
         when: SOURCES,
         empty: EMPTY,
         note: "As the sample line says them: totals since the dyno's start.",
@@ -97,6 +101,7 @@ pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "more",
         title: "What tailrace measures beyond the platform",
+        is_wide: false,
         when: "/model/samples/more",
         empty: "Appears when a dyno runs with TAILRACE_SAMPLE_MORE=on: processes, threads, files, traffic.",
         note: "",
