@@ -56,7 +56,7 @@ fn draw_lines(lines: &[Line], unit: Unit, limit: Option<f64>) -> Result<String, 
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin(6)
-            .margin_right(24)
+            .margin_right(34)
             .x_label_area_size(24)
             .y_label_area_size(50)
             .build_cartesian_2d(first as f64..last.max(first + 1) as f64, 0.0..top)?;
@@ -64,7 +64,7 @@ fn draw_lines(lines: &[Line], unit: Unit, limit: Option<f64>) -> Result<String, 
         chart
             .configure_mesh()
             .disable_x_mesh()
-            .x_labels(if last < first + 4 { 2 } else { 4 })
+            .x_labels(if last < first + 4 { 2 } else { 6 })
             .y_labels(4)
             .axis_style(TRANSPARENT)
             .bold_line_style(GRID)
@@ -105,7 +105,7 @@ pub(crate) fn steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> 
         figure {
             div role="img" aria-label="Histogram" { (PreEscaped(draw_steps(steps, unit, marks).unwrap_or_default())) }
             @if !marks.is_empty() {
-                figcaption { @for (label, at) in marks { span.key.limit { (label) " " (unit.number(*at)) } } }
+                figcaption { @for (label, at) in marks { span.key.limit { (label) " " (unit.binary(*at)) } } }
             }
         }
     }
@@ -144,11 +144,11 @@ fn draw_steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result
         let inside = marks.iter().map(|mark| mark.1.log2()).filter(|at| *at < high + 0.6);
         chart
             .draw_series(inside.map(|at| PathElement::new([(at, 0.0), (at, top)], LIMIT.stroke_width(1))))?;
-        let every = if high - low > 10.0 { 2 } else { 1 };
+        let every = if high - low > 10.0 || unit == Unit::Bytes { 2 } else { 1 };
         let label = label.pos(Pos::new(HPos::Center, VPos::Top));
         for power in (low as i32..=high as i32).step_by(every) {
             let at = chart.backend_coord(&(f64::from(power), 0.0));
-            root.draw_text(&unit.axis(2f64.powi(power)), &label, (at.0, at.1 + 8))?;
+            root.draw_text(&unit.binary(2f64.powi(power)), &label, (at.0, at.1 + 8))?;
         }
         root.present()?;
     }

@@ -54,6 +54,19 @@ impl Unit {
         }
     }
 
+    /// Whether it is set like a number: to the right.
+    pub(crate) fn is_number(self) -> bool {
+        !matches!(self, Self::Text | Self::Time)
+    }
+
+    /// A power of two: bytes in KiB, so that it stays round.
+    pub(crate) fn binary(self, number: f64) -> String {
+        match self {
+            Self::Bytes if number >= 1024.0 => thousands(number / 1024.0, 0) + " KiB",
+            _ => self.number(number),
+        }
+    }
+
     /// A number on an axis: short.
     pub(crate) fn axis(self, number: f64) -> String {
         let (scaled, suffix) = match number.abs() {

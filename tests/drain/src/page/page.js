@@ -72,6 +72,7 @@ async function show(name, isNew) {
 }
 
 function start() {
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   tail = tab === "tail" ? new Tail(byId("tail"), connect) : null;
   connect(tail?.query() ?? "");
 }

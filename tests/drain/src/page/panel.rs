@@ -95,13 +95,14 @@ impl Part {
             Self::Keys { of, under, unit } => charted(id, &keys(view, of, under), *unit, None, true),
             Self::Members { of, series, unit, limit } => {
                 let members = || view.at(of).and_then(Value::as_object).into_iter().flatten();
-                let lines = members().take(LINES).map(|(label, member)| Line {
-                    label: label.clone(),
-                    points: points(member.pointer(series), ""),
+                let lines = members().take(LINES).map(|(label, member)| {
+                    // Each dyno measures itself now and then: the time between two samples is no gap.
+                    let mut points = points(member.pointer(series), "");
+                    points.retain(|point| point.1.is_some());
+                    Line { label: label.clone(), points }
                 });
                 let limit = limit.and_then(|pointer| {
-                    let members = view.at(of).and_then(Value::as_object).into_iter().flatten();
-                    members.filter_map(|(_, member)| member.pointer(pointer)?.as_f64()).reduce(f64::min)
+                    members().filter_map(|(_, member)| member.pointer(pointer)?.as_f64()).reduce(f64::min)
                 });
                 charted(id, &lines.collect::<Vec<_>>(), *unit, limit, true)
             }
@@ -121,7 +122,7 @@ impl Part {
                         div.scroll { table {
                             thead { tr { th { "Up to" } th.number { "Count" } } }
                             tbody { @for (bound, count) in &steps {
-                                tr { th scope="row" { (unit.number(*bound)) } td.number { (Unit::Count.number(*count)) } }
+                                tr { th scope="row" { (unit.binary(*bound)) } td.number { (Unit::Count.number(*count)) } }
                             } }
                         } }
                     }
@@ -153,7 +154,7 @@ pub(super) fn table(view: &View, of: &str, key: &str, columns: &[Column]) -> Mar
         _ => Vec::new(),
     };
     let total = rows.len();
-    if let Some((_, first, _)) = columns.first().filter(|(.., unit)| !key.is_empty() && *unit != Unit::Text) {
+    if let Some((_, first, _)) = columns.first().filter(|(.., unit)| !key.is_empty() && unit.is_number()) {
         let number = |row: &(String, String)| view.number(&format!("{}{first}", row.1));
         rows.sort_by(|a, b| number(b).total_cmp(&number(a)));
     }
@@ -162,12 +163,12 @@ pub(super) fn table(view: &View, of: &str, key: &str, columns: &[Column]) -> Mar
         div.scroll { table {
             thead { tr {
                 @if !key.is_empty() { th scope="col" { (key) } }
-                @for (label, _, unit) in columns { th.number[*unit != Unit::Text] scope="col" { (label) } }
+                @for (label, _, unit) in columns { th.number[unit.is_number()] scope="col" { (label) } }
             } }
             tbody { @for (name, pointer) in &rows { tr {
                 @if !key.is_empty() { th scope="row" { (name) } }
                 @for (_, column, unit) in columns {
-                    td.number[*unit != Unit::Text] { (value(view, &format!("{pointer}{column}"), *unit)) }
+                    td.number[unit.is_number()] { (value(view, &format!("{pointer}{column}"), *unit)) }
                 }
             } } }
         } }

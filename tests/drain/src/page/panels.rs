@@ -76,8 +76,8 @@ pub(crate) fn render(tab: Tab, view: &View) -> Markup {
     };
     html! {
         div.panels {
-            @for panel in panels { (panel.render(view)) }
             @if tab == Tab::Errors { (errors::named(view)) }
+            @for panel in panels { (panel.render(view)) }
             @if tab == Tab::Delivery { (delivery::parity(view)) }
         }
     }

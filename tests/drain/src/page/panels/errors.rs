@@ -72,11 +72,12 @@ pub(super) const PANELS: &[Panel] = &[
 
 /// Every code that has a name, met or not.
 pub(super) fn named(view: &View) -> Markup {
-    let codes = view.at("/codes").and_then(Value::as_object).into_iter().flatten();
+    let mut codes: Vec<_> = view.at("/codes").and_then(Value::as_object).into_iter().flatten().collect();
+    codes.sort_by_key(|(code, _)| view.number(&pointer(code)) == 0.0);
     html! {
-        section.panel.wide id="codes" aria-labelledby="codes-title" {
+        section.panel id="codes" aria-labelledby="codes-title" {
             h2 id="codes-title" { "Codes" }
-            dl.codes {
+            dl.codes.scroll {
                 @for (code, meaning) in codes {
                     @let pointer = pointer(code);
                     div.met[view.number(&pointer) > 0.0] {

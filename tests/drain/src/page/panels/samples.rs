@@ -28,8 +28,6 @@ pub(super) const PANELS: &[Panel] = &[
                     ("Of quota", "/quota_percent", Percent),
                     ("Total", "/metrics/memory_total/now", Megabytes),
                     ("Max", "/metrics/memory_total/max", Megabytes),
-                    ("RSS", "/metrics/memory_rss/now", Megabytes),
-                    ("Cache", "/metrics/memory_cache/now", Megabytes),
                     ("Swap", "/metrics/memory_swap/now", Megabytes),
                     ("Quota", "/metrics/memory_quota/now", Megabytes),
                 ],
@@ -66,12 +64,24 @@ pub(super) const PANELS: &[Panel] = &[
         when: SOURCES,
         empty: EMPTY,
         note: "",
-        parts: &[Part::Members {
-            of: SOURCES,
-            series: "/metrics/memory_rss/over_time",
-            unit: Megabytes,
-            limit: None,
-        }],
+        parts: &[
+            Part::Members {
+                of: SOURCES,
+                series: "/metrics/memory_rss/over_time",
+                unit: Megabytes,
+                limit: None,
+            },
+            Part::Table {
+                of: SOURCES,
+                key: "Dyno",
+                columns: &[
+                    ("Now", "/metrics/memory_rss/now", Megabytes),
+                    ("Max", "/metrics/memory_rss/max", Megabytes),
+                    ("Cache", "/metrics/memory_cache/now", Megabytes),
+                ],
+                open: true,
+            },
+        ],
     },
     Panel {
         id: "paging",
