@@ -16,6 +16,8 @@ pub(crate) struct Client {
     stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
     path: String,
     requests: u64,
+    /// Its own port, so that two clients have different ids.
+    lane: u128,
 }
 
 impl Client {
@@ -36,14 +38,34 @@ impl Client {
         let tls = ClientConnection::new(Arc::new(config), name).expect("TLS");
         let tcp = TcpStream::connect(address).expect("the drain listens");
         tcp.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        let lane = u128::from(tcp.local_addr().expect("a port").port()) << 48;
         tcp.set_nodelay(true).expect("no delay");
-        Self { stream: BufReader::new(StreamOwned::new(tls, tcp)), path: format!("/{path}"), requests: 0 }
+        Self {
+            stream: BufReader::new(StreamOwned::new(tls, tcp)),
+            path: format!("/{path}"),
+            requests: 0,
+            lane,
+        }
+    }
+
+    /// Sends frames as one request until it is taken, at most 100 times.
+    pub(crate) fn deliver(&mut self, token: &str, frames: &[String]) {
+        let id = self.next_id();
+        let is_taken = (0..100).any(|attempt: u64| {
+            std::thread::sleep(Duration::from_millis(20 * attempt));
+            self.send_as(&id, token, frames) == 204
+        });
+        assert!(is_taken, "the drain takes nothing");
+    }
+
+    fn next_id(&mut self) -> String {
+        self.requests += 1;
+        format!("{:032X}", u128::from(self.requests) + (u128::from(std::process::id()) << 64) + self.lane)
     }
 
     /// Sends frames as one request with an id of its own; returns the status.
     pub(crate) fn send(&mut self, token: &str, frames: &[String]) -> u16 {
-        self.requests += 1;
-        let id = format!("{:032X}", u128::from(self.requests) + (u128::from(std::process::id()) << 64));
+        let id = self.next_id();
         self.send_as(&id, token, frames)
     }
 
