@@ -64,7 +64,7 @@ fn draw_lines(lines: &[Line], unit: Unit, limit: Option<f64>) -> Result<String, 
         chart
             .configure_mesh()
             .disable_x_mesh()
-            .x_labels(if last < first + 4 { 2 } else { 6 })
+            .x_labels(if last < first + 4 { 2 } else { 5 })
             .y_labels(4)
             .axis_style(TRANSPARENT)
             .bold_line_style(GRID)

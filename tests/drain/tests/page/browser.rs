@@ -50,8 +50,14 @@ impl Window {
         tab.add_event_listener(Arc::new(listen)).expect("a listener");
         tab.enable_log().expect("the log");
         tab.call_method(Runtime::Enable(None)).expect("the console");
-        tab.navigate_to(url).and_then(|tab| tab.wait_until_navigated()).expect("the page opens");
-        Self { tab, complaints, _browser: browser }
+        let window = Self { tab, complaints, _browser: browser };
+        window.go(url);
+        window
+    }
+
+    /// Goes to another address.
+    pub(crate) fn go(&self, url: &str) {
+        self.tab.navigate_to(url).and_then(|tab| tab.wait_until_navigated()).expect("the page opens");
     }
 
     /// The value of an expression, as text; promises are awaited.

@@ -9,16 +9,23 @@ pub(crate) const TOKENS: [&str; 2] =
 
 const PATHS: [&str; 5] = ["/", "/users?page=2", "/articles/42", "/api/search?q=logs", "/checkout"];
 
+/// The same numbers in every run, and no pattern to the eye (`SplitMix64`).
+fn mixed(number: u64) -> u64 {
+    let mut z = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (z ^ (z >> 27)) >> 20
+}
+
 /// One second of the run.
 pub(crate) fn second(client: &mut Client, number: u64, at: u64) {
     let mut platform = Vec::new();
     let mut ours = Vec::new();
     let step = |index: u64| at + index * 1_000;
-    for index in 0..6 + number % 5 * 2 {
-        let n = number * 31 + index * 7;
+    for index in 0..9 + mixed(number) % 8 + number % 30 / 6 {
+        let n = mixed(number * 31 + index) % 1000;
         let path = PATHS[(n % 5) as usize];
         let service = 12 + n * n % 90 + if n.is_multiple_of(13) { 400 } else { 0 };
-        let (status, dyno) = (if n.is_multiple_of(17) { 404 } else { 200 }, 1 + n % 2);
+        let (status, dyno) = (if n.is_multiple_of(41) { 404 } else { 200 }, 1 + n % 2);
         let line = format!(
             "at=info method=GET path=\"{path}\" host=myapp.herokuapp.com \
              request_id=5d0a2b7e-97b6-4486-a9f7-{number:06}{index:06} fwd=\"203.0.113.{}\" dyno=web.{dyno} \
