@@ -1,10 +1,14 @@
 //! What the drain saw: the report.
 
+mod report;
+#[cfg(test)]
+mod tests;
+
 use crate::kept::Kept;
 use crate::model::{Attempt, Batch, Model};
 use crate::personality::{Personality, Seen};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+pub use report::{Complaints, Headers, Lag, Line, Losses, Report, Sequence};
+use std::collections::{HashMap, VecDeque};
 use tailrace::frame::{self, Frame, PRI_APP, now_micros};
 
 /// Frame ids that are remembered, to tell repetitions.
@@ -12,146 +16,9 @@ const IDS: usize = 1 << 20;
 /// Lags that are kept for the percentiles.
 const LAGS: usize = 1 << 16;
 
-/// A line as it was received.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// Time of the frame.
-    pub time: String,
-    /// APP-NAME.
-    pub app: String,
-    /// PROCID.
-    pub proc_id: String,
-    /// The message.
-    pub message: String,
-    /// Whether it is a line of the app, not one of the agent or the platform.
-    pub is_app: bool,
-}
-
-impl Line {
-    fn of(frame: &Frame<'_>) -> Self {
-        Self {
-            time: frame.time.to_owned(),
-            app: frame.app.to_owned(),
-            proc_id: frame.proc_id.to_owned(),
-            message: frame.msg.to_owned(),
-            is_app: is_app(frame),
-        }
-    }
-}
-
 /// Whether a frame is a line of the app.
 pub(crate) fn is_app(frame: &Frame<'_>) -> bool {
     frame.pri == PRI_APP && frame.app != "tailrace"
-}
-
-/// Loss notices (L10).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Losses {
-    /// Notices.
-    pub notices: u64,
-    /// Lines that they announce.
-    pub lines: u64,
-}
-
-/// Complaints of one personality.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Complaints {
-    /// Requests that it had something against.
-    pub errors: u64,
-    /// What, the last time.
-    pub last: Option<String>,
-}
-
-/// Time from a frame's stamp to its arrival, in ms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Lag {
-    /// Median.
-    pub p50: f64,
-    /// 95th percentile.
-    pub p95: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// Longest.
-    pub max: f64,
-}
-
-/// Messages that are numbers, or have one behind `seq=`, per stream: what is missing between them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sequence {
-    /// The first number.
-    pub first: Option<u64>,
-    /// The highest number.
-    pub last: Option<u64>,
-    /// Numbers that came.
-    pub count: u64,
-    /// Numbers that were lower than or equal to one before: repeated or out of order.
-    pub backward: u64,
-    /// Numbers that were left out.
-    pub missing: u64,
-}
-
-/// What the drain saw.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Requests that reached the drain.
-    pub requests: u64,
-    /// Answers by status.
-    pub by_status: BTreeMap<u16, u64>,
-    /// Requests whose body was recorded.
-    pub accepted: u64,
-    /// Frames recorded, without repetitions.
-    pub frames: u64,
-    /// Frames with the PRI of an app's line, among them.
-    pub lines: u64,
-    /// The others.
-    pub own_frames: u64,
-    /// Requests with the id and the body of one that was recorded before.
-    pub duplicates: u64,
-    /// Requests with the id of another one, and another body.
-    pub changed_bodies: u64,
-    /// Requests whose `Logplex-Msg-Count` was wrong.
-    pub count_mismatches: u64,
-    /// Bodies that could not be split by LEN.
-    pub malformed: u64,
-    /// The last reason for that.
-    pub malformed_last: Option<String>,
-    /// Loss notices.
-    pub losses: Losses,
-    /// Frames with a time before that of the frame before, per drain token and PROCID.
-    pub out_of_order: u64,
-    /// Lag.
-    pub lag_ms: Lag,
-    /// Bytes of bodies, after gzip.
-    pub bytes: u64,
-    /// Bytes as they came.
-    pub wire_bytes: u64,
-    /// Requests with gzip.
-    pub gzip_requests: u64,
-    /// Lines by drain token.
-    pub by_token: BTreeMap<String, u64>,
-    /// By personality.
-    pub conformance: BTreeMap<String, Complaints>,
-    /// Numbered messages, by PROCID.
-    pub sequence: BTreeMap<String, Sequence>,
-}
-
-/// A request's headers, as far as they matter here.
-#[derive(Clone, Debug, Default)]
-pub struct Headers {
-    /// `Content-Type`.
-    pub content_type: Option<String>,
-    /// `Logplex-Msg-Count`.
-    pub count: Option<u64>,
-    /// `Logplex-Frame-Id`.
-    pub id: Option<String>,
-    /// `Logplex-Drain-Token`.
-    pub token: Option<String>,
-    /// `User-Agent`.
-    pub user_agent: Option<String>,
-    /// Whether the body came with gzip.
-    pub gzip: bool,
-    /// Bytes of the body as it came.
-    pub wire_bytes: u64,
 }
 
 /// Counts.
@@ -419,55 +286,4 @@ pub(crate) fn micros(time: &str) -> Option<u64> {
         era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     let seconds = days * 86_400 + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
     Some(seconds * 1_000_000 + number(20..26)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tailrace::frame::{Encoder, Field};
-
-    fn body(numbers: &[u64]) -> Vec<u8> {
-        let field = Field::coerce;
-        let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field("web.1"));
-        let mut out = Vec::new();
-        for (index, number) in numbers.iter().enumerate() {
-            encoder.encode(&mut out, 1_772_600_767_089_012 + index as u64, number.to_string().as_bytes());
-        }
-        out
-    }
-
-    fn headers(id: &str, count: usize) -> Headers {
-        Headers { count: Some(count as u64), id: Some(id.to_owned()), ..Headers::default() }
-    }
-
-    #[test]
-    fn repetitions_count_once_and_changes_are_told_apart() {
-        let mut tally = Tally::new(&[], 10);
-        for (id, numbers) in [("a", &[1, 2, 3][..]), ("a", &[1, 2, 3]), ("a", &[9]), ("b", &[5, 4])] {
-            tally.record(&headers(id, numbers.len()), &body(numbers));
-        }
-        let report = tally.report();
-        assert_eq!((report.lines, report.duplicates, report.changed_bodies), (5, 1, 1));
-        let sequence = &report.sequence["web.1"];
-        assert_eq!((sequence.missing, sequence.backward, sequence.last), (1, 1, Some(5)));
-        assert_eq!(report.out_of_order, 1, "the second body starts before the first one ended");
-        assert_eq!(tally.lines(3, 9).0.len(), 2);
-    }
-
-    #[test]
-    fn times_are_read_back() {
-        assert_eq!(micros("2026-03-04T05:06:07.089012+00:00"), Some(1_772_600_767_089_012));
-        assert_eq!(micros("2024-02-29T00:00:00.000000+00:00"), Some(1_709_164_800_000_000));
-    }
-
-    #[test]
-    fn what_cannot_be_split_is_counted_up_to_there() {
-        let mut tally = Tally::new(&Personality::ALL, 0);
-        let mut bytes = body(&[1, 2]);
-        bytes.extend_from_slice(b"999 <1>");
-        tally.record(&headers("a", 2), &bytes);
-        let report = tally.report();
-        assert_eq!((report.malformed, report.frames), (1, 2));
-        assert_eq!(report.conformance["alloy"].errors, 1);
-    }
 }

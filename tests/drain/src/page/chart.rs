@@ -144,7 +144,7 @@ fn draw_steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result
         let inside = marks.iter().map(|mark| mark.1.log2()).filter(|at| *at < high + 0.6);
         chart
             .draw_series(inside.map(|at| PathElement::new([(at, 0.0), (at, top)], LIMIT.stroke_width(1))))?;
-        let every = if high - low > 10.0 || unit == Unit::Bytes { 2 } else { 1 };
+        let every = if high > 9.0 || unit == Unit::Bytes { 2 } else { 1 };
         let label = label.pos(Pos::new(HPos::Center, VPos::Top));
         for power in (low as i32..=high as i32).step_by(every) {
             let at = chart.backend_coord(&(f64::from(power), 0.0));
