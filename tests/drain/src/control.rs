@@ -1,23 +1,40 @@
-//! The control endpoint: plain HTTP on loopback, for scripts and for the simulation.
+//! The control endpoint: plain HTTP on loopback, for the page, for scripts and for the simulation.
 
 use crate::fault::Plan;
+use crate::page::{self, Body};
 use crate::server::Shared;
 use crate::tally::Line;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 /// Lines per answer.
 const PAGE: usize = 10_000;
+
+/// On every answer: nothing but the page's own files, no embedding, nothing kept.
+const HEADERS: [(&str, &str); 4] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+];
 
 /// What `GET /lines` answers.
 #[derive(Debug, Serialize)]
@@ -42,16 +59,43 @@ pub(crate) async fn serve(
                     let http = hyper::server::conn::http1::Builder::new();
                     drop(http.serve_connection(TokioIo::new(stream), service).await);
                 }));
+            } else {
+                sleep(Duration::from_millis(20)).await; // no descriptor left: another may be closed soon
             },
             _ = stop.changed() => return Ok(()),
         }
     }
 }
 
-async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let mut response = match refusal(request.method(), request.headers()) {
+        Some(reason) => text(StatusCode::FORBIDDEN, reason),
+        None => route(shared, request).await,
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+/// Why a request is not answered: another site's page may not look in here under a name of its own (DNS
+/// rebinding), nor change anything from afar.
+fn refusal(method: &Method, headers: &HeaderMap) -> Option<&'static str> {
+    let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host = value("host").unwrap_or("");
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name).trim_start_matches('[').trim_end_matches(']');
+    if name != "localhost" && !name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
+        return Some("Host: expected localhost or an address of loopback\n");
+    }
+    let is_own = value("origin").is_none_or(|origin| origin.strip_prefix("http://") == Some(host));
+    (*method != Method::GET && !is_own).then_some("Origin: expected the page's own\n")
+}
+
+async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or("").to_owned();
-    Ok(match (request.method(), path.as_str()) {
+    match (request.method(), path.as_str()) {
         (&Method::GET, "/report") => json(&shared.tally().report()),
         (&Method::GET, "/lines") => {
             let number = |name: &str| {
@@ -62,9 +106,10 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
             let (lines, next) = shared.tally().lines(number("from").unwrap_or(0), limit);
             json(&Page { next, lines })
         }
+        (&Method::GET, path) => page::get(shared, path, &query).unwrap_or_else(help),
         (&Method::POST, "/reset") => {
             shared.tally().reset();
-            text(StatusCode::NO_CONTENT, String::new())
+            text(StatusCode::NO_CONTENT, "")
         }
         (&Method::POST, "/faults") => {
             let body = Limited::new(request.into_body(), 64 << 10).collect().await;
@@ -72,32 +117,65 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
             match Plan::parse(&String::from_utf8_lossy(&bytes)) {
                 Ok(plan) => {
                     shared.set_plan(plan);
-                    text(StatusCode::NO_CONTENT, String::new())
+                    text(StatusCode::NO_CONTENT, "")
                 }
                 Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
             }
         }
-        _ => {
-            let help = "GET /report, GET /lines?from=N&limit=M, POST /faults, POST /reset\n";
-            text(StatusCode::NOT_FOUND, help.to_owned())
-        }
-    })
+        _ => help(),
+    }
 }
 
-fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+fn help() -> Response<Body> {
+    let help = "GET / (the page), /report, /model.json, /lines?from=N&limit=M; POST /faults, /reset\n";
+    text(StatusCode::NOT_FOUND, help)
+}
+
+pub(crate) fn json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_string_pretty(value) {
-        Ok(body) => {
-            let mut response = text(StatusCode::OK, body + "\n");
-            let json = hyper::header::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
-            response
-        }
+        Ok(body) => typed("application/json", body + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
+/// A good answer with a content type.
+pub(crate) fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = text(StatusCode::OK, body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_names_and_other_origins_are_refused() {
+        let refused = |method: &Method, host: &str, origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", host.parse().expect("a header"));
+            if let Some(origin) = origin {
+                headers.insert("origin", origin.parse().expect("a header"));
+            }
+            refusal(method, &headers).is_some()
+        };
+        for host in ["127.0.0.1:8080", "localhost:1", "localhost", "[::1]:80", "127.8.8.8"] {
+            assert!(!refused(&Method::GET, host, None), "{host}");
+        }
+        for host in ["example.com", "127.0.0.1.example.com:80", "localhost.example.com", "", "10.0.0.1"] {
+            assert!(refused(&Method::GET, host, None), "{host}");
+        }
+        assert!(!refused(&Method::POST, "localhost:9", Some("http://localhost:9")));
+        for origin in ["http://localhost:8", "http://evil.example", "null", "https://localhost:9"] {
+            assert!(refused(&Method::POST, "localhost:9", Some(origin)), "{origin}");
+        }
+    }
 }

@@ -78,6 +78,7 @@ pub struct Fault {
     pub kind: Kind,
     /// `Retry-After`.
     pub retry_after: Option<RetryAfter>,
+    spec: String,
     share: f64,
     first: u64,
     window: Option<RangeInclusive<Duration>>,
@@ -157,6 +158,11 @@ impl Plan {
         }));
     }
 
+    /// The faults as they were written, and how often each has struck.
+    pub fn specs(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|fault| (fault.spec.as_str(), fault.hits))
+    }
+
     /// Whether connections are refused at `at`.
     pub fn refuses(&self, at: Duration) -> bool {
         self.0.iter().any(|fault| fault.kind == Kind::Refuse && fault.is_open(at))
@@ -217,8 +223,16 @@ fn fault(spec: &str, offset: usize) -> Result<Fault, FaultError> {
         "wrong-cert" => Kind::WrongCert,
         _ => return fail(offset, "a kind of fault, such as status=503 (see --help)"),
     };
-    let mut fault =
-        Fault { kind, retry_after: None, share: 1.0, first: u64::MAX, window: None, hits: 0, credit: 0.0 };
+    let mut fault = Fault {
+        kind,
+        retry_after: None,
+        spec: spec.to_owned(),
+        share: 1.0,
+        first: u64::MAX,
+        window: None,
+        hits: 0,
+        credit: 0.0,
+    };
     let mut at = offset + kind_text.len() + 1;
     for modifier in parts {
         if let Some(percent) = modifier.strip_suffix('%').and_then(|percent| percent.parse::<f64>().ok()) {

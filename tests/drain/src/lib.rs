@@ -3,6 +3,9 @@
 
 mod control;
 pub mod fault;
+mod kept;
+pub mod model;
+mod page;
 pub mod personality;
 mod server;
 mod stream;
@@ -80,7 +83,7 @@ pub struct Drain {
     control: Option<SocketAddr>,
     ca: PathBuf,
     stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     _temporary: Option<TempDir>,
 }
 
@@ -107,24 +110,16 @@ impl Drain {
         let address = listener.local_addr()?;
         let control = control_listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let tally = Tally::new(&options.personalities, options.keep).beside(options.platform);
+        let tally = if control.is_some() { tally.with_model() } else { tally };
         let shared = Arc::new(Shared::new(tally, options.faults, options.sink, good, foreign));
         let (stop, stopped) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let for_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
-            let served = runtime.block_on(async {
-                if let Some(listener) = control_listener {
-                    drop(tokio::spawn(control::serve(Arc::clone(&for_thread), listener, stopped.clone())));
-                }
-                server::serve(for_thread, listener, stopped).await
-            });
-            if let Err(error) = served {
-                eprintln!("tailrace-drain: {error}");
-            }
-            runtime.shutdown_background();
-        })?;
-        let thread = Some(thread);
-        Ok(Self { shared, address, control, ca, stop, thread, _temporary: temporary })
+        let mut threads =
+            vec![thread("drain", server::serve(Arc::clone(&shared), listener, stopped.clone()))?];
+        if let Some(listener) = control_listener {
+            // A thread of its own: who looks does not slow down what is looked at.
+            threads.push(thread("control", control::serve(Arc::clone(&shared), listener, stopped))?);
+        }
+        Ok(Self { shared, address, control, ca, stop, threads, _temporary: temporary })
     }
 
     /// What to put into `TAILRACE_DRAIN_URL`.
@@ -193,10 +188,24 @@ impl Drain {
 impl Drop for Drain {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             drop(thread.join());
         }
     }
+}
+
+/// Serves in a thread of its own.
+fn thread(
+    name: &str,
+    serve: impl Future<Output = io::Result<()>> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if let Err(error) = runtime.block_on(serve) {
+            eprintln!("tailrace-drain: {error}");
+        }
+        runtime.shutdown_background();
+    })
 }
 
 /// A certificate authority of its own, and a server's identity under it; returns the authority as PEM.

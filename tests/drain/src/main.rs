@@ -19,7 +19,8 @@ tailrace-drain is a log drain to test against: HTTPS with a certificate authorit
                  [--personality NAME]… [--fault SPEC]… [--print] [--out FILE]
 
   --listen ADDRESS     where it takes frames (127.0.0.1:0: any port)
-  --control ADDRESS    where GET /report, GET /lines?from=N&limit=M, POST /faults and POST /reset are
+  --control ADDRESS    where the page is, and for scripts GET /report, GET /model.json,
+                       GET /lines?from=N&limit=M, POST /faults and POST /reset
   --dir DIR            gets ca.pem and, once all is ready, ready.json (url, control, ca, pid)
   --personality NAME   who looks at the requests: all (default), sumo, vector, alloy, logplex-strict
   --print              print lines as `heroku logs --tail` does
@@ -96,7 +97,11 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     options.sink = sink(print, file.transpose()?);
     let drain = Drain::start(options)?;
     let control = drain.control().unwrap_or_default();
-    println!("drain    {}\ncontrol  {control}\nCA       {}", drain.url(), drain.ca_file().display());
+    println!(
+        "drain    {}\npage     {control}/\ncontrol  {control}\nCA       {}",
+        drain.url(),
+        drain.ca_file().display()
+    );
     io::stdout().flush()?;
     if let Some(dir) = dir {
         let ready = serde_json::json!({

@@ -2,6 +2,7 @@
 
 use crate::Sink;
 use crate::fault::{Kind, Plan, RetryAfter};
+use crate::model::Attempt;
 use crate::tally::{Headers, Tally};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
@@ -15,6 +16,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use tailrace::frame::now_micros;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -65,7 +67,12 @@ impl Shared {
 
     /// Puts another plan in force; its windows count from now.
     pub(crate) fn set_plan(&self, plan: Plan) {
-        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), plan);
+        *self.plan() = (Instant::now(), plan);
+    }
+
+    /// The faults in force, and since when.
+    pub(crate) fn plan(&self) -> MutexGuard<'_, (Instant, Plan)> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts more in force; its windows count from now.
@@ -76,13 +83,13 @@ impl Shared {
     }
 
     fn strike(&self, fits: impl Fn(Kind) -> bool) -> Option<crate::fault::Fault> {
-        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plan = self.plan();
         let at = plan.0.elapsed();
         plan.1.strike(at, fits)
     }
 
     fn refuses(&self) -> bool {
-        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = self.plan();
         plan.1.refuses(plan.0.elapsed())
     }
 
@@ -163,12 +170,26 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
 }
 
 async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Hangup> {
+    let start = Instant::now();
+    let headers = read_headers(request.headers());
+    let id = headers.id.clone();
+    let answer = take(shared, request, headers).await;
+    let status = answer.as_ref().ok().map(|response| response.status().as_u16());
+    let attempt = Attempt { now: now_micros(), id: id.as_deref(), status, took: start.elapsed() };
+    shared.tally().attempt(&attempt);
+    answer
+}
+
+async fn take(
+    shared: &Shared,
+    request: Request<Incoming>,
+    mut headers: Headers,
+) -> Result<Response<Full<Bytes>>, Hangup> {
     shared.tally().request();
     if shared.strike(|kind| kind == Kind::ResetBefore).is_some() {
         return Err(Hangup);
     }
     let slow = shared.strike(|kind| matches!(kind, Kind::SlowRead(_)));
-    let mut headers = read_headers(request.headers());
     let mut body = Vec::new();
     let mut incoming = request.into_body();
     while let Some(frame) = incoming.frame().await {

@@ -1,9 +1,15 @@
 //! What the drain saw: the report.
 
+mod report;
+#[cfg(test)]
+mod tests;
+
+use crate::kept::Kept;
+use crate::model::{Attempt, Batch, Model};
 use crate::personality::{Personality, Seen};
 use crate::stream::{Counter, Lags};
 pub use crate::stream::{Lag, Stream};
-use serde::{Deserialize, Serialize};
+pub use report::{Complaints, Headers, Line, Losses, Report, Sequence};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use tailrace::frame::{self, Frame, PRI_APP, now_micros};
 
@@ -12,128 +18,9 @@ const IDS: usize = 1 << 20;
 /// Lags that are kept for the percentiles.
 const LAGS: usize = 1 << 16;
 
-/// A line as it was received.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// Time of the frame.
-    pub time: String,
-    /// APP-NAME.
-    pub app: String,
-    /// PROCID.
-    pub proc_id: String,
-    /// `Logplex-Drain-Token` of the request.
-    pub token: String,
-    /// The message.
-    pub message: String,
-    /// Whether it is a line of the app, not one of the agent or the platform.
-    pub is_app: bool,
-}
-
-/// Loss notices (L10).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Losses {
-    /// Notices.
-    pub notices: u64,
-    /// Lines that they announce.
-    pub lines: u64,
-}
-
-impl Losses {
-    fn add(&mut self, lines: u64) {
-        self.notices += 1;
-        self.lines += lines;
-    }
-}
-
-/// Complaints of one personality.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Complaints {
-    /// Requests that it had something against.
-    pub errors: u64,
-    /// What, the last time.
-    pub last: Option<String>,
-}
-
-/// Messages that are numbers, or have one behind `seq=`, per stream: what is missing between them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sequence {
-    /// The first number.
-    pub first: Option<u64>,
-    /// The highest number.
-    pub last: Option<u64>,
-    /// Numbers that came.
-    pub count: u64,
-    /// Numbers that were lower than or equal to one before: repeated or out of order.
-    pub backward: u64,
-    /// Numbers that were left out.
-    pub missing: u64,
-}
-
-/// What the drain saw. What came with the token of the platform's own drain stands under `streams` only.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Requests that reached the drain.
-    pub requests: u64,
-    /// Answers by status.
-    pub by_status: BTreeMap<u16, u64>,
-    /// Requests whose body was recorded.
-    pub accepted: u64,
-    /// Frames recorded, without repetitions.
-    pub frames: u64,
-    /// Frames with the PRI of an app's line, among them.
-    pub lines: u64,
-    /// The others.
-    pub own_frames: u64,
-    /// Requests with the id and the body of one that was recorded before.
-    pub duplicates: u64,
-    /// Requests with the id of another one, and another body.
-    pub changed_bodies: u64,
-    /// Requests whose `Logplex-Msg-Count` was wrong.
-    pub count_mismatches: u64,
-    /// Bodies that could not be split by LEN.
-    pub malformed: u64,
-    /// The last reason for that.
-    pub malformed_last: Option<String>,
-    /// Loss notices.
-    pub losses: Losses,
-    /// Frames with a time before that of the frame before, per drain token and PROCID.
-    pub out_of_order: u64,
-    /// Lag.
-    pub lag_ms: Lag,
-    /// Bytes of bodies, after gzip.
-    pub bytes: u64,
-    /// Bytes as they came.
-    pub wire_bytes: u64,
-    /// Requests with gzip.
-    pub gzip_requests: u64,
-    /// Lines by drain token.
-    pub by_token: BTreeMap<String, u64>,
-    /// By personality.
-    pub conformance: BTreeMap<String, Complaints>,
-    /// Numbered messages, by PROCID.
-    pub sequence: BTreeMap<String, Sequence>,
-    /// By drain token, then by PROCID.
-    #[serde(default)]
-    pub streams: BTreeMap<String, BTreeMap<String, Stream>>,
-}
-
-/// A request's headers, as far as they matter here.
-#[derive(Clone, Debug, Default)]
-pub struct Headers {
-    /// `Content-Type`.
-    pub content_type: Option<String>,
-    /// `Logplex-Msg-Count`.
-    pub count: Option<u64>,
-    /// `Logplex-Frame-Id`.
-    pub id: Option<String>,
-    /// `Logplex-Drain-Token`.
-    pub token: Option<String>,
-    /// `User-Agent`.
-    pub user_agent: Option<String>,
-    /// Whether the body came with gzip.
-    pub gzip: bool,
-    /// Bytes of the body as it came.
-    pub wire_bytes: u64,
+/// Whether a frame is a line of the app.
+pub(crate) fn is_app(frame: &Frame<'_>) -> bool {
+    frame.pri == PRI_APP && frame.app != "tailrace"
 }
 
 /// Counts.
@@ -142,8 +29,8 @@ pub struct Tally {
     report: Report,
     personalities: Vec<Personality>,
     keep: usize,
-    lines: VecDeque<Line>,
-    dropped: u64,
+    kept: Kept,
+    model: Option<Box<Model>>,
     ids: HashMap<String, u64>,
     id_order: VecDeque<String>,
     /// By drain token, then by PROCID.
@@ -162,8 +49,8 @@ impl Default for Tally {
             report: Report::default(),
             personalities: Vec::new(),
             keep: 0,
-            lines: VecDeque::new(),
-            dropped: 0,
+            kept: Kept::default(),
+            model: None,
             ids: HashMap::new(),
             id_order: VecDeque::new(),
             last_time: HashMap::new(),
@@ -178,11 +65,19 @@ impl Default for Tally {
 impl Tally {
     /// Counts with these personalities; keeps the last `keep` lines.
     pub fn new(personalities: &[Personality], keep: usize) -> Self {
-        let mut tally = Self { personalities: personalities.to_vec(), keep, ..Self::default() };
+        let kept = Kept::new(keep);
+        let mut tally = Self { personalities: personalities.to_vec(), keep, kept, ..Self::default() };
         for personality in personalities {
             tally.report.conformance.insert(personality.as_str().to_owned(), Complaints::default());
         }
         tally
+    }
+
+    /// Counts for the page, too.
+    #[must_use]
+    pub(crate) fn with_model(mut self) -> Self {
+        self.model = Some(Box::default());
+        self
     }
 
     /// The token with which the platform's own drain comes: nothing is asked of it, and it is no part of the totals.
@@ -192,15 +87,38 @@ impl Tally {
         self
     }
 
-    /// Starts anew.
-    pub fn reset(&mut self) {
-        let platform = self.platform.take();
-        *self = Self::new(&std::mem::take(&mut self.personalities), self.keep).beside(platform);
-    }
-
     /// Whether loss notices are overheard from now on: a switch for tests of who looks at the report.
     pub fn set_deaf(&mut self, is_deaf: bool) {
         self.is_deaf = is_deaf;
+    }
+
+    /// Starts anew.
+    pub fn reset(&mut self) {
+        let platform = self.platform.take();
+        let fresh = Self::new(&std::mem::take(&mut self.personalities), self.keep).beside(platform);
+        *self = if self.model.is_some() { fresh.with_model() } else { fresh };
+    }
+
+    /// What the page shows beside the report.
+    pub(crate) fn model(&self) -> Option<&Model> {
+        self.model.as_deref()
+    }
+
+    /// Frames recorded, as in the report.
+    pub(crate) fn frame_count(&self) -> u64 {
+        self.report.frames
+    }
+
+    /// The lines that are kept.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// A request is over, one way or another.
+    pub(crate) fn attempt(&mut self, attempt: &Attempt<'_>) {
+        if let Some(model) = &mut self.model {
+            model.attempt(attempt);
+        }
     }
 
     /// A request came.
@@ -216,7 +134,7 @@ impl Tally {
     /// Records a body; returns the lines that are new.
     pub fn record(&mut self, headers: &Headers, body: &[u8]) -> Vec<Line> {
         if headers.token.is_some() && headers.token == self.platform {
-            return self.lines_of(headers.token.as_deref().unwrap_or_default(), &split(&tidy(body)).0);
+            return self.record_platform(headers, &tidy(body));
         }
         let hash = fingerprint(body);
         if let Some(id) = &headers.id {
@@ -260,16 +178,32 @@ impl Tally {
                 complaints.last = Some(complaint);
             }
         }
-        if let Some(error) = error {
-            report.malformed_last = Some(error);
-        }
+        let now = now_micros();
         let token = headers.token.clone().unwrap_or_default();
-        self.frames(&token, &frames)
+        if let Some(model) = &mut self.model {
+            let batch = Batch { now, headers, token: &token, body, frames: &frames, error: error.as_deref() };
+            model.batch(&batch, self.platform.is_some());
+        }
+        if error.is_some() {
+            report.malformed_last = error;
+        }
+        self.frames(now, &token, &frames);
+        self.lines_of(now, &token, body, &frames)
+    }
+
+    /// What came by the platform's own drain.
+    fn record_platform(&mut self, headers: &Headers, body: &[u8]) -> Vec<Line> {
+        let now = now_micros();
+        let token = headers.token.clone().unwrap_or_default();
+        let (frames, _) = split(body);
+        if let Some(model) = &mut self.model {
+            model.platform(&Batch { now, headers, token: &token, body, frames: &frames, error: None });
+        }
+        self.lines_of(now, &token, body, &frames)
     }
 
     /// Into the totals.
-    fn frames(&mut self, token: &str, frames: &[Frame<'_>]) -> Vec<Line> {
-        let now = now_micros();
+    fn frames(&mut self, now: u64, token: &str, frames: &[Frame<'_>]) {
         for frame in frames {
             if is_app(frame) {
                 self.report.lines += 1;
@@ -284,15 +218,17 @@ impl Tally {
         }
         let lines = frames.iter().filter(|frame| frame.pri == PRI_APP).count() as u64;
         *self.report.by_token.entry(token.to_owned()).or_default() += lines;
-        self.lines_of(token, frames)
     }
 
     /// Into their streams, and among the kept lines.
-    fn lines_of(&mut self, token: &str, frames: &[Frame<'_>]) -> Vec<Line> {
-        let now = now_micros();
+    fn lines_of(&mut self, now: u64, token: &str, body: &[u8], frames: &[Frame<'_>]) -> Vec<Line> {
+        self.kept.add(now, token, body, frames);
         for frame in frames {
             let dropped = self.dropped_by(frame);
-            let streams = self.streams.entry(token.to_owned()).or_default();
+            let streams = match self.streams.get_mut(token) {
+                Some(streams) => streams,
+                None => self.streams.entry(token.to_owned()).or_default(),
+            };
             let counter = match streams.get_mut(frame.proc_id) {
                 Some(counter) => counter,
                 None => streams.entry(frame.proc_id.to_owned()).or_default(),
@@ -307,33 +243,13 @@ impl Tally {
                 counter.lags.add(lag(sent, now));
             }
         }
-        if self.keep == 0 {
-            return Vec::new();
-        }
-        let line = |frame: &Frame<'_>| Line {
-            time: frame.time.to_owned(),
-            app: frame.app.to_owned(),
-            proc_id: frame.proc_id.to_owned(),
-            token: token.to_owned(),
-            message: frame.msg.to_owned(),
-            is_app: is_app(frame),
-        };
-        let fresh: Vec<Line> = frames.iter().map(line).collect();
-        for line in &fresh {
-            if self.lines.len() == self.keep {
-                self.lines.pop_front();
-                self.dropped += 1;
-            }
-            self.lines.push_back(line.clone());
-        }
-        fresh
+        let wanted = if self.keep > 0 { frames } else { &[] };
+        wanted.iter().map(|frame| Line::of(frame, token)).collect()
     }
 
     /// How many lines a loss notice announces; nothing when it is none.
     fn dropped_by(&self, frame: &Frame<'_>) -> Option<u64> {
-        let rest = frame.msg.strip_prefix("Error L10 (output buffer overflow): ")?;
-        let is_notice = !self.is_deaf && !is_app(frame);
-        rest.split(' ').next()?.parse().ok().filter(|_| is_notice)
+        announced(frame.msg).filter(|_| !self.is_deaf && !is_app(frame))
     }
 
     fn number(&mut self, frame: &Frame<'_>) {
@@ -382,11 +298,25 @@ impl Tally {
 
     /// Lines from number `from` on, at most `limit`, and the number behind them. Numbers count from 0.
     pub fn lines(&self, from: u64, limit: usize) -> (Vec<Line>, u64) {
-        let skip = from.saturating_sub(self.dropped) as usize;
-        let lines: Vec<Line> = self.lines.iter().skip(skip).take(limit).cloned().collect();
-        let next = from.max(self.dropped) + lines.len() as u64;
+        let from = from.max(self.kept.first());
+        let mut lines = Vec::new();
+        for chunk in self.kept.since(from) {
+            let inside = from.max(chunk.first)..chunk.end();
+            lines.extend(
+                inside
+                    .filter_map(|line| Some(Line::of(&chunk.get(line)?.0, &chunk.token)))
+                    .take(limit - lines.len()),
+            );
+        }
+        let next = from + lines.len() as u64;
         (lines, next)
     }
+}
+
+/// The lines that a loss notice announces.
+pub(crate) fn announced(message: &str) -> Option<u64> {
+    let rest = message.strip_prefix("Error L10 (output buffer overflow): ")?;
+    rest.split(' ').next()?.parse().ok()
 }
 
 /// Logplex's own frames as our parser takes them: its L10 notices have no LF, and it cuts lines within characters.
@@ -405,18 +335,13 @@ fn tidy(body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether a frame is a line of the app, not one of the agent or the platform.
-fn is_app(frame: &Frame<'_>) -> bool {
-    frame.pri == PRI_APP && frame.app != "tailrace"
-}
-
 /// From a stamp to its arrival, in ms.
 fn lag(sent: u64, now: u64) -> f64 {
     (now as f64 - sent as f64) / 1000.0
 }
 
 /// Frames by LEN, and what is wrong with the first one that is none.
-fn split(body: &[u8]) -> (Vec<Frame<'_>>, Option<String>) {
+pub(crate) fn split(body: &[u8]) -> (Vec<Frame<'_>>, Option<String>) {
     let mut frames = Vec::new();
     let mut at = 0;
     while at < body.len() {
@@ -439,7 +364,7 @@ fn fingerprint(body: &[u8]) -> u64 {
 }
 
 /// A frame's time in µs since the Unix epoch; `2026-03-04T05:06:07.089012+00:00` and nothing else.
-fn micros(time: &str) -> Option<u64> {
+pub(crate) fn micros(time: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| time.get(range)?.parse::<u64>().ok();
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     // Days from the civil calendar, after Howard Hinnant's `days_from_civil`.
@@ -451,99 +376,4 @@ fn micros(time: &str) -> Option<u64> {
         era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     let seconds = days * 86_400 + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
     Some(seconds * 1_000_000 + number(20..26)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tailrace::frame::{Encoder, Field};
-
-    fn body(numbers: &[u64]) -> Vec<u8> {
-        let field = Field::coerce;
-        let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field("web.1"));
-        let mut out = Vec::new();
-        for (index, number) in numbers.iter().enumerate() {
-            encoder.encode(&mut out, 1_772_600_767_089_012 + index as u64, number.to_string().as_bytes());
-        }
-        out
-    }
-
-    fn headers(id: &str, count: usize) -> Headers {
-        Headers { count: Some(count as u64), id: Some(id.to_owned()), ..Headers::default() }
-    }
-
-    #[test]
-    fn repetitions_count_once_and_changes_are_told_apart() {
-        let mut tally = Tally::new(&[], 10);
-        for (id, numbers) in [("a", &[1, 2, 3][..]), ("a", &[1, 2, 3]), ("a", &[9]), ("b", &[5, 4])] {
-            tally.record(&headers(id, numbers.len()), &body(numbers));
-        }
-        let report = tally.report();
-        assert_eq!((report.lines, report.duplicates, report.changed_bodies), (5, 1, 1));
-        let sequence = &report.sequence["web.1"];
-        assert_eq!((sequence.missing, sequence.backward, sequence.last), (1, 1, Some(5)));
-        assert_eq!(report.out_of_order, 1, "the second body starts before the first one ended");
-        assert_eq!(tally.lines(3, 9).0.len(), 2);
-    }
-
-    #[test]
-    fn the_platforms_own_drain_is_no_part_of_the_totals() {
-        let mut tally = Tally::new(&Personality::ALL, 10).beside(Some("d.platform".to_owned()));
-        for token in ["d.platform", "d.agent"] {
-            let headers = Headers { token: Some(token.to_owned()), ..headers(token, 2) };
-            tally.record(&headers, &body(&[1, 2]));
-        }
-        let report = tally.report();
-        assert_eq!((report.lines, report.accepted, report.by_token.len()), (2, 1, 1));
-        assert_eq!(report.streams["d.platform"]["web.1"].lines, 2);
-        assert_eq!(report.streams["d.agent"]["web.1"].longest, 1);
-        assert_eq!(tally.lines(0, 9).0.iter().filter(|line| line.token == "d.platform").count(), 2);
-    }
-
-    #[test]
-    fn the_platforms_frames_may_lack_their_end() {
-        let notice = "<172>1 2026-03-04T05:06:07.089012+00:00 host heroku logplex - Error L10 (output buffer overflow): \
-                      3 messages dropped since 2026-03-04T05:06:07.089012+00:00.";
-        let mut bytes = format!("{} {notice}", notice.len()).into_bytes();
-        let half = b"<190>1 2026-03-04T05:06:07.089012+00:00 host app web.1 - caf\xc3";
-        bytes.extend_from_slice(format!("{} ", half.len()).as_bytes());
-        bytes.extend_from_slice(half);
-        let mut tally = Tally::new(&Personality::ALL, 10).beside(Some("d.platform".to_owned()));
-        let headers = Headers { token: Some("d.platform".to_owned()), ..headers("a", 2) };
-        tally.record(&headers, &bytes);
-        let streams = &tally.report().streams["d.platform"];
-        assert_eq!((streams["logplex"].losses.lines, streams["web.1"].lines), (3, 1));
-        assert_eq!(tally.lines(0, 9).0[1].message, "caf\u{fffd}");
-    }
-
-    #[test]
-    fn a_notice_counts_unless_nobody_listens() {
-        let field = Field::coerce;
-        let mut encoder =
-            Encoder::new(frame::PRI_NOTICE, &field("host"), &field("heroku"), &field("logplex"));
-        let mut bytes = Vec::new();
-        encoder.encode(&mut bytes, 1_772_600_767_089_012, b"Error L10 (output buffer overflow): 3 messages");
-        let mut tally = Tally::new(&[], 0);
-        tally.record(&headers("a", 1), &bytes);
-        tally.set_deaf(true);
-        tally.record(&headers("b", 1), &bytes);
-        assert_eq!(tally.report().losses, Losses { notices: 1, lines: 3 });
-    }
-
-    #[test]
-    fn times_are_read_back() {
-        assert_eq!(micros("2026-03-04T05:06:07.089012+00:00"), Some(1_772_600_767_089_012));
-        assert_eq!(micros("2024-02-29T00:00:00.000000+00:00"), Some(1_709_164_800_000_000));
-    }
-
-    #[test]
-    fn what_cannot_be_split_is_counted_up_to_there() {
-        let mut tally = Tally::new(&Personality::ALL, 0);
-        let mut bytes = body(&[1, 2]);
-        bytes.extend_from_slice(b"999 <1>");
-        tally.record(&headers("a", 2), &bytes);
-        let report = tally.report();
-        assert_eq!((report.malformed, report.frames), (1, 2));
-        assert_eq!(report.conformance["alloy"].errors, 1);
-    }
 }

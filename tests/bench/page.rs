@@ -1,0 +1,274 @@
+//! The page under load: how fast it opens, how late its lines are, and what it costs the drain.
+
+#[path = "../drain/tests/page/browser.rs"]
+#[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
+mod browser;
+#[path = "../drain/tests/page/client.rs"]
+mod client;
+#[path = "../drain/tests/page/script.rs"]
+#[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
+mod script;
+
+use browser::Window;
+use client::{Client, frame};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+use tailrace::frame::now_micros;
+use tailrace_drain::{Drain, Options};
+
+const HELP: &str = "\
+tests/bench/page [--seconds N]                      the table; N seconds under load (10), a third of it a round
+tests/bench/page --shot FILE [--tab NAME] [--theme light|dark] [--width PX] [--height PX] [--seconds N]
+                                                    a screenshot of a run of N seconds (60); FILE is relative to the repository
+";
+
+/// Lines that are held when the page is opened, and lines per second that come meanwhile.
+const HELD: u64 = 200_000;
+const RATE: u64 = 10_000;
+/// Requests per second that carry them.
+const REQUESTS: u64 = 40;
+/// Rounds of throughput, each without and with the page.
+const ROUNDS: usize = 9;
+/// Until a browser that goes to another page is calm.
+const SETTLE: Duration = Duration::from_millis(700);
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let value = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        args.get(at + 1).cloned()
+    };
+    let number = |name: &str, otherwise: u64| match value(name) {
+        Some(text) => text.parse().map_err(|_| format!("{name}: found {text:?}, expected a number")),
+        None => Ok(otherwise),
+    };
+    if args.iter().any(|arg| arg == "--help") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let done = match value("--shot") {
+        Some(file) => (|| {
+            let (width, height) = (number("--width", 1280)?, number("--height", 860)?);
+            let (tab, theme) = (value("--tab"), value("--theme"));
+            let (tab, theme) = (tab.unwrap_or("overview".into()), theme.unwrap_or("light".into()));
+            shot(
+                &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file),
+                &tab,
+                &theme,
+                (width as u32, height as u32),
+                number("--seconds", 60)?,
+            );
+            Ok(true)
+        })(),
+        None => number("--seconds", 10).map(|seconds| bench(Duration::from_secs(seconds))),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprint!("{error}\n{HELP}");
+            ExitCode::from(64)
+        }
+    }
+}
+
+fn start() -> (Drain, String) {
+    let control = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let drain = Drain::start(Options { control, ..Options::default() }).expect("a drain starts");
+    let page = drain.control().expect("it was asked for");
+    (drain, page)
+}
+
+/// A run in real time, a second of trouble in the middle of it, and a picture.
+fn shot(file: &Path, tab: &str, theme: &str, size: (u32, u32), seconds: u64) {
+    let (drain, page) = start();
+    let mut client = Client::connect(&drain);
+    let window = Window::open(&format!("{page}/?tab={tab}"));
+    window.look(size.0, size.1, theme);
+    window.until("document.querySelector('#status').dataset.state === 'live'");
+    for number in 0..seconds {
+        let begun = Instant::now();
+        if number == seconds / 2 {
+            drain.set_faults("status=503:n=4").expect("a fault");
+        }
+        script::second(&mut client, number, now_micros() - 45_000 - number * 7 % 20 * 1000);
+        sleep(Duration::from_secs(1).saturating_sub(begun.elapsed()));
+    }
+    window.shot(file);
+}
+
+/// Sends until it is told to stop.
+struct Load {
+    halt: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Load {
+    /// `rate` lines per second in `REQUESTS` requests; without a rate, as fast as they are taken.
+    fn start(drain: &Drain, rate: Option<u64>) -> Self {
+        let mut client = Client::connect(drain);
+        let begun = Instant::now();
+        let mut requests = 0u32;
+        let whole = batch(1000);
+        Self::running(move || {
+            let Some(rate) = rate else {
+                client.send("d.bench", &whole);
+                return whole.len() as u64;
+            };
+            let lines = batch(rate / REQUESTS);
+            client.send("d.bench", &lines);
+            requests += 1;
+            let due = Duration::from_secs(1) / REQUESTS as u32 * requests;
+            sleep(due.saturating_sub(begun.elapsed()));
+            lines.len() as u64
+        })
+    }
+
+    /// A few lines per second, at odd times, to be looked for.
+    fn marks(drain: &Drain) -> Self {
+        let mut client = Client::connect(drain);
+        Self::running(move || {
+            let now = now_micros();
+            client.send("d.mark", &[frame(now, 190, "app web.1", &format!("mark sent={}", now / 1000))]);
+            sleep(Duration::from_millis(73));
+            1
+        })
+    }
+
+    /// Calls `work` until the end; it returns the lines that it sent.
+    fn running(mut work: impl FnMut() -> u64 + Send + 'static) -> Self {
+        let (halt, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (end, counter) = (Arc::clone(&halt), Arc::clone(&sent));
+        let thread = std::thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                counter.fetch_add(work(), Ordering::Relaxed);
+            }
+        });
+        Self { halt, sent, thread: Some(thread) }
+    }
+}
+
+/// Lines that were sent so far.
+fn sent(loads: &[Load]) -> u64 {
+    loads.iter().map(|load| load.sent.load(Ordering::Relaxed)).sum()
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.halt.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Lines of an app, each with the time when it was made.
+fn batch(lines: u64) -> Vec<String> {
+    let now = now_micros();
+    let line = |n| {
+        let text =
+            format!("sent={} request id={n} path=/articles/42 status=200 took=12ms user=4711", now / 1000);
+        frame(now, 190, "app web.1", &text)
+    };
+    (0..lines).map(line).collect()
+}
+
+/// Notes, for each line that comes, how late it is.
+const WATCH: &str = "(() => { window.late = []; new MutationObserver((changes) => { \
+    const now = Date.now(); \
+    for (const change of changes) for (const row of change.addedNodes) { \
+        const sent = /sent=([0-9]+)/.exec(row.textContent); if (sent) window.late.push(now - sent[1]); } \
+    }).observe(document.querySelector('#lines'), { childList: true }); })()";
+
+/// The share of `window.late` below which the rest lies, in ms.
+fn late(window: &Window, share: f64) -> f64 {
+    let sorted = "[...window.late].sort((a, b) => a - b)";
+    let at = format!("{sorted}[Math.min(window.late.length - 1, Math.floor(window.late.length * {share}))]");
+    window.text(&at).parse().unwrap_or(f64::INFINITY)
+}
+
+fn bench(while_: Duration) -> bool {
+    let (drain, page) = start();
+    let mut client = Client::connect(&drain);
+    for _ in 0..HELD / 1000 {
+        client.send("d.bench", &batch(1000));
+    }
+    let mut rows = Vec::new();
+    let load = Load::start(&drain, Some(RATE));
+    sleep(Duration::from_secs(1));
+    let marks = Load::marks(&drain);
+    // Without a filter only the youngest lines of each moment are shown; these few are all shown, however old.
+    let window = Window::open(&format!("{page}/?tab=tail&search=mark"));
+    window.until("document.querySelectorAll('#lines li').length > 0");
+    let navigation = "performance.getEntriesByType('navigation')[0]";
+    let loaded: f64 = window.text(&format!("{navigation}.loadEventEnd")).parse().unwrap_or(f64::INFINITY);
+    window.text(WATCH);
+    let before = sent(std::slice::from_ref(&load));
+    sleep(while_);
+    let rate = (sent(std::slice::from_ref(&load)) - before) as f64 / while_.as_secs_f64();
+    let (p50, p95, worst) = (late(&window, 0.5), late(&window, 0.95), late(&window, 1.0));
+    rows.push((
+        format!("lines per second that came, {HELD} held"),
+        rate,
+        format!("about {RATE}"),
+        rate > 9000.0,
+    ));
+    rows.push(("page load, ms".to_owned(), loaded, "at most 1000".to_owned(), loaded <= 1000.0));
+    rows.push((
+        "a line's way to the screen, p50, ms".to_owned(),
+        p50,
+        "at most 400".to_owned(),
+        p50 <= 400.0,
+    ));
+    rows.push(("p95, ms".to_owned(), p95, "at most 800".to_owned(), p95 <= 800.0));
+    rows.push(("longest, ms".to_owned(), worst, String::new(), true));
+    for tab in ["overview", "delivery"] {
+        let show = format!(
+            "(async () => {{ const start = performance.now(); await (await fetch('/panels/{tab}')).text(); \
+             return performance.now() - start; }})()"
+        );
+        let took: f64 = window.text(&show).parse().unwrap_or(f64::INFINITY);
+        rows.push((format!("panels of {tab}, ms"), took, "at most 300".to_owned(), took <= 300.0));
+    }
+    drop((load, marks, window));
+
+    // Two two: the drain, not a sender, is what is slowest.
+    let two = [Load::start(&drain, None), Load::start(&drain, None)];
+    let rate = || {
+        let (begun, before) = (Instant::now(), sent(&two));
+        sleep(while_ / 3);
+        (sent(&two) - before) as f64 / begun.elapsed().as_secs_f64()
+    };
+    let window = Window::open("about:blank");
+    rate(); // warm
+    let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        window.go("about:blank");
+        sleep(SETTLE);
+        without.push(rate());
+        window.go(&format!("{page}/?tab={}", ["tail", "overview", "delivery"][round % 3]));
+        sleep(SETTLE);
+        with.push(rate());
+        ratios.push(with[round] / without[round]);
+    }
+    drop(two);
+    let median = |rates: &mut [f64]| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    };
+    let (without, with, ratio) = (median(&mut without), median(&mut with), median(&mut ratios));
+    rows.push(("lines per second, no page".to_owned(), without, String::new(), true));
+    rows.push(("lines per second, a page open".to_owned(), with, String::new(), true));
+    rows.push(("the second of the first".to_owned(), ratio, "at least 0.90".to_owned(), ratio >= 0.90));
+    for (what, value, bar, is_met) in &rows {
+        let digits = usize::from(*value < 10.0) * 2;
+        println!("{what:<42} {value:>12.digits$}  {bar:<14} {}", if *is_met { "" } else { "MISSED" });
+    }
+    rows.iter().all(|row| row.3)
+}

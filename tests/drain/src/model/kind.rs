@@ -1,0 +1,108 @@
+//! What a line is about, told by its header and its first words.
+
+use serde::Serialize;
+use tailrace::frame::Frame;
+
+/// Kinds of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A line of the app.
+    App,
+    /// The router's line about a request.
+    Router,
+    /// A sample line with the memory.
+    Memory,
+    /// A sample line with the load.
+    Load,
+    /// Another sample line.
+    Sample,
+    /// `State changed from … to …`.
+    State,
+    /// `Process exited with status …`.
+    Exit,
+    /// `Error R14 (…)` and the like.
+    Code,
+    /// `Scaled to …`.
+    Scaling,
+    /// `Deploy … by user …`.
+    Deploy,
+    /// `Release … created by user …`.
+    Release,
+    /// tailrace's own words.
+    Agent,
+    /// Any other line of the platform.
+    Platform,
+}
+
+impl Kind {
+    /// The kind of a frame.
+    pub fn of(frame: &Frame<'_>) -> Self {
+        match (frame.app, frame.proc_id) {
+            ("heroku", "router") => Self::Router,
+            ("heroku", _) => Self::platform(frame.msg),
+            ("tailrace", _) => Self::Agent,
+            (_, "api") if frame.msg.starts_with("Scaled to ") => Self::Scaling,
+            (_, "api") if frame.msg.starts_with("Deploy ") => Self::Deploy,
+            (_, "api") if frame.msg.starts_with("Release v") => Self::Release,
+            (_, "api") => Self::Platform,
+            _ => Self::App,
+        }
+    }
+
+    fn platform(message: &str) -> Self {
+        let starts = |text| message.starts_with(text);
+        match () {
+            () if starts("source=") && message.contains(" sample#memory_total=") => Self::Memory,
+            () if starts("source=") && message.contains(" sample#load_avg_1m=") => Self::Load,
+            () if starts("source=") && message.contains(" sample#") => Self::Sample,
+            () if starts("State changed from ") => Self::State,
+            () if starts("Process exited with status ") => Self::Exit,
+            () if code(message).is_some() => Self::Code,
+            () => Self::Platform,
+        }
+    }
+}
+
+/// The code of `Error R14 (Memory quota exceeded)`, and what stands behind it.
+pub(crate) fn code(message: &str) -> Option<(&str, &str)> {
+    let (code, rest) = message.strip_prefix("Error ")?.split_at_checked(3)?;
+    let mut bytes = code.bytes();
+    let is_code = matches!(bytes.next(), Some(b'H' | b'L' | b'R')) && bytes.all(|b| b.is_ascii_digit());
+    is_code.then_some((code, rest.trim_start()))
+}
+
+/// The pairs of a line such as `at=info path="/a b" status=200`, quotes taken off.
+pub(crate) fn pairs(message: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = message;
+    std::iter::from_fn(move || {
+        let (before, behind) = rest.split_once('=')?;
+        let key = before.rsplit(' ').next().unwrap_or(before);
+        let (value, next) = match behind.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => behind.split_once(' ').unwrap_or((behind, "")),
+        };
+        rest = next;
+        Some((key, value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_take_quotes_and_emptiness() {
+        let line = r#"at=error desc="App crashed" path="/?a=b" dyno= connect=1ms tail words"#;
+        let found: Vec<_> = pairs(line).collect();
+        let wanted =
+            [("at", "error"), ("desc", "App crashed"), ("path", "/?a=b"), ("dyno", ""), ("connect", "1ms")];
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn codes_are_letters_and_two_digits() {
+        assert_eq!(code("Error R14 (Memory quota exceeded)"), Some(("R14", "(Memory quota exceeded)")));
+        assert_eq!((code("Error Rxy"), code("Error")), (None, None));
+    }
+}

@@ -1,0 +1,90 @@
+use super::*;
+use tailrace::frame::{Encoder, Field};
+
+fn body(numbers: &[u64]) -> Vec<u8> {
+    let field = Field::coerce;
+    let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field("web.1"));
+    let mut out = Vec::new();
+    for (index, number) in numbers.iter().enumerate() {
+        encoder.encode(&mut out, 1_772_600_767_089_012 + index as u64, number.to_string().as_bytes());
+    }
+    out
+}
+
+fn headers(id: &str, count: usize) -> Headers {
+    Headers { count: Some(count as u64), id: Some(id.to_owned()), ..Headers::default() }
+}
+
+#[test]
+fn repetitions_count_once_and_changes_are_told_apart() {
+    let mut tally = Tally::new(&[], 10);
+    for (id, numbers) in [("a", &[1, 2, 3][..]), ("a", &[1, 2, 3]), ("a", &[9]), ("b", &[5, 4])] {
+        tally.record(&headers(id, numbers.len()), &body(numbers));
+    }
+    let report = tally.report();
+    assert_eq!((report.lines, report.duplicates, report.changed_bodies), (5, 1, 1));
+    let sequence = &report.sequence["web.1"];
+    assert_eq!((sequence.missing, sequence.backward, sequence.last), (1, 1, Some(5)));
+    assert_eq!(report.out_of_order, 1, "the second body starts before the first one ended");
+    assert_eq!(tally.lines(3, 9).0.len(), 2);
+}
+
+#[test]
+fn the_platforms_own_drain_is_no_part_of_the_totals() {
+    let mut tally = Tally::new(&Personality::ALL, 10).beside(Some("d.platform".to_owned()));
+    for token in ["d.platform", "d.agent"] {
+        let headers = Headers { token: Some(token.to_owned()), ..headers(token, 2) };
+        tally.record(&headers, &body(&[1, 2]));
+    }
+    let report = tally.report();
+    assert_eq!((report.lines, report.accepted, report.by_token.len()), (2, 1, 1));
+    assert_eq!(report.streams["d.platform"]["web.1"].lines, 2);
+    assert_eq!(report.streams["d.agent"]["web.1"].longest, 1);
+    assert_eq!(tally.lines(0, 9).0.iter().filter(|line| line.token == "d.platform").count(), 2);
+}
+
+#[test]
+fn the_platforms_frames_may_lack_their_end() {
+    let notice = "<172>1 2026-03-04T05:06:07.089012+00:00 host heroku logplex - Error L10 (output buffer overflow): \
+                  3 messages dropped since 2026-03-04T05:06:07.089012+00:00.";
+    let mut bytes = format!("{} {notice}", notice.len()).into_bytes();
+    let half = b"<190>1 2026-03-04T05:06:07.089012+00:00 host app web.1 - caf\xc3";
+    bytes.extend_from_slice(format!("{} ", half.len()).as_bytes());
+    bytes.extend_from_slice(half);
+    let mut tally = Tally::new(&Personality::ALL, 10).beside(Some("d.platform".to_owned()));
+    let headers = Headers { token: Some("d.platform".to_owned()), ..headers("a", 2) };
+    tally.record(&headers, &bytes);
+    let streams = &tally.report().streams["d.platform"];
+    assert_eq!((streams["logplex"].losses.lines, streams["web.1"].lines), (3, 1));
+    assert_eq!(tally.lines(0, 9).0[1].message, "caf\u{fffd}");
+}
+
+#[test]
+fn a_notice_counts_unless_nobody_listens() {
+    let field = Field::coerce;
+    let mut encoder = Encoder::new(frame::PRI_NOTICE, &field("host"), &field("heroku"), &field("logplex"));
+    let mut bytes = Vec::new();
+    encoder.encode(&mut bytes, 1_772_600_767_089_012, b"Error L10 (output buffer overflow): 3 messages");
+    let mut tally = Tally::new(&[], 0);
+    tally.record(&headers("a", 1), &bytes);
+    tally.set_deaf(true);
+    tally.record(&headers("b", 1), &bytes);
+    assert_eq!(tally.report().losses, Losses { notices: 1, lines: 3 });
+}
+
+#[test]
+fn times_are_read_back() {
+    assert_eq!(micros("2026-03-04T05:06:07.089012+00:00"), Some(1_772_600_767_089_012));
+    assert_eq!(micros("2024-02-29T00:00:00.000000+00:00"), Some(1_709_164_800_000_000));
+}
+
+#[test]
+fn what_cannot_be_split_is_counted_up_to_there() {
+    let mut tally = Tally::new(&Personality::ALL, 0);
+    let mut bytes = body(&[1, 2]);
+    bytes.extend_from_slice(b"999 <1>");
+    tally.record(&headers("a", 2), &bytes);
+    let report = tally.report();
+    assert_eq!((report.malformed, report.frames), (1, 2));
+    assert_eq!(report.conformance["alloy"].errors, 1);
+}

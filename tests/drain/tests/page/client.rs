@@ -1,0 +1,111 @@
+//! A sender: Logplex frames over TLS, one request after another on one connection.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+use tailrace::frame::StampText;
+use tailrace_drain::Drain;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+/// A connection to a drain.
+pub(crate) struct Client {
+    stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+    path: String,
+    requests: u64,
+    /// Its own port, so that two clients have different ids.
+    lane: u128,
+}
+
+impl Client {
+    pub(crate) fn connect(drain: &Drain) -> Self {
+        let url = drain.url();
+        let rest = url.strip_prefix("https://").expect("https");
+        let (address, path) = rest.split_once('/').expect("a path");
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(drain.ca_file()).expect("a certificate"))
+            .expect("an authority");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        let tls = ClientConnection::new(Arc::new(config), name).expect("TLS");
+        let tcp = TcpStream::connect(address).expect("the drain listens");
+        tcp.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        let lane = u128::from(tcp.local_addr().expect("a port").port()) << 48;
+        tcp.set_nodelay(true).expect("no delay");
+        Self {
+            stream: BufReader::new(StreamOwned::new(tls, tcp)),
+            path: format!("/{path}"),
+            requests: 0,
+            lane,
+        }
+    }
+
+    /// Sends frames as one request until it is taken, at most 100 times.
+    pub(crate) fn deliver(&mut self, token: &str, frames: &[String]) {
+        let id = self.next_id();
+        let is_taken = (0..100).any(|attempt: u64| {
+            std::thread::sleep(Duration::from_millis(20 * attempt));
+            self.send_as(&id, token, frames) == 204
+        });
+        assert!(is_taken, "the drain takes nothing");
+    }
+
+    fn next_id(&mut self) -> String {
+        self.requests += 1;
+        format!("{:032X}", u128::from(self.requests) + (u128::from(std::process::id()) << 64) + self.lane)
+    }
+
+    /// Sends frames as one request with an id of its own; returns the status.
+    pub(crate) fn send(&mut self, token: &str, frames: &[String]) -> u16 {
+        let id = self.next_id();
+        self.send_as(&id, token, frames)
+    }
+
+    /// Sends frames under an id.
+    pub(crate) fn send_as(&mut self, id: &str, token: &str, frames: &[String]) -> u16 {
+        self.post(id, token, frames.len(), frames.concat().as_bytes())
+    }
+
+    /// Sends a body.
+    pub(crate) fn post(&mut self, id: &str, token: &str, count: usize, body: &[u8]) -> u16 {
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/logplex-1\r\nUser-Agent: test\r\n\
+             Logplex-Msg-Count: {count}\r\nLogplex-Frame-Id: {id}\r\nLogplex-Drain-Token: {token}\r\n\
+             Content-Length: {}\r\n\r\n",
+            self.path,
+            body.len()
+        );
+        let stream = self.stream.get_mut();
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).expect("it is sent");
+        stream.flush().expect("it is sent");
+        let (mut line, mut status, mut length) = (String::new(), 0, 0);
+        while line != "\r\n" {
+            line.clear();
+            assert!(self.stream.read_line(&mut line).expect("an answer") > 0, "the connection ended");
+            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+                status = rest[..3].parse().expect("a status");
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        self.stream.read_exact(&mut vec![0; length]).expect("a body");
+        status
+    }
+}
+
+/// A frame: `pri`, `app proc`, message, at an instant in µs since the Unix epoch.
+pub(crate) fn frame(at: u64, pri: u8, from: &str, message: &str) -> String {
+    let stamp = StampText::of(at);
+    let time = std::str::from_utf8(stamp.as_bytes()).expect("ASCII");
+    let rest = format!("<{pri}>1 {time} host {from} - {message}\n");
+    format!("{} {rest}", rest.len())
+}
