@@ -265,7 +265,12 @@ fn bench(while_: Duration) -> bool {
     let (without, with, ratio) = (median(&mut without), median(&mut with), median(&mut ratios));
     rows.push(("lines per second, no page".to_owned(), without, String::new(), true));
     rows.push(("lines per second, a page open".to_owned(), with, String::new(), true));
-    rows.push(("the second of the first".to_owned(), ratio, "at least 0.90".to_owned(), ratio >= 0.90));
+    rows.push((
+        "the second of the first, median of pairs".to_owned(),
+        ratio,
+        "at least 0.90".to_owned(),
+        ratio >= 0.90,
+    ));
     for (what, value, bar, is_met) in &rows {
         let digits = usize::from(*value < 10.0) * 2;
         println!("{what:<42} {value:>12.digits$}  {bar:<14} {}", if *is_met { "" } else { "MISSED" });

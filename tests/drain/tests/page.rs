@@ -220,6 +220,8 @@ fn the_page_reads_at_360_and_1440_in_both_themes_and_by_keyboard() {
                     overflow.parse::<i32>().expect("a number") <= 0,
                     "{tab} is {overflow} px too wide at {width}"
                 );
+                let below = "(list => list.scrollHeight - list.scrollTop - list.clientHeight)(document.querySelector('#lines'))";
+                window.until(&format!("'{tab}' !== 'tail' || {below} < 2")); // it follows the youngest line
                 window.shot(&dir.join(format!("{tab}-{width}-{theme}.png")));
             }
         }
