@@ -150,6 +150,11 @@ impl Plan {
         self.0.iter_mut().find_map(|fault| (fits(fault.kind) && fault.strikes(at)).then(|| fault.clone()))
     }
 
+    /// Whether nothing is to go wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes the faults of another plan, which was made `at` this time of this one.
     pub fn add(&mut self, other: Self, at: Duration) {
         self.0.extend(other.0.into_iter().map(|fault| {

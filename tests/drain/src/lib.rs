@@ -170,6 +170,11 @@ impl Drain {
         Ok(())
     }
 
+    /// Whether faults were in force at some time, by whomever.
+    pub fn had_faults(&self) -> bool {
+        self.shared.had_faults()
+    }
+
     /// Waits until the report is as wanted; false when that takes longer than `patience`.
     pub fn wait_until(&self, patience: Duration, wanted: impl Fn(&Report) -> bool) -> bool {
         let start = Instant::now();

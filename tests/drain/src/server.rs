@@ -14,6 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tailrace::frame::now_micros;
@@ -33,6 +34,8 @@ const LONG: Duration = Duration::from_hours(1);
 pub(crate) struct Shared {
     tally: Mutex<Tally>,
     plan: Mutex<(Instant, Plan)>,
+    /// There were faults at some time.
+    had_faults: AtomicBool,
     sink: Mutex<Sink>,
     good: TlsAcceptor,
     foreign: TlsAcceptor,
@@ -54,6 +57,7 @@ impl Shared {
     pub(crate) fn new(tally: Tally, plan: Plan, sink: Sink, good: TlsAcceptor, foreign: TlsAcceptor) -> Self {
         Self {
             tally: Mutex::new(tally),
+            had_faults: AtomicBool::new(!plan.is_empty()),
             plan: Mutex::new((Instant::now(), plan)),
             sink: Mutex::new(sink),
             good,
@@ -67,7 +71,13 @@ impl Shared {
 
     /// Puts another plan in force; its windows count from now.
     pub(crate) fn set_plan(&self, plan: Plan) {
+        self.had_faults.fetch_or(!plan.is_empty(), Ordering::Relaxed);
         *self.plan() = (Instant::now(), plan);
+    }
+
+    /// Whether there were faults at some time.
+    pub(crate) fn had_faults(&self) -> bool {
+        self.had_faults.load(Ordering::Relaxed)
     }
 
     /// The faults in force, and since when.
@@ -77,7 +87,8 @@ impl Shared {
 
     /// Puts more in force; its windows count from now.
     pub(crate) fn add_plan(&self, plan: Plan) {
-        let mut current = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        self.had_faults.fetch_or(!plan.is_empty(), Ordering::Relaxed);
+        let mut current = self.plan();
         let at = current.0.elapsed();
         current.1.add(plan, at);
     }

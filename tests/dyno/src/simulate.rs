@@ -250,11 +250,14 @@ impl Stage {
         }
         let platform = format!("d.{}", uuid());
         let arrived = Arc::default();
-        let drain =
-            args.drains.is_empty().then(|| start_drain(dir, &platform, &arrived, &screen)).transpose();
+        let drain = args
+            .drains
+            .is_empty()
+            .then(|| start_drain(dir, &platform, &arrived, &screen, !args.check))
+            .transpose();
         let drain = step("cannot start the drain", drain)?;
         if let Some(control) = drain.as_ref().and_then(Drain::control) {
-            screen.text(format!("       the drain: {control}\n")).await;
+            screen.text(format!("       the drain's page: {control}\n")).await;
         }
         let logplex = (drain.is_some() && args.generation == Generation::Cedar).then(Arc::<Logplex>::default);
         let deliver = drain.as_ref().zip(logplex.clone()).map(|(drain, logplex)| {
@@ -375,6 +378,7 @@ impl Stage {
         if let Some(deliver) = self.deliver {
             deliver.abort();
         }
+        let has_faults = has_faults || self.drain.as_ref().is_some_and(Drain::had_faults);
         let drain = self.drain.as_ref().map(Drain::report);
         let arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Evidence { boots: self.world.boots(), drain, arrived, platform: self.platform, has_faults }
@@ -438,12 +442,13 @@ fn start_drain(
     platform: &str,
     arrived: &Arc<Mutex<BTreeMap<String, Digest>>>,
     screen: &Screen,
+    has_page: bool,
 ) -> io::Result<Drain> {
     let (arrived, screen, token) = (Arc::clone(arrived), screen.clone(), platform.to_owned());
     Drain::start(Options {
         dir: Some(dir.to_owned()),
-        control: Some(([127, 0, 0, 1], 0).into()),
-        keep: KEPT,
+        control: has_page.then(|| ([127, 0, 0, 1], 0).into()),
+        keep: if has_page { KEPT } else { 1 }, // `sink` gets nothing when nothing is kept
         platform: Some(platform.to_owned()),
         sink: Box::new(move |lines| {
             let ours = || lines.iter().filter(|line| line.token != token);
