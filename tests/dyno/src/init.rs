@@ -2,7 +2,7 @@
 //! of it is left when it ends. It runs where the machine lets it: in namespaces of processes and mounts with the root
 //! of a dyno, as root or in a namespace of users, else in this system as it is.
 //!
-//! The first process ([`outer`]) stays outside of the namespace of processes. It takes orders on standard input, a line
+//! The first process (`outer`) stays outside of the namespace of processes. It takes orders on standard input, a line
 //! each, and ends the dyno when that closes, so also when the simulation was killed.
 
 mod orders;
