@@ -253,7 +253,7 @@ impl Stage {
         let drain = args
             .drains
             .is_empty()
-            .then(|| start_drain(dir, &platform, &arrived, &screen, !args.check))
+            .then(|| start_drain(dir, &platform, &arrived, &screen, !args.check && args.command.is_none()))
             .transpose();
         let drain = step("cannot start the drain", drain)?;
         if let Some(control) = drain.as_ref().and_then(Drain::control) {

@@ -69,6 +69,9 @@ pub(super) fn build(spec: &Spec, spec_file: &Path) -> io::Result<PathBuf> {
     attempt("change the root", nix::unistd::pivot_root(".", "."))?;
     attempt("leave the old root", umount2(".", MntFlags::MNT_DETACH))?;
     std::env::set_current_dir("/")?;
+    let sealed =
+        MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    attempt("make the root read-only", mount(None::<&str>, "/", None::<&str>, sealed, None::<&str>))?;
     Ok(spec_at.to_owned())
 }
 
