@@ -133,8 +133,12 @@ impl Running {
     }
 
     pub(crate) fn until(&mut self, part: &str) {
+        self.until_within(PATIENCE, part);
+    }
+
+    pub(crate) fn until_within(&mut self, patience: Duration, part: &str) {
         let begun = Instant::now();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
+        while let Ok(line) = self.lines.recv_timeout(patience.saturating_sub(begun.elapsed())) {
             self.seen.push_str(&line);
             self.seen.push('\n');
             if line.contains(part) {
