@@ -110,11 +110,12 @@ impl Model {
     /// A request of the platform's own drain was taken: what it says of requests and dynos counts, and beside the
     /// others' what the drain itself does. The apps' lines come by the agent too.
     pub(crate) fn platform(&mut self, batch: &Batch<'_>) {
-        self.delivery.token(batch);
+        let token = format!("{} (platform)", batch.token);
+        self.delivery.token(&Batch { token: &token, ..*batch });
         for frame in batch.frames {
             let kind = Kind::of(frame);
             if !matches!(kind, Kind::App | Kind::Memory | Kind::Load | Kind::Sample | Kind::Agent) {
-                self.event(kind, batch.token, frame, batch.now / 1_000_000);
+                self.event(kind, &token, frame, batch.now / 1_000_000);
             }
         }
     }

@@ -170,6 +170,8 @@ impl Parity {
         }
         self.looked_at += 1;
         let text = text.trim_end_matches('\n');
+        // A young dyno's line has not all three loads yet, also from the platform: no parser was made for it.
+        let is_young = kind == Kind::Load && !text.contains("load_avg_15m=");
         for ((name, kinds, _), regex) in COMPILED.iter() {
             let is_made_for = kinds.is_empty() || kinds.contains(&kind);
             if !is_made_for || (*name == ERRORS_ONLY.0 && !text.contains(" code=")) {
@@ -178,7 +180,7 @@ impl Parity {
             let found = self.parsers.entry(*name).or_default();
             if regex.is_match(text).unwrap_or_default() {
                 found.matched += 1;
-            } else {
+            } else if !is_young {
                 found.missed += 1;
                 found.example = Some(text.chars().take(300).collect());
             }

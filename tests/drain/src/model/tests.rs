@@ -105,7 +105,16 @@ fn the_platforms_drain_tells_of_requests_and_dynos_and_nothing_twice() {
     model.batch(&Batch { now, headers: &headers, token: "d.a", body, frames: &frames, error: None }, true);
     let json = serde_json::to_value(&model).expect("is JSON");
     assert_eq!(json["procs"]["web.1"], 2, "only by the agent: {json:#}");
-    assert_eq!(json["delivery"]["tokens"]["d.p"]["frames"], 3, "{json:#}");
+    assert_eq!(json["delivery"]["tokens"]["d.p (platform)"]["frames"], 3, "{json:#}");
     assert_eq!(json["overview"]["all"]["requests"], 1, "{json:#}");
     assert_eq!(json["dynos"]["by_dyno"]["web.1"]["launches"]["up"], 1, "{json:#}");
+}
+
+#[test]
+fn a_young_dynos_line_is_nobodys_fault() {
+    let line = "<134>1 T host heroku web.1 - source=web.1 dyno=heroku.0.x sample#load_avg_1m=0.00";
+    let json = serde_json::to_value(model(&[line, LINES[1]])).expect("is JSON");
+    let parsers = json["parity"]["parsers"].as_object().expect("are some");
+    assert!(parsers.values().all(|parser| parser["missed"] == 0), "{parsers:#?}");
+    assert_eq!(parsers["R8"]["matched"], 1, "{parsers:#?}");
 }

@@ -4,6 +4,8 @@ use crate::desk::{Desk, PATIENCE, Running, ended};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tailrace_drain::{Drain, Options};
@@ -195,5 +197,36 @@ fn without_namespaces_it_does_what_it_can() {
     let (status, report, err) = desk.report(&["--for", "1s", "--no-namespaces"]);
     assert_eq!(status, 0, "{report:#}{err}");
     assert!(err.contains("process groups of this system, not namespaces: --no-namespaces\n"), "{err}");
+    desk.assert_clean();
+}
+
+#[test]
+fn the_drain_has_a_page_while_a_person_watches() {
+    let desk = Desk::new("worker: echo hello; sleep 300\n");
+    let mut running = Running::start(desk.command(&[]));
+    running.until("the drain's page: http://");
+    let address = running.seen.trim_end().rsplit_once("http://").expect("is printed").1.to_owned();
+    running.until("tailrace[worker.1]: State changed from starting to up");
+    let begun = Instant::now();
+    loop {
+        let mut stream = TcpStream::connect(&address).expect("listens");
+        let request = format!("GET /model.json HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("is text");
+        // Both drains, and the dyno once though both tell of it.
+        let body = answer.split_once("\r\n\r\n").expect("has a body").1;
+        let json: serde_json::Value = serde_json::from_str(body).expect("is JSON");
+        let model = &json["model"];
+        let tokens = model["delivery"]["tokens"].as_object().expect("are some");
+        if tokens.len() == 2 && tokens.keys().any(|token| token.ends_with(" (platform)")) {
+            assert_eq!(model["dynos"]["by_dyno"]["worker.1"]["launches"]["up"], 1, "{model:#}");
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{model:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.interrupt();
+    assert_eq!(running.end().0, 0);
     desk.assert_clean();
 }
