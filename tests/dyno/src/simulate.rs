@@ -248,6 +248,15 @@ impl Stage {
                 ))
                 .await;
         }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if walls == crate::init::Walls::Root
+            && let private = walls::private(&path)
+            && !private.is_empty()
+        {
+            let private: Vec<String> = private.iter().map(|dir| dir.display().to_string()).collect();
+            let list = private.join(", ");
+            screen.text(format!("       not for a dyno's user, who is not root: {list}\n")).await;
+        }
         let platform = format!("d.{}", uuid());
         let arrived = Arc::default();
         let drain = args

@@ -2,9 +2,12 @@
 
 use crate::dyno::Dyno;
 use crate::init::{Spec, Walls};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use tokio::io::AsyncReadExt as _;
 
 /// The best walls that hold, and why the better ones do not.
@@ -32,6 +35,15 @@ pub async fn find(dir: &Path) -> io::Result<(Walls, Vec<String>)> {
     Err(io::Error::other(reasons.join("; ")))
 }
 
+/// Directories of a PATH that a dyno's user may not enter, because they are in somebody's private home.
+pub fn private(path: &OsStr) -> BTreeSet<PathBuf> {
+    let may_enter = |dir: &Path| {
+        let is_open = |part: &Path| part.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
+        dir.ancestors().all(is_open)
+    };
+    std::env::split_paths(path).filter(|dir| dir.is_absolute() && dir.is_dir() && !may_enter(dir)).collect()
+}
+
 /// Why there cannot be such walls; nothing when there can.
 async fn attempt(walls: Walls, dir: &Path) -> io::Result<Option<String>> {
     let spec = Spec {
@@ -56,4 +68,24 @@ async fn attempt(walls: Walls, dir: &Path) -> io::Result<Option<String>> {
     let why = said.lines().last().unwrap_or("no reason given").rsplit_once("cannot make a dyno: ");
     let why = why.map_or(said.as_str(), |(_, why)| why).trim_end();
     Ok((status != 0).then(|| format!("{why} (status {status})")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    #[test]
+    fn what_a_dynos_user_may_not_enter_is_found() {
+        let dir = TempDir::new().expect("is made");
+        let (open, private_dir) = (dir.path().join("open"), dir.path().join("home"));
+        let inner = private_dir.join("bin");
+        fs::create_dir_all(&inner).expect("is made");
+        fs::create_dir(&open).expect("is made");
+        for (path, mode) in [(dir.path(), 0o755), (&open, 0o755), (&private_dir, 0o700), (&inner, 0o755)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("is ours");
+        }
+        let path = std::env::join_paths([&open, &inner, &dir.path().join("missing")]).expect("are paths");
+        assert_eq!(private(&path), [inner].into());
+    }
 }
