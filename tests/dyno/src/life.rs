@@ -81,7 +81,7 @@ impl Life {
     async fn live(mut self) -> io::Result<()> {
         let mut crashes = 0;
         loop {
-            let name = self.world.generation.dyno_name(&self.role.process_type, self.role.number);
+            let name = self.world.args.generation.dyno_name(&self.role.process_type, self.role.number);
             let down = self.boot(&name).await;
             self.world.set_live(&name, None);
             let is_over = match &down {
@@ -302,7 +302,7 @@ pub fn command_words(world: &World, line: &str) -> Vec<OsString> {
     if world.args.slug.is_none() {
         return [".tailrace/bin/tailrace", "run", "--shell", line].map(OsString::from).to_vec();
     }
-    dyno::words(line.as_ref(), world.generation == Generation::Cedar)
+    dyno::words(line.as_ref(), world.args.generation == Generation::Cedar)
 }
 
 fn read_ledger(path: &Path) -> Result<Ledger, String> {

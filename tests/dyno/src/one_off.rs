@@ -24,10 +24,10 @@ pub async fn run(
     let stage = Stage::set(args, screen, dir).await?;
     let world = &stage.world;
     let number = fastrand::u32(1000..10_000);
-    let name = world.generation.dyno_name("run", number);
+    let name = world.args.generation.dyno_name("run", number);
     // As `heroku run` does: the words become one line for the shell.
     let line = command.join(&OsString::from(" "));
-    let words = dyno::words(&line, world.generation == Generation::Cedar);
+    let words = dyno::words(&line, world.args.generation == Generation::Cedar);
     let wish = Wish { dyno: &name, port: None, command: words, is_bare: false, is_attached: true };
     let place = step("cannot make the dyno", world.place(wish))?;
     let mut dyno = step("cannot start the dyno", Dyno::attach(&place.spec, &place.spec_file))?;

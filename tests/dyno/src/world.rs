@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -46,36 +47,21 @@ pub struct Live {
     pub control: mpsc::Sender<Control>,
 }
 
-/// What all dynos share.
+/// What all dynos share, and which of them there are.
 #[derive(Debug)]
 pub struct World {
-    /// The platform.
-    pub generation: Generation,
-    /// The options.
-    pub args: Args,
-    /// The app as it is built.
-    pub slug: PathBuf,
-    /// The app's name.
-    pub app_name: String,
-    /// Its config vars.
-    pub config_vars: Environment,
-    /// What a dyno can be surrounded by here.
-    pub walls: Walls,
-    /// `TAILRACE_DRAIN_URL`.
-    pub drain_url: String,
-    /// The local drain's authority; without it the drain is not local.
-    pub ca_file: Option<PathBuf>,
-    /// Directories of dynos.
-    pub dir: PathBuf,
-    /// People.
-    pub screen: Screen,
-    /// The platform's own drain.
-    pub logplex: Option<Arc<Logplex>>,
-    /// Web dynos, for the router.
-    pub backends: watch::Sender<Backends>,
+    parts: Parts,
     live: Mutex<BTreeMap<String, Live>>,
     boots: Mutex<Vec<Boot>>,
     number: Mutex<u32>,
+}
+
+impl Deref for World {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 /// Where a dyno is, and what it is started with.
@@ -117,7 +103,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a [`World`] is made from.
+/// What all dynos share.
 #[derive(Debug)]
 pub struct Parts {
     /// The options.
@@ -147,36 +133,7 @@ pub struct Parts {
 impl World {
     /// Without dynos.
     pub fn new(parts: Parts) -> Self {
-        let Parts {
-            args,
-            slug,
-            app_name,
-            config_vars,
-            walls,
-            drain_url,
-            ca_file,
-            dir,
-            screen,
-            logplex,
-            backends,
-        } = parts;
-        Self {
-            generation: args.generation,
-            app_name,
-            args,
-            slug,
-            config_vars,
-            walls,
-            drain_url,
-            ca_file,
-            dir,
-            screen,
-            logplex,
-            backends,
-            live: Mutex::default(),
-            boots: Mutex::default(),
-            number: Mutex::default(),
-        }
+        Self { parts, live: Mutex::default(), boots: Mutex::default(), number: Mutex::default() }
     }
 
     /// Whether dynos have a `/tmp` that can be filled.
@@ -260,12 +217,12 @@ impl World {
         }
         let has_root = self.walls.has_root();
         let seen = |inside: &str, part: &str| if has_root { PathBuf::from(inside) } else { dir.join(part) };
-        let app_at = self.generation.app_dir();
+        let app_at = self.args.generation.app_dir();
         let (binds, path) = self.more_directories(has_root);
         let id = uuid();
         let caller_path = std::env::var_os("PATH");
         let site = Site {
-            generation: self.generation,
+            generation: self.args.generation,
             dyno: wish.dyno,
             dyno_id: &id,
             app_name: &self.app_name,
@@ -277,7 +234,7 @@ impl World {
             exchange: &seen(EXCHANGE, "out"),
             drain_url: &self.drain_url,
             is_local: self.ca_file.is_some(),
-            quota: (!has_root || self.generation == Generation::Fir).then_some(self.args.size.memory()),
+            quota: (!has_root || self.args.generation == Generation::Fir).then_some(self.args.size.memory()),
             metadata: self.args.metadata,
         };
         let mut vars = environment::environment(&site, &self.config_vars);
@@ -287,12 +244,12 @@ impl World {
         let (config, _for_the_agent_to_tell) = tailrace::config::Config::from_env(vars.clone());
         let spec = Spec {
             walls: self.walls,
-            is_first: self.generation == Generation::Fir,
+            is_first: self.args.generation == Generation::Fir,
             app_at: app_at.into(),
             binds,
             user,
             processes: self.args.size.processes,
-            limit_file: (self.generation == Generation::Cedar).then_some(self.args.size.memory()),
+            limit_file: (self.args.generation == Generation::Cedar).then_some(self.args.size.memory()),
             disk: self.has_small_disks().then_some(SMALL_DISK),
             host: id,
             environment: vars.into_iter().collect(),
