@@ -37,6 +37,8 @@ struct Witness {
     dropped: u64,
     held: u64,
     printed: Option<Printed>,
+    /// The platform's kill ended it: its ledger is that of an earlier moment.
+    was_killed: bool,
 }
 
 impl Evidence {
@@ -46,6 +48,7 @@ impl Evidence {
         for boot in &self.boots {
             verdict.ending(boot, self.has_faults);
             match &boot.ledger {
+                Some(Ok(_)) if boot.ending == Ending::ExitTimeout => {}
                 Some(Ok(ledger)) => verdict.ledger(&boot.dyno, ledger, self.has_faults),
                 Some(Err(_)) if boot.was_stopped_early() => {}
                 Some(Err(why)) => verdict.problem(format_args!("{}: no ledger: {why}", boot.dyno)),
@@ -60,8 +63,9 @@ impl Evidence {
         }
         let dropped: u64 = witnesses.values().map(|witness| witness.dropped).sum();
         let announced = drain.losses.lines;
+        let was_killed = witnesses.values().any(|witness| witness.was_killed);
         verdict.problem_unless(
-            announced == dropped,
+            announced == dropped || was_killed && announced >= dropped,
             format_args!("ledgers and drain disagree: {dropped} lines dropped, {announced} announced"),
         );
         verdict
@@ -80,6 +84,7 @@ impl Evidence {
         for boot in &self.boots {
             let Some(Ok(ledger)) = &boot.ledger else { continue };
             let witness = witnesses.entry(boot.dyno.clone()).or_default();
+            witness.was_killed |= boot.ending == Ending::ExitTimeout;
             witness.captured += ledger.captured_lines;
             witness.delivered += ledger.drains.iter().map(|drain| drain.delivered_lines).sum::<u64>();
             witness.dropped += ledger.drains.iter().map(|drain| drain.dropped_lines).sum::<u64>();
@@ -207,6 +212,21 @@ impl Verdict {
                 ),
             );
         };
+        if witness.was_killed {
+            let missing = printed.frames.saturating_sub(frames);
+            if missing > 0 {
+                self.notes.push(format!("{dyno}: {missing} lines of its last moments went with the kill"));
+            }
+            let most = printed.frames + printed.stalls;
+            return self.problem_unless(
+                captured <= printed.lines && frames >= delivered && frames <= most,
+                format_args!(
+                    "{dyno}: printed {} lines; the ledger captured {captured} and delivered {delivered}, {frames} \
+                     frames arrived",
+                    printed.lines
+                ),
+            );
+        }
         self.problem_unless(
             captured == printed.lines,
             format_args!("{dyno}: the ledger captured {captured} lines, the dyno printed {}", printed.lines),

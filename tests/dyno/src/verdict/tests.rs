@@ -188,6 +188,23 @@ fn a_dyno_that_ran_twice_is_counted_twice() {
     assert_eq!(evidence.verdict().problems, Vec::<String>::new());
 }
 
+#[test]
+fn what_a_killed_dyno_left_is_compared_with_what_arrived() {
+    let mut evidence = well();
+    evidence.boots[0].ending = Ending::ExitTimeout;
+    let account = ledger(&mut evidence);
+    (account.delivered_lines, account.held_lines) = (10, 5);
+    whole(&mut evidence).captured_lines = 15; // of an earlier moment
+    *lines(&mut evidence) = 99;
+    let verdict = evidence.verdict();
+    assert_eq!(verdict.problems, Vec::<String>::new());
+    assert!(verdict.notes.iter().any(|note| note.contains(" 2 lines of its last moments")), "{verdict:?}");
+    *lines(&mut evidence) = 9;
+    assert_eq!(evidence.verdict().problems.len(), 1, "fewer than were delivered");
+    *lines(&mut evidence) = 102;
+    assert_eq!(evidence.verdict().problems.len(), 1, "more than there were");
+}
+
 /// Some of the lines did not arrive.
 fn leave(evidence: &mut Evidence, held: u64, rejected: u64) {
     let account = ledger(evidence);
