@@ -15,9 +15,21 @@ pub(crate) fn shipper_of(pid: i32) -> Option<i32> {
 }
 
 fn parent(pid: i32) -> Option<i32> {
+    field(pid, 1)
+}
+
+/// A number in `/proc/PID/stat`, counted from the state, which is 0.
+fn field(pid: i32, number: usize) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command stands in parentheses and may hold any.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number)?.parse().ok()
+}
+
+/// Whether a process of this group still runs.
+pub(crate) fn is_group_alive(group: i32) -> bool {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.any(|pid| field(pid, 2) == Some(group) && is_alive(pid))
 }
 
 /// Memory of a process, in bytes.

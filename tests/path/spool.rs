@@ -1,5 +1,6 @@
 //! The spool: what outlives the agent, what happens at its limit, and what serves when there is no directory.
 
+use crate::proc;
 use crate::rig::{Agent, PATIENCE, Rig, contents, in_order, numbers, wait_for};
 use memchr::memmem;
 use nix::sys::signal::Signal;
@@ -20,10 +21,13 @@ fn wait_spooled(rig: &Rig, text: &str) {
     }
 }
 
-/// Kills the keeper, which takes the shipper and the app with it.
+/// Kills keeper, shipper and app, as the platform kills a dyno. A shipper alone would take over what the keeper
+/// left, and hold its lock until it is gone.
 fn kill(agent: Agent) {
-    agent.signal(Signal::SIGKILL);
+    let group = agent.pid();
+    agent.signal_all(Signal::SIGKILL);
     assert_eq!(agent.end().status, -(Signal::SIGKILL as i32));
+    wait_for("the end of the group", || (!proc::is_group_alive(group)).then_some(()));
 }
 
 #[test]

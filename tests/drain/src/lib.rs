@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tally::{Line, Report, Tally};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -84,6 +85,7 @@ pub struct Drain {
     ca: PathBuf,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    _reserved: TcpSocket,
     _temporary: Option<TempDir>,
 }
 
@@ -105,9 +107,10 @@ impl Drain {
         let (good, pem) = authority().map_err(io::Error::other)?;
         let (foreign, _) = authority().map_err(io::Error::other)?;
         std::fs::write(&ca, pem)?;
-        let listener = server::bind(options.listen)?;
+        let reserved = server::reserve(options.listen)?;
+        let address = reserved.local_addr()?;
+        let listener = server::bind(address)?;
         let control_listener = options.control.map(server::bind).transpose()?;
-        let address = listener.local_addr()?;
         let control = control_listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let tally = Tally::new(&options.personalities, options.keep).beside(options.platform);
         let tally = if control.is_some() { tally.with_model() } else { tally };
@@ -119,7 +122,7 @@ impl Drain {
             // A thread of its own: who looks does not slow down what is looked at.
             threads.push(thread("control", control::serve(Arc::clone(&shared), listener, stopped))?);
         }
-        Ok(Self { shared, address, control, ca, stop, threads, _temporary: temporary })
+        Ok(Self { shared, address, control, ca, stop, threads, _reserved: reserved, _temporary: temporary })
     }
 
     /// What to put into `TAILRACE_DRAIN_URL`.
@@ -152,21 +155,25 @@ impl Drain {
         self.frames().into_iter().filter(|line| line.is_app).map(|line| line.message).collect()
     }
 
-    /// Puts other faults in force; their windows count from now.
+    /// Puts other faults in force; their windows count from now. On return, connections are refused or taken as
+    /// they say.
     ///
     /// # Errors
     /// [`FaultError`] when they cannot be read.
     pub fn set_faults(&self, text: &str) -> Result<(), FaultError> {
         self.shared.set_plan(Plan::parse(text)?);
+        self.shared.wait_settled();
         Ok(())
     }
 
-    /// Puts more faults in force, beside those that are; their windows count from now.
+    /// Puts more faults in force, beside those that are; their windows count from now. On return, connections are
+    /// refused or taken as they say.
     ///
     /// # Errors
     /// [`FaultError`] when they cannot be read.
     pub fn add_faults(&self, text: &str) -> Result<(), FaultError> {
         self.shared.add_plan(Plan::parse(text)?);
+        self.shared.wait_settled();
         Ok(())
     }
 
@@ -230,4 +237,21 @@ fn authority() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error + Send
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], private)?;
     Ok((TlsAcceptor::from(Arc::new(config)), ca.pem()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_fault_is_in_force_once_it_is_set() {
+        let drain = Drain::start(Options::default()).unwrap();
+        for _ in 0..20 {
+            drain.set_faults("refuse").unwrap();
+            assert!(TcpStream::connect(drain.address).is_err(), "connections are refused");
+            drain.set_faults("").unwrap();
+            TcpStream::connect(drain.address).unwrap();
+        }
+    }
 }

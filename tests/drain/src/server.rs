@@ -15,11 +15,11 @@ use hyper_util::rt::TokioIo;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tailrace::frame::now_micros;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
@@ -27,6 +27,8 @@ use tokio_rustls::TlsAcceptor;
 const MAX_BODY: u64 = 64 << 20;
 /// How often it is looked whether connections are to be refused.
 const LOOK: Duration = Duration::from_millis(20);
+/// Longest wait for the listening socket to be as the faults have it.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest stall.
 const LONG: Duration = Duration::from_hours(1);
 
@@ -34,6 +36,11 @@ const LONG: Duration = Duration::from_hours(1);
 pub(crate) struct Shared {
     tally: Mutex<Tally>,
     plan: Mutex<(Instant, Plan)>,
+    /// Other faults are in force.
+    changed: Notify,
+    /// Whether the listening socket is open.
+    is_open: Mutex<bool>,
+    opened: Condvar,
     /// There were faults at some time.
     had_faults: AtomicBool,
     sink: Mutex<Sink>,
@@ -59,6 +66,9 @@ impl Shared {
             tally: Mutex::new(tally),
             had_faults: AtomicBool::new(!plan.is_empty()),
             plan: Mutex::new((Instant::now(), plan)),
+            changed: Notify::new(),
+            is_open: Mutex::new(true),
+            opened: Condvar::new(),
             sink: Mutex::new(sink),
             good,
             foreign,
@@ -73,6 +83,7 @@ impl Shared {
     pub(crate) fn set_plan(&self, plan: Plan) {
         self.had_faults.fetch_or(!plan.is_empty(), Ordering::Relaxed);
         *self.plan() = (Instant::now(), plan);
+        self.changed.notify_one();
     }
 
     /// Whether there were faults at some time.
@@ -91,6 +102,20 @@ impl Shared {
         let mut current = self.plan();
         let at = current.0.elapsed();
         current.1.add(plan, at);
+        drop(current);
+        self.changed.notify_one();
+    }
+
+    fn set_open(&self, is_open: bool) {
+        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = is_open;
+        self.opened.notify_all();
+    }
+
+    /// Waits until connections are refused when the faults in force say so, and taken when they do not.
+    pub(crate) fn wait_settled(&self) {
+        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = self.opened.wait_timeout_while(is_open, PATIENCE, |is_open| *is_open == self.refuses());
+        drop(settled);
     }
 
     fn strike(&self, fits: impl Fn(Kind) -> bool) -> Option<crate::fault::Fault> {
@@ -110,6 +135,15 @@ impl Shared {
             (self.sink.lock().unwrap_or_else(PoisonError::into_inner))(&fresh);
         }
     }
+}
+
+/// Takes `address` without listening there: while it is held, nobody else gets it, also when connections are refused.
+/// A listener of our own can be bound beside it.
+pub(crate) fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Binds to `address`, also right after a listener there was closed.
@@ -135,9 +169,11 @@ pub(crate) async fn serve(
         if shared.refuses() {
             if listener.take().is_some() {
                 alive = watch::channel(true).0; // dropping the sender ends the connections
+                shared.set_open(false);
             }
             tokio::select! {
                 () = sleep(LOOK) => continue,
+                () = shared.changed.notified() => continue,
                 _ = stop.changed() => return Ok(()),
             }
         }
@@ -147,6 +183,7 @@ pub(crate) async fn serve(
                 continue;
             };
             listener = Some(TcpListener::from_std(again)?);
+            shared.set_open(true);
         }
         let Some(open) = &listener else { continue };
         tokio::select! {
@@ -160,6 +197,7 @@ pub(crate) async fn serve(
                 }));
             },
             () = sleep(LOOK) => {}
+            () = shared.changed.notified() => {}
             _ = stop.changed() => return Ok(()),
         }
     }
