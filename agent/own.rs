@@ -3,8 +3,6 @@
 use crate::frame::{Field, MAX_FRAME, StampText};
 use std::fmt::Write as _;
 
-/// PRI of lines about a dyno's state: syslog.notice, as the platform sends them (captures of 2013 to 2026).
-const PRI_STATE: u8 = 45;
 /// Bytes of text at most: with its header it fits the frames that receivers accept.
 const MOST: usize = MAX_FRAME - 512;
 
@@ -42,8 +40,8 @@ impl Own {
     /// Appends its frame to `out`: dyno `proc_id`, at `micros` since the Unix epoch.
     pub fn encode(&self, out: &mut Vec<u8>, micros: u64, host: &Field, proc_id: &Field) {
         let (pri, app) = match self.voice {
-            Voice::Sample => (crate::frame::PRI_DYNO, "heroku"),
-            Voice::State => (PRI_STATE, "heroku"),
+            // The dyno manager's lines carry the same as its samples (captures of 2025; 45 in those up to 2016).
+            Voice::Sample | Voice::State => (crate::frame::PRI_DYNO, "heroku"),
             Voice::Agent => (crate::frame::PRI_APP, "tailrace"),
         };
         let mut frame = String::with_capacity(self.text.len() + 96);
@@ -69,7 +67,7 @@ mod tests {
         let state = Own::new(Voice::State, "State changed from starting to up");
         assert_eq!(
             encoded(&state),
-            "93 <45>1 2026-05-01T10:28:47.153192+00:00 host heroku web.1 - State changed from starting to up\n"
+            "94 <134>1 2026-05-01T10:28:47.153192+00:00 host heroku web.1 - State changed from starting to up\n"
         );
         let sample = encoded(&Own::new(Voice::Sample, "source=web.1"));
         assert!(sample.starts_with("73 <134>1 ") && sample.ends_with(" host heroku web.1 - source=web.1\n"));
