@@ -98,17 +98,27 @@ impl Sampler {
     /// Looks at the memory only, so that the next sample knows more of it. True when it should be done again soon.
     pub fn learn(&mut self, app: i32, agent: [i32; 2]) -> bool {
         let all = self.processes.list(Who { app, agent });
-        self.processes.refresh(&all, Instant::now())
+        let alarm = self.alarm_above();
+        self.probe.prepare(&mut self.processes, &all, Instant::now(), alarm)
+    }
+
+    /// Memory above this many bytes is an alarm.
+    fn alarm_above(&self) -> Option<u64> {
+        self.quota.filter(|_| self.wish.alarms).map(|(bytes, _)| bytes)
     }
 
     /// A sample of the app with this pid and what came of it, without the processes of the agent.
     pub fn sample(&mut self, app: i32, agent: [i32; 2]) -> Sample {
-        let now = Instant::now();
+        self.sample_at(app, agent, Instant::now())
+    }
+
+    fn sample_at(&mut self, app: i32, agent: [i32; 2], now: Instant) -> Sample {
         let all = self.processes.list(Who { app, agent });
         let runnable = self.processes.runnable(&all);
         let since = self.last.replace(now).map_or(Duration::ZERO, |last| now - last);
         self.load.add(runnable, since);
-        let is_rough = self.processes.refresh(&all, now);
+        let alarm = self.alarm_above();
+        let is_rough = self.probe.prepare(&mut self.processes, &all, now, alarm);
         let mut lines = vec![Own::new(Voice::Sample, text::load(&self.whose, &self.load))];
         if let Some((memory, is_sure)) = self.probe.memory(&mut self.processes, &all, now) {
             let quota = self.quota.map(|(bytes, _)| bytes);
@@ -123,7 +133,7 @@ impl Sampler {
 
     /// R14 and R15, of a figure that nobody can doubt: a false alarm wakes people.
     fn alarm(&mut self, seen: &probe::Memory, is_sure: bool, all: &[Process], now: Instant) -> Vec<Own> {
-        let Some((quota, _)) = self.quota.filter(|_| self.wish.alarms) else { return Vec::new() };
+        let Some(quota) = self.alarm_above() else { return Vec::new() };
         if alarm::of(seen, quota) == Alarm::Well {
             return Vec::new();
         }

@@ -7,8 +7,9 @@ use super::quota::NONE;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How long reading the shares of all processes may take, when an alarm depends on it.
-const SURE: Duration = Duration::from_millis(50);
+/// How long reading the shares of all processes may take, when an alarm depends on it: some 20 GB of memory. No
+/// process waits for it longer than for the reading of its own.
+const SURE: Duration = Duration::from_millis(500);
 
 /// A dyno's memory: bytes, and events in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,18 @@ impl Memory {
 pub(crate) trait Probe: fmt::Debug + Send {
     /// What it is called.
     fn name(&self) -> &'static str;
+
+    /// Reads ahead what takes time, a little of it. True when it should be done again soon. Memory above `alarm`
+    /// bytes will have to be sure.
+    fn prepare(
+        &mut self,
+        _processes: &mut Processes,
+        _all: &[Process],
+        _now: Instant,
+        _alarm: Option<u64>,
+    ) -> bool {
+        false
+    }
 
     /// What it shows now, and whether nobody can doubt it.
     fn memory(&mut self, processes: &mut Processes, all: &[Process], now: Instant) -> Option<(Memory, bool)>;
@@ -112,6 +125,21 @@ struct OfProcesses;
 impl Probe for OfProcesses {
     fn name(&self) -> &'static str {
         "processes"
+    }
+
+    fn prepare(
+        &mut self,
+        processes: &mut Processes,
+        all: &[Process],
+        now: Instant,
+        alarm: Option<u64>,
+    ) -> bool {
+        if alarm.is_some_and(|alarm| processes.known(all) > alarm) {
+            // Read one by one, at different times, they could never all be read at one time.
+            processes.refresh_all(all, now, SURE);
+            return false;
+        }
+        processes.refresh(all, now)
     }
 
     fn memory(&mut self, processes: &mut Processes, all: &[Process], now: Instant) -> Option<(Memory, bool)> {

@@ -86,6 +86,13 @@ struct Share {
     again: Duration,
 }
 
+impl Share {
+    /// Bytes of the process that are resident and swapped out, by what is resident now.
+    fn forward(&self, process: &Process) -> (u64, u64) {
+        ((self.proportional + process.resident).saturating_sub(self.resident), self.swapped)
+    }
+}
+
 /// A sum over processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sum {
@@ -167,10 +174,7 @@ impl Processes {
     pub(crate) fn refresh(&mut self, all: &[Process], now: Instant) -> bool {
         let pids: HashSet<i32> = all.iter().map(|process| process.pid).collect();
         self.shares.retain(|pid, _| pids.contains(pid));
-        let known = |process: &&Process| {
-            self.shares.get(&process.pid).is_some_and(|share| share.start == process.start)
-        };
-        let mut unknown = all.iter().filter(|process| !known(process));
+        let mut unknown = all.iter().filter(|process| self.share(process).is_none());
         if let Some(process) = unknown.next() {
             let more = unknown.next().is_some();
             self.refresh_one(process, now);
@@ -211,11 +215,8 @@ impl Processes {
     pub(crate) fn sum(&self, all: &[Process], now: Instant) -> Sum {
         let mut sum = Sum { is_exact: true, ..Sum::default() };
         for process in all {
-            let share = self.shares.get(&process.pid).filter(|share| share.start == process.start);
-            let (resident, swapped) = share.map_or((process.resident, 0), |share| {
-                let grown = (share.proportional + process.resident).saturating_sub(share.resident);
-                (grown, share.swapped)
-            });
+            let share = self.share(process);
+            let (resident, swapped) = share.map_or((process.resident, 0), |share| share.forward(process));
             sum.resident += resident;
             sum.swapped += swapped;
             sum.is_exact &= share.is_some_and(|share| share.read == now);
@@ -223,25 +224,32 @@ impl Processes {
         sum
     }
 
-    /// Reads the shares of all, for a sum that nobody can doubt; not when that was done a moment ago, or would
-    /// take longer than `most`.
+    /// The bytes, swapped out or not, of those whose shares are known.
+    pub(crate) fn known(&self, all: &[Process]) -> u64 {
+        let forward = |process| self.share(process).map(|share| share.forward(process));
+        all.iter().filter_map(forward).map(|(resident, swapped)| resident + swapped).sum()
+    }
+
+    fn share(&self, process: &Process) -> Option<&Share> {
+        self.shares.get(&process.pid).filter(|share| share.start == process.start)
+    }
+
+    /// Reads the shares of all, for a sum that nobody can doubt; not when one of them was read a moment ago. Ends
+    /// after `most`, with those that waited longest.
     pub(crate) fn refresh_all(&mut self, all: &[Process], now: Instant, most: Duration) {
         let start = Instant::now();
-        let is_due = |process: &Process| {
-            self.shares.get(&process.pid).is_none_or(|share| {
-                share.start != process.start || share.read == now || share.read + share.again <= now
-            })
-        };
-        if !all.iter().all(is_due) {
+        let due = |process: &Process| self.share(process).map(|share| share.read + share.again);
+        let is_fresh = |process: &Process| self.share(process).is_some_and(|share| share.read == now);
+        let mut left: Vec<_> = all.iter().filter(|process| !is_fresh(process)).map(|p| (due(p), p)).collect();
+        if left.iter().any(|(due, _)| due.is_some_and(|due| due > now)) {
             return;
         }
-        for process in all {
+        left.sort_unstable_by_key(|(due, _)| *due);
+        for (_, process) in left {
             if start.elapsed() > most {
                 return;
             }
-            if self.shares.get(&process.pid).is_none_or(|share| share.read != now) {
-                self.refresh_one(process, now);
-            }
+            self.refresh_one(process, now);
         }
     }
 }

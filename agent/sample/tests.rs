@@ -44,6 +44,36 @@ fn load_comes_first_then_memory_then_alarms() {
 }
 
 #[test]
+fn an_alarm_comes_whenever_each_process_was_read_last() {
+    let line = |pid: i32| format!("{pid} (a) S 1 1 1 0 -1 0 1 2 3 4 7 5 20 10 20 0 1 0 {pid} 9 76800 1 2\n");
+    let rollup = |mb: u64| format!("Pss: {} kB\n", mb << 10);
+    let (dir, _) = layout(&[
+        ("sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n"),
+        ("proc/2/stat", &line(2)),
+        ("proc/3/stat", &line(3)),
+        ("proc/2/smaps_rollup", &rollup(100)),
+        ("proc/3/smaps_rollup", &rollup(100)),
+    ]);
+    let start = Instant::now();
+    let mut sampler = Sampler::below(dir.path(), wish());
+    let mut alarms = |second: u64| {
+        let sample = sampler.sample_at(2, [0, 0], start + Duration::from_secs(second));
+        texts(&sample.lines).iter().filter(|text| text.starts_with("Error R14")).count()
+    };
+    // Both share what they have: 200 MB, not 600.
+    for second in (0..=240).step_by(20) {
+        assert_eq!(alarms(second), 0, "at {second} s");
+    }
+    for pid in [2, 3] {
+        std::fs::write(dir.path().join(format!("proc/{pid}/smaps_rollup")), rollup(300)).unwrap();
+        let grown = line(pid).replace(" 76800 ", " 128000 ");
+        std::fs::write(dir.path().join(format!("proc/{pid}/stat")), grown).unwrap();
+    }
+    let seen: Vec<u64> = (260..=500).step_by(20).filter(|second| alarms(*second) > 0).collect();
+    assert!(seen.len() >= 3 && seen[0] <= 320, "within a minute, and again: {seen:?}");
+}
+
+#[test]
 fn the_dynos_own_id_is_taken_where_there_is_one() {
     let id = "63c5abfd-838b-4e2d-bce1-ce46de280675";
     let none =
