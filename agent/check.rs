@@ -39,7 +39,7 @@ fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::
     }
     writeln!(out, "  dyno     {}", config.dyno)?;
     writeln!(out, "  probe    {}", Sampler::new(config.wish()).describe())?;
-    writeln!(out, "  spool    {}, at most {}", config.spool_dir.display(), show_bytes(config.spool_bytes))?;
+    writeln!(out, "  spool    {}, at most {}", config.spool_dir.display(), show_bytes(config.spool_limit()))?;
     if !config.enabled {
         writeln!(out, "  TAILRACE is off: `tailrace run` execs the command and does nothing else")?;
     }

@@ -14,7 +14,7 @@ use crate::drain::url::{DrainUrl, Scheme};
 use crate::frame::Field;
 use crate::lifecycle::Lifecycle;
 use crate::procfile;
-use crate::sample::Wish;
+use crate::sample::{self, Wish};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -83,8 +83,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Where the spool is.
     pub spool_dir: PathBuf,
-    /// Bytes that it may hold.
-    pub spool_bytes: u64,
+    /// Bytes that it may hold, when somebody set that; [`Config::spool_limit`] knows them in any case.
+    pub spool_bytes: Option<u64>,
     /// Bytes of message per frame.
     pub max_line: usize,
     /// From TERM to the end of delivery.
@@ -130,6 +130,11 @@ impl Config {
             more: self.sample_more,
             alarms: self.lifecycle,
         }
+    }
+
+    /// Bytes that the spool may hold. When nobody set that, the dyno's memory is looked up.
+    pub fn spool_limit(&self) -> u64 {
+        self.spool_bytes.unwrap_or_else(|| spool_default(sample::quota(self.memory_quota)))
     }
 
     /// Whether the app is up only when somebody listens on its port.
@@ -229,11 +234,7 @@ impl Reader {
     }
 
     fn bytes(&mut self, name: &str, default: u64, range: &RangeInclusive<u64>) -> u64 {
-        self.parse(name, default, |text| {
-            let bytes = value::bytes(text).map_err(str::to_owned)?;
-            let (least, most) = (show_bytes(*range.start()), show_bytes(*range.end()));
-            range.contains(&bytes).then_some(bytes).ok_or_else(|| format!("a size from {least} to {most}"))
-        })
+        self.parse(name, default, |text| size(text, range))
     }
 
     fn field(&mut self, name: &str, default: Field) -> Field {
@@ -357,6 +358,18 @@ impl Reader {
     }
 }
 
+/// A size in bytes within a range.
+fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    let bytes = value::bytes(text).map_err(str::to_owned)?;
+    let (least, most) = (show_bytes(*range.start()), show_bytes(*range.end()));
+    range.contains(&bytes).then_some(bytes).ok_or_else(|| format!("a size from {least} to {most}"))
+}
+
+/// What the spool may hold where a dyno has this much memory, in bytes.
+fn spool_default(quota: Option<u64>) -> u64 {
+    quota.map_or(SPOOL_DEFAULT, |quota| SPOOL_DEFAULT.min(quota / 4).max(*SPOOL.start()))
+}
+
 /// The words of a list.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty())
@@ -424,8 +437,6 @@ impl Config {
             let bytes = value::bytes(text).map_err(str::to_owned)?;
             (bytes > 0).then_some(Some(bytes)).ok_or_else(|| "a size above 0".to_owned())
         });
-        let spool_default =
-            memory_quota.map_or(SPOOL_DEFAULT, |quota| SPOOL_DEFAULT.min(quota / 4).max(*SPOOL.start()));
         let tmp = from.secret("TMPDIR").unwrap_or_else(|| "/tmp".to_owned());
         let spool_dir = from.take("TAILRACE_SPOOL_DIR");
         let config = Self {
@@ -441,7 +452,7 @@ impl Config {
             batch_linger: from.duration("TAILRACE_BATCH_LINGER", second, Duration::ZERO..=60 * second),
             request_timeout: from.duration("TAILRACE_REQUEST_TIMEOUT", 20 * second, second..=300 * second),
             spool_dir: spool_dir.map_or_else(|| PathBuf::from(tmp).join("tailrace"), PathBuf::from),
-            spool_bytes: from.bytes("TAILRACE_SPOOL_BYTES", spool_default, &SPOOL),
+            spool_bytes: from.parse("TAILRACE_SPOOL_BYTES", None, |text| size(text, &SPOOL).map(Some)),
             max_line: from.bytes("TAILRACE_MAX_LINE", *LINE.end(), &LINE) as usize,
             stop_grace: from.duration("TAILRACE_STOP_GRACE", 28 * second, Duration::ZERO..=600 * second),
             memory_quota,

@@ -67,8 +67,7 @@ impl Sampler {
     fn below(root: &Path, wish: Wish) -> Self {
         let files = Files::below(root);
         let probe = probe::choose(&files);
-        let tasks = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NPROC);
-        let tasks = tasks.ok().map(|(soft, _)| soft);
+        let tasks = tasks();
         Self {
             quota: quota::quota(wish.quota, &files, probe.limit(), tasks),
             whose: Whose { source: wish.dyno.clone(), uuid: uuid(wish.dyno_id.as_deref(), &files) },
@@ -142,6 +141,18 @@ impl Sampler {
         let lines = alarm::of(&memory, quota).lines(&memory, quota);
         lines.into_iter().map(|line| Own::new(Voice::State, line)).collect()
     }
+}
+
+/// The dyno's memory in bytes; `set` is what somebody set.
+pub fn quota(set: Option<u64>) -> Option<u64> {
+    let files = Files::below(Path::new("/"));
+    quota::quota(set, &files, probe::choose(&files).limit(), tasks()).map(|(bytes, _)| bytes)
+}
+
+/// The cap on processes and threads.
+fn tasks() -> Option<u64> {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NPROC);
+    limit.ok().map(|(soft, _)| soft)
 }
 
 /// What these processes cost together: bytes of memory, what is shared in proportion, and ms of CPU.

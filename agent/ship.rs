@@ -139,7 +139,7 @@ fn read(config: &Config, spool: &Spool, shared: &Shared) {
     let stdin = io::stdin();
     let input = stdin.as_fd();
     let _best_effort = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
-    let writer = spool.writer(config.spool_bytes, Full::Wait, give_up);
+    let writer = spool.writer(config.spool_limit(), Full::Wait, give_up);
     let mut recorder = Recorder::new(spool, writer, &config.look());
     let mut pacer = Pacer::new(config.batch_linger);
     let mut buffer = vec![0; BUFFER];

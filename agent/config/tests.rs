@@ -14,7 +14,7 @@ fn good(vars: &[(&str, &str)]) -> Config {
 fn defaults_are_those_of_the_table() {
     let config = good(&[("DYNO", "web.1"), ("TAILRACE_DRAIN_URL", "https://h/x")]);
     assert!(config.enabled && config.passthrough && !config.app_known);
-    assert_eq!((config.max_line, config.spool_bytes), (10_000, 256 << 20));
+    assert_eq!((config.max_line, config.spool_bytes), (10_000, None));
     assert_eq!((config.batch_linger, config.stop_grace), (Duration::from_secs(1), Duration::from_secs(28)));
     assert_eq!(config.spool_dir, PathBuf::from("/tmp/tailrace"));
     assert_eq!((config.frame_host.as_str(), config.frame_proc.as_str()), ("host", "web.1"));
@@ -23,12 +23,12 @@ fn defaults_are_those_of_the_table() {
 
 #[test]
 fn the_spool_keeps_to_a_quarter_of_the_quota() {
-    assert_eq!(good(&[("TAILRACE_MEMORY_QUOTA", "512MiB")]).spool_bytes, 128 << 20);
-    assert_eq!(good(&[("TAILRACE_MEMORY_QUOTA", "14GiB")]).spool_bytes, 256 << 20);
-    assert_eq!(
-        good(&[("TAILRACE_MEMORY_QUOTA", "512MiB"), ("TAILRACE_SPOOL_BYTES", "1GiB")]).spool_bytes,
-        1 << 30
-    );
+    let of = |set: &[(&str, &str)]| good(set).spool_limit();
+    assert_eq!(of(&[("TAILRACE_MEMORY_QUOTA", "512MiB")]), 128 << 20);
+    assert_eq!(of(&[("TAILRACE_MEMORY_QUOTA", "14GiB")]), 256 << 20);
+    assert_eq!(of(&[("TAILRACE_MEMORY_QUOTA", "512MiB"), ("TAILRACE_SPOOL_BYTES", "1GiB")]), 1 << 30);
+    let probed = [None, Some(512 << 20), Some(1 << 20), Some(u64::MAX)].map(spool_default);
+    assert_eq!(probed, [256 << 20, 128 << 20, 4 << 20, 256 << 20]);
 }
 
 #[test]

@@ -46,15 +46,14 @@ impl Scribe {
         let _or_full = self.wake.write(1);
     }
 
-    /// Waits for the start, opens the spool, and records until both streams have ended. `limit` is in bytes;
-    /// `pacer` says how often the main loop hears of it.
+    /// Waits for the start, opens the spool, which comes with its limit in bytes, and records until both streams
+    /// have ended. `pacer` says how often the main loop hears of it.
     pub(super) fn run(
         &self,
         input: &Receiver<Input>,
         look: &Look,
-        limit: u64,
         mut pacer: Pacer,
-        open: impl FnOnce() -> (Spool, Option<SpoolError>),
+        open: impl FnOnce() -> ((Spool, Option<SpoolError>), u64),
     ) {
         // The app runs before anything is done on its behalf. What comes before the start waits in its place.
         let mut early = Vec::new();
@@ -65,7 +64,7 @@ impl Scribe {
                 Err(_) => return,
             }
         }
-        let (spool, trouble) = open();
+        let ((spool, trouble), limit) = open();
         let spool = Arc::new(spool);
         if let Some(error) = trouble {
             let line = say::at("spool-in-memory").with("error", error);

@@ -66,12 +66,13 @@ impl Stage {
         // Room for every buffer, the two ends, the start, and our own.
         let (recorder, input) = bounded(pump::BUFFERS + 3 + OWN);
         let scribe = Arc::new(Scribe::new(Arc::clone(&wake), Arc::clone(&pool)));
-        start_recorder(config, &scribe, input, memory.as_ref())?;
+        let shared = Arc::new(config.clone());
+        start_recorder(Arc::clone(&shared), &scribe, input, memory.as_ref())?;
         let ends = start_pumps(config, &pool, &recorder, &gone)?;
         let (begin, app) = bounded(1);
         let vitals = Arc::new(Vitals::default());
         let watch = Watch {
-            config: Arc::new(config.clone()),
+            config: shared,
             command,
             begin: app,
             recorder: recorder.clone(),
@@ -140,17 +141,18 @@ fn probe() -> SetUp<()> {
 }
 
 fn start_recorder(
-    config: &Config,
+    config: Arc<Config>,
     scribe: &Arc<Scribe>,
     input: Receiver<Input>,
     memory: Option<&File>,
 ) -> SetUp<()> {
     let agent = step("cannot make an id", spool::agent_id())?;
     let memory = step("cannot use memory", memory.map(File::try_clone).transpose())?;
-    let (base, taps, look, limit) =
-        (config.spool_dir.clone(), config.taps(), config.look(), config.spool_bytes);
-    let (scribe, pacer) = (Arc::clone(scribe), Pacer::new(config.batch_linger));
+    let scribe = Arc::clone(scribe);
     start("recorder", move || {
-        scribe.run(&input, &look, limit, pacer, || Spool::open(&base, agent, taps, memory));
+        let pacer = Pacer::new(config.batch_linger);
+        scribe.run(&input, &config.look(), pacer, || {
+            (Spool::open(&config.spool_dir, agent, config.taps(), memory), config.spool_limit())
+        });
     })
 }
