@@ -138,6 +138,12 @@ fn a_one_off_dyno_has_the_status_and_the_streams_of_its_command() {
     desk.assert_clean();
     let (status, out, err) = desk.run(&["run", ".tailrace/bin/tailrace", "check"]);
     assert_eq!(status, 0, "{out}{err}");
+    // Where the machine lets a dyno have a limit file of its own, the spool keeps to a quarter of it.
+    let limited = out.contains("quota 512 MB by limit file");
+    assert!(
+        limited == out.contains("at most 128MiB") && (limited || !nix::unistd::geteuid().is_root()),
+        "{out}"
+    );
     desk.assert_clean();
 }
 
