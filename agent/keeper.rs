@@ -1,6 +1,7 @@
 //! The keeper: the dyno's main process. It starts the app, passes on what it prints, keeps the books, and exits
 //! as the app did. It does no network work, and it is complete without a shipper.
 
+mod above;
 mod bulletin;
 mod child;
 mod clerk;
@@ -14,6 +15,7 @@ mod vitals;
 mod warden;
 mod watch;
 
+pub use above::is_below_another;
 pub use bulletin::{Bulletin, Health, NAME, SEPARATOR};
 pub use child::{code_of, exec};
 pub use clerk::{Clerk, Heard};

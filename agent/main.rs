@@ -71,14 +71,15 @@ fn complain(problems: &[Problem], consequence: &str) -> bool {
     is_fatal
 }
 
-/// Runs the command under the keeper, or plainly where there is nothing to ship to, or where the Procfile entry that
-/// it stands for is not to be wrapped.
+/// Runs the command under the keeper, or plainly where there is nothing to ship to, where a keeper above
+/// ships it already, or where the Procfile entry that it stands for is not to be wrapped.
 fn run(words: &[OsString], entry: Option<&str>) -> u8 {
     let (config, problems) = settings();
     let has_terminal = config.tty == Tty::Exec && io::stdout().is_terminal();
     let is_off = !config.enabled
         || (config.drains.is_empty() && problems.is_empty())
         || has_terminal
+        || keeper::is_below_another()
         || entry.is_some_and(|name| !config.wraps(name));
     if is_off || complain(&problems, "the command runs without tailrace") || config.drains.is_empty() {
         return keeper::cannot_start(words, &keeper::exec(words));

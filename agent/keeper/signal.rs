@@ -99,7 +99,8 @@ pub(super) fn descends(mut pid: i32, ancestor: i32) -> bool {
     false
 }
 
-fn parent_of(pid: i32) -> Option<i32> {
+/// The parent of a process, as far as `/proc` knows.
+pub(super) fn parent_of(pid: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }

@@ -1,6 +1,6 @@
 //! What apps do with their processes and streams: the same comes of it as without us.
 
-use crate::rig::{Rig, numbers, wait_for};
+use crate::rig::{Rig, numbers, program, wait_for};
 use nix::sys::signal::Signal;
 use std::fs;
 
@@ -18,6 +18,32 @@ fn a_pipeline_of_four_ends_as_one() {
     let end = agent.end();
     assert_eq!(end.status, 143);
     rig.all_delivered(&end, 1);
+}
+
+#[test]
+fn a_keeper_below_another_steps_aside() {
+    let agent = program().display().to_string();
+    for (words, lines) in [
+        (vec![agent.as_str(), "run", "--", "sh", "-c", "echo one; exit 4"], 1),
+        (vec!["env", "A=b", "timeout", "60", &agent, "run", "--shell", "echo one; exit 4"], 1),
+        (vec!["bash", "-c", &format!("echo zero; '{agent}' run -- echo one; exit 4"), "bash"], 2),
+        (vec![agent.as_str(), "run", "--", &agent, "run", "sh", "-c", "echo one; exit 4"], 1),
+    ] {
+        let rig = Rig::new();
+        let end = rig.run(&words).end();
+        assert_eq!((end.status, end.err.as_str(), end.out.ends_with(b"one\n")), (4, "", true), "{words:?}");
+        rig.all_delivered(&end, lines);
+    }
+    // What does not come to the one above is shipped by the one below.
+    let rig = Rig::new();
+    let file = rig.path("file");
+    let line = format!("'{agent}' run -- echo below >{}; echo above", file.display());
+    let end = rig.run(&["bash", "-c", &line]).end();
+    assert_eq!((end.status, end.text().as_str()), (0, "above\n"));
+    let mut lines = rig.drain.lines();
+    lines.sort();
+    assert_eq!(lines, ["above", "below"]);
+    assert_eq!(fs::read_to_string(file).unwrap(), "below\n");
 }
 
 #[test]
