@@ -71,7 +71,8 @@ Without it, with TAILRACE=off, or on a terminal, `run` is plain exec.
 `ship` exits with 0 when all was delivered, 75 when lines were lost.
 `check` exits with 0, 64 for settings, 69 for a drain that refuses.
 
-  heroku config:set TAILRACE_DRAIN_URL=…      then, in the Procfile:
+  heroku config:set TAILRACE_DRAIN_URL='https://…'
+The buildpack puts the Procfile's entries under `run`. By hand it is:
   web: tailrace run -- bundle exec puma
 ";
 

@@ -29,9 +29,16 @@ pub fn words(name: &str, arguments: &[OsString]) -> io::Result<Vec<OsString>> {
     Ok(bash(OsString::from_vec(line), arguments))
 }
 
+/// bash, also where what an app makes of `PATH` does not lead to it: the platform's own would have run the line.
+fn shell() -> &'static str {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = path.is_empty() || std::env::split_paths(&path).any(|dir| dir.join("bash").is_file());
+    if is_there { "bash" } else { "/bin/bash" }
+}
+
 /// The words that run a line through bash. Arguments are its `"$@"`.
 pub(crate) fn bash(line: OsString, arguments: &[OsString]) -> Vec<OsString> {
-    let mut words = vec![OsString::from("bash"), OsString::from("-c"), line];
+    let mut words = vec![OsString::from(shell()), OsString::from("-c"), line];
     if !arguments.is_empty() {
         words.push(OsString::from("bash"));
         words.extend_from_slice(arguments);

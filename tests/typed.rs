@@ -52,6 +52,14 @@ fn a_line_is_expanded_by_bash_as_the_platform_does() {
 }
 
 #[test]
+fn bash_is_found_where_the_apps_path_does_not_lead_to_it() {
+    let rig = Rig::new().set("PATH", "/nowhere");
+    let end = web(&rig, "echo $PATH\n", &[]);
+    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (0, "/nowhere\n", ""));
+    rig.all_delivered(&end, 1);
+}
+
+#[test]
 fn arguments_reach_the_last_command_as_they_are() {
     let rig = Rig::new();
     let end = web(&rig, "true && printf '[%s]\\n' first\n", &["a b", "", "$HOME", "--", "'x"]);

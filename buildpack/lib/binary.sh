@@ -10,8 +10,9 @@ BINARY_ORIGIN=""  # vendored, cached or downloaded
 
 # binary::choose ARCH PINS: what to install on this machine, or on ARCH (amd64, arm64).
 binary::choose() {
-	local machine="${1:-$(uname -m)}" pins="$2" wanted first rest triple sum
+	local machine="$1" pins="$2" wanted first rest triple sum
 	local -a versions=()
+	[[ -n "${machine}" ]] || machine="$(uname -m)"
 	case "${machine}" in
 	x86_64 | amd64) BINARY_TRIPLE=x86_64-unknown-linux-musl ;;
 	aarch64 | arm64) BINARY_TRIPLE=aarch64-unknown-linux-musl ;;
@@ -46,7 +47,8 @@ binary::compare() {
 	local sum
 	REPLY="none"
 	[[ -e "$1" ]] || return 0
-	sum="$(sha256sum 2>/dev/null <"$1")" || sum="not to be had"
+	REPLY="it cannot be read"
+	sum="$(sha256sum 2>/dev/null <"$1")" || return 0
 	sum="${sum%% *}"
 	REPLY=""
 	[[ "${sum}" == "${BINARY_SUM}" ]] || REPLY="its SHA-256 is ${sum}"
@@ -57,8 +59,9 @@ binary::shown() {
 	local rest="${1#*://}"
 	REPLY="$1"
 	[[ "$1" == file://* ]] && return 0
-	rest="${rest%%[/?#]*}"
-	REPLY="${1%%://*}://${rest##*@}/…"
+	# Up to the last @, which may stand behind a slash: it ends a password that somebody did not encode.
+	rest="${rest##*@}"
+	REPLY="${1%%://*}://${rest%%[/?#]*}/…"
 }
 
 # binary::download NAME FILE: from the mirror. Why there is none, in REPLY: nothing when there is.
@@ -72,17 +75,24 @@ binary::download() {
 		REPLY="no mirror is set"
 		return
 	fi
+	# Before anything is shown of it, or taken for an option of curl's.
+	if [[ "${mirror}" != https://* && "${mirror}" != file://* ]]; then
+		REPLY="the mirror's address does not begin with https:// or file://"
+		return
+	fi
 	binary::shown "${mirror}"
 	shown="${REPLY}"
+	output::note "downloading from ${shown}"
 	for _ in 1 2 3; do
 		status=0
 		# 18 is a transfer that broke off, which curl itself does not try again.
-		said="$(curl --disable --fail --location --no-progress-meter --proto '=https,file' --proto-redir '=https' \
+		said="$(curl --disable --globoff --fail --location --no-progress-meter --proto '=https,file' --proto-redir '=https' \
 			--connect-timeout "${CURL_CONNECT_TIMEOUT:-5}" --max-time "${CURL_TIMEOUT:-60}" --max-filesize 33554432 \
-			--retry 5 --retry-connrefused --retry-max-time "${CURL_TIMEOUT:-60}" --output "$2" "${mirror%/}/$1" 2>&1)" || status=$?
+			--retry 5 --retry-connrefused --retry-max-time "${CURL_TIMEOUT:-60}" --output "$2" --url "${mirror%/}/$1" 2>&1)" || status=$?
 		((status == 18)) || break
 	done
 	if ((status)); then
+		said="${said##*$'\n'}" # the others tell of attempts
 		REPLY="${said:-curl ended with ${status}}"
 	else
 		binary::compare "$2"
@@ -124,7 +134,7 @@ binary::keep() {
 	if [[ "${BINARY_ORIGIN}" == downloaded ]]; then
 		if ! { mkdir -p "${CACHE}" && cp "${BINARY_ARCHIVE}" "${CACHE}/.new" &&
 			mv -f "${CACHE}/.new" "${CACHE}/${name}"; } 2>/dev/null; then
-			output::note "the archive cannot be cached: ${CACHE##*/} is not writable"
+			output::note "the archive cannot be cached: the build's cache is not writable"
 		fi
 	fi
 	for file in "${CACHE}"/tailrace-*; do
@@ -141,8 +151,8 @@ binary::install() {
 	trap "rm -rf $(printf '%q' "${stage}")" EXIT
 	binary::find "${stage}"
 	said="$(tar -xzf "${BINARY_ARCHIVE}" -C "${stage}" tailrace 2>&1)" ||
-		output::fail bad-archive "a program named tailrace in ${BINARY_ARCHIVE##*/}" "${said}" \
-			"use another release: this one was packed wrong"
+		output::fail bad-archive "a program named tailrace in ${BINARY_ARCHIVE##*/}, and room for it" "${said}" \
+			"make room when the disk is full, else use another release: this one was packed wrong"
 	chmod 755 "${stage}/tailrace"
 	# bash in between: timeout would take a program for another machine for a script.
 	program="${stage}/tailrace"
@@ -153,7 +163,7 @@ binary::install() {
 	fi
 	size="$(stat --format=%s "${stage}/tailrace")"
 	packed="$(stat --format=%s "${BINARY_ARCHIVE}")"
-	mv -f "${stage}/tailrace" "${into}/tailrace-agent"
+	install::file "${stage}/tailrace" "${into}/tailrace-agent" 755
 	binary::keep
 	output::size "${size}"
 	said="${REPLY}"

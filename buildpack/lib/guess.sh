@@ -12,12 +12,15 @@ guess::command() {
 	elif [[ -f "${app}/requirements.txt" ]]; then
 		REPLY="gunicorn app:app"
 		for file in "${app}"/*/wsgi.py; do
-			[[ ! -f "${file}" ]] || REPLY="gunicorn $(basename "${file%/wsgi.py}").wsgi"
+			file="${file%/wsgi.py}"
+			# A package's name has no blanks.
+			[[ ! -f "${file}/wsgi.py" || "${file##*/}" == *[!A-Za-z0-9_]* ]] || REPLY="gunicorn ${file##*/}.wsgi"
 		done
 	elif [[ -f "${app}/go.mod" ]]; then
-		file="$(sed -n 's/^module[[:blank:]]*//p;q' "${app}/go.mod")"
-		file="${file%/v[0-9]*}"
-		REPLY="bin/${file##*/}"
+		file="$(sed -nE 's/^module[[:blank:]]+"?([^[:space:]"]+).*/\1/p' "${app}/go.mod")"
+		file="${file%%$'\n'*}"
+		[[ ! "${file}" =~ /v[0-9]+$ ]] || file="${file%/*}"
+		[[ -z "${file}" ]] || REPLY="bin/${file##*/}"
 	elif [[ -f "${app}/package.json" ]]; then
 		REPLY="npm start"
 		[[ ! -f "${app}/yarn.lock" ]] || REPLY="yarn start"

@@ -21,7 +21,7 @@ output::fail() {
 	local kind="$1" expected="$2" found="$3" to_do="$4"
 	printf '\n' >&2
 	output::warn "tailrace was not installed: ${kind}" "expected: ${expected}" "found:    ${found//$'\n'/ }" \
-		"to do:    ${to_do}"
+		"to do:    ${to_do}" "to read:  buildpack/docs/build.md, \"A build that fails\""
 	printf '\n' >&2
 	report::note "" "${kind}"
 	exit 1
@@ -29,6 +29,7 @@ output::fail() {
 
 # A command that nobody thought could fail.
 output::broken() {
+	((BASH_SUBSHELL == 0)) || exit 1 # whoever waits for this shell says it
 	output::fail internal "no trouble in ${1#"${BUILDPACK}/"}, line $2" "this failed: $3" \
 		"build again; if it stays, remove the buildpack and report this message"
 }

@@ -11,7 +11,9 @@ PROCFILE_TROUBLE=""            # why the file was left alone
 readonly PROCFILE_MOST=1048576 # bytes
 readonly PROCFILE_NOTHING='^[[:space:]]*(#.*)?$'
 readonly PROCFILE_ENTRY='^[[:blank:]]*([A-Za-z0-9_-]+):[[:blank:]]*(.*)$'
-readonly PROCFILE_UNDER_US='(^|[[:space:];&|(/])tailrace[[:space:]]+(run|ship)([[:space:];&|)]|$)'
+readonly PROCFILE_NAME=63 # characters, as heroku/procfile has it
+readonly PROCFILE_UNDER_US='(^|[[:space:];&|(/"'\''`])tailrace["'\'']?[[:space:]]+(run|ship)([[:space:];&|)"'\''`]|$)'
+readonly PROCFILE_COMMENT='[[:space:]]#[^"'\'']*$'
 readonly PROCFILE_STORED='tailrace[[:space:]]+run[[:space:]]+--type[[:space:]]+([A-Za-z0-9_-]+)'
 
 # Why the file cannot be read at all, in PROCFILE_TROUBLE.
@@ -50,6 +52,10 @@ procfile::read() {
 		fi
 		PROCFILE_NAMES[number]="${BASH_REMATCH[1]}"
 		PROCFILE_COMMANDS[number]="${BASH_REMATCH[2]%"${BASH_REMATCH[2]##*[![:space:]]}"}"
+		if ((${#PROCFILE_NAMES[number]} > PROCFILE_NAME)); then
+			PROCFILE_TROUBLE="line $((number + 1)) has a name of ${#PROCFILE_NAMES[number]} characters, expected at most ${PROCFILE_NAME}"
+			return 0
+		fi
 		if [[ -n "${seen[${PROCFILE_NAMES[number]}]-}" ]]; then
 			PROCFILE_TROUBLE="${PROCFILE_NAMES[number]} stands in it twice, expected one line for each entry"
 			return 0
@@ -66,6 +72,15 @@ procfile::check_stored() {
 		"put the entry's own command into the Procfile of the repository"
 }
 
+# "yes" in REPLY when a command runs under tailrace by itself, else nothing. Where this is mistaken no harm is done: a
+# `tailrace run` below another one steps aside.
+procfile::under_us() {
+	local command="$1"
+	REPLY=""
+	[[ ! "${command}" =~ ${PROCFILE_COMMENT} ]] || command="${command%"${BASH_REMATCH[0]}"}"
+	[[ ! "${command}" =~ ${PROCFILE_UNDER_US} ]] || REPLY="yes"
+}
+
 # procfile::sort APP LIST: which entry is for what.
 procfile::sort() {
 	local app="$1" list="$2" number name command
@@ -74,7 +89,9 @@ procfile::sort() {
 		command="${PROCFILE_COMMANDS[number]}"
 		if [[ -z "${name}" ]]; then
 			continue
-		elif [[ "${command}" =~ ${PROCFILE_UNDER_US} ]]; then
+		fi
+		procfile::under_us "${command}"
+		if [[ -n "${REPLY}" ]]; then
 			procfile::check_stored "${app}" "${name}" "${command}"
 			PROCFILE_ALREADY+=("${name}")
 			continue
@@ -95,14 +112,15 @@ procfile::write() {
 	install::directory "${app}/.tailrace/types"
 	for number in "${PROCFILE_STORE[@]}"; do
 		name="${PROCFILE_NAMES[number]}"
-		printf '%s\n' "${PROCFILE_COMMANDS[number]}" >"${app}/.tailrace/types/${name}"
+		printf '%s\n' "${PROCFILE_COMMANDS[number]}" >"${app}/.tailrace/line"
+		install::file "${app}/.tailrace/line" "${app}/.tailrace/types/${name}" 644
 		end=""
 		[[ "${PROCFILE_LINES[number]}" == *$'\n' ]] && end=$'\n'
 		PROCFILE_LINES[number]="${name}: .tailrace/bin/tailrace run --type ${name}${end}"
 	done
-	printf '%s' "${PROCFILE_LINES[@]}" >"${app}/.tailrace/Procfile.new"
-	chmod --reference="${app}/Procfile" "${app}/.tailrace/Procfile.new"
-	mv -f "${app}/.tailrace/Procfile.new" "${app}/Procfile"
+	printf '%s' "${PROCFILE_LINES[@]}" >"${app}/.tailrace/line"
+	chmod --reference="${app}/Procfile" "${app}/.tailrace/line"
+	mv -f "${app}/.tailrace/line" "${app}/Procfile"
 }
 
 # Warns of names in TAILRACE_TYPES that no entry has.
@@ -125,7 +143,8 @@ procfile::wrap() {
 	list="${REPLY}"
 	procfile::read "${app}/Procfile"
 	if [[ -n "${PROCFILE_TROUBLE}" ]]; then
-		output::warn "the Procfile is left as it is: ${PROCFILE_TROUBLE}"
+		output::warn "the Procfile is left as it is: ${PROCFILE_TROUBLE};" \
+			"nothing is put under tailrace until that is mended, but where you write before a command: tailrace run --"
 		return 0
 	fi
 	procfile::check_names "${list}"

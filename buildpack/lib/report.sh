@@ -10,7 +10,7 @@ report::list() {
 # Warns when a language's buildpack has run already: as the last one we would hide its default process types.
 report::order() {
 	local app="$1" trace="" file
-	for file in "${app}"/.heroku/* "${app}"/.jdk "${app}"/vendor/bundle "${app}"/vendor/ruby-*; do
+	for file in "${app}"/.heroku/* "${app}"/.jdk "${app}"/vendor/ruby-*; do
 		[[ ! -d "${file}" ]] || trace="${file#"${app}/"}"
 	done
 	[[ "${PATH}" != *"/.heroku/"* ]] || trace="/.heroku/ in PATH"
@@ -19,9 +19,23 @@ report::order() {
 		"heroku buildpacks:remove URL; heroku buildpacks:add --index 1 URL"
 }
 
+# report::lifecycle LAYERS: the same for a Cloud Native build. Each buildpack that has run has a directory beside ours,
+# called by its id (Cloud Native Buildpack specification, platform.md, "Layers").
+report::lifecycle() {
+	[[ -e "${1%/*}/heroku_procfile/launch.toml" ]] || return 0
+	output::warn "heroku/procfile ran before tailrace and has read the Procfile as it was, so nothing runs under tailrace;" \
+		"in project.toml put tailrace before heroku/procfile"
+}
+
 # What to do where nothing was wrapped.
 report::nothing() {
 	local app="$1"
+	settings::state TAILRACE_TYPES
+	if [[ -e "${app}/Procfile" && -z "${REPLY}" ]]; then
+		output::warn "nothing in the Procfile runs under tailrace: it has no entry with a command but release;" \
+			"add one, or write before a command: tailrace run --"
+		return 0
+	fi
 	if [[ -e "${app}/Procfile" ]]; then
 		output::warn "nothing in the Procfile runs under tailrace; to change that: heroku config:unset TAILRACE_TYPES," \
 			"or write before a command: tailrace run --"

@@ -11,10 +11,12 @@ settings::get() {
 	REPLY="${REPLY%"${REPLY##*[![:space:]]}"}"
 }
 
-# "set" in REPLY when a config var is set to something, else nothing. Its value is not read.
+# "set" in REPLY when a config var is set to more than blanks, else nothing.
 settings::state() {
 	REPLY=""
-	[[ -z "${ENV_DIR}" || ! -s "${ENV_DIR}/$1" ]] || REPLY="set"
+	if [[ -n "${ENV_DIR}" && -r "${ENV_DIR}/$1" ]] && grep -q '[^[:space:]]' "${ENV_DIR}/$1"; then
+		REPLY="set"
+	fi
 }
 
 # The words of a list, by blanks and commas, in WORDS.
@@ -27,7 +29,8 @@ settings::words() {
 settings::types() {
 	settings::get TAILRACE_TYPES
 	if [[ ! "${REPLY}" =~ ^[A-Za-z0-9_,[:space:]-]*$ ]]; then
-		output::warn "TAILRACE_TYPES: found \"${REPLY}\", expected all, none, or names of entries; built as with all"
+		output::warn "TAILRACE_TYPES: found \"${REPLY//[[:cntrl:]]/ }\", expected all, none, or names of entries; built as" \
+			"with all, but with such a value nothing runs under tailrace: heroku config:unset TAILRACE_TYPES"
 		REPLY=""
 	fi
 	REPLY="${REPLY:-all}"

@@ -5,6 +5,7 @@ use crate::site::{Site, files};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use yaml_rust2::{Yaml, YamlLoader};
@@ -136,8 +137,15 @@ fn scripts_find_themselves() {
 
 #[test]
 fn something_in_the_way_is_named() {
-    for name in [".tailrace", ".profile.d"] {
-        let site = Site::new().procfile(WEB).file(name, "a file");
+    for (name, file) in [
+        (".tailrace", ".tailrace"),
+        (".profile.d", ".profile.d"),
+        (".tailrace/bin/tailrace", ".tailrace/bin/tailrace/x"),
+        (".tailrace/bin/tailrace-agent", ".tailrace/bin/tailrace-agent/x"),
+        (".profile.d/tailrace.sh", ".profile.d/tailrace.sh/x"),
+        (".tailrace/types/web", ".tailrace/types/web/x"),
+    ] {
+        let site = Site::new().procfile(WEB).file(file, "a file");
         site.compile().failed("in-the-way", &[name, "remove it from the repository"]);
         assert_eq!(site.text(), WEB);
     }
@@ -145,23 +153,34 @@ fn something_in_the_way_is_named() {
 
 #[test]
 fn what_nobody_thought_of_is_one_message_too() {
-    let site = Site::new().procfile(WEB);
-    fs::create_dir_all(site.app().join(".tailrace/types/web")).unwrap();
-    // What bash says stands before it.
-    let built = site.script("compile", |command| {
-        command.arg(site.app());
-    });
-    built.failed("internal", &["expected: no trouble in buildpack/lib/procfile.sh, line "]);
-    assert_eq!(site.text(), WEB);
+    // Programs that fail: in a command of their own, in one whose output is taken, and in a list of a pipe.
+    for (program, file) in [
+        ("chmod", "binary"),
+        ("mktemp", "binary"),
+        ("uname", "binary"),
+        ("stat", "binary"),
+        ("tr", "settings"),
+    ] {
+        let site = Site::new().procfile(WEB);
+        let dir = site.path("programs");
+        fs::create_dir(&dir).unwrap();
+        symlink("/bin/false", dir.join(program)).unwrap();
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", dir.display());
+        let site = site.set("TAILRACE_TYPES", "all").var("PATH", &path);
+        let said = format!("expected: no trouble in buildpack/lib/{file}.sh, line ");
+        site.compile().failed("internal", &[&said]);
+        assert_eq!(site.text(), WEB);
+    }
 }
 
 #[test]
 fn an_order_that_hides_process_types_is_warned_of() {
     let warning = "a language's buildpack ran before tailrace";
-    for name in [".heroku/node/bin/node", ".jdk/bin/java", "vendor/bundle/x"] {
+    for name in [".heroku/node/bin/node", ".jdk/bin/java", "vendor/ruby-3.4.1/bin/ruby"] {
         let site = Site::new().procfile(WEB).file(name, "");
         site.compile().good().says(&[warning, "heroku buildpacks:add --index 1 "]);
     }
+    Site::new().procfile(WEB).file("vendor/bundle/x", "committed").compile().good().quiet();
     let site = Site::new().procfile(WEB).var("PATH", "/app/.heroku/python/bin:/usr/bin:/bin");
     site.compile().good().says(&[warning]);
 }
@@ -177,11 +196,31 @@ fn without_a_procfile_the_line_to_add_is_shown() {
         (&[("Gemfile", ""), ("package.json", ""), ("config/application.rb", "")], "web: bin/rails server "),
         (&[("requirements.txt", "flask")], "web: gunicorn app:app"),
         (&[("requirements.txt", "django"), ("shop/wsgi.py", "")], "web: gunicorn shop.wsgi"),
+        (&[("requirements.txt", "django"), ("my site/wsgi.py", "")], "web: gunicorn app:app"),
         (&[("go.mod", "module example.com/a/shop/v2\n\ngo 1.24\n")], "web: bin/shop\n"),
+        (&[("go.mod", "// ours\nmodule\t\"x/shop\" // the shop\n")], "web: bin/shop\n"),
+        (&[("go.mod", "module example.com/v8engine\n")], "web: bin/v8engine\n"),
+        (&[("go.mod", "// nothing\n")], "web: COMMAND"),
     ] {
         let site = files.iter().fold(Site::new(), |site, (name, text)| site.file(name, text));
         site.compile().good().says(&["there is no Procfile, so nothing runs under tailrace", line]);
         assert!(!site.app().join("Procfile").exists());
+    }
+}
+
+#[test]
+fn a_drain_url_of_blanks_is_none() {
+    let site = Site::new().procfile(WEB).set("TAILRACE_DRAIN_URL", " \n");
+    site.compile().good().quiet().says(&["drain: none; set it: "]);
+}
+
+#[test]
+fn a_procfile_with_nothing_to_wrap_is_not_the_settings_fault() {
+    for text in ["", "# nothing yet\n", "release: rake db:migrate\n"] {
+        let built = Site::new().procfile(text).compile().good();
+        let built =
+            built.says(&["nothing in the Procfile runs under tailrace: it has no entry with a command but"]);
+        assert!(!built.err.contains("TAILRACE_TYPES"), "{built:?}");
     }
 }
 

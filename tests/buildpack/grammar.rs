@@ -17,6 +17,7 @@ enum Fate {
 use Fate::{Refused, Stays, Wrapped};
 
 const OTHER: &str = "other: sleep 1\n";
+const LONG: &str = "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd: x\n";
 
 fn wrapped(name: &str) -> String {
     format!("{name}: .tailrace/bin/tailrace run --type {name}")
@@ -60,11 +61,17 @@ fn odd_lines_are_read_as_all_platforms_do_or_not_at_all() {
         (under_us, Stays),
         ("web: tailrace run -- x\n", Stays),
         ("web: FOO=1 exec tailrace run --shell 'x | y'\n", Stays),
+        ("web: bash -c \"tailrace run -- x\"\n", Stays),
+        ("web: \"tailrace\" run -- x\n", Stays),
+        ("web: sh -c 'exec tailrace run -- x'\n", Stays),
+        ("web: tailrace run -- x # no tailrace\n", Stays),
+        ("web: puma # not tailrace run\n", Wrapped("web", "puma # not tailrace run")),
         ("web: x 2>&1 | tailrace ship\n", Stays),
         ("web: (/opt/tailrace ship <x)\n", Stays),
         ("web x\n", Refused("line 1 is no entry, expected \"NAME: COMMAND\"")),
         ("web : x\n", Refused("line 1 is no entry")),
         ("web.1: x\n", Refused("line 1 is no entry")),
+        (LONG, Refused("line 1 has a name of 64 characters, expected at most 63")),
         ("wéb: x\n", Refused("line 1 is no entry")),
         (": x\n", Refused("line 1 is no entry")),
         ("<<<<<<< HEAD\n", Refused("line 1 is no entry")),
@@ -78,7 +85,11 @@ fn odd_lines_are_read_as_all_platforms_do_or_not_at_all() {
         let built = site.compile().good();
         if let Refused(why) = fate {
             assert_eq!(site.text(), text);
-            built.says(&["the Procfile is left as it is: ", why]);
+            built.says(&[
+                "the Procfile is left as it is: ",
+                why,
+                "nothing is put under tailrace until that is mended",
+            ]);
             assert!(!site.app().join(".tailrace/types").exists(), "{line:?}");
             continue;
         }
@@ -131,8 +142,14 @@ fn what_the_setting_may_not_hold_is_said() {
     let site = Site::new().procfile("web: a\n").set("TAILRACE_TYPES", "web wrker");
     site.compile().good().says(&["TAILRACE_TYPES names wrker, and the Procfile has no such entry"]);
     let site = Site::new().procfile("web: a\n").set("TAILRACE_TYPES", "web; worker");
-    site.compile().good().says(&["TAILRACE_TYPES: found \"web; worker\", expected all, none, or names"]);
+    let told = [
+        "TAILRACE_TYPES: found \"web; worker\", expected all, none, or names",
+        "nothing runs under tailrace",
+    ];
+    site.compile().good().says(&told);
     assert_eq!(site.text(), wrapped("web") + "\n");
+    let site = Site::new().procfile("web: a\n").set("TAILRACE_TYPES", "web;\nworker");
+    site.compile().good().says(&["TAILRACE_TYPES: found \"web; worker\", expected "]);
 }
 
 #[test]

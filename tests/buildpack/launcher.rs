@@ -69,6 +69,10 @@ fn every_way_to_run_a_command_has_its_way_without_the_binary() {
         ("tailrace run -- no-such-program", 127, ""),
         ("tailrace run -- /", 126, ""),
         ("echo line | tailrace ship", 0, "line\n"),
+        ("PATH=/nowhere .tailrace/bin/tailrace run --shell 'echo there'", 0, "there\n"),
+        ("tailrace run", 64, ""),
+        ("tailrace run --", 64, ""),
+        ("tailrace run --shell", 64, ""),
         ("tailrace check", 126, ""),
         ("tailrace", 126, ""),
     ] {
@@ -80,15 +84,17 @@ fn every_way_to_run_a_command_has_its_way_without_the_binary() {
 
 #[test]
 fn what_is_meant_for_the_apps_shell_is_not_for_the_launchers() {
-    let site =
-        Site::new().procfile("web: greet; echo $HELLO\n").file("env.sh", "export HELLO=$((HELLO + 1))\n");
+    let site = Site::new()
+        .procfile("web: greet; echo $HELLO $agent\n")
+        .file("env.sh", "export HELLO=$((HELLO + 1))\n");
     let dyno = Dyno::new(Way::Cedar, site);
     let env = dyno.app.join("env.sh");
     let dyno = dyno
         .set("BASH_ENV", env.to_str().unwrap())
+        .set("agent", "the app's")
         .set("BASH_FUNC_greet%%", "() { echo hello; }")
         .set("SHELLOPTS", "braceexpand");
     let (status, out, err) = dyno.start("web", "").end();
     // Once for the platform's shell, once for the line's, and not for the launcher's.
-    assert_eq!((status, out.as_str(), err.as_str()), (0, "hello\n2\n", ""));
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "hello\n2 the app's\n", ""));
 }

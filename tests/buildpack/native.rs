@@ -132,10 +132,42 @@ fn the_target_decides_which_archive() {
 }
 
 #[test]
+fn behind_the_one_that_reads_the_procfile_it_warns() {
+    let site = Site::new().procfile(WEB);
+    fs::create_dir_all(site.path("layers/heroku_procfile")).unwrap();
+    fs::write(site.path("layers/heroku_procfile/launch.toml"), "").unwrap();
+    site.build_in("layers/tailrace_agent").good().says(&[
+        " !     heroku/procfile ran before tailrace",
+        "in project.toml put tailrace before heroku/procfile",
+    ]);
+}
+
+#[test]
+fn the_project_descriptor_of_the_docs_is_one() {
+    let docs = fs::read_to_string(root().join("buildpack/docs/places.md")).unwrap();
+    let block = docs.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let project: Table = toml::from_str(block).unwrap();
+    // Without this an old schema is meant, and all of `io.buildpacks` is left out (buildpacks/spec, project-descriptor.md).
+    assert_eq!(project["_"]["schema-version"].as_str(), Some("0.2"));
+    let group = project["io"]["buildpacks"]["group"].as_array().unwrap();
+    let at = |wanted: &str| {
+        let names = |entry: &toml::Value| {
+            ["id", "uri"].map(|key| entry.get(key).and_then(|v| v.as_str().map(str::to_owned)))
+        };
+        group
+            .iter()
+            .position(|entry| names(entry).iter().flatten().any(|name| name.contains(wanted)))
+            .unwrap()
+    };
+    assert!(at("tailrace-buildpack-") < at("heroku/procfile"));
+}
+
+#[test]
 fn without_layers_it_says_what_it_expects() {
     let site = Site::new().procfile(WEB);
     site.script("build", |command| {
         command.current_dir(site.app());
     })
     .failed("usage", &["CNB_LAYERS_DIR"]);
+    assert!(!Path::new("/download").exists());
 }

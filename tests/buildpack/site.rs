@@ -39,7 +39,8 @@ impl Built {
         let head = format!("\n !     tailrace was not installed: {kind}\n !     expected: ");
         assert!(self.err.contains(&head), "{kind}: {self:?}");
         assert_eq!(self.err.matches("was not installed").count(), 1, "{self:?}");
-        for word in ["\n !     found:    ", "\n !     to do:    "].iter().chain(words) {
+        for word in ["\n !     found:    ", "\n !     to do:    ", "\n !     to read:  "].iter().chain(words)
+        {
             assert!(self.err.contains(word), "{word}: {self:?}");
         }
         self
@@ -213,13 +214,18 @@ impl Site {
 
     /// `bin/build` in the app's directory, as the lifecycle calls it.
     pub(crate) fn build(&self) -> Built {
-        fs::create_dir_all(self.path("layers")).unwrap();
+        self.build_in("layers")
+    }
+
+    /// The same with this directory for its layers.
+    pub(crate) fn build_in(&self, layers: &str) -> Built {
+        fs::create_dir_all(self.path(layers)).unwrap();
         fs::create_dir_all(self.path("platform")).unwrap();
         copy(&self.path("env"), &self.path("platform/env"));
         self.script("build", |command| {
             command
                 .current_dir(self.app())
-                .env("CNB_LAYERS_DIR", self.path("layers"))
+                .env("CNB_LAYERS_DIR", self.path(layers))
                 .env("CNB_PLATFORM_DIR", self.path("platform"))
                 .env("CNB_BUILDPACK_DIR", self.buildpack())
                 .env("CNB_BP_PLAN_PATH", self.path("plan.toml"))

@@ -169,9 +169,37 @@ fn a_server_that_has_none_is_said_with_its_status_and_without_secrets() {
 }
 
 #[test]
-fn plain_http_is_not_used() {
-    let site = Site::without_archive().procfile(WEB).set("TAILRACE_MIRROR", "http://127.0.0.1:1");
-    site.compile().failed("no-binary", &["curl: (1)"]);
+fn a_mirror_is_an_https_address_or_a_file_and_no_secret_of_it_is_shown() {
+    let site = Site::without_archive().procfile(WEB).var("CURL_TIMEOUT", "1");
+    for mirror in [
+        "http://127.0.0.1:1/LOCAL-SECRET",
+        "user:LOCAL-SECRET@127.0.0.1:1/LOCAL-SECRET",
+        "https:/user:LOCAL-SECRET@127.0.0.1:1",
+        "-K/etc/passwd",
+    ] {
+        fs::write(site.path("env/TAILRACE_MIRROR"), mirror).unwrap();
+        site.compile().failed("no-binary", &["the mirror's address does not begin with https:// or file://"]);
+    }
+    // Somebody did not encode a slash.
+    let site = site.set("TAILRACE_MIRROR", "https://user:x/LOCAL-SECRET@127.0.0.1:1/LOCAL-SECRET");
+    site.compile().failed("no-binary", &["downloaded: https://127.0.0.1:1/…: "]);
+}
+
+#[test]
+fn a_mirrors_address_is_one_address() {
+    let site = Site::without_archive().procfile(WEB);
+    let from = mirror(&site);
+    let odd = site.path("{a,b} [1-3]");
+    fs::rename(from, &odd).unwrap();
+    let site = site.set("TAILRACE_MIRROR", &format!("file://{}", odd.display()));
+    site.compile().good().quiet().says(&["binary: downloaded, "]);
+}
+
+#[test]
+fn a_cache_that_cannot_be_read_is_called_so() {
+    let site = Site::without_archive().procfile(WEB);
+    fs::create_dir_all(site.cached()).unwrap(); // also root cannot read it as a file
+    site.compile().failed("no-binary", &["cached: it cannot be read"]);
 }
 
 #[test]
