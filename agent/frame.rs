@@ -131,6 +131,22 @@ impl StampText {
         &self.text
     }
 
+    /// The instant of a text as ours, `2026-03-04T05:06:07.089012+00:00`, in µs since the Unix epoch.
+    pub fn read(text: &str) -> Option<u64> {
+        let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let days = days(year, month, day)?;
+        let seconds = days * 86_400 + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
+        Some(seconds * 1_000_000 + number(20..26)?)
+    }
+
+    /// The instant of the frame of ours that these bytes begin with, in µs since the Unix epoch; they may end
+    /// behind its time.
+    pub fn of_frame(head: &[u8]) -> Option<u64> {
+        let at = head.iter().position(|byte| *byte == b'>')? + 3; // behind `>1 `
+        Self::read(std::str::from_utf8(head.get(at..at + STAMP_LEN)?).ok()?)
+    }
+
     /// Moves to another instant; false when it is the same one.
     pub fn set(&mut self, micros: u64) -> bool {
         if micros == self.micros {
@@ -179,6 +195,16 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// Days since 1970-01-01 of a date from then on: `days_from_civil` of the same text.
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let era = year / 400;
+    let year_of_era = year - era * 400;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
+    (era * 146_097 + year_of_era * 365 + year_of_era / 4 + day_of_year)
+        .checked_sub(year_of_era / 100 + 719_468)
 }
 
 /// What the clock of the frames did when it was asked for the next stamp.

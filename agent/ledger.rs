@@ -330,10 +330,10 @@ impl Ledger {
             .map_or(0, |account| self.ahead(account).map(|(segment, from)| segment.end() - from).sum())
     }
 
-    /// Time of the oldest frame that this drain has not answered for, by its segment, in µs since the epoch.
-    pub fn oldest(&self, drain: usize) -> Option<u64> {
+    /// Where the oldest frame stands that this drain has not answered for: its segment, and its offset in that.
+    pub fn oldest(&self, drain: usize) -> Option<(&Segment, u64)> {
         let account = self.accounts.get(drain)?;
-        self.ahead(account).find_map(|(segment, _)| segment.times.map(|(first, _)| first))
+        self.ahead(account).next().map(|(segment, from)| (segment, from - segment.start))
     }
 
     /// The segments of ours that lie ahead of an account, outside its holes, and from which offset on.

@@ -103,6 +103,21 @@ fn stamps_of_known_instants() {
         (1_772_600_767, "2026-03-04T05:06:07.000000+00:00"),
     ] {
         assert_eq!(StampText::of(seconds * 1_000_000).to_string(), text);
+        assert_eq!(StampText::read(text), Some(seconds * 1_000_000));
+    }
+}
+
+#[test]
+fn the_time_of_a_frame_is_read_back_and_nothing_else_is_one() {
+    let mut encoder = encoder(PRI_APP, "app", "web.1");
+    let mut bytes = Vec::new();
+    encoder.encode(&mut bytes, AT, b"some line");
+    assert_eq!(StampText::of_frame(&bytes), Some(AT));
+    for len in 0..bytes.len() {
+        assert!(StampText::of_frame(&bytes[..len]).is_none_or(|time| time == AT), "{len}");
+    }
+    for text in ["", "0000-00-00T00:00:00.000000+00:00", "2026-03-04", "x".repeat(40).as_str()] {
+        assert_eq!(StampText::read(text), None, "{text}");
     }
 }
 

@@ -1,7 +1,6 @@
 //! What the drains' last answers were, and what a person is told of them: trouble at once, again every 10 minutes,
 //! and when it is over.
 
-use crate::frame::now_micros;
 use crate::ledger::Account;
 use crate::say;
 use crate::spool::Spool;
@@ -52,9 +51,8 @@ impl Moods {
 
     /// What the drain still has to get: its lines, and the age of the oldest.
     pub fn held(&self, drain: usize) -> (u64, Duration) {
-        let ledger = self.spool.shared.lock();
-        let oldest = ledger.oldest(drain).map_or(0, |oldest| now_micros().saturating_sub(oldest));
-        (ledger.held(drain), Duration::from_micros(oldest))
+        let held = self.spool.shared.lock().held(drain);
+        (held, self.spool.oldest(drain))
     }
 
     pub(super) fn delivered(&mut self, drain: usize) {

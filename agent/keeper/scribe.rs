@@ -189,7 +189,7 @@ impl Pen<'_> {
     /// The end, behind everything else.
     fn farewell(&mut self, spool: &Spool) {
         self.write();
-        let text = format!("at=stop {}", spool.shared.lock().books(now_micros()));
+        let text = format!("at=stop {}", spool.books());
         self.farewell.push(Own::new(Voice::Agent, text));
         self.recorder.own(&self.farewell, now_micros());
     }

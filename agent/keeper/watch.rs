@@ -131,7 +131,7 @@ impl Watch {
 
     fn heartbeat(&self, agent: [i32; 2]) -> Vec<Own> {
         let Some(spool) = self.scribe.spool() else { return Vec::new() };
-        let books = spool.shared.lock().books(crate::frame::now_micros());
+        let books = spool.books();
         let (memory, cpu) = sample::cost(agent);
         let text = format!("at=heartbeat {books} memory={} cpu={cpu}ms", sample::megabytes(memory));
         vec![Own::new(Voice::Agent, text)]

@@ -2,6 +2,7 @@
 
 use super::{Account, Ledger, Reason};
 use std::fmt::Write;
+use std::time::Duration;
 
 /// What one drain's account says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,28 +48,26 @@ pub struct Report {
     pub drains: Vec<DrainReport>,
 }
 
-impl Ledger {
-    /// The numbers at `now`, in µs since the Unix epoch, as our own frames tell them: those of the drain that got
-    /// least.
-    pub fn books(&self, now: u64) -> String {
-        let report = self.report();
-        let Some((drain, worst)) = report.drains.iter().enumerate().min_by_key(|(_, drain)| drain.delivered)
-        else {
-            return format!("captured={}", report.captured);
-        };
-        let oldest = self.oldest(drain).filter(|_| worst.held > 0);
-        let oldest = oldest.map_or(0, |oldest| now.saturating_sub(oldest) / 1_000_000);
+impl Report {
+    /// The numbers as our own frames tell them: those of the drain that got least. `oldest` says how long the oldest
+    /// line of a drain has waited.
+    pub fn books(&self, oldest: impl Fn(usize) -> Duration) -> String {
+        let worst = self.drains.iter().enumerate().min_by_key(|(_, drain)| drain.delivered);
+        let Some((drain, worst)) = worst else { return format!("captured={}", self.captured) };
         format!(
-            "captured={} delivered={} held={} dropped={} rejected={} retries={} oldest={oldest}s",
-            report.captured,
+            "captured={} delivered={} held={} dropped={} rejected={} retries={} oldest={}s",
+            self.captured,
             worst.delivered,
             worst.held,
             worst.dropped_lines(),
             worst.rejected,
             worst.attempts.saturating_sub(worst.batches),
+            oldest(drain).as_secs(),
         )
     }
+}
 
+impl Ledger {
     /// The numbers now.
     pub fn report(&self) -> Report {
         let drains = self.accounts().iter().enumerate().map(|(drain, account)| DrainReport {

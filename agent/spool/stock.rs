@@ -1,12 +1,15 @@
 //! One agent's spool as a whole: ledger, directory, memory file, and what was adopted.
 
-use super::{Adopted, Cursor, Cursors, Directory, Full, Shared, SpoolError, Writer, adopt, dispose};
-use crate::ledger::{Ledger, Segment};
+use super::{Adopted, Cursor, Cursors, Directory, Full, SEGMENT, Shared, SpoolError, Writer, adopt, dispose};
+use crate::frame::{StampText, now_micros};
+use crate::ledger::{Ledger, Place, Segment};
 use std::fmt::Write;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// A drain as the spool knows it.
 #[derive(Clone, Debug)]
@@ -109,6 +112,40 @@ impl Spool {
     ) -> Writer<'a> {
         let (directory, memory) = (self.directory.as_ref(), self.memory.as_ref());
         Writer::new(&self.shared, directory, memory, limit, full, give_up)
+    }
+
+    /// For how long the oldest line has waited that a drain has not answered for.
+    pub fn oldest(&self, drain: usize) -> Duration {
+        let (place, at, first) = {
+            let ledger = self.shared.lock();
+            let Some((segment, at)) = ledger.oldest(drain).filter(|_| ledger.held(drain) > 0) else {
+                return Duration::ZERO;
+            };
+            (segment.place.clone(), at, segment.times.map(|(first, _)| first))
+        };
+        // The file may be gone by now, or serve again: then its segment's own time is near enough.
+        let now = now_micros();
+        let read = self.head_at(&place, at).and_then(|head| StampText::of_frame(&head));
+        let time = read.filter(|time| first.is_none_or(|first| first <= *time)).or(first).unwrap_or(now);
+        Duration::from_micros(now.saturating_sub(time))
+    }
+
+    /// The first bytes of the frame that stands at `at` in a segment.
+    fn head_at(&self, place: &Place, at: u64) -> Option<[u8; 64]> {
+        let mut head = [0; 64];
+        match place {
+            Place::File(path) => File::open(path).ok()?.read_at(&mut head, at).ok()?,
+            Place::Memory(slot) => {
+                self.memory.as_ref()?.read_at(&mut head, u64::from(*slot) * SEGMENT + at).ok()?
+            }
+        };
+        Some(head)
+    }
+
+    /// The books as our own frames tell them.
+    pub fn books(&self) -> String {
+        let report = self.shared.lock().report();
+        report.books(|drain| self.oldest(drain))
     }
 
     /// Bytes that dead agents left and that a drain has still to get.

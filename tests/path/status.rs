@@ -55,6 +55,26 @@ fn a_healthy_agent_shows_its_books() {
 }
 
 #[test]
+fn the_oldest_line_is_the_one_that_waits_and_not_one_that_came() {
+    let rig = Rig::with_faults("refuse");
+    let mut agent = rig.run(&["cat"]);
+    let oldest = |agent: &Agent| of(agent).and_then(|told| told["drains"][0]["oldest_seconds"].as_u64());
+    agent.feed("old\n");
+    wait_for("an old line", || oldest(&agent).filter(|seconds| *seconds >= 2));
+    rig.drain.set_faults("").unwrap();
+    rig.wait_lines(1);
+    wait_for("nothing that waits", || oldest(&agent).filter(|seconds| *seconds == 0));
+    rig.drain.set_faults("refuse").unwrap();
+    agent.feed("new\n");
+    let told =
+        wait_for("a line that waits", || of(&agent).filter(|told| told["drains"][0]["held_lines"] == 1));
+    let age = told["drains"][0]["oldest_seconds"].as_u64().unwrap();
+    assert!(age <= 1, "the segment is older than the line: {told}");
+    rig.drain.set_faults("").unwrap();
+    rig.all_delivered(&agent.end(), 2);
+}
+
+#[test]
 fn a_drain_in_trouble_is_named_with_what_is_held() {
     let rig = Rig::with_faults("status=401");
     let mut agent = rig.run(&["cat"]);

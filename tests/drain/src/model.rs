@@ -15,7 +15,7 @@ pub mod samples;
 #[cfg(test)]
 mod tests;
 
-use crate::tally::{Headers, announced, micros};
+use crate::tally::{Headers, announced};
 use conformance::Conformance;
 use delivery::Delivery;
 use dynos::Dynos;
@@ -26,7 +26,7 @@ use router::{Overview, RouterLine};
 use samples::Samples;
 use serde::Serialize;
 use std::time::Duration;
-use tailrace::frame::Frame;
+use tailrace::frame::{Frame, StampText};
 
 /// A frame's own time counts when it is not older than this, in s; else its arrival does.
 const OLD: u64 = 3600;
@@ -136,7 +136,7 @@ impl Model {
     }
 
     fn event(&mut self, kind: Kind, token: &str, frame: &Frame<'_>, now: u64) {
-        let sent = micros(frame.time).map_or(now, |micros| micros / 1_000_000);
+        let sent = StampText::read(frame.time).map_or(now, |micros| micros / 1_000_000);
         let at = if sent <= now && sent + OLD > now { sent } else { now };
         match kind {
             Kind::App => self.app_errors.add(frame, at),

@@ -11,7 +11,7 @@ use crate::stream::{Counter, Lags};
 pub use crate::stream::{Lag, Stream};
 pub use report::{Complaints, Headers, Line, Losses, Report, Sequence};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use tailrace::frame::{self, Frame, PRI_APP, now_micros};
+use tailrace::frame::{self, Frame, PRI_APP, StampText, now_micros};
 
 /// Frame ids that are remembered, to tell repetitions.
 const IDS: usize = 1 << 20;
@@ -239,7 +239,7 @@ impl Tally {
             if let Some(count) = dropped {
                 stream.losses.add(count);
             }
-            if let Some(sent) = micros(frame.time) {
+            if let Some(sent) = StampText::read(frame.time) {
                 counter.lags.add(lag(sent, now));
             }
         }
@@ -282,7 +282,7 @@ impl Tally {
             let procs = self.last_time.entry(token.to_owned()).or_default();
             procs.insert(frame.proc_id.to_owned(), frame.time.to_owned());
         }
-        if let Some(sent) = micros(frame.time) {
+        if let Some(sent) = StampText::read(frame.time) {
             self.lags.add(lag(sent, now));
         }
     }
@@ -361,19 +361,4 @@ fn fingerprint(body: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(body);
     hasher.finish()
-}
-
-/// A frame's time in µs since the Unix epoch; `2026-03-04T05:06:07.089012+00:00` and nothing else.
-pub(crate) fn micros(time: &str) -> Option<u64> {
-    let number = |range: std::ops::Range<usize>| time.get(range)?.parse::<u64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    // Days from the civil calendar, after Howard Hinnant's `days_from_civil`.
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year / 400;
-    let year_of_era = year - era * 400;
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days =
-        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
-    let seconds = days * 86_400 + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
-    Some(seconds * 1_000_000 + number(20..26)?)
 }

@@ -4,10 +4,9 @@ use super::kind::pairs;
 use super::measure::{Merge, Names, Powers, Quantiles, Series};
 use super::retries::Retries;
 use super::{Attempt, Batch};
-use crate::tally::micros;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tailrace::frame::Frame;
+use tailrace::frame::{Frame, StampText};
 
 /// Messages of so many bytes were cut by Logplex, or by somebody before it.
 const CUT: usize = 10_000;
@@ -107,7 +106,7 @@ impl Delivery {
         for frame in batch.frames {
             self.frame_sizes.add(frame.total as u64);
             self.longest = self.longest.max(frame.total as u64);
-            if let Some(sent) = micros(frame.time) {
+            if let Some(sent) = StampText::read(frame.time) {
                 self.skewed += u64::from(sent > batch.now);
                 lags.add(batch.now.saturating_sub(sent) as f64 / 1000.0);
             }
@@ -121,7 +120,7 @@ impl Delivery {
         token.frames += batch.frames.len() as u64;
         for frame in batch.frames {
             token.cut += u64::from(frame.msg.len() >= CUT);
-            if let Some(sent) = micros(frame.time) {
+            if let Some(sent) = StampText::read(frame.time) {
                 token.lag.add(batch.now.saturating_sub(sent) as f64 / 1000.0);
             }
         }
