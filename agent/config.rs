@@ -12,7 +12,7 @@ pub(crate) use value::show_bytes;
 
 use crate::drain::url::{DrainUrl, Scheme};
 use crate::frame::Field;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, process_type};
 use crate::procfile;
 use crate::sample::{self, Wish};
 use std::collections::BTreeMap;
@@ -375,12 +375,6 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty())
 }
 
-/// `web` of `web.1` (Cedar), and of `web-12a34b56d-e78f9` (Fir; Dev Center, "Dyno Startup Behavior").
-fn process_type(dyno: &str) -> &str {
-    let of_fir = || dyno.rsplitn(3, '-').nth(2).unwrap_or(dyno);
-    dyno.split_once('.').map_or_else(of_fir, |(of_cedar, _)| of_cedar)
-}
-
 /// The drain token: the same for every dyno and release, and when a URL's secret is rotated. In the form of a
 /// UUID (RFC 9562 section 5.8, version 8) behind `d.`, as Logplex's own are.
 fn token(app: &str, host: &str, ordinal: usize) -> String {
@@ -430,7 +424,8 @@ impl Config {
         let app = app.unwrap_or_else(|| "unknown".to_owned());
         let dyno = from.secret("DYNO");
         let is_told = Lifecycle::is_told(dyno.as_deref());
-        let dyno = dyno.unwrap_or_else(|| "local.1".to_owned());
+        // One word, in the lines of samples as in the frames' header.
+        let dyno = dyno.map_or_else(|| "local.1".to_owned(), |dyno| Field::coerce(&dyno).as_str().to_owned());
         let batch_bytes = from.bytes("TAILRACE_BATCH_BYTES", 512 << 10, &BATCH);
         let drains = from.drains(&app, batch_bytes);
         let memory_quota = from.parse("TAILRACE_MEMORY_QUOTA", None, |text| {

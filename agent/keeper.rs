@@ -6,6 +6,7 @@ mod bulletin;
 mod child;
 mod clerk;
 mod mood;
+mod port;
 mod pump;
 mod relay;
 mod scribe;
@@ -110,7 +111,7 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
     };
     child::let_go(inherited);
     if !config.waits_for_port() {
-        stage.vitals.set_up();
+        stage.vitals.up(|| {});
     }
     let _room_for_both = (stage.recorder.try_send(Input::Start), stage.begin.try_send(app.as_raw()));
     let keeper = Keeper {
@@ -271,7 +272,10 @@ impl Keeper<'_> {
             let now = Instant::now();
             if received.signal == Signal::SIGTERM {
                 if self.stop_at.is_none() && self.status.is_none() {
-                    self.tell(Input::Own(self.life(|| Lifecycle::stopping(self.vitals.is_up()))));
+                    self.vitals.end(|was_up| {
+                        let lines = self.life(|| Lifecycle::stopping(was_up));
+                        self.tell(Input::Own(lines, pump::Place::default()));
+                    });
                 }
                 let stop_at = *self.stop_at.get_or_insert(now + self.config.stop_grace);
                 self.warden.hurry(stop_at);
@@ -316,9 +320,11 @@ impl Keeper<'_> {
                 self.status = Some(status);
                 self.ended = Some(Instant::now());
                 let _cannot_fail = self.gone.write(1);
-                let (was_up, was_asked) = (self.vitals.is_up(), self.stop_at.is_some());
+                let was_asked = self.stop_at.is_some();
                 let life = Lifecycle::of(&self.config.dyno);
-                self.tell(Input::Farewell(self.life(|| life.ended(was_up, was_asked, status))));
+                self.vitals.end(|was_up| {
+                    self.tell(Input::Farewell(self.life(|| life.ended(was_up, was_asked, status))));
+                });
                 let deadline = self.deadline();
                 self.warden.hurry(deadline);
             } else if let Some(clerk) = &mut self.clerk {

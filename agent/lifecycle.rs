@@ -8,8 +8,10 @@ use crate::own::{Own, Voice};
 pub struct Lifecycle {
     /// It is up once something listens on its port.
     pub is_web: bool,
-    /// It ends well when its command does: one-off, release phase, scheduler.
+    /// It is complete when its command ends, as one-off dynos are, the release phase and the scheduler.
     is_task: bool,
+    /// The same when its command ends well: there is no platform.
+    is_local: bool,
 }
 
 fn say(text: impl Into<String>) -> Own {
@@ -19,8 +21,12 @@ fn say(text: impl Into<String>) -> Own {
 impl Lifecycle {
     /// That of a dyno by its name: `web.1`, `run.9157`; `web-12a34b56d-e78f9` on Fir.
     pub fn of(dyno: &str) -> Self {
-        let kind = dyno.split(['.', '-']).next().unwrap_or_default();
-        Self { is_web: kind == "web", is_task: ["run", "release", "scheduler", "local"].contains(&kind) }
+        let kind = process_type(dyno);
+        Self {
+            is_web: kind == "web",
+            is_task: ["run", "release", "scheduler"].contains(&kind),
+            is_local: kind == "local",
+        }
     }
 
     /// Whether the platform that names a dyno like this tells its life itself, into a Logplex: Cedar does.
@@ -34,8 +40,7 @@ impl Lifecycle {
     pub fn starting(command: &str, port: Option<u16>) -> Own {
         let mut command = command.to_owned();
         if let Some(port) = port {
-            let port = port.to_string();
-            command = command.replace("${PORT}", &port).replace("$PORT", &port);
+            command = with_port(&command, &port.to_string());
         }
         say(format!("Starting process with command `{command}`"))
     }
@@ -54,10 +59,43 @@ impl Lifecycle {
     pub fn ended(&self, was_up: bool, was_asked: bool, status: u8) -> Vec<Own> {
         let mut lines = vec![say(format!("Process exited with status {status}"))];
         if !was_asked {
-            lines.push(changed(was_up, if self.is_task { "complete" } else { "crashed" }));
+            let is_complete = self.is_task || (self.is_local && status == 0);
+            lines.push(changed(was_up, if is_complete { "complete" } else { "crashed" }));
         }
         lines
     }
+}
+
+/// `web` of `web.1` (Cedar), and of `web-12a34b56d-e78f9` (Fir; Dev Center, "Dyno Startup Behavior").
+pub(crate) fn process_type(dyno: &str) -> &str {
+    let of_fir = || dyno.rsplitn(3, '-').nth(2).unwrap_or(dyno);
+    dyno.split_once('.').map_or_else(of_fir, |(of_cedar, _)| of_cedar)
+}
+
+/// A command with a number in the place of `$PORT` and `${PORT}`, where a shell would have it there.
+fn with_port(command: &str, port: &str) -> String {
+    let mut out = String::with_capacity(command.len());
+    let mut rest = command;
+    while let Some(at) = rest.find('$') {
+        let (before, dollar) = rest.split_at(at);
+        out.push_str(before);
+        let is_escaped = (before.len() - before.trim_end_matches('\\').len()) % 2 == 1;
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let behind = dollar
+            .strip_prefix("${PORT}")
+            .or_else(|| dollar.strip_prefix("$PORT").filter(|rest| !rest.starts_with(is_of_name)));
+        if let Some(behind) = behind.filter(|_| !is_escaped) {
+            out.push_str(port);
+            rest = behind;
+        } else if let Some(behind) = dollar.strip_prefix("$$").filter(|_| !is_escaped) {
+            out.push_str("$$"); // the shell's pid
+            rest = behind;
+        } else {
+            out.push('$');
+            rest = &dollar[1..];
+        }
+    }
+    out + rest
 }
 
 fn changed(was_up: bool, to: &str) -> Own {
@@ -87,10 +125,15 @@ mod tests {
     #[test]
     fn lives_end_as_the_platform_tells_it() {
         let (web, run) = (Lifecycle::of("web.1"), Lifecycle::of("run.9157"));
-        assert_eq!(
-            (web.is_web, run.is_web, Lifecycle::of("web-12a34b56d-e78f9").is_web),
-            (true, false, true)
-        );
+        let is_web = |dyno: &str| Lifecycle::of(dyno).is_web;
+        let of = ["web.1", "run.9157", "web-12a34b56d-e78f9", "web-admin.1", "web-admin-12a34b56d-e78f9"];
+        assert_eq!(of.map(is_web), [true, false, true, false, false]);
+        let jobs = Lifecycle::of("run-jobs.1").ended(true, false, 1);
+        assert_eq!(texts(&jobs)[1], "State changed from up to crashed");
+        for (status, state) in [(0, "complete"), (1, "crashed")] {
+            let local = Lifecycle::of("local.1").ended(true, false, status);
+            assert_eq!(texts(&local)[1], format!("State changed from up to {state}"));
+        }
         assert_eq!(
             texts(&web.ended(true, false, 1)),
             ["Process exited with status 1", "State changed from up to crashed"]
@@ -118,6 +161,10 @@ mod tests {
             "Starting process with command `puma -p 5000 -b 5000`"
         );
         assert_eq!(text("x $PORT", None), "Starting process with command `x $PORT`");
+        assert_eq!(
+            text(r#"echo $PORTFOLIO \$PORT "$PORT_X" \\$PORT $$PORT $PORT"#, Some(1)),
+            r#"Starting process with command `echo $PORTFOLIO \$PORT "$PORT_X" \\1 $$PORT 1`"#
+        );
     }
 
     #[test]

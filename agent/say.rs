@@ -2,6 +2,7 @@
 //! them. Never a secret, and never a wait: a line that standard error does not take at once is not said.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::os::fd::AsFd;
@@ -23,15 +24,7 @@ impl Line {
     /// Adds `key=value`, quoted where needed.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
-        let value = value.to_string();
-        let is_plain =
-            !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !b"\"=\\".contains(&b));
-        let _infallible = if is_plain {
-            write!(self.0, " {key}={value}")
-        } else {
-            let clean: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            write!(self.0, " {key}=\"{}\"", clean.replace('\\', "\\\\").replace('"', "\\\""))
-        };
+        let _infallible = write!(self.0, " {key}={}", quoted(&value.to_string()));
         self
     }
 
@@ -54,6 +47,16 @@ impl Line {
             drop(stderr.lock().write_all(self.0.as_bytes()));
         }
     }
+}
+
+/// A value of logfmt, in quotes where it needs them.
+pub fn quoted(value: &str) -> Cow<'_, str> {
+    let is_plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !b"\"=\\".contains(&b));
+    if is_plain {
+        return value.into();
+    }
+    let clean: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("\"{}\"", clean.replace('\\', "\\\\").replace('"', "\\\"")).into()
 }
 
 /// Whole seconds, as people read them.

@@ -38,6 +38,8 @@ mod shutdown;
 mod signals;
 #[path = "path/spool.rs"]
 mod spool;
+#[path = "path/stalled.rs"]
+mod stalled;
 #[path = "path/status.rs"]
 mod status;
 #[path = "path/stdout.rs"]

@@ -56,8 +56,8 @@ pub(super) enum Input {
     },
     /// The first lines of our own: nothing is complete without them.
     Greeting(Vec<Own>),
-    /// Lines of our own.
-    Own(Vec<Own>),
+    /// Lines of our own, and the place that they hold while they wait.
+    Own(Vec<Own>, Place),
     /// The last lines of our own, to stand behind everything that the app said.
     Farewell(Vec<Own>),
     /// The stream ended.
@@ -67,6 +67,21 @@ pub(super) enum Input {
         /// What is missing at its end.
         gap: Option<Gap>,
     },
+}
+
+/// A place for lines of our own on the way to the recorder. They come whether the recorder works or not, and must not
+/// take the places of the app's: those are as many as there are buffers.
+pub(super) type Place = Arc<()>;
+
+/// Lines of our own that may wait at once.
+const OWN: usize = 16;
+/// Inputs that may wait at once: every buffer, both ends, the start, the greeting, the word of the stop, the farewell,
+/// and our own.
+pub(super) const INPUTS: usize = BUFFERS + 6 + OWN;
+
+/// Another place, of all that are `places`; none when so many wait that something must be wrong.
+pub(super) fn place(places: &Place) -> Option<Place> {
+    (Arc::strong_count(places) <= OWN).then(|| Arc::clone(places))
 }
 
 /// Whether there are bytes to read.
@@ -139,7 +154,13 @@ impl Pump {
                 let chunk =
                     Input::Chunk { stream: self.stream, bytes: Arc::clone(&bytes), now, gap: gap.take() };
                 // There is a place for every buffer, so this fails only when the recorder is gone.
-                let recorded = self.recorder.try_send(chunk).is_ok();
+                let recorded = match self.recorder.try_send(chunk) {
+                    Ok(()) => true,
+                    Err(refused) => {
+                        gap = Some(missed(&refused.into_inner(), Gap::of(&bytes, now)));
+                        false
+                    }
+                };
                 if self.passthrough || !recorded {
                     turn = turn.or_else(|| self.turn());
                     outlet.write(&bytes);
@@ -149,8 +170,8 @@ impl Pump {
                     }
                 }
             } else {
-                let missed = Gap::of(&spare[..got], now);
-                gap = Some(gap.map_or(missed, |gap| gap.and(missed)));
+                let more = Gap::of(&spare[..got], now);
+                gap = Some(gap.map_or(more, |gap| gap.and(more)));
                 turn = turn.or_else(|| self.turn());
                 outlet.write(&spare[..got]);
                 if got < SPARE || spare[got - 1] == b'\n' {
@@ -221,6 +242,14 @@ impl Pump {
     }
 }
 
+/// What is missing when this input could not be sent: its own bytes are `more`.
+fn missed(input: &Input, more: Gap) -> Gap {
+    match input {
+        Input::Chunk { gap: Some(gap), .. } => gap.and(more),
+        _ => more,
+    }
+}
+
 fn timeout(duration: Duration) -> PollTimeout {
     PollTimeout::try_from(duration).unwrap_or(PollTimeout::MAX)
 }
@@ -247,5 +276,59 @@ impl Passthrough<'_> {
                 Err(_) => self.broken = true,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::bounded;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::sys::eventfd::EfdFlags;
+    use std::io::Write;
+
+    #[test]
+    fn a_chunk_that_nobody_takes_is_a_gap() {
+        let (from, end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let (recorder, input) = bounded(1);
+        recorder.send(Input::Start).unwrap();
+        let pump = Pump {
+            stream: Stream::Out,
+            from,
+            passthrough: true,
+            gathers: false,
+            pool: Pool::new(2, BUFFER),
+            recorder,
+            gone: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap()),
+            turn: None,
+        };
+        let (mut app, to) = (std::fs::File::from(end), tempfile::tempfile().unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| pump.run(to.as_fd()));
+            for text in ["a\nb\n", "c\n"] {
+                app.write_all(text.as_bytes()).unwrap();
+                // Until it has passed.
+                while to.metadata().unwrap().len() < 4 {
+                    std::thread::yield_now();
+                }
+            }
+            drop(app);
+            while to.metadata().unwrap().len() < 6 {
+                std::thread::yield_now();
+            }
+            assert!(matches!(input.recv(), Ok(Input::Start)));
+            let Ok(Input::End { gap: Some(gap), .. }) = input.recv() else { panic!("no gap at the end") };
+            assert_eq!((gap.newlines, gap.ends_line), (3, true));
+        });
+    }
+
+    #[test]
+    fn places_for_our_own_are_bounded_and_free_again() {
+        let places = Place::default();
+        let mut taken: Vec<_> = std::iter::from_fn(|| place(&places)).collect();
+        assert_eq!(taken.len(), OWN);
+        taken.pop();
+        assert!(place(&places).is_some());
     }
 }

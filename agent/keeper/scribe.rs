@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// After so long without a chunk, buffers are given back.
 const REST: Duration = Duration::from_secs(2);
+/// For so long the app's first lines wait for ours, which tell of the start and stand before them.
+const GREETING: Duration = Duration::from_millis(500);
 
 /// What the recorder's thread shares with the main loop.
 #[derive(Debug)]
@@ -76,10 +78,18 @@ impl Scribe {
         }
         let spool = self.spool.get_or_init(|| spool);
         let recorder = Recorder::new(spool, spool.writer(limit, Full::Shed, || false), look);
-        let mut pen = Pen { recorder, waiting: Vec::new(), farewell: Vec::new() };
+        let mut pen = Pen { recorder, waiting: Vec::new(), farewell: Vec::new(), is_greeted: false };
         // Both streams, our first word and our last.
         let mut left = Stream::ALL.len() + 2;
         let mut awake = true;
+        let start = Instant::now();
+        while let Ok(next) = input.recv_deadline(start + GREETING) {
+            if matches!(next, Input::Greeting(_)) {
+                left -= usize::from(pen.take(next, &mut pacer).1);
+                break;
+            }
+            early.push(next);
+        }
         for input in early {
             left -= usize::from(pen.take(input, &mut pacer).1);
         }
@@ -136,6 +146,7 @@ struct Pen<'a> {
     /// Lines of our own, and when they came, in µs since the Unix epoch.
     waiting: Vec<(Vec<Own>, u64)>,
     farewell: Vec<Own>,
+    is_greeted: bool,
 }
 
 impl Pen<'_> {
@@ -155,13 +166,13 @@ impl Pen<'_> {
     fn take(&mut self, input: Input, pacer: &mut Pacer) -> (bool, bool) {
         match input {
             Input::Start => (false, false),
-            Input::Own(lines) => {
+            Input::Own(lines, _place_is_free_again) => {
                 self.wait(lines, pacer);
                 (false, false)
             }
             Input::Greeting(lines) => {
                 self.wait(lines, pacer);
-                (false, true)
+                (false, !std::mem::replace(&mut self.is_greeted, true))
             }
             Input::Farewell(lines) => {
                 self.farewell = lines;

@@ -25,8 +25,6 @@ const PIPE: i32 = 1 << 20;
 const ROOM: usize = 16 << 20;
 /// Bytes of stack for each of our threads: they keep nothing large there.
 const STACK: usize = 256 << 10;
-/// Inputs of our own that wait for the recorder at most.
-const OWN: usize = 16;
 
 pub(super) type SetUp<T> = Result<T, (&'static str, io::Error)>;
 
@@ -63,8 +61,7 @@ impl Stage {
         let gone = step("cannot make an event", event())?;
         let memory = spool::memory_file().ok();
         let pool = Pool::new(pump::BUFFERS, pump::BUFFER);
-        // Room for every buffer, the two ends, the start, and our own.
-        let (recorder, input) = bounded(pump::BUFFERS + 3 + OWN);
+        let (recorder, input) = bounded(pump::INPUTS);
         let scribe = Arc::new(Scribe::new(Arc::clone(&wake), Arc::clone(&pool)));
         let shared = Arc::new(config.clone());
         start_recorder(Arc::clone(&shared), &scribe, input, memory.as_ref())?;
@@ -78,6 +75,7 @@ impl Stage {
             recorder: recorder.clone(),
             scribe: Arc::clone(&scribe),
             vitals: Arc::clone(&vitals),
+            places: pump::Place::default(),
         };
         start("sampler", move || watch.run())?;
         Ok(Self { wake, gone, scribe, recorder, begin, vitals, ends, memory })

@@ -1,13 +1,22 @@
 //! What the keeper's threads tell each other of the dyno's life.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// How far the app's life is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Life {
+    /// It runs, and as a web process somebody listens.
+    is_up: bool,
+    /// It was asked to stop, or ended: nothing comes up any more.
+    is_ending: bool,
+}
 
 /// Who lives, and how it is looked at.
 #[derive(Debug, Default)]
 pub struct Vitals {
     shipper: AtomicI32,
-    is_up: AtomicBool,
+    life: Mutex<Life>,
     probe: OnceLock<String>,
 }
 
@@ -21,13 +30,20 @@ impl Vitals {
         self.shipper.store(pid, Ordering::Relaxed);
     }
 
-    /// Whether the app is up: it runs, and as a web process somebody listens.
-    pub(super) fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Relaxed)
+    /// The app is up, unless its end began before that. `tell` says so: in the order in which things happen.
+    pub(super) fn up(&self, tell: impl FnOnce()) {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        if !life.is_ending {
+            life.is_up = true;
+            tell();
+        }
     }
 
-    pub(super) fn set_up(&self) {
-        self.is_up.store(true, Ordering::Relaxed);
+    /// The app's end begins, or has come. `tell` says so, and hears whether the app was up.
+    pub(super) fn end(&self, tell: impl FnOnce(bool)) {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        life.is_ending = true;
+        tell(life.is_up);
     }
 
     /// What is sampled and how, once it was chosen.
@@ -37,5 +53,21 @@ impl Vitals {
 
     pub(super) fn set_probe(&self, text: String) {
         let _chosen_once = self.probe.set(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_comes_up_once_the_end_began() {
+        let vitals = Vitals::default();
+        vitals.end(|was_up| assert!(!was_up));
+        vitals.up(|| panic!("it is going down"));
+        vitals.end(|was_up| assert!(!was_up));
+        let vitals = Vitals::default();
+        vitals.up(|| {});
+        vitals.end(|was_up| assert!(was_up));
     }
 }

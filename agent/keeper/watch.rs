@@ -1,11 +1,12 @@
 //! The sampler's thread: tells the start, takes samples, waits for the port, and says how the agent itself is.
 //! Nothing waits for it. What the recorder has no room for is not said.
 
-use super::pump::Input;
+use super::port;
+use super::pump::{self, Input, Place};
 use super::scribe::Scribe;
 use super::vitals::Vitals;
 use crate::config::Config;
-use crate::lifecycle::{Lifecycle, listens};
+use crate::lifecycle::Lifecycle;
 use crate::own::{Own, Voice};
 use crate::sample::{self, Sampler};
 use crate::say;
@@ -17,8 +18,10 @@ use std::time::{Duration, Instant};
 /// How often a port is looked for: at first, later, and from when on.
 const PORT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 const PORT_LATER: Duration = Duration::from_secs(15);
-/// How soon something that is not known is looked at again.
-const LEARN: Duration = Duration::from_secs(1);
+/// How soon one more process is looked at that is not known.
+const LEARN: Duration = Duration::from_millis(250);
+/// How long before a sample it is looked for processes that are new: at 20 of them there is time.
+const AHEAD: Duration = Duration::from_secs(5);
 /// Later than any wait.
 const NEVER: Duration = Duration::from_secs(1 << 30);
 
@@ -33,6 +36,8 @@ pub(super) struct Watch {
     pub(super) recorder: Sender<Input>,
     pub(super) scribe: Arc<Scribe>,
     pub(super) vitals: Arc<Vitals>,
+    /// For our own lines on their way.
+    pub(super) places: Place,
 }
 
 /// When something is to be done next.
@@ -43,16 +48,28 @@ struct Due {
     heartbeat: Instant,
 }
 
+impl Due {
+    /// When processes are looked at next: soon when one `is_rough` still, else in time for the next sample.
+    fn next_look(&self, now: Instant, is_rough: bool) -> Instant {
+        let ahead = self.sample.checked_sub(AHEAD).filter(|ahead| *ahead > now);
+        if is_rough { now + LEARN } else { ahead.unwrap_or(now + NEVER) }
+    }
+}
+
 impl Watch {
     /// Works until the keeper ends. A panic ends it, and is said.
     pub(super) fn run(self) {
         if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
             say::at("sampler-fault").with("detail", "a bug of ours; there will be no more samples").say();
+            // The recorder waits for it; a second one is one too many, which it takes for nothing.
+            let _room_is_kept_for_it = self.recorder.try_send(Input::Greeting(Vec::new()));
         }
     }
 
     fn tell(&self, lines: Vec<Own>) {
-        let _or_too_busy = self.recorder.try_send(Input::Own(lines));
+        if let Some(place) = pump::place(&self.places) {
+            let _room_is_kept_for_it = self.recorder.try_send(Input::Own(lines, place));
+        }
     }
 
     fn work(&self) {
@@ -60,12 +77,16 @@ impl Watch {
         let started = Instant::now();
         let mut sampler = Sampler::new(self.config.wish());
         self.vitals.set_probe(sampler.describe());
-        let mut waits = self.config.waits_for_port();
-        let _room_is_kept_for_it = self.recorder.try_send(Input::Greeting(self.start(&sampler, waits)));
+        let is_told_by_port = self.config.waits_for_port();
+        let greeting = self.start(&sampler, is_told_by_port);
+        let _room_is_kept_for_it = self.recorder.try_send(Input::Greeting(greeting));
         let after = |time: Option<Duration>| Instant::now() + time.unwrap_or(NEVER);
+        // Looking for the port is for the line that says that it is open, and for nothing else.
+        let mut waits = is_told_by_port && self.config.lifecycle;
+        let learns = self.config.sample_interval.is_some();
         let mut due = Due {
             sample: after(self.config.sample_interval),
-            learn: after(None),
+            learn: after(learns.then_some(LEARN)),
             port: after(waits.then_some(PORT[0])),
             heartbeat: after(self.config.heartbeat),
         };
@@ -80,17 +101,16 @@ impl Watch {
                 let sample = sampler.sample(app, agent);
                 self.tell(sample.lines);
                 due.sample = after(self.config.sample_interval);
-                due.learn = after(sample.is_rough.then_some(LEARN));
+                due.learn = due.next_look(now, sample.is_rough);
             } else if due.learn <= now {
-                due.learn = after(sampler.learn(app, agent).then_some(LEARN));
+                due.learn = due.next_look(now, sampler.learn(app, agent));
             }
             if due.port <= now {
-                waits = !self.is_open();
+                waits = !port::is_open(self.config.port);
                 let pause = PORT[usize::from(started.elapsed() > PORT_LATER)];
                 due.port = after(waits.then_some(pause));
                 if !waits {
-                    self.vitals.set_up();
-                    self.tell(self.life(vec![Lifecycle::up()]));
+                    self.vitals.up(|| self.tell(self.life(vec![Lifecycle::up()])));
                 }
             }
             if due.heartbeat <= now {
@@ -110,7 +130,7 @@ impl Watch {
             "at=start version={} source={} app={} probe={}",
             env!("CARGO_PKG_VERSION"),
             self.config.dyno,
-            self.config.app,
+            say::quoted(&self.config.app),
             sampler.probe()
         );
         let mut lines = vec![Own::new(Voice::Agent, text)];
@@ -119,14 +139,6 @@ impl Watch {
             lines.extend(self.life(vec![Lifecycle::up()]));
         }
         lines
-    }
-
-    /// Whether somebody listens on the app's port.
-    fn is_open(&self) -> bool {
-        let Some(port) = self.config.port else { return true };
-        ["/proc/net/tcp", "/proc/net/tcp6"]
-            .into_iter()
-            .any(|table| std::fs::read_to_string(table).is_ok_and(|table| listens(&table, port)))
     }
 
     fn heartbeat(&self, agent: [i32; 2]) -> Vec<Own> {
