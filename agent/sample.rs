@@ -162,7 +162,7 @@ pub fn cost(pids: [i32; 2]) -> (u64, u64) {
     let mut cost = (0, 0);
     for pid in pids.into_iter().filter(|pid| *pid > 0) {
         cost.0 += files.key(&format!("proc/{pid}/smaps_rollup"), "Pss:").unwrap_or(0) << 10;
-        cost.1 += processes.one(pid).map_or(0, |process| more::millis(process.cpu[0] + process.cpu[1]));
+        cost.1 += processes.one(pid).map_or(0, |process| more::millis(process.own_cpu));
     }
     cost
 }

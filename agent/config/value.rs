@@ -39,14 +39,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     Duration::try_from_secs_f64(seconds).map_err(|_| EXPECTED)
 }
 
-/// A size in bytes: a number with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`; a plain number is bytes.
+/// A size in bytes: a number with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, `TB` or `TiB`; a plain number is bytes.
 ///
 /// # Errors
 /// What was expected.
 pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
     const EXPECTED: &str = "a size such as 512KiB, 64MiB or 1GB";
     let (number, unit) = number_and_unit(text).ok_or(EXPECTED)?;
-    let scale: u32 = match unit.to_ascii_lowercase().as_str() {
+    let scale: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "kb" => 1000,
         "kib" | "k" => 1 << 10,
@@ -54,9 +54,11 @@ pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
         "mib" | "m" => 1 << 20,
         "gb" => 1_000_000_000,
         "gib" | "g" => 1 << 30,
+        "tb" => 1_000_000_000_000,
+        "tib" | "t" => 1 << 40,
         _ => return Err(EXPECTED),
     };
-    Ok((number * f64::from(scale)).round() as u64)
+    Ok((number * scale as f64).round() as u64)
 }
 
 /// A size as people read it.

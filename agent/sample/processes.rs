@@ -33,6 +33,8 @@ pub(crate) struct Process {
     resident: u64,
     /// User and system time of it and of its children that ended, in clock ticks.
     pub(crate) cpu: [u64; 2],
+    /// The same of it alone, together.
+    pub(crate) own_cpu: u64,
     /// When it started, in clock ticks: tells two processes with one pid apart.
     start: u64,
 }
@@ -51,7 +53,8 @@ impl Process {
             (number(9)?, number(0)?, number(0)?, number(0)?);
         let (threads, start, resident) = (number(2)? as u32, number(1)?, number(1)?);
         let cpu = [user + of_children, system + of_children_system];
-        Some(Self { pid, parent, is_runnable, threads, resident: resident.saturating_mul(page), cpu, start })
+        let resident = resident.saturating_mul(page);
+        Some(Self { pid, parent, is_runnable, threads, resident, cpu, own_cpu: user + system, start })
     }
 }
 
@@ -82,6 +85,8 @@ struct Share {
     swapped: u64,
     /// What was resident then.
     resident: u64,
+    /// It could be read; else all that is resident stands for it.
+    is_sure: bool,
     read: Instant,
     again: Duration,
 }
@@ -205,6 +210,7 @@ impl Processes {
             proportional: rollup.unwrap_or(process.resident),
             swapped,
             resident: process.resident,
+            is_sure: rollup.is_some(),
             read: now,
             again: AGAIN.max(start.elapsed().saturating_mul(SPARING)),
         };
@@ -219,7 +225,7 @@ impl Processes {
             let (resident, swapped) = share.map_or((process.resident, 0), |share| share.forward(process));
             sum.resident += resident;
             sum.swapped += swapped;
-            sum.is_exact &= share.is_some_and(|share| share.read == now);
+            sum.is_exact &= share.is_some_and(|share| share.read == now && share.is_sure);
         }
         sum
     }

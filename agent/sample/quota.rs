@@ -22,7 +22,8 @@ pub(crate) fn quota(
 ) -> Option<(u64, &'static str)> {
     let limit = |bytes: Option<u64>| bytes.filter(|bytes| (1..=NONE).contains(bytes));
     let of_type = || TYPES.iter().find(|(cap, _)| Some(*cap) == tasks).map(|(_, mib)| mib << 20);
-    set.map(|bytes| (bytes, "TAILRACE_MEMORY_QUOTA"))
+    limit(set)
+        .map(|bytes| (bytes, "TAILRACE_MEMORY_QUOTA"))
         .or_else(|| Some((limit(files.number(LIMIT_FILE))?, "limit file")))
         .or_else(|| Some((limit(cgroup)?, "cgroup")))
         .or_else(|| Some((of_type()?, "dyno type")))
@@ -46,6 +47,7 @@ mod tests {
         let (mib, none) = (1 << 20, u64::MAX);
         let of = |set, files: &Files, cgroup, tasks| quota(set, files, cgroup, tasks);
         assert_eq!(of(Some(7), &slug.1, Some(mib), None), Some((7, "TAILRACE_MEMORY_QUOTA")));
+        assert_eq!(of(Some(2 << 40), &slug.1, None, None), Some((512 << 20, "limit file")), "that is none");
         assert_eq!(of(None, &slug.1, Some(mib), Some(512)), Some((512 << 20, "limit file")));
         let bare = layout(&[("proc/meminfo", "MemTotal:       64000 kB\n")]);
         assert_eq!(of(None, &bare.1, Some(mib), Some(512)), Some((mib, "cgroup")));

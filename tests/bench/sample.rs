@@ -13,8 +13,12 @@ use crate::rig::Rig;
 use crate::stats::Facts;
 
 const PROCESSES: usize = 50;
-/// Looks at the memory before anything is measured: every process is known then.
-const LOOKS: usize = 60;
+/// Looks at the memory before samples are measured: every process is known then.
+const LOOKS: usize = PROCESSES;
+/// Bytes of the process whose share is read by itself.
+const LARGE: u64 = 100 << 20;
+/// How often it is read.
+const READS: usize = 20;
 const SAMPLES: usize = 200;
 
 /// The processes of the dyno; all end with their parent.
@@ -46,6 +50,36 @@ fn processes() -> Result<usize> {
     Ok(names.filter(|name| name.to_str().is_some_and(|name| name.parse::<u32>().is_ok())).count())
 }
 
+/// The CPU of reading the share of a process that holds [`LARGE`] bytes, in ms. `tail` keeps what has no line's end.
+fn large_share() -> Result<f64> {
+    let script = format!("{{ head -c {LARGE} /dev/zero; cat <&3; }} 3<&0 | exec tail >/dev/null");
+    let mut shell = Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn()?;
+    let start = Instant::now();
+    let rollup = loop {
+        let found = std::fs::read_dir("/proc")?.flatten().map(|entry| entry.path()).find(|path| {
+            let is_tail = std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "tail\n");
+            let pages = std::fs::read_to_string(path.join("statm")).unwrap_or_default();
+            let pages: Option<u64> = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+            is_tail && pages.is_some_and(|pages| pages * 4096 >= LARGE)
+        });
+        if let Some(path) = found {
+            break path.join("smaps_rollup");
+        }
+        if start.elapsed() > Duration::from_secs(30) {
+            return Err("the large process does not grow".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let before = spent()?;
+    for _ in 0..READS {
+        std::fs::read(&rollup)?;
+    }
+    let cost = (spent()? - before) / READS as f64;
+    drop(shell.stdin.take());
+    shell.wait()?;
+    Ok(cost)
+}
+
 /// In the namespace: prints what a sample costs, without and with the third line.
 pub(crate) fn measure() -> Result<()> {
     let dyno = Dyno::start()?;
@@ -60,8 +94,12 @@ pub(crate) fn measure() -> Result<()> {
     for (key, more) in [("plain", false), ("more", true)] {
         let wish = Wish { dyno: "web.1".to_owned(), dyno_id: None, quota: None, more, alarms: true };
         let mut sampler = Sampler::new(wish);
+        let before = spent()?;
         for _ in 0..LOOKS {
-            sampler.learn(app, agent);
+            sampler.learn(app, agent); // each looks at all, and reads the share of one
+        }
+        if !more {
+            println!("share={}", (spent()? - before) / LOOKS as f64);
         }
         let before = spent()?;
         let mut lines = 0;
@@ -73,6 +111,8 @@ pub(crate) fn measure() -> Result<()> {
         }
         println!("{key}={}", (spent()? - before) / SAMPLES as f64);
     }
+    drop(dyno);
+    println!("large={}", large_share()?);
     Ok(())
 }
 
@@ -90,5 +130,7 @@ pub(crate) fn run(rig: &mut Rig, book: &mut Book) -> Result<()> {
     let facts = Facts::parse(&String::from_utf8_lossy(&output.stdout))?;
     book.add("sample.cpu", facts.get("plain")?);
     book.add("sample.more.cpu", facts.get("more")?);
+    book.add("sample.share.cpu", facts.get("share")?);
+    book.add("sample.large.cpu", facts.get("large")?);
     Ok(())
 }

@@ -122,6 +122,12 @@ const ROWS: &[Row] = &[
     row("Wake-ups per second of both: idle", "idle.wakeups", Unit::Count).within(Budget::Most(2.0)),
     row("A runtime sample, 50 processes: CPU", "sample.cpu", Unit::Millis).within(Budget::Most(1.0)),
     row("– with the third line", "sample.more.cpu", Unit::Millis),
+    row(
+        "– a look that reads the share of one process, of each once a minute at most",
+        "sample.share.cpu",
+        Unit::Millis,
+    ),
+    row("– – of 100 MiB: that reading alone", "sample.large.cpu", Unit::Millis),
     row("Start of the app, bare", "start.plain", Unit::Millis),
     row("– under `tini`", "start.tini", Unit::Millis).of("start.plain"),
     row("– under `run`", "start.run", Unit::Millis).of("start.plain").within(Budget::More(5.0)),

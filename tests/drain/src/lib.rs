@@ -150,6 +150,14 @@ impl Drain {
         self.shared.tally().lines(0, usize::MAX).0
     }
 
+    /// The same as they came, byte for byte, without the LF at their end.
+    pub fn raw(&self) -> Vec<String> {
+        let chunks = self.shared.tally().kept().since(0);
+        let frames =
+            chunks.iter().flat_map(|chunk| (chunk.first..chunk.end()).filter_map(|line| chunk.get(line)));
+        frames.map(|(_, raw)| String::from_utf8_lossy(raw).trim_end_matches('\n').to_owned()).collect()
+    }
+
     /// The messages of the kept lines of the app, in the order in which they came first.
     pub fn lines(&self) -> Vec<String> {
         self.frames().into_iter().filter(|line| line.is_app).map(|line| line.message).collect()
