@@ -3,23 +3,44 @@
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What is passed on to the app when it was meant for the keeper alone.
-pub const PASSED_ON: [Signal; 9] = [
+/// What is passed on to the app when it was meant for the keeper alone: all but those that cannot be caught, those of
+/// children, terminals and pipes, which are the keeper's own, and those of faults.
+pub const PASSED_ON: [Signal; 18] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
     Signal::SIGQUIT,
     Signal::SIGUSR1,
     Signal::SIGUSR2,
-    Signal::SIGWINCH,
+    Signal::SIGALRM,
+    Signal::SIGSTKFLT,
     Signal::SIGCONT,
     Signal::SIGTSTP,
+    Signal::SIGURG,
+    Signal::SIGXCPU,
+    Signal::SIGXFSZ,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGWINCH,
+    Signal::SIGIO,
+    Signal::SIGPWR,
 ];
 
-/// Forgets what waits for this process, so that the next one is news. SIGTERM stays: there is one per life.
+/// The bit of a signal in the sets of proc(5).
+pub(crate) fn bit(signal: Signal) -> u64 {
+    1 << (signal as i32 - 1)
+}
+
+/// One field of `/proc/PID/status`, a set of signals; none without `/proc`, or when the process is gone.
+pub(crate) fn set_of(status: &str, field: &str) -> Option<u64> {
+    let set = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    u64::from_str_radix(set.trim(), 16).ok()
+}
+
+/// Forgets what waits for this process, so that the next one is news.
 pub fn forget() {
     let mut set = SigSet::empty();
-    for signal in PASSED_ON.into_iter().filter(|signal| *signal != Signal::SIGTERM) {
+    for signal in PASSED_ON {
         set.add(signal);
     }
     let Ok(waiting) = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else {
@@ -30,5 +51,23 @@ pub fn forget() {
         if !matches!(waiting.read_signal(), Ok(Some(_))) {
             return;
         }
+    }
+}
+
+/// What was sent to the shipper by itself: nobody will come for it, and it would be taken for what went to all.
+#[derive(Debug, Default)]
+pub struct Strays(u64);
+
+impl Strays {
+    /// To be called every few seconds while the keeper has nothing to say: what waited the last time too is
+    /// forgotten.
+    pub fn look(&mut self) {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let all = PASSED_ON.into_iter().fold(0, |all, signal| all | bit(signal));
+        let waiting = set_of(&status, "ShdPnd").unwrap_or(0) & all;
+        if waiting & self.0 != 0 {
+            forget();
+        }
+        self.0 = waiting;
     }
 }

@@ -35,7 +35,10 @@ pub enum Command {
     /// The version.
     Version,
     /// The network part, started by the keeper: hidden.
-    Shipper,
+    Shipper {
+        /// The id of the keeper's agent.
+        agent: String,
+    },
 }
 
 /// What is wrong with the command line.
@@ -93,7 +96,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let command = match first.to_str() {
         Some("run") => return run(rest),
         Some("ship") => Command::Ship,
-        Some("shipper") => Command::Shipper,
+        Some("shipper") => {
+            let agent = rest.first().and_then(|agent| agent.to_str()).unwrap_or_default().to_owned();
+            return nothing_more(Command::Shipper { agent }, rest.get(1..).unwrap_or_default());
+        }
         Some("check") => {
             return flag(&rest, "check", "--no-send")
                 .map(|given| given.map_or(Command::Help, |no| Command::Check { send: !no }));
@@ -209,7 +215,7 @@ mod tests {
             ("help settings", Command::HelpSettings),
             ("--version", Command::Version),
             ("ship", Command::Ship),
-            ("shipper", Command::Shipper),
+            ("shipper 00ff", Command::Shipper { agent: "00ff".to_owned() }),
             ("check", Command::Check { send: true }),
             ("check --no-send", Command::Check { send: false }),
             ("status", Command::Status { json: false }),

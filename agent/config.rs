@@ -142,6 +142,17 @@ impl Config {
         self.port.is_some() && Lifecycle::of(&self.dyno).is_web
     }
 
+    /// The settings that are paths, as they are now: for a process of ours that starts in another directory.
+    pub fn paths(&self) -> Vec<(&'static str, PathBuf)> {
+        let given = [
+            ("TAILRACE_CA_FILE", self.ca_file.as_ref()),
+            ("SSL_CERT_FILE", self.ssl_cert_file.as_ref()),
+            ("TAILRACE_LEDGER_FILE", self.ledger_file.as_ref()),
+            ("TAILRACE_SPOOL_DIR", Some(&self.spool_dir)),
+        ];
+        given.into_iter().filter_map(|(name, path)| Some((name, path?.clone()))).collect()
+    }
+
     /// Makes paths absolute, by the directory that we are in now.
     pub fn settle_paths(&mut self) {
         let optional = [&mut self.ca_file, &mut self.ssl_cert_file, &mut self.ledger_file];

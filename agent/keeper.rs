@@ -5,6 +5,7 @@ mod above;
 mod bulletin;
 mod child;
 mod clerk;
+mod hands;
 mod mood;
 mod port;
 mod pump;
@@ -27,17 +28,17 @@ pub use signal::Signals;
 pub use vitals::Vitals;
 
 use crate::config::Config;
+use crate::ledger::Stream;
 use crate::lifecycle::Lifecycle;
 use crate::own::Own;
 use crate::recorder::Look;
 use crate::say;
-use crate::spool::{Spool, Tap};
+use crate::spool::Tap;
+use child::Reaped;
 use crossbeam_channel::Sender;
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use pump::Input;
 use relay::{Relay, Sight};
@@ -46,16 +47,18 @@ use stage::Stage;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use warden::Warden;
 
-/// A drain that was in trouble when the app ended by itself is waited for so long.
-const TROUBLED: Duration = Duration::from_secs(5);
-/// And so long for lines of our own.
-const OURS: Duration = Duration::from_millis(500);
 /// The app's last words are waited for so long: as long as a pump goes on, and the recorder behind it.
 const LAST_WORDS: Duration = pump::LAST.saturating_add(Duration::from_millis(500));
+/// An app that stops by a SIGTSTP has done so after this time.
+const SUSPENDS: Duration = Duration::from_secs(1);
+/// The last that is written to the disk is waited for so long.
+const FILES: Duration = Duration::from_secs(1);
 /// A shipper that says nothing for longer than any request may take, and this, hangs.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -83,6 +86,7 @@ impl Config {
 /// one line, and the command runs in our place.
 pub fn run(config: &Config, words: &[OsString]) -> u8 {
     let inherited = child::inherited();
+    child::hear_of_children();
     let steps_aside = |what: &str, error: &io::Error| {
         say::at("not-shipping").with("error", format!("{what}: {error}")).say();
         cannot_start(words, &exec(words))
@@ -120,7 +124,13 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
         wake: stage.wake,
         gone: stage.gone,
         scribe: stage.scribe,
-        warden: Warden::new(stage.memory, config.request_timeout + SLACK, Arc::clone(&stage.vitals)),
+        pumps: stage.finished,
+        warden: Warden::new(
+            stage.memory,
+            config.paths(),
+            config.request_timeout + SLACK,
+            Arc::clone(&stage.vitals),
+        ),
         clerk: None,
         bulletin: None,
         since: Instant::now(),
@@ -131,12 +141,37 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
         stop_at: None,
         has_taken_stock: false,
         ended: None,
-        stopping: false,
+        suspends: None,
         recorder: stage.recorder,
         vitals: stage.vitals,
         _sampler: stage.begin,
     };
-    keeper.run()
+    catch_unwind(AssertUnwindSafe(|| keeper.run())).unwrap_or_else(|_| wait_for(app))
+}
+
+/// A bug of ours took the keeper away: what is left is to wait for the app, and to pass on what comes.
+fn wait_for(app: Pid) -> u8 {
+    say::at("keeper-fault")
+        .with("detail", "a bug of ours; the app goes on, and nothing is shipped any more")
+        .say();
+    let signals = Signals::take_all().ok();
+    loop {
+        while let Some(received) = signals.as_ref().and_then(Signals::next) {
+            if received.signal != Signal::SIGCHLD {
+                let _gone_already = kill(app, received.signal);
+            }
+        }
+        while let Some(reaped) = child::reap() {
+            if let Reaped::Ended(pid, status) = reaped
+                && pid == app
+            {
+                return status;
+            }
+        }
+        let mut polled: Vec<PollFd<'_>> =
+            signals.iter().map(|signals| PollFd::new(signals.fd().as_fd(), PollFlags::POLLIN)).collect();
+        let _or_interrupted = poll(&mut polled, PollTimeout::from(1000_u16));
+    }
 }
 
 /// The command as the platform would tell it: the line that a shell runs, or its words.
@@ -161,6 +196,8 @@ struct Keeper<'a> {
     wake: Arc<EventFd>,
     gone: Arc<EventFd>,
     scribe: Arc<Scribe>,
+    /// How many of both have nothing more to pass on.
+    pumps: Arc<AtomicUsize>,
     warden: Warden,
     clerk: Option<Clerk>,
     bulletin: Option<Bulletin>,
@@ -174,8 +211,8 @@ struct Keeper<'a> {
     has_taken_stock: bool,
     /// When the app ended.
     ended: Option<Instant>,
-    /// A SIGTSTP came: we stop once it is passed on.
-    stopping: bool,
+    /// A SIGTSTP came: when the app stops by it until then, so do we.
+    suspends: Option<Instant>,
     /// For lines of our own.
     recorder: Sender<Input>,
     vitals: Arc<Vitals>,
@@ -195,7 +232,11 @@ impl Sight for Proc {
     }
 
     fn is_of_the_app(&self, pid: i32) -> bool {
-        signal::descends(pid, self.app.as_raw())
+        signal::is_of_the_app(pid, self.app.as_raw(), std::process::id() as i32)
+    }
+
+    fn is_in_our_group(&self) -> bool {
+        signal::are_grouped(self.app.as_raw(), std::process::id() as i32)
     }
 
     fn is_untouched(&self) -> bool {
@@ -212,7 +253,8 @@ impl Keeper<'_> {
                 && let Some(spool) = self.scribe.spool()
             {
                 self.bulletin = Bulletin::open(&spool.agent, self.since, Arc::clone(&self.vitals)).ok();
-                let clerk = Clerk::new(spool, &self.config.frame_host, &self.config.dyno);
+                let wake = Some(Arc::clone(&self.wake));
+                let clerk = Clerk::new(spool, &self.config.frame_host, &self.config.dyno, wake);
                 self.clerk = Some(clerk);
             }
             if let Some(clerk) = &mut self.clerk {
@@ -270,7 +312,10 @@ impl Keeper<'_> {
     fn take_signals(&mut self) {
         while let Some(received) = self.signals.next() {
             let now = Instant::now();
-            if received.signal == Signal::SIGTERM {
+            // Before anything else: whoever sent it may be gone in a moment.
+            let sight = Proc { app: self.app, shipper: self.warden.pid() };
+            let is_for_us = self.status.is_some() || self.relay.take(received, now, &sight);
+            if received.signal == Signal::SIGTERM && is_for_us {
                 if self.stop_at.is_none() && self.status.is_none() {
                     self.vitals.end(|was_up| {
                         let lines = self.life(|| Lifecycle::stopping(was_up));
@@ -280,11 +325,10 @@ impl Keeper<'_> {
                 let stop_at = *self.stop_at.get_or_insert(now + self.config.stop_grace);
                 self.warden.hurry(stop_at);
             }
-            if self.status.is_none() {
-                self.relay.take(received, now, &Proc { app: self.app, shipper: self.warden.pid() });
-            }
-            if received.signal == Signal::SIGTSTP {
-                self.stopping = true;
+            match received.signal {
+                Signal::SIGTSTP => self.suspends = Some(now + SUSPENDS),
+                Signal::SIGCONT => self.suspends = None,
+                _ => {}
             }
         }
         self.reap();
@@ -300,21 +344,29 @@ impl Keeper<'_> {
         }
         if self.relay.take_stale() {
             self.warden.calm();
-            if std::mem::take(&mut self.stopping) {
-                let _as_a_terminal_has_it = nix::sys::signal::raise(Signal::SIGSTOP);
-            }
+        }
+        self.suspend();
+    }
+
+    /// Stops as the app has stopped, by a SIGTSTP that we had too: an app that does something else with it goes on,
+    /// and so do we.
+    fn suspend(&mut self) {
+        if self.suspends.is_some_and(|until| Instant::now() <= until)
+            && !self.relay.is_watching()
+            && signal::is_stopped(self.app.as_raw())
+        {
+            self.suspends = None;
+            let _as_a_terminal_has_it = nix::sys::signal::raise(Signal::SIGSTOP);
         }
     }
 
     /// Reaps whoever is ours, also orphans when we are PID 1.
     fn reap(&mut self) {
-        loop {
-            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, code as u8),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as u8),
-                Ok(WaitStatus::StillAlive) => return,
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(_) => return,
+        while let Some(reaped) = child::reap() {
+            let (pid, status) = match reaped {
+                Reaped::Ended(pid, status) => (pid, status),
+                // It is looked at once all signals are taken.
+                Reaped::Stopped => continue,
             };
             if pid == self.app {
                 self.status = Some(status);
@@ -342,29 +394,25 @@ impl Keeper<'_> {
         let _room_is_kept_for_it = self.recorder.try_send(input);
     }
 
-    /// When delivery ends, the app having ended.
+    /// When delivery ends, the app having ended: with the grace, and before that once no drain is worth waiting for.
     fn deadline(&self) -> Instant {
         if let Some(stop_at) = self.stop_at {
             return stop_at;
         }
         let Some(ended) = self.ended else { return Instant::now() + self.config.stop_grace };
-        let waits = |clerk: &Clerk| {
-            let ledger = clerk.spool().shared.lock();
-            let is_worth_it = |drain: usize| clerk.is_good(drain) && ledger.held_bytes(drain) > 0;
-            (0..self.config.drains.len()).any(is_worth_it)
+        let until = match &self.clerk {
+            Some(clerk) if !self.warden.fails() => {
+                let ledger = clerk.spool().shared.lock();
+                let drains = || 0..self.config.drains.len();
+                let waits = drains().filter(|drain| ledger.held_bytes(*drain) > 0);
+                // What is left is our own when no drain holds lines.
+                let is_ours = self.scribe.is_finished() && drains().all(|drain| ledger.held(drain) == 0);
+                waits.map(|drain| clerk.moods().patience(drain, ended, is_ours)).max()
+            }
+            _ => None,
         };
-        let good = !self.warden.fails() && self.clerk.as_ref().is_none_or(waits);
-        let no_lines = |clerk: &Clerk| {
-            let ledger = clerk.spool().shared.lock();
-            (0..self.config.drains.len()).all(|drain| ledger.held(drain) == 0)
-        };
-        let grace = match good {
-            true => self.config.stop_grace,
-            // What is left is our own.
-            false if self.scribe.is_finished() && self.clerk.as_ref().is_some_and(no_lines) => OURS,
-            false => TROUBLED,
-        };
-        ended + grace.min(self.config.stop_grace)
+        let until = until.unwrap_or(ended + mood::SILENCE);
+        until.min(ended + self.config.stop_grace)
     }
 
     /// Whether we may go, the app having gone.
@@ -373,19 +421,28 @@ impl Keeper<'_> {
             && let Some(clerk) = &self.clerk
         {
             self.warden.finish();
-            if clerk.is_done() {
+            if clerk.is_done() && self.has_passed_on() {
                 return true;
             }
         }
         Instant::now() >= self.leave_at()
     }
 
-    /// When we go at the latest, the app having ended: what it left in its pipes is passed on and recorded, also
-    /// when the time for delivery is over.
+    /// Whether the dyno's own streams have taken all, or do not take anything.
+    fn has_passed_on(&self) -> bool {
+        self.pumps.load(Ordering::Acquire) == Stream::ALL.len()
+    }
+
+    /// When we go at the latest, the app having gone: what it left in its pipes is recorded and passed on, also when
+    /// the time for delivery is over.
     fn leave_at(&self) -> Instant {
         let deadline = self.deadline();
         match self.ended {
             Some(ended) if !self.scribe.is_finished() => deadline.max(ended + LAST_WORDS),
+            // Somebody reads, or the pump would have given up.
+            Some(ended) if !self.has_passed_on() => {
+                deadline.max(self.stop_at.unwrap_or(ended + self.config.stop_grace)).max(ended + LAST_WORDS)
+            }
             _ => deadline,
         }
     }
@@ -399,7 +456,7 @@ impl Keeper<'_> {
         }
         if let Some(clerk) = &self.clerk {
             clerk.say_missing();
-            write_ledger(self.config, clerk.spool());
+            clerk.write_ledger(self.config);
         }
         self.has_taken_stock = true;
     }
@@ -412,16 +469,19 @@ impl Keeper<'_> {
             return;
         };
         clerk.say_missing();
-        write_ledger(self.config, clerk.spool());
-        clerk.spool().close();
-    }
-}
-
-/// Writes `TAILRACE_LEDGER_FILE`.
-pub(crate) fn write_ledger(config: &Config, spool: &Spool) {
-    let Some(path) = &config.ledger_file else { return };
-    let report = spool.shared.lock().report();
-    if let Err(error) = std::fs::write(path, report.json(&spool.agent)) {
-        say::at("no-ledger").with("setting", "TAILRACE_LEDGER_FILE").with("error", error).say();
+        clerk.write_ledger(self.config);
+        let (last, until) = (clerk.close(), Instant::now() + FILES);
+        while !clerk.has_done(last) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                say::at("disk-stands-still")
+                    .with("detail", "the last words of the books are not written")
+                    .say();
+                return;
+            }
+            let mut polled = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+            let _or_interrupted = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+            let _or_nothing = self.wake.read();
+        }
     }
 }

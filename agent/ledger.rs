@@ -135,8 +135,6 @@ pub struct Origin {
     pub agent: String,
     /// What is added to an offset in its spool to get the offset in ours.
     pub shift: u64,
-    /// Its directory.
-    pub dir: PathBuf,
 }
 
 impl Segment {
@@ -328,6 +326,14 @@ impl Ledger {
         self.accounts
             .get(drain)
             .map_or(0, |account| self.ahead(account).map(|(segment, from)| segment.end() - from).sum())
+    }
+
+    /// Bytes of dead agents that this drain has not yet answered for.
+    pub fn adopted_bytes(&self, drain: usize) -> u64 {
+        let Some(account) = self.accounts.get(drain) else { return 0 };
+        let adopted = self.segments.iter().filter(|segment| segment.origin.is_some());
+        let left = adopted.map(|segment| (segment, segment.start.max(account.cursor())));
+        left.filter(|(_, from)| !account.in_hole(*from)).map(|(s, from)| s.end().saturating_sub(from)).sum()
     }
 
     /// Where the oldest frame stands that this drain has not answered for: its segment, and its offset in that.

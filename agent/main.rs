@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Command::Help => print(cli::HELP),
         Command::HelpSettings => print(&config::text()),
         Command::Version => print(concat!("tailrace ", env!("CARGO_PKG_VERSION"), "\n")),
-        Command::Shipper => serve(),
+        Command::Shipper { agent } => serve(&agent),
     };
     status.into()
 }
@@ -114,20 +114,25 @@ fn volunteer() {
     }
 }
 
+/// The memory file, which the keeper gives us as standard output.
+fn memory() -> Option<File> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from).ok()
+}
+
 /// The hidden part: standard input is the keeper's socket, standard output the memory file.
-fn serve() -> u8 {
+fn serve(agent: &str) -> u8 {
     let (config, _said_by_the_keeper) = settings();
     // The directory that the app was started in is not ours to hold.
     let _or_stay = std::env::set_current_dir("/");
     volunteer();
-    let served = io::stdin().as_fd().try_clone_to_owned().and_then(|control| {
-        let memory = io::stdout().as_fd().try_clone_to_owned()?;
-        shipper::serve(&config, UnixStream::from(control), Some(File::from(memory)))
-    });
+    let served = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|control| shipper::serve(&config, UnixStream::from(control), memory(), agent));
     match served {
         Ok(Ending::Finished) => 0,
         // The keeper is gone, and cannot have meant it.
-        Ok(Ending::Orphaned) => ship::inherit(&config).unwrap_or(SYSTEM),
+        Ok(Ending::Orphaned(estate)) => ship::inherit(&config, memory(), &estate).unwrap_or(SYSTEM),
         Err(error) => {
             say::at("shipper-failed").with("error", error).say();
             SYSTEM

@@ -4,12 +4,12 @@
 use crate::config::Config;
 use crate::control::{Link, Order};
 use crate::frame::now_micros;
-use crate::keeper::{Clerk, Signals, complain, write_ledger};
+use crate::keeper::{Clerk, Signals, complain};
 use crate::ledger::Stream;
 use crate::recorder::{Pacer, Recorder};
 use crate::say;
 use crate::shipper;
-use crate::spool::{self, Full, Spool};
+use crate::spool::{self, Directory, Estate, Full, Spool};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -68,26 +68,35 @@ pub fn run(config: &Config) -> io::Result<u8> {
     Ok(if lost { LOST } else { 0 })
 }
 
-/// The keeper was killed, and we were its shipper: what it had recorded is delivered within the grace.
+/// The keeper was killed, and we were its shipper: what it had recorded is delivered within the grace, and what is not
+/// is said. `estate` is what is in `memory`, the memory file.
 ///
 /// # Errors
 /// When something cannot be set up.
-pub fn inherit(config: &Config) -> io::Result<u8> {
+pub fn inherit(config: &Config, memory: Option<File>, estate: &Estate) -> io::Result<u8> {
     let signals = Signals::take(STOP)?;
     // The kernel lets go of what the dead held in an order of its own: its lock may be the last.
     for _ in 0..10 {
         thread::sleep(Duration::from_millis(20));
-        let (spool, _) = Spool::open(&config.spool_dir, spool::agent_id()?, config.taps(), None);
-        let bytes = spool.adopted_bytes();
-        if bytes > 0 {
-            say::at("keeper-gone")
-                .with("held_bytes", bytes)
-                .with("grace", say::seconds(config.stop_grace))
-                .say();
-            deliver(config, &signals, &Arc::new(spool), None, false)?;
-            return Ok(0);
+        if !Directory::is_held(&config.spool_dir, &estate.agent) {
+            break;
         }
+    }
+    let (agent, of_us) = (spool::agent_id()?, clone(memory.as_ref())?);
+    let (spool, _) = Spool::open_after(&config.spool_dir, agent, config.taps(), of_us, estate);
+    let bytes = spool.adopted_bytes();
+    if bytes == 0 {
         spool.close();
+        return Ok(0);
+    }
+    say::at("keeper-gone").with("held_bytes", bytes).with("grace", say::seconds(config.stop_grace)).say();
+    let spool = Arc::new(spool);
+    deliver(config, &signals, &spool, memory, false)?;
+    for drain in 0..config.drains.len() {
+        let left = spool.adopted_left(drain);
+        if left > 0 {
+            say::at("bytes-not-delivered").with("drain", spool.token(drain)).with("bytes", left).say();
+        }
     }
     Ok(0)
 }
@@ -107,11 +116,11 @@ fn deliver(
         stop: AtomicBool::new(false),
         finished: AtomicBool::new(!reads),
     };
-    let clerk = Clerk::new(Arc::clone(spool), &config.frame_host, &config.dyno);
+    let clerk = Clerk::new(Arc::clone(spool), &config.frame_host, &config.dyno, None);
     let books = Books { config, shared: &shared, signals, clerk, link: Link::new(ours)? };
     thread::scope(|scope| {
         let outlets = thread::Builder::new().name("shipper".to_owned());
-        outlets.spawn_scoped(scope, || shipper::serve(config, theirs, memory))?;
+        outlets.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent))?;
         if reads {
             let reader = thread::Builder::new().name("recorder".to_owned());
             reader.spawn_scoped(scope, || {
@@ -120,12 +129,7 @@ fn deliver(
                 shared.news();
             })?;
         }
-        let lost = books.keep();
-        if reads {
-            write_ledger(config, spool);
-        }
-        spool.close();
-        Ok(lost)
+        Ok(books.keep(reads))
     })
 }
 
@@ -205,8 +209,9 @@ struct Books<'a> {
 }
 
 impl Books<'_> {
-    /// Keeps the books until everything is delivered or the grace is over; true when lines were lost.
-    fn keep(mut self) -> bool {
+    /// Keeps the books until everything is delivered or the grace is over, and closes them, with a ledger where that
+    /// is wanted; true when lines were lost.
+    fn keep(mut self, has_ledger: bool) -> bool {
         self.clerk.greet(&mut self.link);
         let mut finishing = false;
         let mut deadline: Option<Instant> = None;
@@ -237,7 +242,12 @@ impl Books<'_> {
             self.wait(deadline);
         }
         self.halt();
-        self.clerk.say_missing()
+        let any = self.clerk.say_missing();
+        if has_ledger {
+            self.clerk.write_ledger(self.config);
+        }
+        self.clerk.close();
+        any
     }
 
     /// Takes what came; true when it says stop.

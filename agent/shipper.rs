@@ -1,13 +1,14 @@
 //! The shipper: everything that talks to the world. It reads the spool, asks the keeper before it sends, and
 //! may die at any time.
 
-use crate::canary;
+use crate::canary::{self, Strays};
 use crate::config::{Config, DrainConfig};
 use crate::control::{Inbox, Message, Order, Word};
 use crate::drain::https::{Client, Target};
 use crate::drain::outlet::{Board, Outlet, Pace};
 use crate::drain::tls;
-use crate::spool::Reader;
+use crate::ledger::Place;
+use crate::spool::{Estate, Reader};
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
@@ -28,20 +29,20 @@ const HOLD: Duration = Duration::from_mins(1);
 const LOOKUPS: usize = 2;
 
 /// How the shipper's work ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Everything is answered for, and no more will come.
     Finished,
-    /// The keeper went without a word.
-    Orphaned,
+    /// The keeper went without a word, and left this.
+    Orphaned(Estate),
 }
 
 /// Ships until the keeper says that no more will come, or is gone. `control` is our end of its socket, `memory`
-/// the memory file.
+/// the memory file, `agent` its id.
 ///
 /// # Errors
 /// When the runtime or the socket cannot be set up.
-pub fn serve(config: &Config, control: StdStream, memory: Option<File>) -> io::Result<Ending> {
+pub fn serve(config: &Config, control: StdStream, memory: Option<File>, agent: &str) -> io::Result<Ending> {
     control.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -49,12 +50,19 @@ pub fn serve(config: &Config, control: StdStream, memory: Option<File>) -> io::R
         .max_blocking_threads(LOOKUPS)
         .thread_keep_alive(Duration::from_secs(10))
         .build()?;
-    let result = runtime.block_on(ship(config, control, memory));
+    let mut estate = Estate::of(agent, config.drains.iter().map(|drain| drain.token.clone()));
+    let result = runtime.block_on(ship(config, control, memory, &mut estate));
     runtime.shutdown_background(); // a look-up that hangs is not waited for
-    result
+    Ok(if result? { Ending::Finished } else { Ending::Orphaned(estate) })
 }
 
-async fn ship(config: &Config, control: StdStream, memory: Option<File>) -> io::Result<Ending> {
+/// False when the keeper went without a word.
+async fn ship(
+    config: &Config,
+    control: StdStream,
+    memory: Option<File>,
+    estate: &mut Estate,
+) -> io::Result<bool> {
     let control = UnixStream::from_std(control)?;
     let (board, watch) = watch::channel(Board::default());
     let (say, mut words) = mpsc::channel(64);
@@ -81,26 +89,32 @@ async fn ship(config: &Config, control: StdStream, memory: Option<File>) -> io::
     }
     drop((watch, say));
     let mut post = Post { control: &control, inbox: Inbox::default() };
+    let mut strays = Strays::default();
     let mut alive = interval(ALIVE);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             more = post.fill() => {
                 if !more {
-                    return Ok(Ending::Orphaned);
+                    return Ok(false);
                 }
                 while let Some(order) = post.inbox.take::<Order>() {
-                    take(order.map_err(io::Error::other)?, &board, &boxes, &seen).await;
+                    let order = order.map_err(io::Error::other)?;
+                    note(&order, estate);
+                    take(order, &board, &boxes, &seen).await;
                 }
             }
             Some(word) = words.recv() => {
                 if !post.send(&word).await {
-                    return Ok(Ending::Orphaned);
+                    return Ok(false);
                 }
             }
             _ = alive.tick() => {
+                if board.borrow().deadline.is_none() {
+                    strays.look();
+                }
                 if !post.send(&Word::Alive).await {
-                    return Ok(Ending::Orphaned);
+                    return Ok(false);
                 }
             }
             Some(_) = outlets.join_next() => {
@@ -110,7 +124,7 @@ async fn ship(config: &Config, control: StdStream, memory: Option<File>) -> io::
                             break;
                         }
                     }
-                    return Ok(Ending::Finished);
+                    return Ok(true);
                 }
             }
         }
@@ -160,6 +174,18 @@ fn target(config: &Config, drain: &DrainConfig) -> Target {
         gzip: drain.gzip,
         request_timeout: config.request_timeout,
         proxy: config.proxy.clone(),
+    }
+}
+
+/// Takes note of what counts when the keeper is gone.
+fn note(order: &Order, estate: &mut Estate) {
+    match order {
+        Order::Segment { start, place: Place::Memory(slot) } => estate.open(*start, *slot),
+        Order::Window { drain, cursor, .. } => estate.set_cursor(*drain, *cursor, None),
+        Order::Plan { drain, start, end, notice, .. } => {
+            estate.set_cursor(*drain, *start, Some((*end, notice.clone())));
+        }
+        _ => {}
     }
 }
 

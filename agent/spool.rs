@@ -41,7 +41,7 @@ mod reader;
 mod stock;
 mod writer;
 
-pub use adopt::{Adopted, Cursor, Cursors, adopt};
+pub use adopt::{Adopted, Cursor, Cursors, Estate, adopt};
 pub use directory::{Directory, SpoolError};
 pub use reader::{ReadError, Reader};
 pub use stock::{Spool, Tap, agent_id};
@@ -84,8 +84,8 @@ fn dispose(segment: &Segment, directory: Option<&Directory>, memory: Option<&Fil
 }
 
 /// Starts the write-back of a segment's dirty pages and drops its clean ones from the page cache.
-fn drop_cache(segment: &Segment) {
-    if let Place::File(path) = &segment.place
+fn drop_cache(place: &Place) {
+    if let Place::File(path) = place
         && let Ok(file) = File::open(path)
     {
         let _best_effort = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);

@@ -2,7 +2,7 @@
 //! a second shell lacks the config vars.
 
 use crate::keeper::{NAME, SEPARATOR};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
@@ -23,9 +23,23 @@ pub fn run(json: bool, out: &mut impl Write) -> u8 {
             return NOBODY;
         }
     };
-    let answers: Vec<String> = names(&table).into_iter().filter_map(|name| ask(&name, json).ok()).collect();
+    let (mut answers, mut deaf) = (Vec::new(), 0);
+    for name in names(&table) {
+        match ask(&name, json) {
+            Ok(answer) => answers.push(answer),
+            // Another user's, or one that ended just now.
+            Err(error)
+                if [ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied].contains(&error.kind()) => {}
+            Err(error) => {
+                deaf += 1;
+                eprintln!("tailrace: the agent at @{name} does not answer ({error}): is it stopped?");
+            }
+        }
+    }
     if answers.is_empty() {
-        eprintln!("tailrace: no agent of this user runs here: tailrace run -- COMMAND starts one");
+        if deaf == 0 {
+            eprintln!("tailrace: no agent of this user runs here: tailrace run -- COMMAND starts one");
+        }
         return NOBODY;
     }
     // A reader that went away has seen enough.
@@ -47,7 +61,7 @@ fn ask(name: &str, json: bool) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut answer = Vec::new();
     stream.take(MOST).read_to_end(&mut answer)?;
-    let at = answer.iter().position(|byte| *byte == SEPARATOR).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let at = answer.iter().position(|byte| *byte == SEPARATOR).ok_or(ErrorKind::UnexpectedEof)?;
     let part = if json { &answer[at + 1..] } else { &answer[..at] };
     Ok(String::from_utf8_lossy(part).into_owned())
 }

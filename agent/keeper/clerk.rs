@@ -1,12 +1,16 @@
 //! The clerk: answers the shipper from the ledger, books what it reports, and says what a person must know.
 
+use super::hands::Hands;
 use super::mood::Moods;
+use crate::config::Config;
 use crate::control::{Link, Order, Word};
 use crate::frame::Field;
 use crate::ledger::{Identity, Ledger};
 use crate::notice::Notices;
 use crate::say;
 use crate::spool::Spool;
+use nix::sys::eventfd::EventFd;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,17 +27,25 @@ pub struct Heard {
 #[derive(Debug)]
 pub struct Clerk {
     spool: Arc<Spool>,
+    hands: Hands,
     notices: Notices,
     moods: Moods,
     told_head: u64,
     told_segment: Option<u64>,
+    /// Orders that the shipper gets once what they say is written down.
+    waiting: VecDeque<(u64, Order)>,
 }
 
 impl Clerk {
-    /// A clerk for this spool; `host` and `source` are for loss notices.
-    pub fn new(spool: Arc<Spool>, host: &Field, source: &str) -> Self {
+    /// A clerk for this spool; `host` and `source` are for loss notices. What is to be done on the disk is done by
+    /// another thread, which writes to `wake` then; by this one without it.
+    pub fn new(spool: Arc<Spool>, host: &Field, source: &str, wake: Option<Arc<EventFd>>) -> Self {
         let moods = Moods::new(Arc::clone(&spool));
-        Self { spool, notices: Notices::new(host, source), moods, told_head: 0, told_segment: None }
+        let others = wake.and_then(|wake| Hands::others(Arc::clone(&spool), wake).ok());
+        let hands = others.unwrap_or_else(|| Hands::own(Arc::clone(&spool)));
+        let notices = Notices::new(host, source);
+        let waiting = VecDeque::new();
+        Self { spool, hands, notices, moods, told_head: 0, told_segment: None, waiting }
     }
 
     /// The spool.
@@ -44,6 +56,7 @@ impl Clerk {
     /// Tells a new shipper where everything is and where each drain goes on.
     pub fn greet(&mut self, link: &mut Link) {
         (self.told_head, self.told_segment) = (0, None);
+        self.waiting.clear(); // it is told anew
         self.news(link);
         let ledger = self.spool.shared.lock();
         for (drain, account) in ledger.accounts().iter().enumerate() {
@@ -90,6 +103,7 @@ impl Clerk {
     /// Reads and answers what the shipper says.
     pub fn hear(&mut self, link: &mut Link) -> Heard {
         let mut heard = Heard::default();
+        self.release(link);
         link.fill();
         while let Some(word) = link.take::<Word>() {
             heard.alive = true;
@@ -98,7 +112,10 @@ impl Clerk {
                 Word::Seal { drain, start, end, frames } => {
                     let order = self.seal(drain, start, end, frames);
                     self.news(link); // it is awake anyway
-                    link.send(&order);
+                    // Written down before the shipper may send, so that whoever adopts us repeats it under its own
+                    // id.
+                    self.waiting.push_back((self.hands.keep(), order));
+                    self.release(link);
                 }
                 Word::Done { drain } => {
                     heard.delivered = true;
@@ -130,25 +147,28 @@ impl Clerk {
             return Order::Window { drain, cursor: u64::MAX, limit: u64::MAX };
         };
         let identity = Identity { agent: &self.spool.agent, drain: token };
+        self.moods.begins(drain);
         let notices = &mut self.notices;
-        let order = {
-            let mut ledger = self.spool.shared.lock();
-            let sealed = ledger.seal(drain, (start, end), frames, &identity, |loss| notices.frame(loss));
-            match sealed {
-                Ok(plan) => Order::Plan {
-                    drain,
-                    start: plan.start,
-                    end: plan.end,
-                    frames: plan.frames,
-                    id: plan.id.clone(),
-                    notice: plan.notice.clone(),
-                },
-                Err(_) => window(&ledger, drain),
-            }
-        };
-        // Written down before the shipper may send, so that whoever adopts us repeats it under its own id.
-        self.spool.save_cursors();
-        order
+        let mut ledger = self.spool.shared.lock();
+        let sealed = ledger.seal(drain, (start, end), frames, &identity, |loss| notices.frame(loss));
+        match sealed {
+            Ok(plan) => Order::Plan {
+                drain,
+                start: plan.start,
+                end: plan.end,
+                frames: plan.frames,
+                id: plan.id.clone(),
+                notice: plan.notice.clone(),
+            },
+            Err(_) => window(&ledger, drain),
+        }
+    }
+
+    /// Sends the orders that are written down by now.
+    fn release(&mut self, link: &mut Link) {
+        while let Some((_, order)) = self.waiting.pop_front_if(|(ticket, _)| self.hands.is_done(*ticket)) {
+            link.send(&order);
+        }
     }
 
     fn settle(&mut self, drain: usize, delivered: bool) {
@@ -166,9 +186,8 @@ impl Clerk {
         };
         // Else the next batch is sealed at once, and that is written down.
         if is_last {
-            self.spool.save_cursors();
+            self.hands.keep();
         }
-        self.spool.remove_passed();
     }
 
     fn damaged(&mut self, drain: usize, at: u64) -> Order {
@@ -182,19 +201,31 @@ impl Clerk {
             let line = say::at("spool-damaged").with("drain", self.spool.token(drain)).with("bytes", skipped);
             line.with("detail", "what stood in the spool was not frames; its lines are counted as dropped")
                 .say();
-            self.spool.remove_passed();
+            self.hands.keep();
         }
         order
+    }
+
+    /// Writes `TAILRACE_LEDGER_FILE`, where that is wanted; answers with a ticket.
+    pub fn write_ledger(&self, config: &Config) -> u64 {
+        let Some(path) = &config.ledger_file else { return 0 };
+        let text = self.spool.shared.lock().report().json(&self.spool.agent);
+        self.hands.write(path.clone(), text)
+    }
+
+    /// The agent ends: what is not needed any more is removed; answers with a ticket.
+    pub fn close(&self) -> u64 {
+        self.hands.close()
+    }
+
+    /// Whether what the ticket stands for is done.
+    pub fn has_done(&self, ticket: u64) -> bool {
+        self.hands.is_done(ticket)
     }
 
     /// What the drains' last answers were.
     pub fn moods(&self) -> &Moods {
         &self.moods
-    }
-
-    /// Whether the last answer of the drain was good, or there was none yet.
-    pub fn is_good(&self, drain: usize) -> bool {
-        self.moods.is_good(drain)
     }
 
     /// Everything is answered for, by every drain.

@@ -9,6 +9,12 @@ use std::time::{Duration, Instant};
 
 /// How often trouble that goes on is said again.
 const AGAIN: Duration = Duration::from_mins(10);
+/// A failure that took longer, or is followed by a longer wait, is no weather.
+const WEATHER: Duration = Duration::from_secs(2);
+/// For how long a drain is waited for that says nothing, once the app has ended.
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
+/// The same for one that fails, when nothing but lines of our own is left.
+const OURS: Duration = Duration::from_millis(500);
 
 /// One drain's.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +27,10 @@ pub struct Mood {
     pub last: Option<(u16, String, Instant)>,
     /// When it is tried again.
     pub next: Option<Instant>,
+    /// When the attempt began that is under way.
+    begun: Option<Instant>,
+    /// When the last delivery was answered for, and how long that had taken.
+    delivered: Option<(Instant, Duration)>,
     said: Option<Instant>,
     rejected: Option<Instant>,
 }
@@ -44,9 +54,21 @@ impl Moods {
         self.moods.get(drain)
     }
 
-    /// Whether the last answer of the drain was good, or there was none yet.
-    pub(super) fn is_good(&self, drain: usize) -> bool {
-        self.moods.get(drain).is_none_or(|mood| mood.failures == 0)
+    /// Until when a drain is worth waiting for, the app having `ended`: one that delivers, for as long as it does.
+    /// `is_ours`: nothing but lines of our own is left.
+    pub(super) fn patience(&self, drain: usize, ended: Instant, is_ours: bool) -> Instant {
+        let Some(mood) = self.moods.get(drain).filter(|mood| mood.failures == 0) else {
+            return ended + if is_ours { OURS } else { SILENCE };
+        };
+        let (last, took) = mood.delivered.unwrap_or((ended, Duration::ZERO));
+        last.max(ended) + SILENCE + took
+    }
+
+    /// A batch is sealed, and goes out now.
+    pub(super) fn begins(&mut self, drain: usize) {
+        if let Some(mood) = self.moods.get_mut(drain) {
+            mood.begun = Some(Instant::now());
+        }
     }
 
     /// What the drain still has to get: its lines, and the age of the oldest.
@@ -57,8 +79,10 @@ impl Moods {
 
     pub(super) fn delivered(&mut self, drain: usize) {
         let Some(mood) = self.moods.get_mut(drain) else { return };
-        let last = Some((200, String::new(), Instant::now()));
-        let was = std::mem::replace(mood, Mood { last, ..Mood::default() });
+        let now = Instant::now();
+        let last = Some((200, String::new(), now));
+        let delivered = Some((now, mood.begun.map_or(Duration::ZERO, |begun| now - begun)));
+        let was = std::mem::replace(mood, Mood { last, delivered, ..Mood::default() });
         mood.rejected = was.rejected;
         if let (Some(_), Some(since)) = (was.said, was.since) {
             say::at("drain-ok")
@@ -76,10 +100,14 @@ impl Moods {
         mood.failures += 1;
         mood.since.get_or_insert(now);
         mood.last = Some((status, detail.to_owned(), now));
-        mood.next = Some(now + wait);
-        // One failure alone is weather.
+        let next = now + wait;
+        mood.next = Some(next);
+        let took =
+            mood.begun.replace(next).map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+        // One failure alone is weather, unless it is a long one.
+        let is_long = took >= WEATHER || wait >= WEATHER;
         let is_due = mood.said.is_none_or(|said| said.elapsed() >= AGAIN);
-        if !is_due || !(acts || mood.failures >= 2) {
+        if !is_due || !(acts || is_long || mood.failures >= 2) {
             return;
         }
         mood.said = Some(now);
@@ -94,6 +122,10 @@ impl Moods {
             line = line.with("status", status);
         }
         line = line.with("held", held).with("oldest", say::seconds(oldest)).with("retry", say::seconds(wait));
+        let adopted = self.spool.adopted_left(drain);
+        if adopted > 0 {
+            line = line.with("adopted_bytes", adopted);
+        }
         if !detail.is_empty() {
             line = line.with("error", detail);
         }

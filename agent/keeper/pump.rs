@@ -3,6 +3,8 @@
 //! A pump does not wait for a recorder that stands still: without a free buffer the bytes pass through and are
 //! counted as a gap. For one that is at work it waits a moment, as any pipe would have the app wait.
 
+mod outlet;
+
 use crate::frame::now_micros;
 use crate::ledger::Stream;
 use crate::own::Own;
@@ -11,7 +13,9 @@ use crossbeam_channel::Sender;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
+use outlet::{Passthrough, Piece};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +41,10 @@ const PIPE: usize = (1 << 20) / SPARE;
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Bytes read at a time when no buffer is free.
 const SPARE: usize = 64 << 10;
+/// Inputs that wait for a recorder that is at work.
+const BEHIND: usize = 2;
+/// Bytes that wait to be passed on at most, the app being gone.
+const KEPT: usize = 4 << 20;
 
 /// From pump to recorder.
 #[derive(Debug)]
@@ -91,7 +99,9 @@ enum Ready {
     Now,
     /// They came after a while.
     AfterPause,
-    /// None will come any more that we have to wait for.
+    /// The app is gone; there may be bytes.
+    Gone,
+    /// None will come any more.
     Never,
 }
 
@@ -114,80 +124,140 @@ pub(super) struct Pump {
     pub(super) gone: Arc<EventFd>,
     /// Both streams go to one file or pipe: who has it writes.
     pub(super) turn: Option<Arc<Mutex<()>>>,
+    /// How many pumps have passed on everything, or given up; the main loop is woken then.
+    pub(super) finished: Arc<AtomicUsize>,
+    /// See above.
+    pub(super) wake: Arc<EventFd>,
+    /// What went by unrecorded since the last chunk.
+    pub(super) gap: Option<Gap>,
+    /// Where bytes are read to when no buffer is free.
+    pub(super) spare: Vec<u8>,
+}
+
+fn locked(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pump {
-    /// Pumps until the pipe ends, or until the app is gone and the pipe silent.
-    pub(super) fn run(self, to: BorrowedFd<'_>) {
-        let mut outlet = Passthrough { to, broken: false };
-        let mut gap: Option<Gap> = None;
-        let mut spare = Vec::new();
-        let mut gone: Option<Instant> = None;
+    /// Pumps until the pipe ends, or until the app is gone and the pipe silent; then passes on what the dyno's own
+    /// stream has not taken yet.
+    pub(super) fn run(mut self, to: BorrowedFd<'_>) {
+        let mut outlet = Passthrough::to(to);
+        let gap = if self.flow(&mut outlet) { self.ebb(&mut outlet) } else { self.gap.take() };
+        drop(self.recorder.send_timeout(Input::End { stream: self.stream, gap }, LAST));
+        if !outlet.is_empty() {
+            let _turn = self.turn();
+            outlet.flush(LAST);
+        }
+        self.finished.fetch_add(1, Ordering::Release);
+        let _or_full = self.wake.write(1);
+    }
+
+    /// While the app is there. True when it is gone and its pipe has not ended.
+    fn flow(&mut self, outlet: &mut Passthrough<'_>) -> bool {
+        let turns = self.turn.clone();
         let mut turn: Option<MutexGuard<'_, ()>> = None;
-        let mut left = PIPE;
         loop {
             if turn.is_some() && !self.is_ready() {
                 turn = None; // the rest of the line may take its time
             }
-            match self.wait(&mut gone, &mut left) {
-                Ready::Never => break,
+            match self.wait() {
+                Ready::Gone => return true,
+                Ready::Never => return false,
                 Ready::AfterPause if self.gathers => self.rest(HEAD_START),
                 Ready::AfterPause | Ready::Now => {}
             }
-            let mut buffer = self.pool.take_within(PATIENCE);
-            let into = if let Some(buffer) = &mut buffer {
-                buffer.space()
-            } else {
-                spare.resize(SPARE, 0);
-                &mut spare[..]
-            };
-            let got = match nix::unistd::read(&self.from, into) {
-                Ok(0) => break,
-                Ok(got) => got,
-                Err(Errno::EINTR | Errno::EAGAIN) => continue,
-                Err(_) => break,
-            };
-            let now = now_micros();
-            if let Some(mut buffer) = buffer {
-                buffer.set_len(got);
-                let bytes = Arc::new(buffer);
-                let chunk =
-                    Input::Chunk { stream: self.stream, bytes: Arc::clone(&bytes), now, gap: gap.take() };
-                // There is a place for every buffer, so this fails only when the recorder is gone.
-                let recorded = match self.recorder.try_send(chunk) {
-                    Ok(()) => true,
-                    Err(refused) => {
-                        gap = Some(missed(&refused.into_inner(), Gap::of(&bytes, now)));
-                        false
-                    }
-                };
-                if self.passthrough || !recorded {
-                    turn = turn.or_else(|| self.turn());
-                    outlet.write(&bytes);
-                    // A buffer that was filled may end within a line: the other stream waits for its rest.
-                    if got < BUFFER || bytes.last() == Some(&b'\n') {
-                        turn = None;
-                    }
+            let behind = self.recorder.len();
+            let Some((got, is_end, passes)) = self.take(outlet) else { return false };
+            if passes {
+                turn = turn.or_else(|| turns.as_deref().map(locked));
+                if !outlet.pass(&self.gone) {
+                    return true; // what is left is passed on later
                 }
-            } else {
-                let more = Gap::of(&spare[..got], now);
-                gap = Some(gap.map_or(more, |gap| gap.and(more)));
-                turn = turn.or_else(|| self.turn());
-                outlet.write(&spare[..got]);
-                if got < SPARE || spare[got - 1] == b'\n' {
+                // A buffer that was filled may end within a line: the other stream waits for its rest.
+                if is_end {
                     turn = None;
                 }
             }
-            if got < SMALL && self.gathers && gone.is_none() {
-                self.rest(REST);
+            if got > 0 && got < SMALL && self.gathers {
+                // A recorder that is behind shall not have all buffers for a few lines each.
+                self.rest(REST * (1 << behind.saturating_sub(BEHIND).min(5)));
             }
         }
-        drop(self.recorder.send_timeout(Input::End { stream: self.stream, gap }, LAST));
+    }
+
+    /// The app is gone: what it left in its pipe is recorded first, and waits to be passed on. Returns what is missing
+    /// at the end.
+    fn ebb(&mut self, outlet: &mut Passthrough<'_>) -> Option<Gap> {
+        let (since, mut left) = (Instant::now(), PIPE);
+        loop {
+            let patience = LAST.saturating_sub(since.elapsed());
+            if patience.is_zero() {
+                // Whoever goes on talking is given up: what is in the pipe now is the rest.
+                left = left.saturating_sub(1);
+            }
+            let mut polled = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
+            let is_there = match poll(&mut polled, timeout(patience.min(IDLE))) {
+                Err(Errno::EINTR) => continue,
+                other => other.is_ok_and(|ready| ready > 0),
+            };
+            if !is_there || left == 0 || self.take(outlet).is_none() {
+                return self.gap.take();
+            }
+            if outlet.len() > KEPT {
+                outlet.flush(LAST);
+            }
+        }
+    }
+
+    /// Takes what is in the pipe: to the recorder, and to the outlet. Returns the number of bytes, whether a line ends
+    /// with them as far as one can tell, and whether they are to be passed on; none at the pipe's end.
+    fn take(&mut self, outlet: &mut Passthrough<'_>) -> Option<(usize, bool, bool)> {
+        let mut buffer = self.pool.take_within(PATIENCE);
+        let into = if let Some(buffer) = &mut buffer {
+            buffer.space()
+        } else {
+            self.spare.resize(SPARE, 0);
+            &mut self.spare[..]
+        };
+        let room = into.len();
+        let got = match nix::unistd::read(&self.from, into) {
+            Ok(0) => return None,
+            Ok(got) => got,
+            Err(Errno::EINTR | Errno::EAGAIN) => return Some((0, true, false)),
+            Err(_) => return None,
+        };
+        let now = now_micros();
+        let Some(mut buffer) = buffer else {
+            let bytes = &self.spare[..got];
+            let more = Gap::of(bytes, now);
+            self.gap = Some(self.gap.map_or(more, |gap| gap.and(more)));
+            outlet.add(Piece::Copy(bytes.to_vec()));
+            return Some((got, got < room || bytes.ends_with(b"\n"), true));
+        };
+        buffer.set_len(got);
+        let bytes = Arc::new(buffer);
+        let is_end = got < room || bytes.ends_with(b"\n");
+        let gap = self.gap.take();
+        let chunk = Input::Chunk { stream: self.stream, bytes: Arc::clone(&bytes), now, gap };
+        // There is a place for every buffer, so this fails only when the recorder is gone.
+        let recorded = match self.recorder.try_send(chunk) {
+            Ok(()) => true,
+            Err(refused) => {
+                self.gap = Some(missed(&refused.into_inner(), Gap::of(&bytes, now)));
+                false
+            }
+        };
+        let passes = self.passthrough || !recorded;
+        if passes {
+            outlet.add(Piece::Buffer(bytes));
+        }
+        Some((got, is_end, passes))
     }
 
     /// Our turn to write, where both streams go to one place.
     fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner))
+        self.turn.as_deref().map(locked)
     }
 
     /// Whether bytes are there already.
@@ -196,26 +266,11 @@ impl Pump {
         poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Waits for bytes that we have to wait for.
-    ///
-    /// The app being gone for long, that is what is in the pipe now: `left` reads of it.
-    fn wait(&self, gone: &mut Option<Instant>, left: &mut usize) -> Ready {
+    /// Waits for bytes, or for the end of the app.
+    fn wait(&self) -> Ready {
         let mut ready = Ready::Now;
         let mut patience = PollTimeout::ZERO;
         loop {
-            if let Some(since) = gone {
-                if since.elapsed() >= LAST {
-                    let is_some_left = *left > 0 && self.is_ready();
-                    *left = left.saturating_sub(1);
-                    return if is_some_left { Ready::Now } else { Ready::Never };
-                }
-                let mut polled = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
-                match poll(&mut polled, timeout(IDLE)) {
-                    Err(Errno::EINTR) => continue,
-                    Ok(1..) => return Ready::Now,
-                    _ => return Ready::Never,
-                }
-            }
             let mut polled = [
                 PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.gone.as_fd(), PollFlags::POLLIN),
@@ -227,7 +282,7 @@ impl Pump {
                 Ok(_) => {}
             }
             if polled[1].any().unwrap_or(false) {
-                *gone = Some(Instant::now());
+                return Ready::Gone;
             }
             if polled[0].any().unwrap_or(false) {
                 return ready;
@@ -254,81 +309,5 @@ fn timeout(duration: Duration) -> PollTimeout {
     PollTimeout::try_from(duration).unwrap_or(PollTimeout::MAX)
 }
 
-/// The dyno's own stream.
-struct Passthrough<'a> {
-    to: BorrowedFd<'a>,
-    broken: bool,
-}
-
-impl Passthrough<'_> {
-    fn write(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && !self.broken {
-            match nix::unistd::write(self.to, bytes) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(Errno::EINTR) => {}
-                // Somebody made it non-blocking.
-                Err(Errno::EAGAIN) => {
-                    let mut polled = [PollFd::new(self.to, PollFlags::POLLOUT)];
-                    let _or_interrupted = poll(&mut polled, PollTimeout::NONE);
-                }
-                // A full disk behind it may have room again for the next chunk.
-                Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => return,
-                Err(_) => self.broken = true,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crossbeam_channel::bounded;
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    use nix::sys::eventfd::EfdFlags;
-    use std::io::Write;
-
-    #[test]
-    fn a_chunk_that_nobody_takes_is_a_gap() {
-        let (from, end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
-        fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-        let (recorder, input) = bounded(1);
-        recorder.send(Input::Start).unwrap();
-        let pump = Pump {
-            stream: Stream::Out,
-            from,
-            passthrough: true,
-            gathers: false,
-            pool: Pool::new(2, BUFFER),
-            recorder,
-            gone: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap()),
-            turn: None,
-        };
-        let (mut app, to) = (std::fs::File::from(end), tempfile::tempfile().unwrap());
-        std::thread::scope(|scope| {
-            scope.spawn(|| pump.run(to.as_fd()));
-            for text in ["a\nb\n", "c\n"] {
-                app.write_all(text.as_bytes()).unwrap();
-                // Until it has passed.
-                while to.metadata().unwrap().len() < 4 {
-                    std::thread::yield_now();
-                }
-            }
-            drop(app);
-            while to.metadata().unwrap().len() < 6 {
-                std::thread::yield_now();
-            }
-            assert!(matches!(input.recv(), Ok(Input::Start)));
-            let Ok(Input::End { gap: Some(gap), .. }) = input.recv() else { panic!("no gap at the end") };
-            assert_eq!((gap.newlines, gap.ends_line), (3, true));
-        });
-    }
-
-    #[test]
-    fn places_for_our_own_are_bounded_and_free_again() {
-        let places = Place::default();
-        let mut taken: Vec<_> = std::iter::from_fn(|| place(&places)).collect();
-        assert_eq!(taken.len(), OWN);
-        taken.pop();
-        assert!(place(&places).is_some());
-    }
-}
+mod tests;

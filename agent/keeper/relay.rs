@@ -5,7 +5,7 @@
 //! group, is the canary: when a signal of ours waits there too, it went to all. Cedar signals one process after
 //! the other, so for SIGTERM it is looked at for a while. Without a canary the sender decides.
 
-use crate::canary::PASSED_ON;
+use crate::canary::{PASSED_ON, bit};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,9 @@ const TERM_WATCH: Duration = Duration::from_millis(200);
 const WATCH: Duration = Duration::from_millis(5);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often it is looked whether the canary has forgotten what it was told to forget. A shipper that stands still
+/// has not, and is asked no more.
+const LOOKS: u32 = 50;
 /// When a SIGTERM was kept: how long after it is made sure that the app had one.
 const ASSURANCE: Duration = Duration::from_secs(5);
 
@@ -25,8 +28,18 @@ pub struct Received {
     pub signal: Signal,
     /// Who sent it; 0 for the kernel and for whoever is outside of our pid namespace.
     pub sender: i32,
-    /// The kernel itself did: for a terminal, to the foreground group.
+    /// The kernel itself did.
     pub from_kernel: bool,
+}
+
+impl Received {
+    /// Whether the kernel sent it for something of ours that is none of the app's. A terminal that is gone tells the
+    /// leader of its session only (`tty_ioctl(4)`), and a timer outlives an exec (setitimer(2)): both would have been
+    /// the app's.
+    fn is_of_the_kernel(self) -> bool {
+        use Signal::{SIGALRM, SIGHUP, SIGPROF, SIGVTALRM};
+        self.from_kernel && ![SIGHUP, SIGALRM, SIGPROF, SIGVTALRM].contains(&self.signal)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +66,8 @@ pub(super) trait Sight {
     fn canary(&self) -> Option<u64>;
     /// Whether the process is the app, or was started by it, or by something that was.
     fn is_of_the_app(&self, pid: i32) -> bool;
+    /// Whether the app is in our process group, so that it has what went to that.
+    fn is_in_our_group(&self) -> bool;
     /// Whether the app cannot have had a SIGTERM: it would have died of it, and none waits for it.
     fn is_untouched(&self) -> bool;
 }
@@ -64,53 +79,83 @@ pub(super) struct Relay {
     to_all: bool,
     watches: Vec<Watch>,
     term: Term,
-    /// Something other than SIGTERM may wait for the canary.
+    /// Something may wait for the canary that was decided on.
     stale: bool,
+    /// What it is: of these the canary says nothing until it has forgotten them.
+    soiled: u64,
+    looks: u32,
 }
 
 impl Relay {
     /// `to_all`: the platform signals every process of a dyno.
     pub(super) fn new(to_all: bool) -> Self {
-        Self { to_all, watches: Vec::new(), term: Term::None, stale: false }
+        Self { to_all, watches: Vec::new(), term: Term::None, stale: false, soiled: 0, looks: 0 }
     }
 
-    /// Takes a signal; what is to be passed on is said by [`Relay::decide`].
-    pub(super) fn take(&mut self, received: Received, now: Instant, sight: &impl Sight) {
-        let Received { signal, sender, from_kernel } = received;
+    /// Takes a signal; what is to be passed on is said by [`Relay::decide`]. False when it comes from the app itself,
+    /// and means nothing to the dyno.
+    pub(super) fn take(&mut self, received: Received, now: Instant, sight: &impl Sight) -> bool {
+        let Received { signal, sender, .. } = received;
         let is_term = signal == Signal::SIGTERM;
-        if !PASSED_ON.contains(&signal) || self.watches.iter().any(|watch| watch.signal == signal) {
-            return;
+        if !PASSED_ON.contains(&signal) {
+            return true;
+        }
+        // What the app itself, or a child of its, sent to us is not for it; to a group it has its own.
+        if sender > 0 && sight.is_of_the_app(sender) {
+            self.soil(signal);
+            return false;
+        }
+        if self.watches.iter().any(|watch| watch.signal == signal) {
+            return true;
         }
         if is_term && std::mem::replace(&mut self.term, Term::Settled) != Term::None {
-            return; // repeats within one stop do not multiply
+            return true; // repeats within one stop do not multiply
         }
-        self.stale |= !is_term;
-        // What the app itself, or a child of its, sent to us is not for it.
-        if from_kernel || (sender > 0 && sight.is_of_the_app(sender)) {
-            return;
+        if received.is_of_the_kernel() {
+            self.soil(signal);
+            return true;
         }
         let until = now + if is_term { TERM_WATCH } else { WATCH };
         self.watches.push(Watch { signal, sender, until });
+        true
+    }
+
+    fn soil(&mut self, signal: Signal) {
+        self.stale = true;
+        self.soiled |= bit(signal);
+        self.looks = LOOKS;
     }
 
     /// What is to be passed on now.
     pub(super) fn decide(&mut self, now: Instant, sight: &impl Sight) -> Vec<Signal> {
         let mut passed = Vec::new();
-        if !self.watches.is_empty() {
+        if !self.watches.is_empty() || self.soiled != 0 {
             let canary = sight.canary();
+            self.soiled &= canary.unwrap_or(0);
+            self.looks = self.looks.saturating_sub(1);
             for watch in std::mem::take(&mut self.watches) {
-                let went_to_all = match canary {
-                    Some(waiting) => waiting & bit(watch.signal) != 0,
-                    None => self.to_all && matches!(watch.sender, 0 | 1),
-                };
-                if went_to_all {
-                    if watch.signal == Signal::SIGTERM {
-                        self.term = Term::Kept(now + ASSURANCE);
+                let bit = bit(watch.signal);
+                let waits = canary.map(|waiting| waiting & bit != 0);
+                let is_for_all = match waits {
+                    Some(true) if self.soiled & bit == 0 => {
+                        // Who signals a group does not reach an app that has left it.
+                        watch.sender <= 1 || sight.is_in_our_group()
                     }
-                } else if canary.is_some() && now < watch.until {
-                    self.watches.push(watch);
-                } else {
+                    // It waits from before: as if there were no canary.
+                    Some(true) | None => self.to_all && matches!(watch.sender, 0 | 1),
+                    Some(false) if now < watch.until => {
+                        self.watches.push(watch);
+                        continue;
+                    }
+                    Some(false) => false,
+                };
+                if watch.signal != Signal::SIGTERM || !is_for_all {
+                    self.soil(watch.signal);
+                }
+                if !is_for_all {
                     passed.push(watch.signal);
+                } else if watch.signal == Signal::SIGTERM {
+                    self.term = Term::Kept(now + ASSURANCE);
                 }
             }
         }
@@ -127,13 +172,10 @@ impl Relay {
 
     /// When there is something to decide.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        if let Some(first) = self.watches.iter().map(|watch| watch.until).min() {
-            return Some(first.min(now + LOOK));
-        }
-        match self.term {
-            Term::Kept(at) => Some(at),
-            _ => None,
-        }
+        let watched = self.watches.iter().map(|watch| watch.until.min(now + LOOK)).min();
+        let forgotten = (self.soiled != 0 && self.looks > 0).then(|| now + 2 * LOOK);
+        let kept = if let Term::Kept(at) = self.term { Some(at) } else { None };
+        watched.into_iter().chain(forgotten).chain(kept).min()
     }
 
     /// Whether something is being decided.
@@ -145,11 +187,6 @@ impl Relay {
     pub(super) fn take_stale(&mut self) -> bool {
         !self.is_watching() && std::mem::take(&mut self.stale)
     }
-}
-
-/// The bit of a signal in the sets of proc(5).
-pub(super) fn bit(signal: Signal) -> u64 {
-    1 << (signal as i32 - 1)
 }
 
 #[cfg(test)]

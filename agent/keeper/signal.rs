@@ -1,7 +1,7 @@
 //! Signals as events.
 
-use super::relay::{Received, bit};
-use crate::canary::PASSED_ON;
+use super::relay::Received;
+use crate::canary::{PASSED_ON, bit, set_of};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -64,12 +64,6 @@ impl Signals {
     }
 }
 
-/// One field of `/proc/PID/status`, a set of signals; none without `/proc`, or when the process is gone.
-fn set_of(status: &str, field: &str) -> Option<u64> {
-    let set = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
-    u64::from_str_radix(set.trim(), 16).ok()
-}
-
 /// The signals that wait for a process (proc(5), `ShdPnd`).
 pub(super) fn waiting(pid: i32) -> Option<u64> {
     set_of(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "ShdPnd")
@@ -83,24 +77,84 @@ pub(super) fn is_untouched(pid: i32) -> bool {
     !is_zombie && sets.iter().all(|set| set.is_some_and(|set| set & bit(Signal::SIGTERM) == 0))
 }
 
-/// Whether `pid` is `ancestor` or descends from it, as far as `/proc` knows.
-pub(super) fn descends(mut pid: i32, ancestor: i32) -> bool {
-    // Deeper than any tree; a loop cannot arise but by pids that are used again while we look.
-    for _ in 0..1000 {
-        if pid == ancestor {
-            return true;
-        }
-        let Some(parent) = parent_of(pid) else { return false };
-        pid = parent;
-        if pid <= 1 {
-            return false;
-        }
+/// A process, as far as its place among others is concerned (`/proc/PID/stat`, proc(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kin {
+    parent: i32,
+    group: i32,
+    session: i32,
+    is_stopped: bool,
+}
+
+impl Kin {
+    fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The command stands in parentheses and may hold any.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let is_stopped = fields.next()? == "T";
+        let mut number = || fields.next()?.parse().ok();
+        Some(Self { parent: number()?, group: number()?, session: number()?, is_stopped })
     }
-    false
 }
 
 /// The parent of a process, as far as `/proc` knows.
 pub(super) fn parent_of(pid: i32) -> Option<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+    Kin::of(pid).map(|kin| kin.parent)
+}
+
+/// Whether a process is stopped, as by SIGTSTP.
+pub(super) fn is_stopped(pid: i32) -> bool {
+    Kin::of(pid).is_some_and(|kin| kin.is_stopped)
+}
+
+/// Whether two processes are in one process group.
+pub(super) fn are_grouped(pid: i32, other: i32) -> bool {
+    Kin::of(pid).zip(Kin::of(other)).is_none_or(|(pid, other)| pid.group == other.group)
+}
+
+/// A process and all above it, as far as `/proc` knows: deeper than any tree, for pids that are used again meanwhile.
+fn line_of(pid: i32) -> impl Iterator<Item = i32> {
+    std::iter::successors(Some(pid), |pid| parent_of(*pid)).take_while(|pid| *pid > 0).take(1000)
+}
+
+/// Whether the process `pid` is the app, or comes from it. `own` is our pid.
+///
+/// One whose parents are gone is the app's when it is in our session, or when we are the first process, which such
+/// children come to: who comes from outside of a container has no parent in it. One that is gone itself before it
+/// could be looked at is the app's when nobody else is there who could have started it.
+pub(super) fn is_of_the_app(pid: i32, app: i32, own: i32) -> bool {
+    let line: Vec<i32> = line_of(pid).collect();
+    if line.contains(&app) {
+        return true;
+    }
+    if line.contains(&own) {
+        return own == 1 && pid != own;
+    }
+    let above: Vec<i32> = line_of(own).collect();
+    match Kin::of(pid) {
+        Some(kin) => is_orphan(&line, &above) && is_of_our_session(kin, own),
+        None => !has_strangers(app, own, &above),
+    }
+}
+
+/// Whether this line of processes ends with a child of the first process that is not above us.
+fn is_orphan(line: &[i32], above: &[i32]) -> bool {
+    matches!(line, [.., top, 1] if !above.contains(top))
+}
+
+fn is_of_our_session(kin: Kin, own: i32) -> bool {
+    Kin::of(own).is_some_and(|ours| ours.session == kin.session)
+}
+
+/// Whether there are processes that are neither ours, nor the app's, nor above us.
+fn has_strangers(app: i32, own: i32, above: &[i32]) -> bool {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return true };
+    let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.any(|pid| {
+        let line: Vec<i32> = line_of(pid).collect();
+        let Some(kin) = Kin::of(pid) else { return false };
+        let is_ours = line.iter().any(|pid| *pid == app || *pid == own);
+        let is_left_over = is_orphan(&line, above) && is_of_our_session(kin, own);
+        !(is_ours || is_left_over || above.contains(&pid))
+    })
 }

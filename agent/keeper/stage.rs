@@ -16,6 +16,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -39,6 +40,8 @@ pub(super) struct Stage {
     /// Tells the pumps that the app is gone.
     pub(super) gone: Arc<EventFd>,
     pub(super) scribe: Arc<Scribe>,
+    /// How many pumps have nothing more to pass on.
+    pub(super) finished: Arc<AtomicUsize>,
     /// To the recorder, which starts once the app runs.
     pub(super) recorder: Sender<Input>,
     /// To the sampler, which starts with the app's pid.
@@ -65,7 +68,10 @@ impl Stage {
         let scribe = Arc::new(Scribe::new(Arc::clone(&wake), Arc::clone(&pool)));
         let shared = Arc::new(config.clone());
         start_recorder(Arc::clone(&shared), &scribe, input, memory.as_ref())?;
-        let ends = start_pumps(config, &pool, &recorder, &gone)?;
+        let finished = Arc::<AtomicUsize>::default();
+        let common =
+            Common { pool, recorder: recorder.clone(), gone: Arc::clone(&gone), wake: Arc::clone(&wake) };
+        let ends = start_pumps(config, &common, &finished)?;
         let (begin, app) = bounded(1);
         let vitals = Arc::new(Vitals::default());
         let watch = Watch {
@@ -78,7 +84,7 @@ impl Stage {
             places: pump::Place::default(),
         };
         start("sampler", move || watch.run())?;
-        Ok(Self { wake, gone, scribe, recorder, begin, vitals, ends, memory })
+        Ok(Self { wake, gone, scribe, finished, recorder, begin, vitals, ends, memory })
     }
 }
 
@@ -88,13 +94,16 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> SetUp<()> {
     step("cannot start a thread", thread).map(drop)
 }
 
+/// What both pumps share.
+struct Common {
+    pool: Arc<Pool>,
+    recorder: Sender<Input>,
+    gone: Arc<EventFd>,
+    wake: Arc<EventFd>,
+}
+
 /// Starts both pumps; returns the ends of their pipes that are for the app.
-fn start_pumps(
-    config: &Config,
-    pool: &Arc<Pool>,
-    recorder: &Sender<Input>,
-    gone: &Arc<EventFd>,
-) -> SetUp<[OwnedFd; 2]> {
+fn start_pumps(config: &Config, common: &Common, finished: &Arc<AtomicUsize>) -> SetUp<[OwnedFd; 2]> {
     // In one place, as in most containers, lines shall not be torn more than without us.
     let turn = is_one_place().then(|| Arc::new(Mutex::new(())));
     let mut ends = Vec::with_capacity(2);
@@ -107,10 +116,14 @@ fn start_pumps(
             from,
             passthrough: config.passthrough,
             gathers: size >= PIPE,
-            pool: Arc::clone(pool),
-            recorder: recorder.clone(),
-            gone: Arc::clone(gone),
+            pool: Arc::clone(&common.pool),
+            recorder: common.recorder.clone(),
+            gone: Arc::clone(&common.gone),
             turn: turn.clone(),
+            finished: Arc::clone(finished),
+            wake: Arc::clone(&common.wake),
+            gap: None,
+            spare: Vec::new(),
         };
         match stream {
             Stream::Out => start("pump-out", move || pump.run(io::stdout().as_fd()))?,

@@ -6,11 +6,13 @@ use super::clerk::Clerk;
 use super::vitals::Vitals;
 use crate::control::{Link, Order};
 use crate::say;
+use nix::poll::poll;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,6 +73,7 @@ impl Trouble {
 #[derive(Debug)]
 pub(super) struct Warden {
     memory: Option<File>,
+    paths: Vec<(&'static str, PathBuf)>,
     silence: Duration,
     running: Option<Running>,
     next_start: Option<Instant>,
@@ -84,10 +87,16 @@ pub(super) struct Warden {
 }
 
 impl Warden {
-    /// `silence` is how long a shipper may say nothing before it is taken for hung.
-    pub(super) fn new(memory: Option<File>, silence: Duration, vitals: Arc<Vitals>) -> Self {
+    /// `paths` are settings for the shipper. `silence` is how long it may say nothing before it is taken for hung.
+    pub(super) fn new(
+        memory: Option<File>,
+        paths: Vec<(&'static str, PathBuf)>,
+        silence: Duration,
+        vitals: Arc<Vitals>,
+    ) -> Self {
         Self {
             memory,
+            paths,
             silence,
             running: None,
             next_start: Some(Instant::now()),
@@ -167,7 +176,8 @@ impl Warden {
     fn start(&mut self, clerk: &mut Clerk) {
         self.next_start = None;
         let started = UnixStream::pair().and_then(|(ours, theirs)| {
-            let child = child::start_shipper(theirs, self.memory.as_ref(), self.restarts == 0)?;
+            let (memory, agent) = (self.memory.as_ref(), clerk.spool().agent.as_str());
+            let child = child::start_shipper(theirs, memory, &self.paths, agent, self.restarts == 0)?;
             Ok((child.id(), Link::new(ours)?))
         });
         match started {
@@ -267,7 +277,8 @@ impl Warden {
         while matches!(waitpid(running.pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
             && Instant::now() < until
         {
-            std::thread::sleep(Duration::from_millis(1));
+            // Not sleep(), which has no answer to a filter that refuses clock_nanosleep(2).
+            let _or_interrupted = poll(&mut [], 1_u8);
         }
         if let Some(clerk) = clerk {
             hear_out(&mut running, clerk);

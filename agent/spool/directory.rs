@@ -101,6 +101,12 @@ impl Directory {
         Ok(Self::lock(&path)?.map(|lock| Self { path, spares: Mutex::default(), _lock: lock }))
     }
 
+    /// Whether a living agent of this name holds its directory in `base`.
+    pub fn is_held(base: &Path, agent: &str) -> bool {
+        let is_name = !agent.is_empty() && agent.bytes().all(|b| b.is_ascii_hexdigit());
+        is_name && matches!(Self::take_over(base.join(agent)), Ok(None))
+    }
+
     fn lock(path: &Path) -> Result<Option<Flock<File>>, SpoolError> {
         let lock = path.join(LOCK);
         let file = OpenOptions::new()

@@ -1,6 +1,8 @@
 //! One agent's spool as a whole: ledger, directory, memory file, and what was adopted.
 
-use super::{Adopted, Cursor, Cursors, Directory, Full, SEGMENT, Shared, SpoolError, Writer, adopt, dispose};
+use super::{
+    Adopted, Cursor, Cursors, Directory, Estate, Full, SEGMENT, Shared, SpoolError, Writer, adopt, dispose,
+};
 use crate::frame::{StampText, now_micros};
 use crate::ledger::{Ledger, Place, Segment};
 use std::fmt::Write;
@@ -63,12 +65,24 @@ impl Spool {
         taps: Vec<Tap>,
         memory: Option<File>,
     ) -> (Self, Option<SpoolError>) {
+        Self::open_after(base, agent, taps, memory, &Estate::default())
+    }
+
+    /// The same for the shipper of a dead agent, which left this in the memory file.
+    pub fn open_after(
+        base: &Path,
+        agent: String,
+        taps: Vec<Tap>,
+        memory: Option<File>,
+        estate: &Estate,
+    ) -> (Self, Option<SpoolError>) {
         let mut trouble = None;
         let directory = Directory::create(base, &agent).map_err(|error| trouble = Some(error)).ok();
-        let (adopted, segments) = match &directory {
+        let (mut adopted, mut segments) = match &directory {
             Some(_) => adopt(base, &agent).unwrap_or_default(),
             None => (Vec::new(), Vec::new()),
         };
+        adopted.extend(memory.as_ref().and_then(|memory| estate.lay_out(memory, &mut segments)));
         let mut ledger = Ledger::new(taps.iter().map(|tap| tap.name.clone()), segments);
         for (drain, tap) in taps.iter().enumerate() {
             if let Some(account) = ledger.account_mut(drain) {
@@ -78,7 +92,7 @@ impl Spool {
             }
         }
         let guests = adopted.into_iter().map(|adopted| {
-            let cursors = Cursors::open(&adopted.directory).ok();
+            let cursors = adopted.directory.as_ref().and_then(|directory| Cursors::open(directory).ok());
             Guest { adopted, cursors }
         });
         let spool = Self {
@@ -154,6 +168,11 @@ impl Spool {
         ledger.segments().filter(|segment| segment.origin.is_some()).map(|segment| segment.len).sum()
     }
 
+    /// Bytes that dead agents left and that this drain has still to get.
+    pub fn adopted_left(&self, drain: usize) -> u64 {
+        self.shared.lock().adopted_bytes(drain)
+    }
+
     /// Writes down how far each drain is, for whoever adopts us.
     pub fn save_cursors(&self) {
         let places = |ledger: &Ledger, shift: u64, end: u64| -> Vec<Cursor> {
@@ -196,7 +215,9 @@ impl Spool {
         let (gone, kept) = std::mem::take(&mut *guests).into_iter().partition(|g| is_passed(g.adopted.end));
         *guests = kept;
         for Guest { adopted, .. } in gone {
-            adopted.directory.remove();
+            if let Some(directory) = adopted.directory {
+                directory.remove();
+            }
         }
     }
 

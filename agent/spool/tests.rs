@@ -217,7 +217,7 @@ fn a_dead_agents_directory_is_adopted_where_each_drain_was() {
     ledger.delivered(0);
     assert_eq!(ledger.accounts()[0].adopted_frames(), sealed.frames);
     for adopted in adopted {
-        adopted.directory.remove();
+        adopted.directory.unwrap().remove();
     }
     assert!(!base.path().join("00aa").exists());
 }

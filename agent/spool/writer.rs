@@ -1,7 +1,7 @@
 //! Writing the spool: segments, the size limit, and what to do when the disk does not take it.
 
 use super::{Directory, SEGMENT, SLOTS, SpoolError, dispose, drop_cache};
-use crate::ledger::{Appended, Ledger, Place, Reason};
+use crate::ledger::{Appended, Ledger, Place, Reason, Segment};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -167,7 +167,16 @@ impl<'a> Writer<'a> {
         self.trouble.take()
     }
 
+    /// Bytes go without the ledger's lock: a disk that stands still holds up nobody else.
     fn make_room(&mut self, len: u64) {
+        for segment in self.shed_for(len) {
+            dispose(&segment, self.directory, self.memory);
+        }
+    }
+
+    /// Takes segments out of the ledger until `len` more bytes are within the limit, or waits for that.
+    fn shed_for(&mut self, len: u64) -> Vec<Segment> {
+        let mut shed = Vec::new();
         let mut ledger = self.shared.lock();
         if self.full == Full::Wait && ledger.segments().len() > AHEAD {
             let removals = self.shared.removals.load(Ordering::Relaxed);
@@ -181,14 +190,15 @@ impl<'a> Writer<'a> {
             if self.full == Full::Wait {
                 // A limit below what is pinned would wait for ever.
                 if ledger.segments().len() < 2 || (self.give_up)() {
-                    return;
+                    break;
                 }
                 ledger = self.wait(ledger, MOMENT);
                 continue;
             }
-            let Some(segment) = ledger.shed(Reason::SpoolFull) else { return };
-            dispose(&segment, self.directory, self.memory);
+            let Some(segment) = ledger.shed(Reason::SpoolFull) else { break };
+            shed.push(segment);
         }
+        shed
     }
 
     fn write(&mut self, frames: &[u8]) -> bool {
@@ -226,7 +236,9 @@ impl<'a> Writer<'a> {
                 ledger.open_segment(place);
                 ledger.append(appended);
                 self.len = frames.len() as u64;
-                Self::drop_caches(&ledger);
+                let old = Self::uncached(&ledger);
+                drop(ledger);
+                old.iter().for_each(drop_cache);
                 return true;
             }
             if let Place::File(path) = &place {
@@ -301,16 +313,11 @@ impl<'a> Writer<'a> {
         self.shared.freed.wait_timeout(ledger, moment).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Writes back and forgets what stays: the page cache counts as the dyno's memory.
-    fn drop_caches(ledger: &Ledger) {
+    /// What is to be written back and forgotten now: the page cache counts as the dyno's memory.
+    fn uncached(ledger: &Ledger) -> Vec<Place> {
         let count = ledger.segments().len();
-        for younger in CACHED {
-            if let Some(segment) =
-                count.checked_sub(younger + 1).and_then(|index| ledger.segments().nth(index))
-            {
-                drop_cache(segment);
-            }
-        }
+        let older = CACHED.into_iter().filter_map(|younger| count.checked_sub(younger + 1));
+        older.filter_map(|index| ledger.segments().nth(index)).map(|segment| segment.place.clone()).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the app inherits is what it would have had without us.
 
-use crate::rig::{Rig, program, wait_for};
+use crate::rig::{Rig, wait_for};
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -97,16 +97,6 @@ fn the_shipper_goes_before_the_app_when_memory_is_short() {
     assert_eq!(score(agent.pid()), score(std::process::id() as i32));
     rig.wait_lines(1);
     rig.all_delivered(&agent.end(), 1);
-}
-
-#[test]
-fn a_wrapper_in_a_wrapper_ships_twice_and_breaks_nothing() {
-    let rig = Rig::new();
-    let program = program();
-    let end = rig.run(&[program.to_str().unwrap(), "run", "--", "sh", "-c", "echo one; exit 5"]).end();
-    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (5, "one\n", ""));
-    // Two agents under one name: each counts its own time.
-    assert_eq!(rig.drain.report().lines, 2);
 }
 
 #[test]

@@ -9,7 +9,8 @@ pub(crate) fn shipper_of(pid: i32) -> Option<i32> {
     // The command line of a process that ended is empty.
     let is_shipper = |child: &i32| {
         parent(*child) == Some(pid)
-            && fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| line == b"tailrace\0shipper\0")
+            && fs::read(format!("/proc/{child}/cmdline"))
+                .is_ok_and(|line| line.starts_with(b"tailrace\0shipper\0"))
     };
     pids.into_iter().find(is_shipper)
 }
