@@ -24,6 +24,8 @@ mod inherit;
 mod limits;
 #[path = "path/lines.rs"]
 mod lines;
+#[path = "path/modes.rs"]
+mod modes;
 #[path = "path/namespace.rs"]
 mod namespace;
 #[path = "path/open.rs"]
@@ -46,3 +48,5 @@ mod status;
 mod stdout;
 #[path = "path/whole.rs"]
 mod whole;
+#[path = "path/wrapper.rs"]
+mod wrapper;

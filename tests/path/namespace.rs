@@ -8,7 +8,8 @@ use std::fs;
 use std::process::Command;
 
 /// A namespace of processes with its own `/proc`; the first process is whatever follows.
-const INIT: &[&str] = &["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
+pub(crate) const INIT: &[&str] =
+    &["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
 /// Says why a test is skipped; where all must run, it fails.
 pub(crate) fn skipped(why: &str) {
@@ -17,7 +18,7 @@ pub(crate) fn skipped(why: &str) {
 }
 
 /// Whether namespaces can be made here.
-fn has_namespaces() -> bool {
+pub(crate) fn has_namespaces() -> bool {
     let output = Command::new(INIT[0]).args(&INIT[1..]).arg("true").output();
     match output {
         Ok(output) if output.status.success() => return true,
@@ -33,7 +34,7 @@ fn first(rig: &Rig, words: &[&str]) -> Agent {
 }
 
 /// The first process of the namespace, as it is called outside.
-fn init_of(agent: &Agent) -> Pid {
+pub(crate) fn init_of(agent: &Agent) -> Pid {
     let pid = wait_for("the first process", || children(agent.pid()).first().copied());
     wait_for("tailrace", || {
         fs::read(format!("/proc/{pid}/cmdline"))

@@ -71,6 +71,17 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
     pids.filter(|child| parent(*child) == Some(pid)).collect()
 }
 
+/// The children of a process, and theirs.
+pub(crate) fn descendants(pid: i32) -> Vec<i32> {
+    let mut all = children(pid);
+    let mut at = 0;
+    while let Some(next) = all.get(at) {
+        all.extend(children(*next));
+        at += 1;
+    }
+    all
+}
+
 /// Whether a process runs, that is, is more than an entry to be reaped.
 pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

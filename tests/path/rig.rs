@@ -311,7 +311,8 @@ impl Agent {
             assert!(start.elapsed() < PATIENCE, "it does not end: {}", self.err());
             thread::sleep(Duration::from_millis(5));
         };
-        let ledger = fs::read_to_string(&self.ledger).ok();
+        // Where files may not have a byte, it is there and empty.
+        let ledger = fs::read_to_string(&self.ledger).ok().filter(|text| !text.is_empty());
         let (out, err) = (self.out(), self.err());
         for text in [&String::from_utf8_lossy(&out), err.as_str(), ledger.as_deref().unwrap_or("")] {
             for secret in SECRETS {
