@@ -258,6 +258,9 @@ impl Keeper<'_> {
                 self.clerk = Some(clerk);
             }
             if let Some(clerk) = &mut self.clerk {
+                if self.status.is_some() || self.stop_at.is_some() {
+                    clerk.end();
+                }
                 self.warden.tick(clerk);
                 if let Some(bulletin) = &self.bulletin {
                     bulletin.answer(self.config, clerk, Some(self.warden.health()));

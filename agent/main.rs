@@ -125,16 +125,14 @@ fn serve(agent: &str) -> u8 {
     // The directory that the app was started in is not ours to hold.
     let _or_stay = std::env::set_current_dir("/");
     volunteer();
-    let served = io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(|control| shipper::serve(&config, UnixStream::from(control), memory(), agent));
-    match served {
+    let control = || io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
+    match control().and_then(|control| shipper::serve(&config, control, memory(), agent)) {
         Ok(Ending::Finished) => 0,
         // The keeper is gone, and cannot have meant it.
         Ok(Ending::Orphaned(estate)) => ship::inherit(&config, memory(), &estate).unwrap_or(SYSTEM),
         Err(error) => {
-            say::at("shipper-failed").with("error", error).say();
+            // The keeper says it, when somebody has to know.
+            drop(control().and_then(|control| shipper::tell(&config, control, &error)));
             SYSTEM
         }
     }

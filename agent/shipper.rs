@@ -10,7 +10,7 @@ use crate::drain::tls;
 use crate::ledger::Place;
 use crate::spool::{Estate, Reader};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +54,19 @@ pub fn serve(config: &Config, control: StdStream, memory: Option<File>, agent: &
     let result = runtime.block_on(ship(config, control, memory, &mut estate));
     runtime.shutdown_background(); // a look-up that hangs is not waited for
     Ok(if result? { Ending::Finished } else { Ending::Orphaned(estate) })
+}
+
+/// Tells the keeper why there is no shipper: as each drain's failure.
+///
+/// # Errors
+/// When the keeper is not to be reached either.
+pub fn tell(config: &Config, mut control: StdStream, error: &io::Error) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for drain in 0..config.drains.len() {
+        let detail = format!("the shipper cannot work: {error}");
+        Word::Tried { drain, status: 0, hold: false, wait: 0, detail }.write(&mut bytes);
+    }
+    control.write_all(&bytes)
 }
 
 /// False when the keeper went without a word.

@@ -14,6 +14,8 @@ mod rig;
 mod aimed;
 #[path = "path/contract.rs"]
 mod contract;
+#[path = "path/ends.rs"]
+mod ends;
 #[path = "path/faults.rs"]
 mod faults;
 #[path = "path/habits.rs"]

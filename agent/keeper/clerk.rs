@@ -206,6 +206,11 @@ impl Clerk {
         order
     }
 
+    /// The end is near.
+    pub fn end(&mut self) {
+        self.moods.end();
+    }
+
     /// Writes `TAILRACE_LEDGER_FILE`, where that is wanted; answers with a ticket.
     pub fn write_ledger(&self, config: &Config) -> u64 {
         let Some(path) = &config.ledger_file else { return 0 };
@@ -250,6 +255,9 @@ impl Clerk {
                 .with("rejected", account.rejected);
             for (reason, lines) in &account.dropped {
                 line = line.with(reason.as_str(), lines);
+            }
+            if let Some(error) = self.moods.failure(drain) {
+                line = line.with("error", error);
             }
             line.say();
         }

@@ -39,25 +39,38 @@ pub struct Mood {
 #[derive(Debug)]
 pub struct Moods {
     spool: Arc<Spool>,
-    moods: Vec<Mood>,
+    all: Vec<Mood>,
+    /// The end is near: what came of it is said then.
+    is_ending: bool,
 }
 
 impl Moods {
     /// Nothing is known of the drains of `spool` yet.
     pub(super) fn new(spool: Arc<Spool>) -> Self {
-        let moods = spool.taps().iter().map(|_| Mood::default()).collect();
-        Self { spool, moods }
+        let all = spool.taps().iter().map(|_| Mood::default()).collect();
+        Self { spool, all, is_ending: false }
+    }
+
+    /// From now on only that is said of which a person has to know more than what came of it.
+    pub(super) fn end(&mut self) {
+        self.is_ending = true;
+    }
+
+    /// Why the drain does not take anything, while it does not.
+    pub(super) fn failure(&self, drain: usize) -> Option<&str> {
+        let mood = self.all.get(drain).filter(|mood| mood.failures > 0)?;
+        mood.last.as_ref().map(|(_, detail, _)| detail.as_str()).filter(|detail| !detail.is_empty())
     }
 
     /// Of one drain.
     pub fn get(&self, drain: usize) -> Option<&Mood> {
-        self.moods.get(drain)
+        self.all.get(drain)
     }
 
     /// Until when a drain is worth waiting for, the app having `ended`: one that delivers, for as long as it does.
     /// `is_ours`: nothing but lines of our own is left.
     pub(super) fn patience(&self, drain: usize, ended: Instant, is_ours: bool) -> Instant {
-        let Some(mood) = self.moods.get(drain).filter(|mood| mood.failures == 0) else {
+        let Some(mood) = self.all.get(drain).filter(|mood| mood.failures == 0) else {
             return ended + if is_ours { OURS } else { SILENCE };
         };
         let (last, took) = mood.delivered.unwrap_or((ended, Duration::ZERO));
@@ -66,7 +79,7 @@ impl Moods {
 
     /// A batch is sealed, and goes out now.
     pub(super) fn begins(&mut self, drain: usize) {
-        if let Some(mood) = self.moods.get_mut(drain) {
+        if let Some(mood) = self.all.get_mut(drain) {
             mood.begun = Some(Instant::now());
         }
     }
@@ -78,7 +91,7 @@ impl Moods {
     }
 
     pub(super) fn delivered(&mut self, drain: usize) {
-        let Some(mood) = self.moods.get_mut(drain) else { return };
+        let Some(mood) = self.all.get_mut(drain) else { return };
         let now = Instant::now();
         let last = Some((200, String::new(), now));
         let delivered = Some((now, mood.begun.map_or(Duration::ZERO, |begun| now - begun)));
@@ -95,7 +108,7 @@ impl Moods {
 
     /// `acts`: a person has to act before it can succeed.
     pub(super) fn failed(&mut self, drain: usize, status: u16, acts: bool, wait: Duration, detail: &str) {
-        let Some(mood) = self.moods.get_mut(drain) else { return };
+        let Some(mood) = self.all.get_mut(drain) else { return };
         let now = Instant::now();
         mood.failures += 1;
         mood.since.get_or_insert(now);
@@ -107,7 +120,8 @@ impl Moods {
         // One failure alone is weather, unless it is a long one.
         let is_long = took >= WEATHER || wait >= WEATHER;
         let is_due = mood.said.is_none_or(|said| said.elapsed() >= AGAIN);
-        if !is_due || !(acts || is_long || mood.failures >= 2) {
+        let is_news = !self.is_ending && (is_long || mood.failures >= 2);
+        if !is_due || !(acts || is_news) {
             return;
         }
         mood.said = Some(now);
@@ -133,7 +147,7 @@ impl Moods {
     }
 
     pub(super) fn rejected(&mut self, drain: usize, status: u16, detail: &str) {
-        let Some(mood) = self.moods.get_mut(drain) else { return };
+        let Some(mood) = self.all.get_mut(drain) else { return };
         mood.failures = 0;
         mood.next = None;
         mood.last = Some((status, detail.to_owned(), Instant::now()));

@@ -38,7 +38,7 @@ pub(super) const LAST: Duration = Duration::from_secs(2);
 const PIPE: usize = (1 << 20) / SPARE;
 /// For how long a pump waits for a buffer: several times what the recorder needs for one, unless its disk
 /// stands still.
-const PATIENCE: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Bytes read at a time when no buffer is free.
 const SPARE: usize = 64 << 10;
 /// Inputs that wait for a recorder that is at work.
@@ -204,6 +204,7 @@ impl Pump {
             if !is_there || left == 0 || self.take(outlet).is_none() {
                 return self.gap.take();
             }
+            outlet.offer();
             if outlet.len() > KEPT {
                 outlet.flush(LAST);
             }

@@ -209,6 +209,10 @@ impl Pen<'_> {
 pub(crate) fn complain(recorder: &mut Recorder<'_>) {
     for trouble in recorder.take_trouble() {
         match trouble {
+            Trouble::Disk(error @ SpoolError::Nowhere) => {
+                let line = say::at("spool-unwritable").with("error", error);
+                line.with("detail", "lines are passed on, and counted as dropped").say();
+            }
             Trouble::Disk(error) => {
                 let line = say::at("spool-in-memory").with("error", error);
                 line.with("detail", "memory serves: little of an outage is covered").say();

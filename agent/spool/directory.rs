@@ -21,6 +21,8 @@ pub enum SpoolError {
         /// How it failed.
         error: io::Error,
     },
+    /// Neither the disk nor memory takes anything.
+    Nowhere,
     /// The path is a link, not a directory, or another user's.
     NotOurs {
         /// The path.
@@ -38,6 +40,7 @@ impl SpoolError {
 impl fmt::Display for SpoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Nowhere => f.write_str("neither the disk nor memory can be written to"),
             Self::Io { doing, path, error } => write!(f, "{doing} {}: {error}", path.display()),
             Self::NotOurs { path } => {
                 write!(
@@ -54,7 +57,7 @@ impl std::error::Error for SpoolError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { error, .. } => Some(error),
-            Self::NotOurs { .. } => None,
+            Self::Nowhere | Self::NotOurs { .. } => None,
         }
     }
 }

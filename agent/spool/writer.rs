@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const MOMENT: Duration = Duration::from_millis(100);
 /// How long after a failure the disk is tried again.
 const DISK_AGAIN: Duration = Duration::from_secs(30);
+/// Nothing that can be written to is said after this time, and again after that.
+const UNSAID: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_mins(10);
 /// How much of a file system in memory we may fill, in bytes: it counts as the dyno's memory.
 const MEMORY_FS: u64 = 8 << 20;
 
@@ -97,6 +100,8 @@ pub struct Writer<'a> {
     disk_failed: Option<Instant>,
     said: bool,
     trouble: Option<SpoolError>,
+    /// Since when nothing can be written anywhere, and when that was said.
+    nowhere: Option<(Instant, Option<Instant>)>,
     give_up: Box<dyn Fn() -> bool + Send + 'a>,
 }
 
@@ -132,6 +137,7 @@ impl<'a> Writer<'a> {
             disk_failed: None,
             said: false,
             trouble: None,
+            nowhere: None,
             give_up: Box::new(give_up),
         }
     }
@@ -151,8 +157,10 @@ impl<'a> Writer<'a> {
             return true;
         }
         if self.write_to_new_segment(frames, appended) {
+            self.nowhere = None;
             return true;
         }
+        self.nothing_serves();
         // Lines that closed have their last frame in the spool already: they are not among the dropped.
         let closed = appended.closed.len() as u64;
         let kept = Appended { closed: appended.closed.clone(), ended: closed, ..Appended::default() };
@@ -160,6 +168,17 @@ impl<'a> Writer<'a> {
         ledger.append(&kept);
         ledger.drop_unrecorded(appended.ended - closed, Reason::SpoolUnwritable);
         false
+    }
+
+    /// Memory does not serve in the disk's place. That is said a moment later, and again while it lasts: an app that
+    /// ends sooner has the closing line.
+    fn nothing_serves(&mut self) {
+        (self.trouble, self.said) = (None, false);
+        let (since, said) = self.nowhere.get_or_insert_with(|| (Instant::now(), None));
+        if since.elapsed() >= UNSAID && said.is_none_or(|said| said.elapsed() >= AGAIN) {
+            *said = Some(Instant::now());
+            self.trouble = Some(SpoolError::Nowhere);
+        }
     }
 
     /// What went wrong since the last time, to be said once.

@@ -119,3 +119,80 @@ sys.exit(6)
     }
     rig.all_delivered(&end, 4000);
 }
+
+#[test]
+fn an_app_that_puts_a_file_in_the_place_of_its_output() {
+    let rig = Rig::new();
+    let file = rig.path("file");
+    let script = format!("echo one; exec >{}; echo two; echo three >&2; exit 3", file.display());
+    let end = rig.run(&["bash", "-c", &script]).end();
+    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "one\n", "three\n"));
+    assert_eq!(fs::read_to_string(file).unwrap(), "two\n", "that is the app's own");
+    rig.all_delivered(&end, 2);
+}
+
+#[test]
+fn a_daemon_of_the_old_school_is_let_go() {
+    let rig = Rig::new();
+    let pid = rig.path("pid");
+    // Twice forked, a session of its own, no stream of ours.
+    let text = format!(
+        "
+import os, sys, time
+print('up', flush=True)
+if os.fork(): os._exit(3)
+os.setsid()
+if os.fork(): os._exit(0)
+null = os.open('/dev/null', os.O_RDWR)
+for fd in (0, 1, 2): os.dup2(null, fd)
+with open('{0}.new', 'w') as file: file.write(str(os.getpid()))
+os.rename('{0}.new', '{0}')
+time.sleep(60)",
+        pid.display()
+    );
+    let end = rig.run(&["python3", "-c", &text]).end();
+    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "up\n", ""));
+    rig.all_delivered(&end, 1);
+    wait_for("the daemon", || pid.exists().then_some(()));
+    let pid: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+    assert!(crate::proc::is_alive(pid), "nobody ended it");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn a_virtual_machine_and_a_cluster_stop_as_without_us() {
+    let java = "class Up { public static void main(String[] a) throws Exception { System.out.println(\"up\"); \
+                Thread.sleep(60000); } }";
+    let cluster = "const c = require('cluster'); if (c.isPrimary) { let n = 0; c.on('online', () => { if (++n == 2) \
+                   console.log('up'); }); c.fork(); c.fork(); process.on('SIGTERM', () => { let left = 2; \
+                   c.on('exit', () => { if (--left == 0) { console.log('end'); process.exit(7); } }); \
+                   c.disconnect(); }); } else { process.on('SIGTERM', () => {}); setInterval(() => {}, 1000); \
+                   process.on('disconnect', () => process.exit(0)); }";
+    let rig = Rig::new();
+    let (file, main) = (rig.path("Up.java"), rig.path("main.js"));
+    fs::write(&file, java).unwrap();
+    fs::write(&main, cluster).unwrap();
+    for (words, text, status) in [
+        (vec!["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", file.to_str().unwrap()], "up\n", 143),
+        (vec!["node", main.to_str().unwrap()], "up\nend\n", 7),
+    ] {
+        if std::process::Command::new(words[0]).arg("--version").output().is_err() {
+            eprintln!("skipped: {} is not installed", words[0]);
+            continue;
+        }
+        for to_all in [false, true] {
+            let rig = Rig::new();
+            let agent = rig.run(&words);
+            agent.wait_out("up\n");
+            agent.shipper();
+            if to_all {
+                agent.signal_all(Signal::SIGTERM);
+            } else {
+                agent.signal(Signal::SIGTERM);
+            }
+            let end = agent.end();
+            assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (status, text, ""), "{words:?}");
+            rig.all_delivered(&end, text.lines().count() as u64);
+        }
+    }
+}

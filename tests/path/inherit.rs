@@ -100,12 +100,37 @@ fn the_shipper_goes_before_the_app_when_memory_is_short() {
 }
 
 #[test]
+fn an_environment_as_large_as_there_may_be() {
+    // A string may have 128 KiB (execve(2), MAX_ARG_STRLEN); all of them share a quarter of the stack's limit.
+    let mut rig = Rig::new();
+    for number in 0..14 {
+        rig = rig.set(&format!("FILLED_{number}"), &"x".repeat(130_000));
+    }
+    let agent = rig.run(&["sh", "-c", "env | wc -c; echo ${#1}", "sh", &"y".repeat(131_000)]);
+    let end = agent.end();
+    let text = end.text();
+    let (bytes, long) = text.trim().split_once('\n').unwrap();
+    assert!(bytes.trim().parse::<u64>().unwrap() > 14 * 130_000 && long == "131000", "{text}");
+    assert_eq!((end.status, end.err.as_str()), (0, ""));
+    rig.all_delivered(&end, 2);
+}
+
+#[test]
 fn many_short_runs_leave_nothing_behind() {
     let rig = Rig::new();
-    for _ in 0..50 {
+    let before = crate::proc::children(std::process::id() as i32);
+    for _ in 0..300 {
         let end = rig.run(&["true"]).end();
         assert_eq!((end.status, end.out.len(), end.err.as_str()), (0, 0, ""));
     }
     assert!(rig.is_spool_empty());
     assert!(fs::read_dir(rig.path("tmp")).unwrap().next().is_none());
+    assert_eq!(crate::proc::children(std::process::id() as i32), before, "no process is left");
+    // Nor one that nobody waits for.
+    let mark = rig.settings()["TMPDIR"].clone().into_bytes();
+    let left = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        let vars = fs::read(entry.path().join("environ")).unwrap_or_default();
+        memchr::memmem::find(&vars, &mark).is_some()
+    });
+    assert_eq!(left.count(), 0);
 }

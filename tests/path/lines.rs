@@ -106,3 +106,24 @@ fn a_quiet_app_is_seen_at_once() {
     let end = agent.end();
     rig.all_delivered(&end, 1);
 }
+
+#[test]
+fn a_line_of_a_hundred_megabytes_is_one_line() {
+    let rig = Rig::new();
+    let end =
+        rig.run(&["sh", "-c", "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo after; exit 3"]).end();
+    assert_eq!((end.status, end.out.len(), end.err.as_str()), (3, 100_000_007, ""));
+    let (account, report) = (end.ledger().drains[0].clone(), rig.report());
+    assert_eq!((end.ledger().captured, account.delivered, account.dropped), (2, 2, 0), "{account:?}");
+    assert_eq!(report.lines, 10_001, "in frames of 10,000 bytes");
+}
+
+#[test]
+fn bytes_one_by_one_are_lines_all_the_same() {
+    let rig = Rig::new();
+    let text = "import os\nfor byte in ''.join(f'{n}\\n' for n in range(1, 3001)).encode(): os.write(1, bytes([byte]))";
+    let end = rig.run(&["python3", "-c", text]).end();
+    assert_eq!((end.status, end.text()), (0, crate::rig::numbers(1..=3000)));
+    // One that stood still for a second in the middle would be two frames.
+    assert_eq!((end.ledger().captured, end.ledger().drains[0].delivered), (3000, 3000));
+}

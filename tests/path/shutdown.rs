@@ -52,10 +52,10 @@ fn a_stop_at_a_dead_drain_ends_with_the_grace() {
 
 #[test]
 fn a_crash_at_a_dead_drain_holds_the_dyno_for_five_seconds_at_most() {
-    for fault in ["refuse", "status=500"] {
+    for fault in DEAD {
         let rig = Rig::with_faults(fault);
         let mut agent = rig.run(&["sh", "-c", "seq 20; read line; exit 9"]);
-        agent.wait_said(&["at=drain-"]);
+        agent.wait_out("\n20\n");
         agent.feed("go\n");
         let start = Instant::now();
         let end = agent.end();

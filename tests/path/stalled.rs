@@ -1,44 +1,53 @@
 //! A recorder that stands still, as for a disk that does: the app goes on, and what was not recorded is counted.
 
-use crate::rig::{Agent, PATIENCE, Rig, numbers, wait_for};
+use crate::rig::{PATIENCE, Rig, numbers, wait_for};
 use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-/// The recorder's thread, stopped by ptrace(2) until this is dropped: in the thread that made it.
-struct Stalled(Pid);
+/// Threads of a keeper, stopped by ptrace(2) until this is dropped, in the thread that made it.
+pub(crate) struct Stalled(Vec<Pid>);
 
 impl Stalled {
     /// Nothing where tracing is refused.
-    fn of(agent: &Agent) -> Option<Self> {
-        let tasks = format!("/proc/{}/task", agent.pid());
-        let is_recorder = |task: &std::path::PathBuf| {
-            fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "recorder\n")
-        };
-        let task = wait_for("a recorder", || {
-            fs::read_dir(&tasks).unwrap().flatten().map(|entry| entry.path()).find(is_recorder)
-        });
-        let thread = Pid::from_raw(task.file_name()?.to_str()?.parse().ok()?);
-        match ptrace::seize(thread, ptrace::Options::empty()) {
-            Err(Errno::EPERM | Errno::ENOSYS) => {
-                eprintln!("skipped: tracing is refused here");
-                return None;
+    pub(crate) fn of(keeper: i32, names: &[&str]) -> Option<Self> {
+        let mut threads = Vec::new();
+        for name in names {
+            let is_it = |task: &PathBuf| {
+                fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == *name)
+            };
+            let task = wait_for(name, || {
+                fs::read_dir(format!("/proc/{keeper}/task")).unwrap().flatten().map(|e| e.path()).find(is_it)
+            });
+            let thread = Pid::from_raw(task.file_name()?.to_str()?.parse().ok()?);
+            match ptrace::seize(thread, ptrace::Options::empty()) {
+                Err(Errno::EPERM | Errno::ENOSYS) => {
+                    crate::namespace::skipped("tracing is refused here");
+                    return None;
+                }
+                other => other.unwrap(),
             }
-            other => other.unwrap(),
+            ptrace::interrupt(thread).unwrap();
+            waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+            threads.push(thread);
         }
-        ptrace::interrupt(thread).unwrap();
-        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
-        Some(Self(thread))
+        Some(Self(threads))
     }
 }
 
 impl Drop for Stalled {
     fn drop(&mut self) {
-        ptrace::detach(self.0, None).unwrap();
+        for thread in &self.0 {
+            if ptrace::detach(*thread, None).is_err() {
+                // Its process has ended, and nobody may reap that before us.
+                let _or_nobody = waitpid(*thread, Some(WaitPidFlag::__WALL));
+            }
+        }
     }
 }
 
@@ -48,7 +57,7 @@ fn what_passes_a_recorder_that_stands_still_is_counted_and_announced() {
     let mut agent = rig.run(&["cat"]);
     agent.feed(numbers(1..=10));
     rig.wait_lines(10);
-    let Some(stalled) = Stalled::of(&agent) else { return };
+    let Some(stalled) = Stalled::of(agent.pid(), &["recorder"]) else { return };
     // Long enough for lines of our own to pile up: none of the app's may go for their sake.
     thread::sleep(Duration::from_secs(22));
     // More than all buffers hold.

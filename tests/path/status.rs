@@ -131,3 +131,18 @@ fn it_says_when_there_is_nobody() {
     assert_eq!((output.status.code(), output.stdout.len()), (Some(69), 0));
     assert!(said.contains("no agent of this user runs here"), "{said}");
 }
+
+#[test]
+fn an_agent_that_does_not_answer_is_said() {
+    let rig = Rig::new();
+    let mut agent = rig.run(&["cat"]);
+    agent.feed("one\n");
+    rig.wait_lines(1);
+    let id = of(&agent).unwrap()["agent"].as_str().unwrap().to_owned();
+    agent.signal(Signal::SIGSTOP);
+    let output = status(&[]);
+    agent.signal(Signal::SIGCONT);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&format!("@tailrace.{id} does not answer")), "{said}");
+    agent.end();
+}

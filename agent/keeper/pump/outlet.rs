@@ -104,6 +104,13 @@ impl<'a> Passthrough<'a> {
         true
     }
 
+    /// Passes on what is taken now.
+    pub(super) fn offer(&mut self) {
+        if self.write() {
+            self.keep();
+        }
+    }
+
     /// Passes everything on, unless nothing is taken for as long as `patience`.
     pub(super) fn flush(&mut self, patience: Duration) {
         let (mut since, mut left) = (Instant::now(), self.len());
