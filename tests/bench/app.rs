@@ -96,6 +96,17 @@ pub(crate) fn stamp(report: &Path) -> Result<()> {
     save(report, format!("at={at}\n"))
 }
 
+/// Prints its last hundred lines, and says when it went.
+pub(crate) fn last(report: &Path) -> Result<()> {
+    let mut lines = Lines::new();
+    let mut stdout = unbuffered()?;
+    for _ in 0..100 {
+        stdout.write_all(lines.next_line())?;
+    }
+    let at = monotonic_micros()?;
+    save(report, format!("lines=100\nat={at}\n"))
+}
+
 /// Standard output without the line buffer of [`std::io::Stdout`]: one `write_all`, one write.
 fn unbuffered() -> Result<File> {
     Ok(File::from(std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned()?))

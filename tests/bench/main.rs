@@ -61,6 +61,7 @@ fn role(args: &[String]) -> Option<Result<ExitCode>> {
         ["idle", time, report] => seconds(time).and_then(|time| app::idle(time, Path::new(report))),
         ["sample"] => sample::measure(),
         ["stamp", report] => app::stamp(Path::new(report)),
+        ["last", report] => app::last(Path::new(report)),
         _ => return None,
     };
     Some(done.map(|()| ExitCode::SUCCESS))
@@ -114,7 +115,7 @@ fn caption(options: &Options, cores: usize) -> String {
     let Options { runs, lines, .. } = options;
     format!(
         "\nMedians of {runs} runs, {lines} lines each at full speed; agent, app and sink share {cores} cores of {model}. \
-         × and + compare with the first row of the group, run by run.\n"
+         × and + compare with the first row of the group, or the one above where it says so, run by run.\n"
     )
 }
 
@@ -132,6 +133,7 @@ fn round(rig: &mut Rig, options: &Options, book: &mut Book) {
     cells.push(("burst", Box::new(move |rig, book| quiet::bursts(rig, bursts, book))));
     cells.push(("outage", Box::new(outage::run)));
     cells.push(("start", Box::new(move |rig, book| quiet::starts(rig, starts, book))));
+    cells.push(("end", Box::new(move |rig, book| quiet::ends(rig, starts, book))));
     cells.push(("idle", Box::new(move |rig, book| quiet::idle(rig, idle, book))));
     cells.push(("sample", Box::new(sample::run)));
     for (name, cell) in cells {

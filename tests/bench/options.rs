@@ -19,7 +19,7 @@ Exits 1 when lines were lost or a measurement failed, whatever the figures are.
   --cores N     keep everything, the sink too, on so many cores (2)
   --dir DIR     where load and spool are; its file system is part of what is measured (target/…/tmp)
   --only CELLS  only what begins with one of these, separated by commas:
-                tee bare ship run paced.1000 paced.10000 write burst outage start idle
+                tee bare ship run paced.1000 paced.10000 write burst outage start end idle sample
   --json FILE   write all figures of all runs to FILE
   --readme      put the table between the markers in README.md
 

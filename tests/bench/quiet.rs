@@ -12,7 +12,7 @@ use crate::book::Book;
 use crate::cores::Cores;
 use crate::measure::{Cost, Rates, Tree, Usages, monotonic_micros, watch};
 use crate::rig::Rig;
-use crate::stats::Facts;
+use crate::stats::{Facts, Percentiles};
 
 /// The start of a run is not measured: the certificate roots, the first connection.
 const WARM_UP: Duration = Duration::from_millis(1500);
@@ -203,6 +203,27 @@ pub(crate) fn starts(rig: &mut Rig, count: u64, book: &mut Book) -> Result<()> {
             book.add(key, (rig.app_report()?.get("at")? - spawned as f64) / 1e3);
         }
     }
+    Ok(())
+}
+
+/// From the app's end, with a hundred lines of last words, to the end of `run`, at a healthy drain: in ms.
+pub(crate) fn ends(rig: &mut Rig, count: u64, book: &mut Book) -> Result<()> {
+    let mut took = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let mut app = rig.own("last");
+        let mut command = run_of(rig, app.arg(rig.path("app")))?;
+        let status = command.spawn()?.wait()?;
+        let now = monotonic_micros()?;
+        if !status.success() {
+            return Err(format!("end: {status}").into());
+        }
+        let report = rig.app_report()?;
+        took.push((now as f64 - report.get("at")?) / 1e3);
+        rig.delivered("end", report.get("lines")? as u64, book)?;
+    }
+    let found = Facts::parse(&Percentiles::of(&mut took).to_string())?;
+    book.add("end.p50", found.get("p50")?);
+    book.add("end.p99", found.get("p99")?);
     Ok(())
 }
 
