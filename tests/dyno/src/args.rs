@@ -98,12 +98,12 @@ impl From<lexopt::Error> for UsageError {
 }
 
 impl Args {
-    /// The app's directory, or this one.
+    /// The app's directory, or this one, by the name that it has whichever way it was reached.
     ///
     /// # Errors
-    /// When there is no current directory.
+    /// When it is not there.
     pub fn app(&self) -> std::io::Result<PathBuf> {
-        std::path::absolute(self.app.as_deref().unwrap_or(Path::new(".")))
+        self.app.as_deref().unwrap_or(Path::new(".")).canonicalize()
     }
 
     fn new(beside: &Path) -> Self {

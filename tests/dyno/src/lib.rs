@@ -83,6 +83,7 @@ fn plan(args: &Args, dir: &Path) -> io::Result<u8> {
         eprintln!(" !     {}: expected a directory with a Procfile", app.display());
         return Ok(USAGE);
     }
+    let app = app.canonicalize()?;
     let vars = config_vars::gather(&app, std::env::vars_os(), &args.config)?;
     config_vars::write(&vars, dir)?;
     let named = if args.app.is_some() { "named" } else { "sample" };

@@ -225,7 +225,9 @@ impl Drop for Bare {
 impl Stage {
     /// Prepares all but the dynos.
     pub(crate) async fn set(args: &Args, screen: Screen, dir: &Path) -> Result<Self, Trouble> {
-        let app = step("cannot find the app", args.app())?;
+        let app = args.app().map_err(|error| {
+            Trouble::NoProcfile(args.app.clone().unwrap_or_default().join("Procfile"), error)
+        })?;
         let mut args = args.clone();
         let path: io::Result<Vec<PathBuf>> = args.path.iter().map(std::path::absolute).collect();
         args.path = step("cannot find a directory of --path", path)?;

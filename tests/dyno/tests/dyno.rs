@@ -6,5 +6,7 @@ mod desk;
 mod faults;
 #[path = "dyno/platform.rs"]
 mod platform;
+#[path = "dyno/script.rs"]
+mod script;
 #[path = "dyno/simulate.rs"]
 mod simulate;
