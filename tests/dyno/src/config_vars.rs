@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::dotenv::{self, Unclosed};
 use crate::environment::Environment;
 
 /// Whether a variable of the caller is for the agent.
@@ -17,7 +18,7 @@ pub fn is_ours(name: &OsStr) -> bool {
 /// All of them. `caller` is the environment of this process.
 ///
 /// # Errors
-/// When `.env` is there and cannot be read.
+/// When `.env` is there and cannot be read. Nothing that stands in it is told.
 pub fn gather(
     app: &Path,
     caller: impl IntoIterator<Item = (OsString, OsString)>,
@@ -26,11 +27,14 @@ pub fn gather(
     let mut vars = Environment::new();
     let path = app.join(".env");
     if path.is_file() {
-        let wrong = |error| io::Error::other(format!("{}: {error}", path.display()));
-        for entry in dotenvy::from_path_iter(&path).map_err(wrong)? {
-            let (name, value) = entry.map_err(wrong)?;
-            vars.insert(name.into(), value.into());
+        let wrong = |text: &str| io::Error::other(format!("{}: {text}", path.display()));
+        let bytes = fs::read(&path).map_err(|error| wrong(&error.to_string()))?;
+        if bytes.contains(&0) {
+            return Err(wrong("no text: it has a NUL byte"));
         }
+        let entries = dotenv::parse(&String::from_utf8_lossy(&bytes))
+            .map_err(|Unclosed(line)| wrong(&format!("line {line}: the quote is not closed")))?;
+        vars.extend(entries.into_iter().map(|(name, value)| (name.into(), value.into())));
     }
     vars.extend(caller.into_iter().filter(|(name, _)| is_ours(name)));
     vars.extend(named.iter().map(|(name, value)| (name.into(), value.into())));
@@ -70,10 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_named() {
+    fn a_broken_file_is_named_and_not_quoted() {
         let app = TempDir::new().expect("is made");
-        fs::write(app.path().join(".env"), "A='never closed\n").expect("is written");
-        let error = gather(app.path(), [], &[]).expect_err("is broken").to_string();
-        assert!(error.contains(".env"), "{error}");
+        for (text, expected) in
+            [("B=c\nA='never closed\n", ".env: line 2: the quote is not closed"), ("A=\0", ".env: no text")]
+        {
+            fs::write(app.path().join(".env"), text).expect("is written");
+            let error = gather(app.path(), [], &[]).expect_err("is broken").to_string();
+            assert!(error.contains(expected) && !error.contains("never"), "{error}");
+        }
     }
 }

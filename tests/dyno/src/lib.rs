@@ -6,6 +6,7 @@ pub mod account;
 pub mod args;
 pub mod commands;
 pub mod config_vars;
+pub mod dotenv;
 pub mod dyno;
 pub mod environment;
 pub mod fault;
