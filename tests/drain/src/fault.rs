@@ -168,6 +168,19 @@ impl Plan {
         self.0.iter().map(|fault| (fault.spec.as_str(), fault.hits))
     }
 
+    /// The faults that may strike at `at`, as they were written.
+    pub fn in_force(&self, at: Duration) -> impl Iterator<Item = (Kind, &str)> {
+        let open = self.0.iter().filter(move |fault| fault.is_open(at) && fault.hits < fault.first);
+        open.map(|fault| (fault.kind, fault.spec.as_str()))
+    }
+
+    /// The kinds of those that were in force at some time until `at`.
+    pub fn begun(&self, at: Duration) -> impl Iterator<Item = Kind> {
+        let has_begun =
+            move |fault: &&Fault| fault.window.as_ref().is_none_or(|window| *window.start() <= at);
+        self.0.iter().filter(has_begun).map(|fault| fault.kind)
+    }
+
     /// Whether connections are refused at `at`.
     pub fn refuses(&self, at: Duration) -> bool {
         self.0.iter().any(|fault| fault.kind == Kind::Refuse && fault.is_open(at))
@@ -277,6 +290,22 @@ mod tests {
         assert!(plan.refuses(Duration::from_secs(30)) && !plan.refuses(Duration::from_secs(31)));
         let latency = plan.strike(Duration::ZERO, |kind| matches!(kind, Kind::Latency(_))).expect("always");
         assert_eq!(latency.kind, Kind::Latency(Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn what_is_in_force_is_told_and_what_was() {
+        let mut plan = Plan::parse("status=503:n=1, refuse:@10s+20s, swallow:@50s+1s").expect("good");
+        let kinds = |plan: &Plan, at| -> Vec<Kind> {
+            plan.in_force(Duration::from_secs(at)).map(|(kind, _)| kind).collect()
+        };
+        assert_eq!(kinds(&plan, 0), [Kind::Status(503)]);
+        assert_eq!(kinds(&plan, 15), [Kind::Status(503), Kind::Refuse]);
+        assert!(plan.strike(Duration::ZERO, |kind| kind == Kind::Status(503)).is_some());
+        assert_eq!(kinds(&plan, 31), []);
+        assert_eq!(
+            plan.begun(Duration::from_secs(31)).collect::<Vec<_>>(),
+            [Kind::Status(503), Kind::Refuse]
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod server;
 mod stream;
 pub mod tally;
 
-use fault::{FaultError, Plan};
+use fault::{FaultError, Kind, Plan};
 use personality::Personality;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use server::Shared;
@@ -185,9 +185,14 @@ impl Drain {
         Ok(())
     }
 
-    /// Whether faults were in force at some time, by whomever.
-    pub fn had_faults(&self) -> bool {
-        self.shared.had_faults()
+    /// The faults that are in force now, by whomever, as they were written.
+    pub fn faults_in_force(&self) -> Vec<(Kind, String)> {
+        self.shared.in_force()
+    }
+
+    /// The kinds of the faults that were in force at some time until now.
+    pub fn faults_so_far(&self) -> Vec<Kind> {
+        self.shared.begun()
     }
 
     /// Waits until the report is as wanted; false when that takes longer than `patience`.
@@ -261,5 +266,14 @@ mod tests {
             drain.set_faults("").unwrap();
             TcpStream::connect(drain.address).unwrap();
         }
+    }
+
+    #[test]
+    fn faults_are_remembered() {
+        let drain = Drain::start(Options::default()).unwrap();
+        drain.set_faults("swallow:@60m+1s, status=503").unwrap();
+        assert_eq!(drain.faults_in_force(), [(Kind::Status(503), "status=503".to_owned())]);
+        drain.set_faults("").unwrap();
+        assert_eq!((drain.faults_in_force(), drain.faults_so_far()), (Vec::new(), vec![Kind::Status(503)]));
     }
 }

@@ -14,7 +14,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tailrace::frame::now_micros;
@@ -36,13 +35,13 @@ const LONG: Duration = Duration::from_hours(1);
 pub(crate) struct Shared {
     tally: Mutex<Tally>,
     plan: Mutex<(Instant, Plan)>,
+    /// What was in force before that.
+    past: Mutex<Vec<Kind>>,
     /// Other faults are in force.
     changed: Notify,
     /// Whether the listening socket is open.
     is_open: Mutex<bool>,
     opened: Condvar,
-    /// There were faults at some time.
-    had_faults: AtomicBool,
     sink: Mutex<Sink>,
     good: TlsAcceptor,
     foreign: TlsAcceptor,
@@ -64,8 +63,8 @@ impl Shared {
     pub(crate) fn new(tally: Tally, plan: Plan, sink: Sink, good: TlsAcceptor, foreign: TlsAcceptor) -> Self {
         Self {
             tally: Mutex::new(tally),
-            had_faults: AtomicBool::new(!plan.is_empty()),
             plan: Mutex::new((Instant::now(), plan)),
+            past: Mutex::default(),
             changed: Notify::new(),
             is_open: Mutex::new(true),
             opened: Condvar::new(),
@@ -81,14 +80,25 @@ impl Shared {
 
     /// Puts another plan in force; its windows count from now.
     pub(crate) fn set_plan(&self, plan: Plan) {
-        self.had_faults.fetch_or(!plan.is_empty(), Ordering::Relaxed);
-        *self.plan() = (Instant::now(), plan);
+        let (since, old) = std::mem::replace(&mut *self.plan(), (Instant::now(), plan));
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.extend(old.begun(since.elapsed()));
+        drop(past);
         self.changed.notify_one();
     }
 
-    /// Whether there were faults at some time.
-    pub(crate) fn had_faults(&self) -> bool {
-        self.had_faults.load(Ordering::Relaxed)
+    /// The faults that may strike now, as they were written.
+    pub(crate) fn in_force(&self) -> Vec<(Kind, String)> {
+        let plan = self.plan();
+        plan.1.in_force(plan.0.elapsed()).map(|(kind, spec)| (kind, spec.to_owned())).collect()
+    }
+
+    /// The kinds of those that were in force at some time.
+    pub(crate) fn begun(&self) -> Vec<Kind> {
+        let mut kinds = self.past.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let plan = self.plan();
+        kinds.extend(plan.1.begun(plan.0.elapsed()));
+        kinds
     }
 
     /// The faults in force, and since when.
@@ -98,7 +108,6 @@ impl Shared {
 
     /// Puts more in force; its windows count from now.
     pub(crate) fn add_plan(&self, plan: Plan) {
-        self.had_faults.fetch_or(!plan.is_empty(), Ordering::Relaxed);
         let mut current = self.plan();
         let at = current.0.elapsed();
         current.1.add(plan, at);

@@ -61,6 +61,9 @@ pub struct Stream {
     pub lines: u64,
     /// The others.
     pub own_frames: u64,
+    /// Frames that came again with their batch, under its id. They stand in no other count.
+    #[serde(default)]
+    pub repeats: u64,
     /// Bytes of the longest message.
     pub longest: u64,
     /// Loss notices.

@@ -136,21 +136,10 @@ impl Tally {
         if headers.token.is_some() && headers.token == self.platform {
             return self.record_platform(headers, &tidy(body));
         }
-        let hash = fingerprint(body);
-        if let Some(id) = &headers.id {
-            if let Some(before) = self.ids.get(id) {
-                let same = *before == hash;
-                let report = &mut self.report;
-                *(if same { &mut report.duplicates } else { &mut report.changed_bodies }) += 1;
-                return Vec::new();
-            }
-            self.ids.insert(id.clone(), hash);
-            self.id_order.push_back(id.clone());
-            if self.id_order.len() > IDS
-                && let Some(oldest) = self.id_order.pop_front()
-            {
-                self.ids.remove(&oldest);
-            }
+        if let Some(same) = self.before(headers, body) {
+            let report = &mut self.report;
+            *(if same { &mut report.duplicates } else { &mut report.changed_bodies }) += 1;
+            return Vec::new();
         }
         let (frames, error) = split(body);
         let report = &mut self.report;
@@ -191,8 +180,33 @@ impl Tally {
         self.lines_of(now, &token, body, &frames)
     }
 
+    /// Whether a batch of this id came before with the same body, if one came; else the id is remembered.
+    fn before(&mut self, headers: &Headers, body: &[u8]) -> Option<bool> {
+        let id = headers.id.as_ref()?;
+        let hash = fingerprint(body);
+        if let Some(before) = self.ids.get(id) {
+            let same = *before == hash;
+            let procs = self.streams.entry(headers.token.clone().unwrap_or_default()).or_default();
+            for frame in split(&tidy(body)).0 {
+                procs.entry(frame.proc_id.to_owned()).or_default().stream.repeats += 1;
+            }
+            return Some(same);
+        }
+        self.ids.insert(id.clone(), hash);
+        self.id_order.push_back(id.clone());
+        if self.id_order.len() > IDS
+            && let Some(oldest) = self.id_order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        None
+    }
+
     /// What came by the platform's own drain.
     fn record_platform(&mut self, headers: &Headers, body: &[u8]) -> Vec<Line> {
+        if self.before(headers, body).is_some() {
+            return Vec::new();
+        }
         let now = now_micros();
         let token = headers.token.clone().unwrap_or_default();
         let (frames, _) = split(body);

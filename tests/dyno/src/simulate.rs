@@ -389,7 +389,8 @@ impl Stage {
         if let Some(deliver) = self.deliver {
             deliver.abort();
         }
-        let has_faults = has_faults || self.drain.as_ref().is_some_and(Drain::had_faults);
+        let has_faults =
+            has_faults || self.drain.as_ref().is_some_and(|drain| !drain.faults_so_far().is_empty());
         let drain = self.drain.as_ref().map(Drain::report);
         let arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Evidence { boots: self.world.boots(), drain, arrived, platform: self.platform, has_faults }

@@ -27,18 +27,21 @@ fn repetitions_count_once_and_changes_are_told_apart() {
     assert_eq!((sequence.missing, sequence.backward, sequence.last), (1, 1, Some(5)));
     assert_eq!(report.out_of_order, 1, "the second body starts before the first one ended");
     assert_eq!(tally.lines(3, 9).0.len(), 2);
+    let stream = &report.streams[""]["web.1"];
+    assert_eq!((stream.lines, stream.repeats), (5, 4));
 }
 
 #[test]
 fn the_platforms_own_drain_is_no_part_of_the_totals() {
     let mut tally = Tally::new(&Personality::ALL, 10).beside(Some("d.platform".to_owned()));
-    for token in ["d.platform", "d.agent"] {
+    for token in ["d.platform", "d.agent", "d.platform"] {
         let headers = Headers { token: Some(token.to_owned()), ..headers(token, 2) };
         tally.record(&headers, &body(&[1, 2]));
     }
     let report = tally.report();
     assert_eq!((report.lines, report.accepted, report.by_token.len()), (2, 1, 1));
-    assert_eq!(report.streams["d.platform"]["web.1"].lines, 2);
+    let stream = &report.streams["d.platform"]["web.1"];
+    assert_eq!((stream.lines, stream.repeats, report.duplicates), (2, 2, 0));
     assert_eq!(report.streams["d.agent"]["web.1"].longest, 1);
     assert_eq!(tally.lines(0, 9).0.iter().filter(|line| line.token == "d.platform").count(), 2);
 }
