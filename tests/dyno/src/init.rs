@@ -12,11 +12,11 @@ pub(crate) use root::EXCHANGE;
 
 use crate::process;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_dumpable, set_pdeathsig};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getgid, getuid};
+use nix::unistd::{Gid, Pid, Uid, getgid, getuid, setgid, setgroups, setuid};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -223,15 +223,19 @@ fn plain(spec: &Spec) -> io::Result<u8> {
 
 /// PID 1 of the dyno.
 fn first(spec: &Spec) -> io::Result<u8> {
-    set_pdeathsig(Signal::SIGKILL)?;
     ignore_the_terminal()?;
     root::mount_proc()?;
     spec.limit()?;
-    if spec.walls == Walls::User {
+    match spec.walls {
         // As the number that a dyno's user has, and without rights over the mounts.
-        unshare(CloneFlags::CLONE_NEWUSER)?;
-        map_user(spec.user, 0, 0)?;
+        Walls::User => {
+            unshare(CloneFlags::CLONE_NEWUSER)?;
+            map_user(spec.user, 0, 0)?;
+        }
+        Walls::Root => become_user(spec.user)?,
+        Walls::None => {}
     }
+    set_pdeathsig(Signal::SIGKILL)?; // behind the change of users, which clears it (prctl(2))
     let mut starter = spec.starter()?;
     if spec.is_first {
         SigSet::empty().thread_set_mask()?;
@@ -259,6 +263,15 @@ fn first(spec: &Spec) -> io::Result<u8> {
             return Ok(ended); // the kernel ends the others
         }
     }
+}
+
+/// Nobody is root in a dyno, and each of its processes may look at the others: at what memory they take, too.
+fn become_user(user: u32) -> io::Result<()> {
+    setgroups(&[])?;
+    setgid(Gid::from_raw(user))?;
+    setuid(Uid::from_raw(user))?;
+    set_dumpable(true)?;
+    Ok(())
 }
 
 /// Ctrl-C is for the app of an attached dyno, and not for what surrounds it.
