@@ -1,6 +1,7 @@
 //! What two of the three witnesses say: the agent's ledger, and what the dyno printed. The third one, the test drain,
 //! has a report of its own.
 
+use crate::excuse::Excuse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -46,6 +47,10 @@ pub struct Boot {
     pub took: Duration,
     /// The most that the agent's processes were seen to take, in KiB.
     pub memory: u64,
+    /// What may be missing of it.
+    pub excuse: Excuse,
+    /// It was stopped to make room for another of its name, which ran by then.
+    pub made_room: bool,
 }
 
 impl Boot {

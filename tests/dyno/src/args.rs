@@ -187,6 +187,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<
     if options.check {
         options.run_for.get_or_insert(CHECK);
     }
+    let of_the_receiver = options.faults.iter().find_map(|fault| match fault {
+        Fault::Drain { text, .. } => Some(text),
+        Fault::Dyno(_) => None,
+    });
+    if let (Some(text), false) = (of_the_receiver, options.drains.is_empty()) {
+        return Err(UsageError(format!("--fault {text}: the receiver of --drain is not ours")));
+    }
     Ok(Request::Simulate(Box::new(options)))
 }
 

@@ -12,8 +12,13 @@ pub const GRAMMAR: &str = "drain=503:10%, outage=20s@10s, latency=200ms, shipper
 /// A fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Of the receivers, in the words of the test drain; its times count from the moment when it is put in force.
-    Drain(String),
+    /// Of the receivers; its times count from the moment when it is put in force.
+    Drain {
+        /// As it was asked for.
+        text: String,
+        /// In the words of the test drain.
+        spec: String,
+    },
     /// Inside every dyno.
     Dyno(Strike),
 }
@@ -86,8 +91,8 @@ impl Fault {
     fn one(text: &str) -> Result<Self, FaultError> {
         let (kind, value) = text.split_once('=').unwrap_or((text, ""));
         let drain = |spec: String| match Plan::parse(&spec) {
-            Ok(_) => Ok(Self::Drain(spec)),
-            Err(error) => Err(FaultError(format!("{text}: {error}"))),
+            Ok(_) => Ok(Self::Drain { text: text.to_owned(), spec }),
+            Err(error) => Err(FaultError(format!("{text}: expected {}", error.expected))),
         };
         let strike = |what| {
             let (at, length) = times(value, text)?;
@@ -101,7 +106,8 @@ impl Fault {
             ("latency", _) => drain(text.to_owned()),
             ("outage", length) => {
                 let from = value.split_once('@').map_or("0s", |(_, from)| from);
-                drain(format!("refuse:@{from}+{length}"))
+                let [from, length] = [time(from, text)?, time(length, text)?].map(|time| time.as_millis());
+                drain(format!("refuse:@{from}ms+{length}ms"))
             }
             ("shipper", "kill") => strike(What::ShipperKilled),
             ("shipper", "stop") => strike(What::ShipperStopped),
@@ -117,8 +123,11 @@ impl Fault {
 fn times(value: &str, text: &str) -> Result<(Duration, Option<Duration>), FaultError> {
     let Some((_, times)) = value.split_once('@') else { return Ok((Duration::ZERO, None)) };
     let (at, length) = times.split_once('+').map_or((times, None), |(at, length)| (at, Some(length)));
-    let time = |time| args::duration(time).map_err(|error| FaultError(format!("{text}: {error}")));
-    Ok((time(at)?, length.map(time).transpose()?))
+    Ok((time(at, text)?, length.map(|length| time(length, text)).transpose()?))
+}
+
+fn time(time: &str, text: &str) -> Result<Duration, FaultError> {
+    args::duration(time).map_err(|error| FaultError(format!("{text}: {error}")))
 }
 
 #[cfg(test)]
@@ -127,16 +136,17 @@ mod tests {
 
     #[test]
     fn faults_are_read() {
-        let drain = |text: &str| Fault::Drain(text.to_owned());
+        let drain = |text: &str, spec: &str| Fault::Drain { text: text.to_owned(), spec: spec.to_owned() };
         let strike = |what, at, length: Option<u64>| {
             Fault::Dyno(Strike { what, at: Duration::from_secs(at), length: length.map(Duration::from_secs) })
         };
         for (text, fault) in [
-            ("drain=503:10%", drain("status=503:10%")),
-            ("drain=stall=30s", drain("stall=30s")),
-            ("outage=20s@10s", drain("refuse:@10s+20s")),
-            ("outage=20s", drain("refuse:@0s+20s")),
-            ("latency=200ms", drain("latency=200ms")),
+            ("drain=503:10%", drain("drain=503:10%", "status=503:10%")),
+            ("drain=stall=30s", drain("drain=stall=30s", "stall=30s")),
+            ("outage=20s@10s", drain("outage=20s@10s", "refuse:@10000ms+20000ms")),
+            ("outage=20s", drain("outage=20s", "refuse:@0ms+20000ms")),
+            ("outage=1h@500ms", drain("outage=1h@500ms", "refuse:@500ms+3600000ms")),
+            ("latency=200ms", drain("latency=200ms", "latency=200ms")),
             ("shipper=kill@5s", strike(What::ShipperKilled, 5, None)),
             ("shipper=stop@5s+10s", strike(What::ShipperStopped, 5, Some(10))),
             ("disk=full", strike(What::DiskFull, 0, None)),
@@ -154,7 +164,8 @@ mod tests {
             ("flood", "shipper=kill"),
             ("drain=9999", "200 to 599"),
             ("drain=wat", "a kind of fault"),
-            ("outage=x", "a modifier"),
+            ("outage=x", "20s, 5m or 500ms"),
+            ("drain=503:often", "drain=503:often: expected a modifier"),
             ("shipper=kill@5", "20s, 5m or 500ms"),
             ("shipper=hug", "no such fault"),
         ] {

@@ -9,6 +9,7 @@ pub mod config_vars;
 pub mod dotenv;
 pub mod dyno;
 pub mod environment;
+pub mod excuse;
 pub mod fault;
 pub mod init;
 mod janitor;

@@ -310,6 +310,8 @@ fn table(out: &mut String, titles: &[&str], rows: Vec<Vec<String>>) {
 mod tests {
     use super::*;
     use crate::account::Boot;
+    use crate::excuse::Excuse;
+    use crate::platform::Limits;
     use tailrace_drain::tally::Complaints;
 
     fn outcome() -> Outcome {
@@ -330,13 +332,16 @@ mod tests {
             printed: Some(Printed { lines: 12_345, frames: 12_345, ..Printed::default() }),
             took: Duration::from_secs(5),
             memory: 3 << 10,
+            excuse: Excuse::default(),
+            made_room: false,
         };
         let evidence = Evidence {
             boots: vec![boot],
             drain: Some(drain),
             arrived: BTreeMap::new(),
             platform: "d.p".to_owned(),
-            has_faults: false,
+            refused: Vec::new(),
+            limits: Limits::default(),
         };
         let requests = Requests {
             sent: 5,

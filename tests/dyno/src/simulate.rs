@@ -14,7 +14,7 @@ use crate::router::{Backends, Router, State};
 use crate::screen::{Screen, Source};
 use crate::traffic::{self, Comparison, Times};
 use crate::verdict::Evidence;
-use crate::world::{Control, Parts, Place, World};
+use crate::world::{Control, Live, Parts, Place, World};
 use crate::{config_vars, port, procfile, strikes, walls};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -100,7 +100,7 @@ struct Bare {
 /// All that a simulation has beside its dynos.
 pub(crate) struct Stage {
     pub(crate) world: Arc<World>,
-    drain: Option<Drain>,
+    drain: Option<Arc<Drain>>,
     platform: String,
     arrived: Arc<Mutex<BTreeMap<String, Digest>>>,
     deliver: Option<JoinHandle<()>>,
@@ -148,7 +148,7 @@ pub async fn simulate(
         None => None,
     };
     let times = Times::default();
-    let has_more_faults = stage.play(&mut members, bare.as_ref(), &router, &times, &mut stop).await;
+    stage.play(&mut members, bare.as_ref(), &router, &times, &mut stop).await;
     for member in &members {
         drop(member.control.send(Control::Stop).await); // one that is over needs no word
     }
@@ -163,14 +163,7 @@ pub async fn simulate(
     let requests = router.requests();
     let comparison: Comparison = times.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let platform_lines = logplex.map(|logplex| logplex.lines()).unwrap_or_default();
-    let has_faults = has_more_faults || !args.faults.is_empty();
-    Ok(Outcome {
-        evidence: stage.strike(has_faults),
-        requests,
-        comparison,
-        platform_lines,
-        took: begun.elapsed(),
-    })
+    Ok(Outcome { evidence: stage.evidence(), requests, comparison, platform_lines, took: begun.elapsed() })
 }
 
 /// The dynos of the formation.
@@ -266,8 +259,8 @@ impl Stage {
             .is_empty()
             .then(|| start_drain(dir, &platform, &arrived, &screen, !args.check && args.command.is_none()))
             .transpose();
-        let drain = step("cannot start the drain", drain)?;
-        if let Some(control) = drain.as_ref().and_then(Drain::control) {
+        let drain = step("cannot start the drain", drain)?.map(Arc::new);
+        if let Some(control) = drain.as_ref().and_then(|drain| drain.control()) {
             screen.text(format!("       the drain's page: {control}\n")).await;
         }
         let logplex = (drain.is_some() && args.generation == Generation::Cedar).then(Arc::<Logplex>::default);
@@ -279,8 +272,8 @@ impl Stage {
             slug,
             config_vars: vars,
             walls,
-            drain_url: drain.as_ref().map_or_else(|| args.drains.join(" "), Drain::url),
-            ca_file: drain.as_ref().map(|drain| drain.ca_file().to_owned()),
+            drain_url: drain.as_ref().map_or_else(|| args.drains.join(" "), |drain| drain.url()),
+            drain: drain.clone(),
             dir: dir.to_owned(),
             app_name: environment::app_name(&app),
             screen,
@@ -291,7 +284,7 @@ impl Stage {
         Ok(Self { world: Arc::new(world), drain, platform, arrived, deliver, backends })
     }
 
-    /// From the start of the dynos to the moment when they are to stop. Returns whether faults were typed.
+    /// From the start of the dynos to the moment when they are to stop.
     async fn play(
         &self,
         members: &mut [Member],
@@ -299,7 +292,7 @@ impl Stage {
         router: &Router,
         times: &Times,
         stop: &mut watch::Receiver<u32>,
-    ) -> bool {
+    ) {
         let world = &self.world;
         let screen = world.screen.clone();
         let stopped = async {
@@ -310,17 +303,17 @@ impl Stage {
         };
         tokio::pin!(stopped);
         tokio::select! {
-            all_up = booted(members) => if !all_up { return false },
-            () = &mut stopped => return false,
+            all_up = booted(members) => if !all_up { return },
+            () = &mut stopped => return,
         }
         if let Some(bare) = bare {
             let up = timeout(world.args.limits.boot, bare.up());
             tokio::select! {
                 _up_or_late = up => {}
-                () = &mut stopped => return false,
+                () = &mut stopped => return,
             }
         }
-        strikes::apply(world, self.drain.as_ref(), &world.args.faults).await;
+        strikes::apply(world, &world.args.faults).await;
         let ports = || {
             let backends = self.backends.borrow();
             let with = backends.values().find_map(|state| match state {
@@ -332,7 +325,6 @@ impl Stage {
         let has_web = !self.backends.borrow().is_empty();
         let rate = if has_web { world.args.traffic } else { 0.0 };
         let mut typed = (!world.args.check).then(commands::typed);
-        let mut has_faults = false;
         let traffic = traffic::run(router.address(), rate, ports, Arc::clone(times));
         let over = over(members);
         let late = sleep(world.args.run_for.unwrap_or(Duration::MAX));
@@ -340,12 +332,12 @@ impl Stage {
         loop {
             tokio::select! {
                 () = &mut traffic => {}
-                () = &mut over => return has_faults,
-                () = &mut late => return has_faults,
-                () = &mut stopped => return has_faults,
+                () = &mut over => return,
+                () = &mut late => return,
+                () = &mut stopped => return,
                 line = next(&mut typed) => match commands::parse(&line) {
-                    Ok(Some(Command::Stop)) => return has_faults,
-                    Ok(Some(command)) => has_faults |= self.obey(command).await,
+                    Ok(Some(Command::Stop)) => return,
+                    Ok(Some(command)) => self.obey(command).await,
                     Ok(None) => {}
                     Err(error) => world.note(&error).await,
                 },
@@ -353,47 +345,39 @@ impl Stage {
         }
     }
 
-    /// Does what was typed; returns whether that may cost lines.
-    async fn obey(&self, command: Command) -> bool {
+    /// Does what was typed.
+    async fn obey(&self, command: Command) {
         let world = &self.world;
         match command {
-            Command::Fault(faults) => {
-                strikes::apply(world, self.drain.as_ref(), &faults).await;
-                return true;
-            }
-            Command::Heal => {
-                if let Some(Err(error)) = self.drain.as_ref().map(|drain| drain.set_faults("")) {
-                    world.note(&error.to_string()).await;
-                }
-            }
+            Command::Fault(faults) => strikes::apply(world, &faults).await,
+            Command::Heal => strikes::heal(world).await,
             Command::Restart(name) => {
-                let live = world.live();
-                let mut chosen = live
-                    .into_iter()
-                    .filter(|(dyno, _)| name.as_ref().is_none_or(|name| name == dyno))
-                    .peekable();
-                if chosen.peek().is_none() {
+                let mut chosen: Vec<Live> = world.live().into_values().collect();
+                chosen.retain(|live| name.as_ref().is_none_or(|name| *name == live.dyno));
+                if chosen.is_empty() {
                     world.note("restart: no such dyno runs").await;
                 }
-                for (_, live) in chosen {
+                for live in chosen {
                     drop(live.control.send(Control::Restart).await);
                 }
             }
             Command::Help | Command::Stop => world.note(commands::HELP).await,
         }
-        false
     }
 
     /// Collects the evidence.
-    fn strike(self, has_faults: bool) -> Evidence {
+    fn evidence(self) -> Evidence {
         if let Some(deliver) = self.deliver {
             deliver.abort();
         }
-        let has_faults =
-            has_faults || self.drain.as_ref().is_some_and(|drain| !drain.faults_so_far().is_empty());
-        let drain = self.drain.as_ref().map(Drain::report);
-        let arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Evidence { boots: self.world.boots(), drain, arrived, platform: self.platform, has_faults }
+        Evidence {
+            boots: self.world.boots(),
+            drain: self.drain.as_ref().map(|drain| drain.report()),
+            arrived: self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            platform: self.platform,
+            refused: self.world.refused(),
+            limits: self.world.args.limits,
+        }
     }
 }
 

@@ -1,33 +1,37 @@
-//! Faults put in force.
+//! Faults put in force, and ended.
 
 use crate::fault::{Fault, Strike, What};
 use crate::process;
-use crate::world::{Control, Live, World};
+use crate::world::{Control, Live, Struck, World};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::sync::Arc;
 use std::time::Duration;
-use tailrace_drain::Drain;
 use tokio::time::sleep;
 
 /// How long it is looked for a process that may be about to start.
 const LOOKS: u32 = 50;
 const LOOK: Duration = Duration::from_millis(20);
+/// How long dynos that start again are waited for, in looks.
+const BOOTS: u32 = 3000;
 
-/// Puts faults in force from now on.
-pub async fn apply(world: &Arc<World>, drain: Option<&Drain>, faults: &[Fault]) {
+/// Puts faults in force from now on, and says so.
+pub async fn apply(world: &Arc<World>, faults: &[Fault]) {
     for fault in faults {
         match fault {
-            Fault::Drain(text) => match drain.map(|drain| drain.add_faults(text)) {
-                Some(Ok(())) => {}
-                Some(Err(error)) => world.note(&format!("fault {text}: {error}")).await,
-                None => world.note(&format!("fault {text}: the receiver is not ours")).await,
+            Fault::Drain { text, spec } => match world.drain.as_ref().map(|drain| drain.add_faults(spec)) {
+                Some(Ok(())) => world.note(&format!("fault: {text}")).await,
+                Some(Err(error)) => world.refuse(format!("{text}: expected {}", error.expected)).await,
+                None => world.refuse(format!("{text}: not here, the receiver is not ours")).await,
             },
             Fault::Dyno(strike) => {
                 let (world, strike) = (Arc::clone(world), *strike);
                 if let Some(why) = obstacle(&world, strike.what) {
-                    world.note(&format!("fault: {}: {why}", strike.what.as_str())).await;
+                    world.refuse(format!("{}: {why}", strike.what.as_str())).await;
                     continue;
+                }
+                if strike.what == What::DiskFull && !world.has_small_disks() {
+                    give_small_disks(&world).await;
                 }
                 drop(tokio::spawn(async move { play(&world, strike).await }));
             }
@@ -35,17 +39,35 @@ pub async fn apply(world: &Arc<World>, drain: Option<&Drain>, faults: &[Fault]) 
     }
 }
 
+/// Ends all faults.
+pub async fn heal(world: &World) {
+    if let Some(Err(error)) = world.drain.as_ref().map(|drain| drain.set_faults("")) {
+        world.note(&error.to_string()).await;
+    }
+    let numbers: Vec<u32> = world.live().into_keys().collect();
+    for number in numbers {
+        end(world, number, |_| true).await;
+    }
+    world.note("healed: nothing goes wrong on purpose any more").await;
+}
+
 /// Why a fault cannot be put in force without harm to this machine.
 fn obstacle(world: &World, what: What) -> Option<&'static str> {
     match what {
         What::DiskFull if !world.walls.has_root() => Some("not here, dynos have no disk of their own"),
-        What::DiskFull if !world.has_small_disks() => {
-            Some("not now, a small disk is made at the start: --fault disk=full@1h")
-        }
         What::MemoryGrown if growth(world) > process::free_memory() / 2 => {
             Some("not here, it takes more than half of this machine's free memory; choose a smaller --size")
         }
         _ => None,
+    }
+}
+
+/// A disk that can be full is made when a dyno starts.
+async fn give_small_disks(world: &World) {
+    world.make_small_disks();
+    world.note("fault: the dynos start again, with a disk that can be full").await;
+    for live in world.live().into_values() {
+        drop(live.control.send(Control::Restart).await); // one that is gone needs no word
     }
 }
 
@@ -56,44 +78,89 @@ fn growth(world: &World) -> u64 {
 
 async fn play(world: &World, strike: Strike) {
     sleep(strike.at).await;
-    let struck: Vec<(Live, Option<Pid>)> = {
-        let mut struck = Vec::new();
-        for (dyno, live) in world.live() {
-            let target = begin(world, strike.what, &live).await;
-            world.note(&format!("fault: {dyno}: {}", strike.what.as_str())).await;
-            struck.push((live, target));
-        }
-        struck
-    };
+    let mut struck = Vec::new();
+    for (number, live) in targets(world, strike.what).await {
+        let told = match begin(world, strike.what, &live).await {
+            Ok(target) => {
+                let fault = Struck { number, live: live.clone(), what: strike.what, target, lasts: true };
+                world.struck().push(fault);
+                struck.push(number);
+                strike.what.as_str()
+            }
+            Err(why) => why,
+        };
+        world.note(&format!("fault: {}: {told}", live.dyno)).await;
+    }
     let Some(length) = strike.length else { return };
     sleep(length).await;
-    for (live, target) in struck {
-        match (strike.what, target) {
-            (What::ShipperStopped, Some(pid)) => signal(pid, Signal::SIGCONT),
-            (What::DiskFull, _) => drop(live.control.send(Control::Order("free".to_owned())).await),
-            _ => {}
-        }
+    for number in struck {
+        end(world, number, |what| what == strike.what).await;
     }
 }
 
-/// Strikes one dyno; returns the process that it concerns.
-async fn begin(world: &World, what: What, live: &Live) -> Option<Pid> {
-    let order = |order: String| async move { drop(live.control.send(Control::Order(order)).await) };
-    match what {
-        What::DiskFull => order("full".to_owned()).await,
-        What::MemoryGrown => order(format!("grow {}", growth(world))).await,
-        What::ShipperKilled | What::ShipperStopped | What::AppKilled => {
-            let find = if what == What::AppKilled { process::app_of } else { process::shipper_of };
-            for _ in 0..LOOKS {
-                if let Some(pid) = find(live.pid) {
-                    signal(pid, if what == What::ShipperStopped { Signal::SIGSTOP } else { Signal::SIGKILL });
-                    return Some(pid);
-                }
-                sleep(LOOK).await;
-            }
+/// The dynos that are to be struck. Those that start again for it are waited for.
+async fn targets(world: &World, what: What) -> Vec<(u32, Live)> {
+    let is_ready = |live: &Live| live.has_small_disk && process::shipper_of(live.pid).is_some();
+    for _ in 0..BOOTS {
+        if what != What::DiskFull || world.live().values().all(is_ready) {
+            break;
         }
+        sleep(LOOK).await;
     }
-    None
+    world.live().into_iter().collect()
+}
+
+/// Strikes one dyno; returns the process that it concerns, or why there is nothing to strike.
+async fn begin(world: &World, what: What, live: &Live) -> Result<Option<Pid>, &'static str> {
+    let order = |order: String| async move { drop(live.control.send(Control::Order(order)).await) };
+    let (find, nobody): (fn(Pid) -> Option<Pid>, _) = match what {
+        What::DiskFull => {
+            order("full".to_owned()).await;
+            return Ok(None);
+        }
+        What::MemoryGrown => {
+            order(format!("grow {}", growth(world))).await;
+            return Ok(None);
+        }
+        What::ShipperKilled | What::ShipperStopped => (process::shipper_of, "there is no shipper in it"),
+        What::AppKilled => (process::app_of, "there is no app under an agent in it"),
+    };
+    for _ in 0..LOOKS {
+        if let Some(pid) = find(live.pid) {
+            signal(pid, if what == What::ShipperStopped { Signal::SIGSTOP } else { Signal::SIGKILL });
+            return Ok(Some(pid));
+        }
+        sleep(LOOK).await;
+    }
+    Err(nobody)
+}
+
+/// Ends the faults of a dyno that can be ended.
+async fn end(world: &World, number: u32, which: impl Fn(What) -> bool) {
+    let over: Vec<Struck> = {
+        let mut all = world.struck();
+        let mine =
+            all.iter_mut().filter(|struck| struck.number == number && struck.lasts && which(struck.what));
+        mine.map(|struck| {
+            struck.lasts = false;
+            struck.clone()
+        })
+        .collect()
+    };
+    for Struck { live, what, target, .. } in over {
+        let told = match (what, target) {
+            (What::ShipperStopped, Some(pid)) => {
+                signal(pid, Signal::SIGCONT);
+                "the shipper goes on"
+            }
+            (What::DiskFull, _) => {
+                drop(live.control.send(Control::Order("free".to_owned())).await);
+                "the disk has room again"
+            }
+            _ => continue,
+        };
+        world.note(&format!("fault: {}: {told}", live.dyno)).await;
+    }
 }
 
 fn signal(pid: Pid, signal: Signal) {

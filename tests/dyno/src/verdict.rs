@@ -1,7 +1,9 @@
 //! Whether the agent kept its promises: a pure comparison of what its ledgers, the test drain and the dynos' own
-//! output say. Each problem is one line of plain words; what went as announced under a fault is a note.
+//! output say. Each problem is one line of plain words; what a fault excuses is a note.
 
 use crate::account::{Boot, Digest, DrainLedger, Ending, Ledger, Printed};
+use crate::excuse::Excuse;
+use crate::platform::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 use tailrace_drain::tally::Report;
 
@@ -16,8 +18,10 @@ pub struct Evidence {
     pub arrived: BTreeMap<String, Digest>,
     /// The token of the platform's own drain.
     pub platform: String,
-    /// Something was to go wrong: losses are expected, as long as they are announced.
-    pub has_faults: bool,
+    /// Faults that were asked for and not put in force.
+    pub refused: Vec<String>,
+    /// The platform's patience.
+    pub limits: Limits,
 }
 
 /// What is wrong, and what is to be known.
@@ -45,11 +49,12 @@ impl Evidence {
     /// What is to be said.
     pub fn verdict(&self) -> Verdict {
         let mut verdict = Verdict::default();
+        verdict.notes.extend(self.refused.iter().map(|fault| format!("not tried: {fault}")));
         for boot in &self.boots {
-            verdict.ending(boot, self.has_faults);
+            verdict.ending(boot, &self.limits);
             match &boot.ledger {
                 Some(Ok(_)) if boot.ending == Ending::ExitTimeout => {}
-                Some(Ok(ledger)) => verdict.ledger(&boot.dyno, ledger, self.has_faults),
+                Some(Ok(ledger)) => verdict.ledger(&boot.dyno, ledger, &boot.excuse),
                 Some(Err(_)) if boot.was_stopped_early() => {}
                 Some(Err(why)) => verdict.problem(format_args!("{}: no ledger: {why}", boot.dyno)),
                 None => {}
@@ -57,6 +62,12 @@ impl Evidence {
         }
         let Some(drain) = &self.drain else { return verdict };
         verdict.drain(drain);
+        // The order of two dynos of one name, of which one makes room for the other, is nobody's.
+        let made_room = self.boots.iter().any(|boot| boot.made_room);
+        verdict.problem_unless(
+            drain.out_of_order == 0 || made_room,
+            format_args!("{} frames were out of order", drain.out_of_order),
+        );
         let witnesses = self.witnesses();
         for (dyno, witness) in &witnesses {
             verdict.compare(dyno, witness, self.frames(drain, dyno), self.arrived.get(dyno));
@@ -113,23 +124,21 @@ impl Verdict {
         }
     }
 
-    /// A problem, or a note when it was to be expected.
-    fn unless(&mut self, is_well: bool, has_faults: bool, text: std::fmt::Arguments<'_>) {
-        if !is_well {
-            (if has_faults { &mut self.notes } else { &mut self.problems }).push(text.to_string());
-        }
+    fn note(&mut self, text: std::fmt::Arguments<'_>) {
+        self.notes.push(text.to_string());
     }
 
-    fn ending(&mut self, boot: &Boot, has_faults: bool) {
+    fn ending(&mut self, boot: &Boot, limits: &Limits) {
         let dyno = &boot.dyno;
         match boot.ending {
             Ending::Stopped(_) => {}
+            Ending::Exited(status) | Ending::Died(status) if boot.excuse.app_killed => {
+                self.note(format_args!(
+                    "{dyno}: the app was killed as asked for, and ended with status {status}"
+                ));
+            }
             Ending::Exited(status) => {
-                self.unless(
-                    false,
-                    has_faults,
-                    format_args!("{dyno}: the app ended by itself, with status {status}"),
-                );
+                self.problem(format_args!("{dyno}: the app ended by itself, with status {status}"));
             }
             Ending::Died(status) => {
                 self.problem(format_args!(
@@ -137,17 +146,21 @@ impl Verdict {
                 ));
             }
             Ending::BootTimeout => {
-                self.problem(format_args!("{dyno}: the app did not listen on $PORT within 60 s"));
+                let seconds = limits.boot.as_secs_f64();
+                self.problem(format_args!(
+                    "{dyno}: the app did not listen on $PORT within {seconds} s (R10)"
+                ));
             }
             // The app's own doing: what it printed has to arrive even so.
             Ending::ExitTimeout => {
-                self.notes.push(format!("{dyno}: the app did not end within 30 s of SIGTERM (R12)"));
+                let seconds = limits.exit.as_secs_f64();
+                self.note(format_args!("{dyno}: the app did not end within {seconds} s of SIGTERM (R12)"));
             }
         }
     }
 
     /// What a ledger has to say by itself.
-    fn ledger(&mut self, dyno: &str, ledger: &Ledger, has_faults: bool) {
+    fn ledger(&mut self, dyno: &str, ledger: &Ledger, excuse: &Excuse) {
         for account in &ledger.drains {
             let DrainLedger { delivered_lines, held_lines, dropped_lines, rejected_lines, .. } = *account;
             let known = delivered_lines + held_lines + dropped_lines + rejected_lines;
@@ -165,21 +178,34 @@ impl Verdict {
                     "{dyno}: the ledger does not add up: dropped {dropped_lines}, but by reason {reasons}"
                 ),
             );
-            self.unless(
-                held_lines == 0,
-                has_faults,
-                format_args!("{dyno}: {held_lines} lines were still held at the end and went with the dyno"),
-            );
-            self.unless(
-                rejected_lines == 0,
-                has_faults,
-                format_args!("{dyno}: the drain refused {rejected_lines} lines for good"),
-            );
-            self.unless(
-                dropped_lines == 0,
-                has_faults,
-                format_args!("{dyno}: {dropped_lines} lines were dropped, and announced"),
-            );
+            self.losses(dyno, account, excuse);
+        }
+    }
+
+    /// What is missing, and whether a fault explains it.
+    fn losses(&mut self, dyno: &str, account: &DrainLedger, excuse: &Excuse) {
+        let DrainLedger { held_lines: held, rejected_lines: rejected, .. } = *account;
+        if held > 0 && excuse.held.is_empty() {
+            self.problem(format_args!(
+                "{dyno}: {held} lines were still held at the end and went with the dyno"
+            ));
+        } else if held > 0 {
+            let faults: Vec<&str> = excuse.held.iter().map(String::as_str).collect();
+            let faults = faults.join(", ");
+            self.note(format_args!(
+                "{dyno}: {held} lines were still held at the end, under {faults}, and went with the dyno"
+            ));
+        }
+        let refused = format!("{dyno}: the receiver refused {rejected} lines for good");
+        if rejected > 0 && excuse.rejected {
+            self.note(format_args!("{refused}, as it was told to"));
+        } else {
+            self.problem_unless(rejected == 0, format_args!("{refused}"));
+        }
+        for (reason, lines) in account.dropped.iter().filter(|(_, lines)| **lines > 0) {
+            let dropped = format!("{dyno}: {lines} lines were dropped ({reason})");
+            let is_excused = excuse.dropped.contains(reason.as_str());
+            (if is_excused { &mut self.notes } else { &mut self.problems }).push(dropped);
         }
     }
 
@@ -189,7 +215,6 @@ impl Verdict {
             (drain.changed_bodies, "batches came again with another body"),
             (drain.count_mismatches, "batches had another number of frames than Logplex-Msg-Count says"),
             (drain.malformed, "bodies were malformed"),
-            (drain.out_of_order, "frames were out of order"),
         ] {
             self.problem_unless(count == 0, format_args!("{count} {what}"));
         }

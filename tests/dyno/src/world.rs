@@ -3,7 +3,8 @@
 use crate::account::Boot;
 use crate::args::Args;
 use crate::environment::{self, Environment, Site, uuid};
-use crate::fault::Fault;
+use crate::excuse::Excuse;
+use crate::fault::{Fault, What};
 use crate::init::{EXCHANGE, Spec, Walls};
 use crate::logplex::Logplex;
 use crate::output::Readers;
@@ -19,7 +20,9 @@ use std::ops::Deref;
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tailrace_drain::Drain;
 use tokio::sync::{mpsc, watch};
 
 /// The buildpack's layers in a dyno of Fir.
@@ -41,18 +44,40 @@ pub enum Control {
 /// A dyno that runs.
 #[derive(Clone, Debug)]
 pub struct Live {
+    /// Its name, which another may have, too, while it makes room.
+    pub dyno: String,
     /// Its first process.
     pub pid: Pid,
     /// Where it is told.
     pub control: mpsc::Sender<Control>,
+    /// It has a `/tmp` that can be filled.
+    pub has_small_disk: bool,
+}
+
+/// A fault that struck a dyno.
+#[derive(Clone, Debug)]
+pub struct Struck {
+    /// The dyno, by the number of its start.
+    pub number: u32,
+    /// The same.
+    pub live: Live,
+    /// What.
+    pub what: What,
+    /// The process that it concerns.
+    pub target: Option<Pid>,
+    /// It is not over yet.
+    pub lasts: bool,
 }
 
 /// What all dynos share, and which of them there are.
 #[derive(Debug)]
 pub struct World {
     parts: Parts,
-    live: Mutex<BTreeMap<String, Live>>,
+    live: Mutex<BTreeMap<u32, Live>>,
     boots: Mutex<Vec<Boot>>,
+    struck: Mutex<Vec<Struck>>,
+    refused: Mutex<Vec<String>>,
+    has_small_disks: AtomicBool,
     number: Mutex<u32>,
 }
 
@@ -67,6 +92,8 @@ impl Deref for World {
 /// Where a dyno is, and what it is started with.
 #[derive(Debug)]
 pub struct Place {
+    /// Which start of a dyno this is; they count from 1.
+    pub number: u32,
     /// What surrounds it.
     pub spec: Spec,
     /// Where the spec is written.
@@ -118,8 +145,8 @@ pub struct Parts {
     pub walls: Walls,
     /// `TAILRACE_DRAIN_URL`.
     pub drain_url: String,
-    /// The local drain's authority.
-    pub ca_file: Option<PathBuf>,
+    /// The local drain.
+    pub drain: Option<Arc<Drain>>,
     /// Directories of dynos.
     pub dir: PathBuf,
     /// People.
@@ -133,12 +160,26 @@ pub struct Parts {
 impl World {
     /// Without dynos.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, live: Mutex::default(), boots: Mutex::default(), number: Mutex::default() }
+        let has_small_disks = AtomicBool::new(parts.args.faults.iter().any(Fault::fills_the_disk));
+        Self {
+            parts,
+            live: Mutex::default(),
+            boots: Mutex::default(),
+            struck: Mutex::default(),
+            refused: Mutex::default(),
+            has_small_disks,
+            number: Mutex::default(),
+        }
     }
 
-    /// Whether dynos have a `/tmp` that can be filled.
+    /// Whether dynos that start now have a `/tmp` that can be filled.
     pub fn has_small_disks(&self) -> bool {
-        self.args.faults.iter().any(Fault::fills_the_disk)
+        self.has_small_disks.load(Ordering::Relaxed)
+    }
+
+    /// From now on they have.
+    pub fn make_small_disks(&self) {
+        self.has_small_disks.store(true, Ordering::Relaxed);
     }
 
     /// The platform says something about a dyno.
@@ -167,18 +208,46 @@ impl World {
         });
     }
 
-    /// The dynos that run.
-    pub fn live(&self) -> BTreeMap<String, Live> {
+    /// The dynos that run, by the number of their start.
+    pub fn live(&self) -> BTreeMap<u32, Live> {
         lock(&self.live).clone()
     }
 
     /// A dyno runs, or runs no more.
-    pub fn set_live(&self, dyno: &str, live: Option<Live>) {
+    pub fn set_live(&self, number: u32, live: Option<Live>) {
         let mut all = lock(&self.live);
         match live {
-            Some(live) => drop(all.insert(dyno.to_owned(), live)),
-            None => drop(all.remove(dyno)),
+            Some(live) => drop(all.insert(number, live)),
+            None => drop(all.remove(&number)),
         }
+    }
+
+    /// The faults that struck dynos, for who takes note of them or ends them.
+    pub fn struck(&self) -> MutexGuard<'_, Vec<Struck>> {
+        lock(&self.struck)
+    }
+
+    /// A fault was not put in force.
+    pub async fn refuse(&self, why: String) {
+        self.note(&format!("fault: {why}")).await;
+        lock(&self.refused).push(why);
+    }
+
+    /// The faults that were not put in force, and why.
+    pub fn refused(&self) -> Vec<String> {
+        lock(&self.refused).clone()
+    }
+
+    /// What may be missing of a dyno that is at its end.
+    pub fn excuse(&self, number: u32) -> Excuse {
+        let mut excuse = Excuse::default();
+        if let Some(drain) = &self.drain {
+            excuse.receiver(drain.faults_in_force(), &drain.faults_so_far());
+        }
+        for struck in self.struck().iter().filter(|struck| struck.number == number) {
+            excuse.strike(struck.what, struck.lasts);
+        }
+        excuse
     }
 
     /// A dyno has come to its end.
@@ -207,8 +276,8 @@ impl World {
         }
         fs::set_permissions(dir.join("tmp"), fs::Permissions::from_mode(0o1777))?;
         copy(&self.slug, &dir.join("app"))?;
-        if let Some(ca_file) = &self.ca_file {
-            fs::copy(ca_file, dir.join("out/ca.pem"))?;
+        if let Some(drain) = &self.drain {
+            fs::copy(drain.ca_file(), dir.join("out/ca.pem"))?;
         }
         let user = 20_000 + (std::process::id() % 30_000) + number % 1_000;
         if self.walls == Walls::Root {
@@ -233,7 +302,7 @@ impl World {
             caller_path: caller_path.as_deref(),
             exchange: &seen(EXCHANGE, "out"),
             drain_url: &self.drain_url,
-            is_local: self.ca_file.is_some(),
+            is_local: self.drain.is_some(),
             quota: (!has_root || self.args.generation == Generation::Fir).then_some(self.args.size.memory()),
             metadata: self.args.metadata,
         };
@@ -258,7 +327,7 @@ impl World {
             dir: dir.clone(),
         };
         let (spec_file, ledger_file) = (dir.join("spec.json"), dir.join("out/ledger.json"));
-        Ok(Place { spec, spec_file, ledger_file, config, dir })
+        Ok(Place { number, spec, spec_file, ledger_file, config, dir })
     }
 
     /// Directories that a dyno has beside the app, here and there, and those of them that go in front of PATH.

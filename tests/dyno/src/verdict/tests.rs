@@ -24,27 +24,35 @@ fn well() -> Evidence {
         printed: Some(Printed { lines: 100, frames: 101, stalls: 0, text: text("all of it") }),
         took: Duration::from_secs(1),
         memory: 3000,
+        excuse: Excuse::default(),
+        made_room: false,
     };
     Evidence {
         boots: vec![boot],
         drain: Some(Report { frames: 103, conformance: conformance.into(), streams, ..Report::default() }),
         arrived: [("web.1".to_owned(), text("all of it"))].into(),
         platform: "d.platform".to_owned(),
-        has_faults: false,
+        refused: Vec::new(),
+        limits: Limits::default(),
     }
 }
 
 /// 100 lines, of which 30 were dropped and announced.
 fn shed() -> Evidence {
     let mut evidence = well();
-    let account = ledger(&mut evidence);
-    (account.delivered_lines, account.dropped_lines) = (70, 30);
-    account.dropped.insert("spool-full".to_owned(), 30);
-    *lines(&mut evidence) = 70;
-    drain(&mut evidence).losses = Losses { notices: 2, lines: 30 };
-    arrive(&mut evidence, "some of it");
-    evidence.has_faults = true;
+    shed_for(&mut evidence, "spool-full");
+    excuse(&mut evidence).dropped.insert("spool-full");
     evidence
+}
+
+/// 30 lines are dropped for this reason, and announced.
+fn shed_for(evidence: &mut Evidence, reason: &str) {
+    let account = ledger(evidence);
+    (account.delivered_lines, account.dropped_lines) = (70, 30);
+    account.dropped.insert(reason.to_owned(), 30);
+    *lines(evidence) = 70;
+    drain(evidence).losses = Losses { notices: 2, lines: 30 };
+    arrive(evidence, "some of it");
 }
 
 /// As when it is well, but a line stood still half-way, which filled a frame more.
@@ -84,6 +92,10 @@ fn whole(evidence: &mut Evidence) -> &mut Ledger {
 
 fn ledger(evidence: &mut Evidence) -> &mut DrainLedger {
     &mut whole(evidence).drains[0]
+}
+
+fn excuse(evidence: &mut Evidence) -> &mut Excuse {
+    &mut evidence.boots[0].excuse
 }
 
 fn printed(evidence: &mut Evidence) -> &mut Printed {
@@ -127,6 +139,7 @@ fn every_disagreement_is_one_problem_in_words() {
         (shed(), |e| drain(e).losses.lines = 29, "30 lines dropped, 29 announced"),
         (well(), |e| drain(e).losses.lines = 1, "0 lines dropped, 1 announced"),
         (shed(), |e| ledger(e).dropped.clear(), "dropped 30, but by reason 0"),
+        (shed(), |e| e.boots[0].excuse = Excuse::default(), "30 lines were dropped (spool-full)"),
         (well(), |e| drain(e).changed_bodies = 1, "1 batches came again with another body"),
         (well(), |e| drain(e).count_mismatches = 2, "Logplex-Msg-Count"),
         (well(), |e| drain(e).malformed = 3, "3 bodies were malformed"),
@@ -161,20 +174,71 @@ fn lines_that_nobody_knows_about_are_a_problem() {
 #[test]
 fn what_a_fault_explains_is_a_note_once_it_is_announced() {
     let mut evidence = shed();
-    assert_eq!(evidence.verdict().notes, ["web.1: 30 lines were dropped, and announced"]);
-    leave(&mut evidence, 10, 0);
-    assert_eq!(evidence.verdict().problems, Vec::<String>::new());
-    // Held for want of an answer, and arrived even so.
-    *lines(&mut evidence) += 10;
-    assert_eq!(evidence.verdict().problems, Vec::<String>::new());
+    assert_eq!(evidence.verdict().notes, ["web.1: 30 lines were dropped (spool-full)"]);
     drain(&mut evidence).losses.lines = 0;
     assert_eq!(evidence.verdict().problems.len(), 1, "not announced");
-    let mut evidence = shed();
-    evidence.has_faults = false;
-    assert_eq!(evidence.verdict().problems, ["web.1: 30 lines were dropped, and announced"]);
     let mut evidence = well();
     evidence.boots[0].ending = Ending::ExitTimeout;
     assert!(evidence.verdict().notes[0].contains("within 30 s of SIGTERM"), "the app's own doing");
+}
+
+#[test]
+fn a_fault_explains_what_is_of_its_kind_alone() {
+    type Change = fn(&mut Evidence);
+    let lost: [(Change, Change, &str); 5] = [
+        (
+            |e| leave(e, 10, 0),
+            |e| excuse(e).held.extend(["outage=1s".to_owned()]),
+            "10 lines were still held",
+        ),
+        (|e| leave(e, 0, 10), |e| excuse(e).rejected = true, "refused 10 lines for good"),
+        (|e| e.boots[0].ending = Ending::Exited(137), |e| excuse(e).app_killed = true, "status 137"),
+        (|e| e.boots[0].ending = Ending::Died(137), |e| excuse(e).app_killed = true, "status 137"),
+        (
+            |e| shed_for(e, "spool-full"),
+            |e| excuse(e).dropped.extend(["spool-full"]),
+            "30 lines were dropped",
+        ),
+    ];
+    for (number, (lose, _, expected)) in lost.iter().enumerate() {
+        for (other, (_, excused, _)) in lost.iter().enumerate() {
+            let mut evidence = well();
+            lose(&mut evidence);
+            excused(&mut evidence);
+            let Verdict { problems, notes } = evidence.verdict();
+            let are_ends = [number, other].iter().all(|which| (2..=3).contains(which));
+            let is_excused = number == other || are_ends;
+            assert_eq!(
+                (problems.len(), notes.len()),
+                if is_excused { (0, 1) } else { (1, 0) },
+                "{expected}, {other}"
+            );
+            let said = &[problems, notes].concat()[0];
+            assert!(said.contains(expected) && !said.contains("announced"), "{said}");
+        }
+    }
+    let mut evidence = well();
+    shed_for(&mut evidence, "recorder-fault");
+    excuse(&mut evidence).dropped.extend(["spool-full", "spool-unwritable"]);
+    assert_eq!(evidence.verdict().problems, ["web.1: 30 lines were dropped (recorder-fault)"]);
+}
+
+#[test]
+fn lines_that_were_held_for_want_of_an_answer_may_have_arrived() {
+    let mut evidence = well();
+    leave(&mut evidence, 10, 0);
+    excuse(&mut evidence).held.insert("drain=reset-after".to_owned());
+    *lines(&mut evidence) += 10;
+    assert_eq!(evidence.verdict().problems, Vec::<String>::new());
+}
+
+#[test]
+fn what_was_refused_to_be_done_excuses_nothing() {
+    let mut evidence = well();
+    evidence.refused.push("outage=1s: not here, the receiver is not ours".to_owned());
+    assert_eq!(evidence.verdict().notes, ["not tried: outage=1s: not here, the receiver is not ours"]);
+    leave(&mut evidence, 10, 0);
+    assert_eq!(evidence.verdict().problems.len(), 1);
 }
 
 #[test]
@@ -183,6 +247,9 @@ fn a_dyno_that_ran_twice_is_counted_twice() {
     evidence.boots.push(evidence.boots[0].clone());
     assert_eq!(evidence.verdict().problems.len(), 1);
     *lines(&mut evidence) *= 2;
+    // Both spoke at once, while one made room for the other.
+    drain(&mut evidence).out_of_order = 5;
+    evidence.boots[0].made_room = true;
     let both = text("all of it").and(text("all of it"));
     evidence.arrived.insert("web.1".to_owned(), both);
     assert_eq!(evidence.verdict().problems, Vec::<String>::new());

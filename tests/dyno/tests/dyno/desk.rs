@@ -83,6 +83,12 @@ impl Desk {
     pub(crate) fn left(&self) -> Vec<PathBuf> {
         let mut left: Vec<PathBuf> =
             fs::read_dir(self.tmp.path()).expect("is there").flatten().map(|entry| entry.path()).collect();
+        left.extend(self.processes().into_iter().map(|(process, line)| process.join(line)));
+        left
+    }
+
+    /// Processes that were started for it, with their command lines.
+    pub(crate) fn processes(&self) -> Vec<(PathBuf, String)> {
         let mark = self.tmp.path().to_str().expect("is text").as_bytes();
         let has_mark = |process: &PathBuf| {
             let vars = fs::read(process.join("environ")).unwrap_or_default();
@@ -91,10 +97,24 @@ impl Desk {
         let processes = fs::read_dir("/proc").expect("is there").flatten().map(|entry| entry.path());
         let named = |process: PathBuf| {
             let line = fs::read(process.join("cmdline")).unwrap_or_default();
-            process.join(String::from_utf8_lossy(&line).replace('\0', " "))
+            (process, String::from_utf8_lossy(&line).replace('\0', " "))
         };
-        left.extend(processes.filter(has_mark).map(named));
-        left
+        processes.filter(has_mark).map(named).collect()
+    }
+
+    /// The shippers of its agents, once there are some which are not `old`.
+    pub(crate) fn shippers(&self, old: &[PathBuf]) -> Vec<PathBuf> {
+        let begun = Instant::now();
+        loop {
+            let all = self.processes().into_iter().filter(|(_, line)| line.starts_with("tailrace shipper "));
+            let found: Vec<PathBuf> =
+                all.map(|(process, _)| process).filter(|process| !old.contains(process)).collect();
+            if !found.is_empty() {
+                return found;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no shipper but {old:?}: {:?}", self.processes());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Nothing may be left.

@@ -1,9 +1,10 @@
 //! Every fault has an effect that is seen, and no loss goes by without a word.
 
-use crate::desk::{Desk, Running};
+use crate::desk::{Desk, PATIENCE, Running, agent};
 use serde_json::Value;
+use std::fs;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// 200 numbered lines in a second, and then a few now and then.
 const TALK: &str = "worker: for i in $(seq 200); do echo \"line $i\"; sleep 0.005; done; \
@@ -60,8 +61,50 @@ fn a_slow_receiver_is_seen_in_the_lag() {
 
 #[test]
 fn a_shipper_that_is_killed_is_replaced() {
-    let (report, err) = nothing_lost(TALK, &["--for", "3s", "--fault", "shipper=kill@300ms"]);
-    assert!(err.contains("fault: worker.1: the shipper was killed\n"), "{report:#}{err}");
+    let desk = Desk::new(TALK);
+    let mut command = desk.command(&[]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    running.until("app[worker.1]: line 1");
+    let first = desk.shippers(&[]);
+    running.type_line("fault shipper=kill");
+    running.until("fault: worker.1: the shipper was killed");
+    desk.shippers(&first);
+    let begun = Instant::now();
+    while first.iter().any(|process| process.exists()) {
+        assert!(begun.elapsed() < PATIENCE, "{first:?} is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.type_line("stop");
+    let (status, seen) = running.end();
+    assert_eq!(status, 0, "{seen}");
+    assert!(seen.contains(" lines arrived, and no receiver objected.\n"), "{seen}");
+    desk.assert_clean();
+}
+
+#[test]
+fn a_fault_that_meets_nobody_says_so() {
+    // The first dyno has no agent: no buildpack has wrapped its line.
+    let desk =
+        Desk::new("clock: sleep 300\nworker: sleep 300\n").with(".tailrace/types/worker", "sleep 300\n");
+    let bin = desk.app.path().join(".tailrace/bin");
+    fs::create_dir_all(&bin).expect("is made");
+    fs::copy(agent(), bin.join("tailrace")).expect("is copied");
+    fs::write(
+        desk.app.path().join("Procfile"),
+        "clock: sleep 300\nworker: .tailrace/bin/tailrace run --type worker\n",
+    )
+    .expect("is written");
+    let mut command = desk.command(&["--fault", "shipper=kill,app=kill"]);
+    command.arg("--slug").arg(desk.app.path());
+    let mut running = Running::start(command);
+    for part in ["fault: clock.1: there is no shipper in it", "fault: worker.1: the shipper was killed"] {
+        running.until(part);
+    }
+    running.interrupt();
+    let (_, seen) = running.end();
+    assert!(seen.contains("fault: clock.1: there is no app under an agent in it\n"), "{seen}");
+    desk.assert_clean();
 }
 
 #[test]
@@ -82,25 +125,42 @@ fn a_full_disk_stops_neither_the_app_nor_delivery() {
 }
 
 #[test]
-fn what_would_harm_this_machine_is_not_done() {
+fn a_disk_can_be_filled_at_run_time() {
     let desk = Desk::new(TALK);
-    let mut command = desk.command(&["--size", "performance-2xl", "--fault", "memory=grow"]);
+    let mut command = desk.command(&[]);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
-    running.until("fault: memory grows beyond the quota: not here, ");
-    running.type_line("fault disk=full");
-    running.until("fault: the disk is full: not ");
+    running.until("app[worker.1]: line 1");
+    if running.seen.contains("process groups of this system") {
+        running.type_line("fault disk=full");
+        running.until("fault: the disk is full: not here, ");
+    } else {
+        running.type_line("fault disk=full");
+        running.until("fault: the dynos start again, with a disk that can be full");
+        running.until("fault: worker.1: the disk is full");
+        running.until(" app[worker.1]: tailrace at=spool");
+        running.type_line("heal");
+        running.until("fault: worker.1: the disk has room again");
+    }
     running.type_line("stop");
-    assert_eq!(running.end().0, 0);
+    let (status, seen) = running.end();
+    assert_eq!(status, 0, "{seen}");
+    desk.assert_clean();
+}
+
+#[test]
+fn what_would_harm_this_machine_is_not_done() {
+    let desk = Desk::new(TALK);
+    let (status, report, err) =
+        desk.report(&["--for", "300ms", "--size", "performance-2xl", "--fault", "memory=grow"]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    assert!(err.contains("fault: memory grows beyond the quota: not here, "), "{err}");
+    assert!(report["notes"].to_string().contains("not tried: memory grows beyond the quota"), "{report:#}");
     desk.assert_clean();
 }
 
 #[test]
 fn memory_beyond_the_quota_is_r14() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: without root the agent may not look into what grows");
-        return;
-    }
     let desk = Desk::new(TALK);
     let options = ["--fault", "memory=grow", "--config", "TAILRACE_SAMPLE_INTERVAL=1s"];
     let mut running = Running::start(desk.command(&options));
@@ -122,6 +182,37 @@ fn an_app_that_is_killed_crashes_and_starts_again() {
     assert_eq!(report["dynos"][0]["exit_status"], 137, "{report:#}");
     assert!(err.contains("State changed from crashed to starting\n"), "{err}");
     desk.assert_clean();
+}
+
+#[test]
+fn only_a_fault_of_its_kind_excuses_a_loss() {
+    // Nothing listens there, and a fault of the receiver cannot be played: what waits is lost for no reason.
+    let nowhere = ["--drain", "https://127.0.0.1:9/x", "--config", "TAILRACE_STOP_GRACE=1s"];
+    for (procfile, options, status, said) in [
+        (
+            TALK,
+            &[&nowhere[..], &["--fault", "shipper=kill"]].concat()[..],
+            1,
+            "lines were still held at the end",
+        ),
+        (
+            TALK,
+            &["--fault", "drain=404", "--config", "TAILRACE_STOP_GRACE=1s"],
+            0,
+            "under status=404, and went",
+        ),
+        (TALK, &["--fault", "drain=400"], 0, "lines for good, as it was told to"),
+        ("worker: sleep 1; exit 3\n", &["--fault", "latency=1ms"], 1, "ended by itself, with status 3"),
+    ] {
+        let desk = Desk::new(procfile);
+        let (code, out, err) = desk.run(&[&["--check", "--for", "2s"], options].concat());
+        assert_eq!(code, status, "{options:?}: {out}{err}");
+        assert!(out.contains(said), "{options:?}: {out}{err}");
+        desk.assert_clean();
+    }
+    // A command line that contradicts itself is refused before anything runs.
+    let (code, _, err) = Desk::new(TALK).run(&[&nowhere[..], &["--fault", "outage=1s"]].concat());
+    assert!(code == 64 && err.contains("outage=1s: the receiver of --drain is not ours"), "{err}");
 }
 
 #[test]

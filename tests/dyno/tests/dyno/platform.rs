@@ -171,13 +171,36 @@ fn what_is_typed_is_done() {
     running.type_line("dance");
     running.until("\"dance\" is no command; expected fault ");
     running.type_line("restart worker.1");
-    for part in ["Restarting", "Stopping all processes with SIGTERM", "State changed from starting to up"] {
+    // The new one starts first; for a while there are two of one name.
+    for part in
+        ["Restarting", "State changed from up to starting", "Starting process", "Stopping all processes"]
+    {
         running.until(&format!("heroku[worker.1]: {part}"));
     }
-    running.until("app[worker.1]: working");
+    running.until("heroku[worker.1]: Process exited with status 143");
     running.type_line("stop");
     let (status, seen) = running.end();
     assert_eq!(status, 0, "{seen}");
+    assert_eq!(seen.matches("app[worker.1]: working\n").count(), 2, "{seen}");
+    desk.assert_clean();
+}
+
+#[test]
+fn while_one_dyno_makes_room_requests_wait_for_the_other() {
+    let desk = Desk::new("web: rust-web\n");
+    let mut command = desk.command(&["--traffic", "50"]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    running.until("heroku[router]: at=info");
+    running.type_line("restart");
+    running.until("heroku[web.1]: Starting process with command");
+    running.until("heroku[web.1]: State changed from starting to up");
+    running.until("heroku[router]: at=info");
+    running.type_line("stop");
+    let (status, seen) = running.end();
+    assert_eq!(status, 0, "{seen}");
+    // One that was under way in the old one may be cut off (H13, H18); none meets an app without dynos.
+    assert!(!seen.contains("code=H14") && !seen.contains("code=H10"), "{seen}");
     desk.assert_clean();
 }
 
