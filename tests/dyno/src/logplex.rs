@@ -91,8 +91,17 @@ struct Buffer {
     shuttle: VecDeque<Vec<u8>>,
     frames: VecDeque<Vec<u8>>,
     loss: Loss,
-    /// Lines of apps, by dyno.
-    lines: BTreeMap<String, u64>,
+    /// What was taken, by dyno or part of the platform.
+    taken: BTreeMap<String, Taken>,
+}
+
+/// Messages that were taken from one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Of the app.
+    pub app: u64,
+    /// Of the platform.
+    pub platform: u64,
 }
 
 /// A batch on its way.
@@ -120,7 +129,7 @@ impl Logplex {
 
     /// A line of an app, with its LF when it has one.
     pub fn app(&self, dyno: &str, line: &[u8]) {
-        *self.buffer().lines.entry(dyno.to_owned()).or_default() += 1;
+        self.buffer().taken.entry(dyno.to_owned()).or_default().app += 1;
         self.message(PRI_APP, "app", dyno, line);
     }
 
@@ -128,6 +137,7 @@ impl Logplex {
     pub fn platform(&self, proc_id: &str, line: &str) {
         let pri = if proc_id == "router" { PRI_ROUTER } else { PRI_DYNO };
         let app = if proc_id == "api" { "app" } else { "heroku" };
+        self.buffer().taken.entry(proc_id.to_owned()).or_default().platform += 1;
         self.message(pri, app, proc_id, format!("{line}\n").as_bytes());
     }
 
@@ -173,9 +183,9 @@ impl Logplex {
         }
     }
 
-    /// How many lines of each dyno's app were taken.
-    pub fn lines(&self) -> BTreeMap<String, u64> {
-        self.buffer().lines.clone()
+    /// What was taken, by source.
+    pub fn taken(&self) -> BTreeMap<String, Taken> {
+        self.buffer().taken.clone()
     }
 
     fn take(&self) -> Option<Batch> {
@@ -318,6 +328,7 @@ mod tests {
         assert_eq!(batch.count, BUFFER as u64 + 1);
         logplex.lost(&batch);
         assert_eq!(logplex.buffer().loss.messages, BUFFER as u64 + 5);
-        assert_eq!(logplex.lines()["web.1"], BUFFER as u64 + 5);
+        logplex.platform("web.1", "State changed from up to down");
+        assert_eq!(logplex.taken()["web.1"], Taken { app: BUFFER as u64 + 5, platform: 1 });
     }
 }

@@ -1,14 +1,20 @@
 //! The report at the end: a table for people, JSON for programs.
 
-use crate::account::{DrainLedger, Ending, Ledger, Printed};
+mod side;
+mod table;
+
+use crate::account::{Boot, DrainLedger, Ending, Ledger, Printed};
+use crate::logplex::Taken;
 use crate::router::Requests;
 use crate::traffic::{Comparison, percentiles};
 use crate::verdict::{Evidence, Verdict};
 use serde::Serialize;
+use side::Side;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
-use tailrace_drain::tally::{Lag, Losses, Report, Stream};
+use table::table;
+use tailrace_drain::tally::Report;
 
 /// A simulation that has come to its end.
 #[derive(Clone, Debug)]
@@ -19,8 +25,8 @@ pub struct Outcome {
     pub requests: Requests,
     /// Times of requests with and without the agent.
     pub comparison: Comparison,
-    /// Lines of the app that the platform's own drain took, by dyno.
-    pub platform_lines: BTreeMap<String, u64>,
+    /// What the platform's own drain took, by source; nothing where there is none.
+    pub taken: BTreeMap<String, Taken>,
     /// From the start of the dynos to their end.
     pub took: Duration,
 }
@@ -32,7 +38,7 @@ struct Json<'a> {
     notes: &'a [String],
     seconds: f64,
     dynos: Vec<Dyno<'a>>,
-    drains: Vec<Side<'a>>,
+    drains: Vec<Side>,
     slow_down: Option<SlowDown>,
     drain: Option<&'a Report>,
     requests: &'a Requests,
@@ -47,21 +53,6 @@ struct Dyno<'a> {
     ledger: Option<&'a Ledger>,
     printed: Option<Printed>,
     agent_memory_kib: u64,
-}
-
-/// What came by one way: by tailrace, or by the platform's own drain.
-#[derive(Serialize)]
-struct Side<'a> {
-    drain: &'a str,
-    /// Messages that the apps' output makes.
-    messages: u64,
-    /// Of those, how many arrived.
-    arrived: u64,
-    /// Of those that did not, how many were announced.
-    announced: u64,
-    /// Bytes of the longest.
-    longest: u64,
-    lag_ms: Lag,
 }
 
 /// Times of the same requests with and without the agent, in ms.
@@ -91,7 +82,7 @@ impl Outcome {
             notes: &verdict.notes,
             seconds: self.took.as_secs_f64(),
             dynos: dynos.collect(),
-            drains: self.sides(),
+            drains: side::sides(&self.evidence, &self.taken),
             slow_down: self.slow_down(),
             drain: self.evidence.drain.as_ref(),
             requests: &self.requests,
@@ -102,23 +93,27 @@ impl Outcome {
 
     /// The report as a table.
     pub fn text(&self, verdict: &Verdict) -> String {
-        let mut out =
-            format!("\n{} dynos in {:.1} s\n\n", self.evidence.boots.len(), self.took.as_secs_f64());
+        let count = self.evidence.boots.len();
+        let dynos = if count == 1 { "dyno" } else { "dynos" };
+        let mut out = format!("\n{count} {dynos} in {:.1} s\n\n", self.took.as_secs_f64());
         self.dynos(&mut out);
-        let sides = self.sides();
+        let sides = side::sides(&self.evidence, &self.taken);
         if !sides.is_empty() {
             out.push('\n');
-            let titles =
-                ["drain", "messages", "arrived", "announced", "unheard", "longest", "lag p50", "p95", "max"];
-            let ms = |ms: f64| format!("{ms:.0} ms");
-            let rows = sides.iter().map(|side| {
-                let unheard = side.messages.saturating_sub(side.arrived + side.announced);
-                let counts = [side.messages, side.arrived, side.announced, unheard, side.longest];
-                let lags = [side.lag_ms.p50, side.lag_ms.p95, side.lag_ms.max].map(ms);
-                let counts = counts.map(|count| count.to_string());
-                [side.drain.to_owned()].into_iter().chain(counts).chain(lags).collect()
-            });
-            table(&mut out, &titles, rows.collect());
+            let titles = [
+                "drain",
+                "source",
+                "messages",
+                "arrived",
+                "announced",
+                "unheard",
+                "repeats",
+                "longest",
+                "lag p50",
+                "p95",
+                "max",
+            ];
+            table(&mut out, 2, &titles, sides.iter().flat_map(Side::rows).collect());
         }
         out.push('\n');
         self.requests(&mut out);
@@ -142,7 +137,7 @@ impl Outcome {
                 .collect();
             let _infallible = writeln!(
                 out,
-                "receivers: {} requests, {} repeats; objections: {}",
+                "receivers: {} requests, {} batches that came twice; objections: {}",
                 drain.requests,
                 drain.duplicates,
                 objections.join(", ")
@@ -161,10 +156,12 @@ impl Outcome {
         out
     }
 
-    /// What the agents say of themselves, a row for each time that a dyno ran.
+    /// What the agents say of themselves: a row for each time that a dyno ran, and each drain that it had.
     fn dynos(&self, out: &mut String) {
-        let titles = [
+        let has_many = self.ledgers().any(|(_, ledger)| ledger.drains.len() > 1);
+        let mut titles = vec![
             "dyno",
+            "drain",
             "status",
             "captured",
             "delivered",
@@ -175,37 +172,36 @@ impl Outcome {
             "attempts",
             "agent",
         ];
-        let rows = self.evidence.boots.iter().map(|boot| {
-            let mut row = vec![boot.dyno.clone(), boot.ending.status().to_string()];
+        let mut rows = Vec::new();
+        for boot in &self.evidence.boots {
+            let start = [boot.dyno.clone(), String::new(), boot.ending.status().to_string()];
             match &boot.ledger {
                 Some(Ok(ledger)) => {
-                    let sum =
-                        |of: fn(&DrainLedger) -> u64| ledger.drains.iter().map(of).sum::<u64>().to_string();
-                    row.extend([
-                        ledger.captured_lines.to_string(),
-                        sum(|drain| drain.delivered_lines),
-                        sum(|drain| drain.dropped_lines),
-                        sum(|drain| drain.held_lines),
-                        sum(|drain| drain.rejected_lines),
-                        sum(|drain| drain.batches),
-                        sum(|drain| drain.attempts),
-                        format!("{:.1} MiB", boot.memory as f64 / 1024.0),
-                    ]);
+                    rows.extend(ledger.drains.iter().map(|account| row(boot, ledger, account)));
                 }
-                Some(Err(_)) => row.push("no ledger".to_owned()),
-                None => row.push("without".to_owned()),
+                Some(Err(_)) => rows.push([&start[..], &["no ledger".to_owned()]].concat()),
+                None => rows.push([&start[..], &["without".to_owned()]].concat()),
             }
-            row
-        });
-        table(out, &titles, rows.collect());
-        let reasons = self.evidence.boots.iter().filter_map(|boot| boot.ledger.as_ref()?.as_ref().ok());
-        let mut dropped: BTreeMap<&str, u64> = BTreeMap::new();
-        for (reason, count) in reasons.flat_map(|ledger| &ledger.drains).flat_map(|drain| &drain.dropped) {
-            *dropped.entry(reason).or_default() += count;
         }
-        for (reason, count) in dropped.into_iter().filter(|(_, count)| *count > 0) {
-            let _infallible = writeln!(out, "dropped, {reason}: {count}");
+        if !has_many {
+            titles.remove(1);
+            for row in &mut rows {
+                row.remove(1);
+            }
         }
+        table(out, 1 + usize::from(has_many), &titles, rows);
+        for (boot, ledger) in self.ledgers() {
+            for account in &ledger.drains {
+                let drain = if has_many { format!(" to {}", account.drain) } else { String::new() };
+                for (reason, count) in account.dropped.iter().filter(|(_, count)| **count > 0) {
+                    let _infallible = writeln!(out, "dropped, {}{drain}: {count} ({reason})", boot.dyno);
+                }
+            }
+        }
+    }
+
+    fn ledgers(&self) -> impl Iterator<Item = (&Boot, &Ledger)> {
+        self.evidence.boots.iter().filter_map(|boot| Some((boot, boot.ledger.as_ref()?.as_ref().ok()?)))
     }
 
     fn requests(&self, out: &mut String) {
@@ -232,164 +228,74 @@ impl Outcome {
         })
     }
 
-    /// tailrace and the platform's own drain, side by side.
-    fn sides(&self) -> Vec<Side<'_>> {
-        let Some(drain) = &self.evidence.drain else { return Vec::new() };
-        let platform = &self.evidence.platform;
-        let mut sides = Vec::new();
-        let ours = drain.streams.iter().filter(|(token, _)| *token != platform).flat_map(|(_, procs)| procs);
-        let printed = self.evidence.boots.iter().filter_map(|boot| boot.printed);
-        sides.push(side("tailrace", printed.map(|printed| printed.frames).sum(), ours));
-        if !self.platform_lines.is_empty() {
-            let is_app = |name: &str| self.platform_lines.contains_key(name) || name == "logplex";
-            let theirs = drain.streams.get(platform).into_iter().flatten().filter(|(name, _)| is_app(name));
-            sides.push(side("platform", self.platform_lines.values().sum(), theirs));
-        }
-        sides
-    }
-
+    /// What became of the lines, when nothing is wrong. Only what was dropped is announced in the stream.
     fn well(&self, out: &mut String) {
-        let ledgers = || self.evidence.boots.iter().filter_map(|boot| boot.ledger.as_ref()?.as_ref().ok());
-        let captured: u64 = ledgers().map(|ledger| ledger.captured_lines).sum();
-        let delivered: u64 =
-            ledgers().flat_map(|ledger| &ledger.drains).map(|drain| drain.delivered_lines).sum();
         if self.evidence.boots.iter().any(|boot| boot.ending == Ending::ExitTimeout) {
-            let _infallible = writeln!(out, "All lines up to the platform's kill are accounted for.");
+            out.push_str("All lines up to the platform's kill are accounted for.\n");
             return;
         }
-        let drains = ledgers().map(|ledger| ledger.drains.len() as u64).max().unwrap_or(1).max(1);
-        let _infallible = if delivered == captured * drains {
-            writeln!(out, "All {captured} lines arrived, and no receiver objected.")
-        } else {
-            writeln!(out, "All {captured} lines are accounted for: what did not arrive was announced.")
-        };
+        let lines = |count: u64| if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
+        let mut sums: BTreeMap<&str, (u64, DrainLedger)> = BTreeMap::new();
+        for (_, ledger) in self.ledgers() {
+            for account in &ledger.drains {
+                let (captured, sum) = sums.entry(&account.drain).or_default();
+                *captured += ledger.captured_lines;
+                sum.delivered_lines += account.delivered_lines;
+                sum.dropped_lines += account.dropped_lines;
+                sum.held_lines += account.held_lines;
+                sum.rejected_lines += account.rejected_lines;
+            }
+        }
+        if sums.is_empty() {
+            out.push_str("No dyno had an agent.\n");
+        }
+        let has_many = sums.len() > 1;
+        for (drain, (captured, sum)) in sums {
+            let to = if has_many { format!("{drain}: ") } else { String::new() };
+            if sum.delivered_lines == captured {
+                let objected = if self.evidence.drain.is_some() { ", and no receiver objected" } else { "" };
+                let arrived =
+                    if captured == 1 { "The line arrived" } else { &format!("All {captured} lines arrived") };
+                let _infallible = writeln!(out, "{to}{arrived}{objected}.");
+                continue;
+            }
+            let parts = [
+                (sum.dropped_lines, "dropped and announced"),
+                (sum.held_lines, "still held when their dyno ended"),
+                (sum.rejected_lines, "refused by the receiver"),
+            ];
+            let parts: Vec<String> = parts
+                .iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, what)| format!("{count} {what}"))
+                .collect();
+            let _infallible = writeln!(
+                out,
+                "{to}{} accounted for: {} arrived, {}.",
+                lines(captured),
+                sum.delivered_lines,
+                parts.join(", ")
+            );
+        }
     }
 }
 
-/// Sums up what came by one way.
-fn side<'a>(
-    drain: &'a str,
-    messages: u64,
-    streams: impl Iterator<Item = (&'a String, &'a Stream)>,
-) -> Side<'a> {
-    let mut side = Side { drain, messages, arrived: 0, announced: 0, longest: 0, lag_ms: Lag::default() };
-    for (_, Stream { lines, longest, losses: Losses { lines: lost, .. }, lag_ms, .. }) in streams {
-        side.arrived += lines;
-        side.announced += lost;
-        side.longest = side.longest.max(*longest);
-        // Of several processes the worst: no percentile can be made from percentiles.
-        if *lines > 0 {
-            side.lag_ms.p50 = side.lag_ms.p50.max(lag_ms.p50);
-            side.lag_ms.p95 = side.lag_ms.p95.max(lag_ms.p95);
-            side.lag_ms.max = side.lag_ms.max.max(lag_ms.max);
-        }
-    }
-    side
-}
-
-/// Rows under titles; the first column is a name, the others stand to the right.
-fn table(out: &mut String, titles: &[&str], rows: Vec<Vec<String>>) {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain([titles[column].len()]).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..titles.len()).map(width).collect();
-    let titles = titles.iter().map(|title| (*title).to_owned()).collect();
-    for row in [vec![titles], rows].concat() {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = widths[column];
-            let _infallible =
-                if column == 0 { write!(line, "{cell:<width$}") } else { write!(line, "  {cell:>width$}") };
-        }
-        let _infallible = writeln!(out, "{}", line.trim_end());
-    }
+/// What an agent says of one drain.
+fn row(boot: &Boot, ledger: &Ledger, account: &DrainLedger) -> Vec<String> {
+    let counts = [
+        ledger.captured_lines,
+        account.delivered_lines,
+        account.dropped_lines,
+        account.held_lines,
+        account.rejected_lines,
+        account.batches,
+        account.attempts,
+    ];
+    let mut row = vec![boot.dyno.clone(), account.drain.clone(), boot.ending.status().to_string()];
+    row.extend(counts.map(|count| count.to_string()));
+    row.push(format!("{:.1} MiB", boot.memory as f64 / 1024.0));
+    row
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::account::Boot;
-    use crate::excuse::Excuse;
-    use crate::platform::Limits;
-    use tailrace_drain::tally::Complaints;
-
-    fn outcome() -> Outcome {
-        let account =
-            DrainLedger { delivered_lines: 12_345, batches: 7, attempts: 8, ..DrainLedger::default() };
-        let lag_ms = Lag { p50: 12.0, p95: 40.0, p99: 50.0, max: 60.0 };
-        let stream = |lines, lost| {
-            let losses = Losses { notices: 1, lines: lost };
-            [("web.1".to_owned(), Stream { lines, longest: 80, losses, lag_ms, ..Stream::default() })].into()
-        };
-        let streams = [("d.a".to_owned(), stream(12_345, 0)), ("d.p".to_owned(), stream(12_000, 300))].into();
-        let mut drain = Report { frames: 12_347, streams, ..Report::default() };
-        drain.conformance.insert("sumo".to_owned(), Complaints::default());
-        let boot = Boot {
-            dyno: "web.1".to_owned(),
-            ending: Ending::Stopped(143),
-            ledger: Some(Ok(Ledger { captured_lines: 12_345, own_frames: 2, drains: vec![account] })),
-            printed: Some(Printed { lines: 12_345, frames: 12_345, ..Printed::default() }),
-            took: Duration::from_secs(5),
-            memory: 3 << 10,
-            excuse: Excuse::default(),
-            made_room: false,
-        };
-        let evidence = Evidence {
-            boots: vec![boot],
-            drain: Some(drain),
-            arrived: BTreeMap::new(),
-            platform: "d.p".to_owned(),
-            refused: Vec::new(),
-            limits: Limits::default(),
-        };
-        let requests = Requests {
-            sent: 5,
-            by_status: [(200, 3), (404, 1)].into(),
-            failed: [("H13".to_owned(), 1)].into(),
-        };
-        Outcome {
-            evidence,
-            requests,
-            comparison: Comparison { with: vec![3.0], without: vec![2.5] },
-            platform_lines: [("web.1".to_owned(), 12_345)].into(),
-            took: Duration::from_millis(5_040),
-        }
-    }
-
-    #[test]
-    fn the_table_says_what_was_counted() {
-        let text = outcome().text(&Verdict::default());
-        for part in [
-            "1 dynos in 5.0 s\n",
-            "dyno   status  captured  delivered  dropped  held  rejected  batches  attempts    agent\n\
-             web.1     143     12345      12345        0     0         0        7         8  3.0 MiB\n",
-            "drain     messages  arrived  announced  unheard  longest  lag p50    p95    max\n\
-             tailrace     12345    12345          0        0       80    12 ms  40 ms  60 ms\n\
-             platform     12345    12000        300       45       80    12 ms  40 ms  60 ms\n",
-            "requests: 5 (3 × 200, 1 × 404, 1 × H13)\n",
-            "slow-down: +0.5 ms at the median of 1 requests each",
-            "All 12345 lines arrived, and no receiver objected.\n",
-        ] {
-            assert!(text.contains(part), "{part:?}: {text}");
-        }
-        assert!(text.lines().all(|line| line.len() <= 130), "{text}");
-    }
-
-    #[test]
-    fn problems_stand_in_both_reports() {
-        let verdict = Verdict {
-            problems: vec!["one".to_owned(), "another".to_owned()],
-            notes: vec!["by the way".to_owned()],
-        };
-        let text = outcome().text(&verdict);
-        assert!(text.ends_with("\n       by the way\n !     one\n !     another\n"), "{text}");
-        assert!(!text.contains("lines arrived"), "{text}");
-        let json: serde_json::Value = serde_json::from_str(&outcome().json(&verdict)).expect("is JSON");
-        assert_eq!((json["ok"].as_bool(), json["problems"][1].as_str()), (Some(false), Some("another")));
-        assert_eq!(json["dynos"][0]["ledger"]["captured_lines"], 12_345);
-        assert_eq!(json["drain"]["conformance"]["sumo"]["errors"], 0);
-        assert_eq!(json["requests"]["by_status"]["404"], 1);
-        assert_eq!(json["drains"][1]["announced"], 300);
-    }
-}
+mod tests;

@@ -162,8 +162,8 @@ pub async fn simulate(
     }
     let requests = router.requests();
     let comparison: Comparison = times.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let platform_lines = logplex.map(|logplex| logplex.lines()).unwrap_or_default();
-    Ok(Outcome { evidence: stage.evidence(), requests, comparison, platform_lines, took: begun.elapsed() })
+    let taken = logplex.map(|logplex| logplex.taken()).unwrap_or_default();
+    Ok(Outcome { evidence: stage.evidence(), requests, comparison, taken, took: begun.elapsed() })
 }
 
 /// The dynos of the formation.

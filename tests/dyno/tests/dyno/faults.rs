@@ -208,6 +208,7 @@ fn only_a_fault_of_its_kind_excuses_a_loss() {
         let (code, out, err) = desk.run(&[&["--check", "--for", "2s"], options].concat());
         assert_eq!(code, status, "{options:?}: {out}{err}");
         assert!(out.contains(said), "{options:?}: {out}{err}");
+        assert!(!out.contains("announced.\n"), "{options:?}: {out}{err}");
         desk.assert_clean();
     }
     // A command line that contradicts itself is refused before anything runs.

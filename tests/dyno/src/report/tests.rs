@@ -1,0 +1,227 @@
+use super::*;
+use crate::excuse::Excuse;
+use crate::platform::Limits;
+use serde_json::Value;
+use tailrace_drain::tally::{Complaints, Lag, Losses, Stream};
+
+const LAG: Lag = Lag { p50: 12.0, p95: 40.0, p99: 50.0, max: 60.0 };
+
+fn lines(lines: u64) -> Stream {
+    Stream { lines, longest: 80, lag_ms: LAG, ..Stream::default() }
+}
+
+fn boot(dyno: &str, lines: u64) -> Boot {
+    let account = DrainLedger {
+        delivered_lines: lines,
+        batches: 7,
+        attempts: 8,
+        drain: "d:1".to_owned(),
+        ..DrainLedger::default()
+    };
+    Boot {
+        dyno: dyno.to_owned(),
+        ending: Ending::Stopped(143),
+        ledger: Some(Ok(Ledger { captured_lines: lines, own_frames: 2, drains: vec![account] })),
+        printed: Some(Printed { lines, frames: lines, ..Printed::default() }),
+        took: Duration::from_secs(5),
+        memory: 3 << 10,
+        excuse: Excuse::default(),
+        made_room: false,
+    }
+}
+
+/// One worker; the platform lost 345 of its lines, and announced 300 messages.
+fn outcome() -> Outcome {
+    let named = |name: &str, stream| (name.to_owned(), stream);
+    let notices = Stream { own_frames: 1, losses: Losses { notices: 1, lines: 300 }, ..Stream::default() };
+    let platform = [
+        named("worker.1", Stream { own_frames: 2, ..lines(12_000) }),
+        named("router", Stream { own_frames: 9, longest: 200, lag_ms: LAG, ..Stream::default() }),
+        named("logplex", notices),
+    ];
+    let ours = [named("worker.1", Stream { own_frames: 5, repeats: 4, ..lines(12_345) })];
+    let streams = [("d.a".to_owned(), ours.into()), ("d.p".to_owned(), platform.into())].into();
+    let mut drain = Report { frames: 12_347, requests: 20, duplicates: 2, streams, ..Report::default() };
+    drain.conformance.insert("sumo".to_owned(), Complaints::default());
+    let evidence = Evidence {
+        boots: vec![boot("worker.1", 12_345)],
+        drain: Some(drain),
+        arrived: BTreeMap::new(),
+        platform: "d.p".to_owned(),
+        refused: Vec::new(),
+        limits: Limits::default(),
+    };
+    let requests =
+        Requests { sent: 5, by_status: [(200, 3), (404, 1)].into(), failed: [("H13".to_owned(), 1)].into() };
+    let taken = [("worker.1", 12_345, 3), ("router", 0, 10)];
+    let taken = taken.map(|(name, app, platform)| (name.to_owned(), Taken { app, platform }));
+    Outcome {
+        evidence,
+        requests,
+        comparison: Comparison { with: vec![3.0], without: vec![2.5] },
+        taken: taken.into(),
+        took: Duration::from_millis(5_040),
+    }
+}
+
+fn ours(outcome: &mut Outcome) -> &mut BTreeMap<String, Stream> {
+    let drain = outcome.evidence.drain.as_mut().expect("there is one");
+    drain.streams.get_mut("d.a").expect("is known")
+}
+
+fn ledger(outcome: &mut Outcome) -> &mut Ledger {
+    let ledger = outcome.evidence.boots[0].ledger.as_mut().expect("has one");
+    ledger.as_mut().expect("can be read")
+}
+
+fn account(outcome: &mut Outcome) -> &mut DrainLedger {
+    &mut ledger(outcome).drains[0]
+}
+
+fn text(outcome: &Outcome) -> String {
+    outcome.text(&Verdict::default())
+}
+
+fn json(outcome: &Outcome) -> Value {
+    serde_json::from_str(&outcome.json(&Verdict::default())).expect("is JSON")
+}
+
+#[test]
+fn the_table_says_what_was_counted() {
+    let text = text(&outcome());
+    for part in [
+        "\n1 dyno in 5.0 s\n",
+        "dyno      status  captured  delivered  dropped  held  rejected  batches  attempts    agent\n\
+         worker.1     143     12345      12345        0     0         0        7         8  3.0 MiB\n",
+        "drain     source    messages  arrived  announced  unheard  repeats  longest  lag p50    p95    max\n\
+         tailrace  worker.1     12345    12345          0        0        4       80    12 ms  40 ms  60 ms\n\
+         platform  worker.1     12345    12000          –        –        0       80    12 ms  40 ms  60 ms\n\
+         platform  heroku          13       11          –        –        0      200    12 ms  40 ms  60 ms\n\
+         platform  all          12358    12011        300       47        0      200\n",
+        "requests: 5 (3 × 200, 1 × 404, 1 × H13)\n",
+        "receivers: 20 requests, 2 batches that came twice; objections: sumo 0\n",
+        "slow-down: +0.5 ms at the median of 1 requests each",
+        "All 12345 lines arrived, and no receiver objected.\n",
+    ] {
+        assert!(text.contains(part), "{part:?}: {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 130), "{text}");
+}
+
+#[test]
+fn both_ways_are_counted_alike() {
+    let json = json(&outcome());
+    let [ours, theirs] = [&json["drains"][0], &json["drains"][1]];
+    assert_eq!((&ours["lag_ms"]["p99"], &ours["repeats"]), (&50.0.into(), &4.into()), "{json:#}");
+    assert_eq!((&theirs["messages"], &theirs["arrived"]), (&12_358.into(), &12_011.into()), "{json:#}");
+    assert_eq!(
+        (&theirs["unheard"], &theirs["sources"][1]["name"]),
+        (&47.into(), &"heroku".into()),
+        "{json:#}"
+    );
+    // Announced, and here even so.
+    let mut outcome = outcome();
+    let drain = outcome.evidence.drain.as_mut().expect("there is one");
+    drain.streams.get_mut("d.p").and_then(|all| all.get_mut("logplex")).expect("is known").losses.lines = 350;
+    assert!(text(&outcome).contains("      350       -3 "), "{}", text(&outcome));
+}
+
+#[test]
+fn every_dyno_has_a_row_and_the_lag_of_its_own() {
+    let mut outcome = outcome();
+    outcome.evidence.boots.push(boot("web.1", 100));
+    // Without an agent nothing is to come from it.
+    outcome.evidence.boots.push(Boot { ledger: None, ..boot("clock.1", 7) });
+    let slow = Lag { p50: 1.0, p95: 2.0, p99: 3.0, max: 400.0 };
+    ours(&mut outcome).insert("web.1".to_owned(), Stream { lag_ms: slow, ..lines(99) });
+    let text = text(&outcome);
+    for part in [
+        "tailrace  web.1          100       99          –        –        0       80     1 ms   2 ms  400 ms\n",
+        "tailrace  worker.1     12345    12345          –        –        4       80    12 ms  40 ms   60 ms\n",
+        "tailrace  all          12445    12444          0        1        4       80\n",
+        "clock.1      143   without\n",
+    ] {
+        assert!(text.contains(part), "{part:?}: {text}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_not_counted() {
+    let mut outcome = outcome();
+    outcome.evidence.boots[0].printed = None;
+    let text = text(&outcome);
+    assert!(text.contains("tailrace  worker.1         –    12345          0        –        4 "), "{text}");
+    let json = json(&outcome);
+    assert!(json["drains"][0]["messages"].is_null() && json["drains"][0]["unheard"].is_null(), "{json:#}");
+}
+
+#[test]
+fn a_line_that_stood_still_may_have_filled_one_more() {
+    let mut outcome = outcome();
+    outcome.evidence.boots[0].printed.as_mut().expect("is known").stalls = 3;
+    for (arrived, messages, unheard) in [(12_344, 12_345, 1), (12_347, 12_347, 0), (12_349, 12_348, -1)] {
+        ours(&mut outcome).get_mut("worker.1").expect("is known").lines = arrived;
+        let json = json(&outcome);
+        let side = &json["drains"][0];
+        assert_eq!((&side["messages"], &side["unheard"]), (&messages.into(), &unheard.into()), "{json:#}");
+    }
+}
+
+#[test]
+fn every_drain_of_a_dyno_has_a_row() {
+    let mut outcome = outcome();
+    outcome.evidence.drain = None;
+    let mut other = account(&mut outcome).clone();
+    (other.drain, other.delivered_lines, other.dropped_lines) = ("d:2".to_owned(), 12_000, 345);
+    other.dropped.insert("spool-full".to_owned(), 345);
+    ledger(&mut outcome).drains.push(other);
+    let text = text(&outcome);
+    for part in [
+        "dyno      drain  status  captured  delivered  dropped ",
+        "worker.1  d:1       143     12345      12345        0 ",
+        "worker.1  d:2       143     12345      12000      345 ",
+        "dropped, worker.1 to d:2: 345 (spool-full)\n",
+        "d:1: All 12345 lines arrived.\n",
+        "d:2: 12345 lines accounted for: 12000 arrived, 345 dropped and announced.\n",
+    ] {
+        assert!(text.contains(part), "{part:?}: {text}");
+    }
+}
+
+#[test]
+fn what_was_held_or_refused_is_not_called_announced() {
+    let mut outcome = outcome();
+    let account = account(&mut outcome);
+    (account.delivered_lines, account.held_lines, account.rejected_lines) = (12_000, 300, 45);
+    let text = text(&outcome);
+    let end = "12345 lines accounted for: 12000 arrived, 300 still held when their dyno ended, 45 refused by the \
+               receiver.\n";
+    assert!(text.ends_with(end), "{text}");
+}
+
+#[test]
+fn one_is_one() {
+    let mut outcome = outcome();
+    (ledger(&mut outcome).captured_lines, account(&mut outcome).delivered_lines) = (1, 1);
+    assert!(text(&outcome).ends_with("The line arrived, and no receiver objected.\n"));
+    account(&mut outcome).delivered_lines = 0;
+    account(&mut outcome).held_lines = 1;
+    assert!(text(&outcome).contains("\n1 line accounted for: 0 arrived, 1 still held"), "{}", text(&outcome));
+}
+
+#[test]
+fn problems_stand_in_both_reports() {
+    let verdict = Verdict {
+        problems: vec!["one".to_owned(), "another".to_owned()],
+        notes: vec!["by the way".to_owned()],
+    };
+    let text = outcome().text(&verdict);
+    assert!(text.ends_with("\n       by the way\n !     one\n !     another\n"), "{text}");
+    assert!(!text.contains("lines arrived"), "{text}");
+    let json: Value = serde_json::from_str(&outcome().json(&verdict)).expect("is JSON");
+    assert_eq!((json["ok"].as_bool(), json["problems"][1].as_str()), (Some(false), Some("another")));
+    assert_eq!(json["dynos"][0]["ledger"]["captured_lines"], 12_345);
+    assert_eq!(json["drain"]["conformance"]["sumo"]["errors"], 0);
+    assert_eq!(json["requests"]["by_status"]["404"], 1);
+    assert_eq!(json["drains"][1]["announced"], 300);
+}
