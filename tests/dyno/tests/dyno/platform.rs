@@ -1,6 +1,7 @@
 //! The platform as an app sees it: what surrounds a dyno, and what is done to it.
 
 use crate::desk::{Desk, PATIENCE, Running, ended};
+use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -128,14 +129,19 @@ fn the_patience_of_the_platform_ends() {
 
 #[test]
 fn a_one_off_dyno_has_the_status_and_the_streams_of_its_command() {
-    let desk = Desk::new("web: rust-web\n").with(".profile.d/a.sh", "export GREETING=hello\n");
-    let mut command = desk.command(&["run", "echo \"$GREETING $DYNO $PORT\";", "exit", "7"]);
-    command.stdin(Stdio::null());
-    let (status, out, err) = ended(command);
+    let desk = Desk::new("web: rust-web\ngreet: echo \"$GREETING $1\" from\n")
+        .with(".profile.d/a.sh", "export GREETING=hello\n");
+    let (status, out, err) = desk.run(&["run", "echo \"$GREETING $DYNO $PORT\"; exit 7"]);
     assert_eq!(status, 7, "{out}{err}");
     let name = out.strip_prefix("hello run.").and_then(|rest| rest.strip_suffix(" \n")).expect(&out);
     assert!(name.parse::<u32>().is_ok(), "{out}");
     desk.assert_clean();
+    for (words, expected) in
+        [(&["bash", "-c", "echo a b"][..], "a b\n"), (&["greet", "the desk"], "hello  from the desk\n")]
+    {
+        let (status, out, err) = desk.run(&[&["run"], words].concat());
+        assert_eq!((status, out.as_str()), (0, expected), "{words:?}: {err}");
+    }
     let (status, out, err) = desk.run(&["run", ".tailrace/bin/tailrace", "check"]);
     assert_eq!(status, 0, "{out}{err}");
     // Where the machine lets a dyno have a limit file of its own, the spool keeps to a quarter of it.
@@ -144,6 +150,28 @@ fn a_one_off_dyno_has_the_status_and_the_streams_of_its_command() {
         limited == out.contains("at most 128MiB") && (limited || !nix::unistd::geteuid().is_root()),
         "{out}"
     );
+    desk.assert_clean();
+}
+
+#[test]
+fn a_one_off_dyno_knows_the_callers_terminal() {
+    let desk = Desk::new("web: rust-web\n").with(".env", "TERM=config\n");
+    let ask = ["run", "echo \"$TERM ${COLUMNS-none} ${LINES-none}\""];
+    let mut command = desk.command(&ask);
+    command.env("TERM", "vt220");
+    let (_, out, err) = ended(command);
+    assert_eq!(out, "vt220 none none\n", "{err}");
+    let size = Winsize { ws_row: 33, ws_col: 111, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).expect("is made");
+    let mut command = desk.command(&ask);
+    command.env("TERM", "xterm").stdout(Stdio::from(pty.slave)).stderr(Stdio::null());
+    let mut child = command.spawn().expect("starts");
+    drop(command); // the last of the slave's that is ours
+    let mut seen = Vec::new();
+    drop(fs::File::from(pty.master).read_to_end(&mut seen)); // EIO at the end of a terminal
+    assert!(child.wait().expect("ends").success());
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(seen.starts_with("xterm 111 33\r\n"), "{seen}");
     desk.assert_clean();
 }
 
