@@ -3,13 +3,19 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 use tailrace::frame::{StampText, now_micros};
 use tokio::sync::{mpsc, oneshot};
 
 /// Texts that wait for the terminal.
 const ROOM: usize = 256;
-/// ANSI colours (ECMA-48 section 8.3.117) of the sources, as `heroku logs` has them: one each, by their names.
-const COLOURS: [&str; 6] = ["\x1b[36m", "\x1b[33m", "\x1b[32m", "\x1b[35m", "\x1b[34m", "\x1b[91m"];
+/// ANSI colours (ECMA-48 section 8.3.117, and the bright ones), in the order in which `heroku logs` gives its own.
+const COLOURS: [&str; 10] = [
+    "\x1b[33m", "\x1b[32m", "\x1b[36m", "\x1b[35m", "\x1b[34m", "\x1b[96m", "\x1b[95m", "\x1b[93m",
+    "\x1b[92m", "\x1b[94m",
+];
+/// Who has one before anybody speaks (heroku/cli 11.10, `src/lib/run/colorize.ts`).
+const KNOWN: [&str; 5] = ["run", "router", "web", "postgres", "heroku-postgres"];
 const PLAIN: &str = "\x1b[0m";
 
 /// Who speaks: `app[web.1]`, `heroku[router]`, `tailrace[web.1]`.
@@ -31,10 +37,24 @@ impl<'a> Source<'a> {
     pub fn platform(proc_id: &'a str) -> Self {
         Self { app: "heroku", proc_id }
     }
+}
 
-    fn colour(self) -> &'static str {
-        let sum: usize = self.proc_id.bytes().map(usize::from).sum();
-        COLOURS[sum % COLOURS.len()]
+/// A colour for each process type in the order in which they are seen, as `heroku logs` has it.
+#[derive(Debug)]
+struct Palette(Vec<String>);
+
+impl Palette {
+    fn new() -> Self {
+        Self(KNOWN.map(str::to_owned).to_vec())
+    }
+
+    fn colour(&mut self, proc_id: &str) -> &'static str {
+        let name = proc_id.split('.').next().unwrap_or_default();
+        let at = self.0.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.0.push(name.to_owned());
+            self.0.len() - 1
+        });
+        COLOURS[at % COLOURS.len()]
     }
 }
 
@@ -51,7 +71,7 @@ pub enum Target {
 #[derive(Clone, Debug)]
 pub struct Screen {
     sender: mpsc::Sender<String>,
-    has_colour: bool,
+    palette: Option<Arc<Mutex<Palette>>>,
 }
 
 /// Resolves when everything is written and every [`Screen`] is gone.
@@ -84,7 +104,11 @@ impl Screen {
             }
             drop(written);
         })?;
-        Ok((Self { sender, has_colour: is_terminal && !no_colour }, done))
+        Ok((Self::of(sender, is_terminal && !no_colour), done))
+    }
+
+    fn of(sender: mpsc::Sender<String>, has_colour: bool) -> Self {
+        Self { sender, palette: has_colour.then(|| Arc::new(Mutex::new(Palette::new()))) }
     }
 
     /// Prints text as it is.
@@ -109,8 +133,10 @@ impl Screen {
     /// Appends a line of the stream, stamped now.
     pub fn append(&self, text: &mut String, source: Source<'_>, message: &str) {
         let stamp = StampText::of(now_micros());
-        let (on, off) = if self.has_colour { (source.colour(), PLAIN) } else { ("", "") };
         let Source { app, proc_id } = source;
+        let colour =
+            |palette: &Mutex<Palette>| palette.lock().unwrap_or_else(PoisonError::into_inner).colour(proc_id);
+        let (on, off) = self.palette.as_deref().map_or(("", ""), |palette| (colour(palette), PLAIN));
         let _infallible = writeln!(text, "{on}{stamp} {app}[{proc_id}]:{off} {message}");
     }
 
@@ -123,11 +149,12 @@ impl Screen {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     /// A screen that nobody looks at, and what was put on it.
     pub(crate) fn blank(has_colour: bool) -> (Screen, mpsc::Receiver<String>) {
         let (sender, texts) = mpsc::channel(1 << 10);
-        (Screen { sender, has_colour }, texts)
+        (Screen::of(sender, has_colour), texts)
     }
 
     #[tokio::test]
@@ -152,5 +179,17 @@ pub(crate) mod tests {
             text.starts_with("\x1b[") && text.ends_with(" heroku[web.1]:\x1b[0m State changed\n"),
             "{text:?}"
         );
+    }
+
+    #[test]
+    fn every_process_type_has_a_colour_of_its_own() {
+        let mut palette = Palette::new();
+        let names = ["worker.1", "web.1", "router", "run.4711", "clock.1", "api", "web.2", "mailer.1"];
+        let colours: Vec<&str> = names.iter().map(|name| palette.colour(name)).collect();
+        assert_eq!((colours[1], colours[2], colours[3]), (COLOURS[2], COLOURS[1], COLOURS[0]));
+        assert_eq!(colours[6], colours[1], "all web dynos have the same");
+        let unlike: BTreeSet<&str> = colours.iter().copied().collect();
+        assert_eq!(unlike.len(), names.len() - 1, "{colours:?}");
+        assert_eq!(palette.colour("worker.7"), colours[0]);
     }
 }
