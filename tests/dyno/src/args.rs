@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::platform::{Generation, Limits, SIZES, Size};
+use crate::traffic::Visit;
 use lexopt::{Arg, Parser, ValueExt as _};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,8 +14,6 @@ use std::time::Duration;
 pub const HELP: &str = include_str!("help.txt");
 /// How long a run without a person takes, once all dynos are up.
 const CHECK: Duration = Duration::from_secs(10);
-/// Requests per second.
-const TRAFFIC: f64 = 5.0;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,8 +52,10 @@ pub struct Args {
     pub drains: Vec<String>,
     /// What shall go wrong.
     pub faults: Vec<Fault>,
-    /// Requests per second to the router.
-    pub traffic: f64,
+    /// Requests per second to the router, when somebody says how many.
+    pub traffic: Option<f64>,
+    /// What they are for, when somebody says.
+    pub asked: Vec<Visit>,
     /// The router's port; 0 for any.
     pub port: u16,
     /// `HEROKU_*` in the environment, as by `heroku labs:enable runtime-dyno-metadata`.
@@ -120,7 +121,8 @@ impl Args {
             config: Vec::new(),
             drains: Vec::new(),
             faults: Vec::new(),
-            traffic: TRAFFIC,
+            traffic: None,
+            asked: Vec::new(),
             port: 0,
             metadata: true,
             sigterms: 1,
@@ -149,22 +151,29 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<
             Arg::Long("app") => {
                 options.app = Some(parser.value()?.into());
             }
-            Arg::Long("generation") => options.generation = parser.value()?.parse_with(generation)?,
-            Arg::Long("formation") => options.formation = parser.value()?.parse_with(formation)?,
-            Arg::Long("size") => options.size = parser.value()?.parse_with(size)?,
-            Arg::Long("for") => options.run_for = Some(parser.value()?.parse_with(duration)?),
-            Arg::Long("boot-timeout") => options.limits.boot = parser.value()?.parse_with(duration)?,
-            Arg::Long("exit-timeout") => options.limits.exit = parser.value()?.parse_with(duration)?,
-            Arg::Long("request-timeout") => options.limits.answer = parser.value()?.parse_with(duration)?,
+            Arg::Long("generation") => options.generation = read(&mut parser, "--generation", generation)?,
+            Arg::Long("formation") => options.formation = read(&mut parser, "--formation", formation)?,
+            Arg::Long("size") => options.size = read(&mut parser, "--size", size)?,
+            Arg::Long("for") => options.run_for = Some(read(&mut parser, "--for", duration)?),
+            Arg::Long("boot-timeout") => {
+                options.limits.boot = read(&mut parser, "--boot-timeout", duration)?;
+            }
+            Arg::Long("exit-timeout") => {
+                options.limits.exit = read(&mut parser, "--exit-timeout", duration)?;
+            }
+            Arg::Long("request-timeout") => {
+                options.limits.answer = read(&mut parser, "--request-timeout", duration)?;
+            }
             Arg::Long("check") => options.check = true,
             Arg::Long("json") => options.json = true,
-            Arg::Long("config") => options.config.push(parser.value()?.parse_with(config_var)?),
-            Arg::Long("drain") => options.drains.push(parser.value()?.parse()?),
-            Arg::Long("fault") => options.faults.extend(parser.value()?.parse_with(faults)?),
-            Arg::Long("traffic") => options.traffic = parser.value()?.parse_with(rate)?,
-            Arg::Long("port") => options.port = parser.value()?.parse()?,
+            Arg::Long("config") => options.config.push(read(&mut parser, "--config", config_var)?),
+            Arg::Long("drain") => options.drains.push(parser.value()?.string()?),
+            Arg::Long("fault") => options.faults.extend(read(&mut parser, "--fault", faults)?),
+            Arg::Long("traffic") => options.traffic = Some(read(&mut parser, "--traffic", rate)?),
+            Arg::Long("ask") => options.asked.push(read(&mut parser, "--ask", visit)?),
+            Arg::Long("port") => options.port = read(&mut parser, "--port", port)?,
             Arg::Long("no-metadata") => options.metadata = false,
-            Arg::Long("sigterms") => options.sigterms = parser.value()?.parse_with(few)?,
+            Arg::Long("sigterms") => options.sigterms = read(&mut parser, "--sigterms", few)?,
             Arg::Long("compare") => options.compare = true,
             Arg::Long("no-namespaces") => options.open = true,
             Arg::Long("path") => options.path.push(parser.value()?.into()),
@@ -197,6 +206,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<
     Ok(Request::Simulate(Box::new(options)))
 }
 
+/// The value of an option. What is wrong with it is told with the option's name.
+fn read<T>(
+    parser: &mut Parser,
+    option: &str,
+    of: impl Fn(&str) -> Result<T, UsageError>,
+) -> Result<T, UsageError> {
+    of(&parser.value()?.string()?).map_err(|error| UsageError(format!("{option}: {error}")))
+}
+
 fn wrong<T>(found: &str, expected: &str) -> Result<T, UsageError> {
     Err(UsageError(format!("found {found:?}, expected {expected}")))
 }
@@ -218,6 +236,14 @@ fn few(text: &str) -> Result<u32, UsageError> {
 fn rate(text: &str) -> Result<f64, UsageError> {
     let number = text.parse().ok().filter(|rate: &f64| (0.0..=10_000.0).contains(rate));
     number.map_or_else(|| wrong(text, "requests per second, from 0 to 10000"), Ok)
+}
+
+fn port(text: &str) -> Result<u16, UsageError> {
+    text.parse().or_else(|_| wrong(text, "a port from 0 to 65535"))
+}
+
+fn visit(text: &str) -> Result<Visit, UsageError> {
+    Visit::read(text).map_or_else(|| wrong(text, "a path, such as /orders?page=2 or 'POST /orders'"), Ok)
 }
 
 fn config_var(text: &str) -> Result<(String, String), UsageError> {
@@ -246,16 +272,18 @@ fn faults(text: &str) -> Result<Vec<Fault>, UsageError> {
 pub(crate) fn duration(text: &str) -> Result<Duration, UsageError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let unit = match unit {
+    let scale = match unit {
         "ms" => Some(1),
         "s" => Some(1_000),
         "m" => Some(60_000),
         "h" => Some(3_600_000),
         _ => None,
     };
-    let millis = unit.zip(number.parse::<u64>().ok()).and_then(|(unit, number)| number.checked_mul(unit));
-    let expected = || UsageError("expected a time such as 20s, 5m or 500ms".to_owned());
-    millis.map(Duration::from_millis).ok_or_else(expected)
+    let millis = scale.zip(number.parse::<u64>().ok()).and_then(|(scale, number)| number.checked_mul(scale));
+    millis.map_or_else(
+        || wrong(text, "a time such as 20s, 5m or 500ms"),
+        |millis| Ok(Duration::from_millis(millis)),
+    )
 }
 
 #[cfg(test)]
@@ -294,6 +322,9 @@ mod tests {
             "outage=5s@1s,shipper=kill",
             "--sigterms=3",
             "--traffic=0.5",
+            "--ask=/a",
+            "--ask",
+            "POST /orders",
         ]);
         assert_eq!(
             (args.app.as_deref(), args.run_for),
@@ -303,6 +334,8 @@ mod tests {
         assert_eq!(args.formation, BTreeMap::from([("web".to_owned(), 2), ("worker".to_owned(), 0)]));
         assert_eq!(args.config, [("A".to_owned(), "b=c".to_owned())]);
         assert_eq!((args.faults.len(), args.sigterms), (2, 3));
+        let asked: Vec<String> = args.asked.iter().map(|visit| visit.path.clone()).collect();
+        assert_eq!((args.traffic, asked), (Some(0.5), vec!["/a".to_owned(), "/orders".to_owned()]));
         assert_eq!(parsed(&["--json", "--help"]), Ok(Request::Help));
     }
 
@@ -327,19 +360,23 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (words, part) in [
-            (&["--for", "20"][..], "20s, 5m or 500ms"),
+            (&["--for", "20"][..], "--for: found \"20\", expected a time such as 20s, 5m or 500ms"),
             (&["--for"], "--for"),
             (&["--wat"], "--wat"),
             (&["--json=yes"], "--json"),
             (&["app", "stray"], "stray"),
             (&["run"], "run bash"),
-            (&["--generation=oak"], "cedar or fir"),
+            (&["--generation=oak"], "--generation: found \"oak\", expected cedar or fir"),
             (&["--formation=web"], "web=2,worker=1"),
             (&["--size=xxl"], "standard-2x"),
-            (&["--config=x"], "KEY=VALUE"),
-            (&["--fault=flood"], "flood"),
+            (&["--config=x"], "--config: found \"x\", expected KEY=VALUE"),
+            (&["--fault=flood"], "--fault: flood: no such fault"),
+            (&["--fault=outage=1"], "--fault: outage=1: found \"1\", expected a time"),
             (&["--sigterms=0"], "1 to 10"),
             (&["--traffic=-1"], "0 to 10000"),
+            (&["--ask=orders"], "'POST /orders'"),
+            (&["--port=http"], "--port: found \"http\", expected a port"),
+            (&["--drain=https://h/", "--fault=outage=1s"], "outage=1s: the receiver of --drain is not ours"),
         ] {
             let error = parsed(words).expect_err("is wrong").to_string();
             assert!(error.contains(part), "{words:?}: {error}");

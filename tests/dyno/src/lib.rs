@@ -36,7 +36,7 @@ use screen::{Screen, Target};
 use simulate::Trouble;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -76,11 +76,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// Where the sample apps are.
+pub(crate) fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("apps")
+}
+
 /// Says what is to be built, a line each, and writes the config vars as a build gets them.
 fn plan(args: &Args, dir: &Path) -> io::Result<u8> {
     let here = std::env::current_dir()?;
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("apps").join("rust-web");
-    let app = args.app.as_ref().map_or(sample, |app| here.join(app));
+    let app = args.app.as_ref().map_or(samples().join("rust-web"), |app| here.join(app));
     if !app.join("Procfile").is_file() {
         eprintln!(" !     {}: expected a directory with a Procfile", app.display());
         return Ok(USAGE);

@@ -41,6 +41,8 @@ pub enum Trouble {
     NoProcfile(PathBuf, io::Error),
     /// The Procfile has no entry that could run.
     NoEntry(PathBuf),
+    /// The formation has no dyno.
+    NoDyno,
     /// The formation names a type that the Procfile has not.
     NoType(String, String),
     /// A program that is needed is missing.
@@ -53,7 +55,7 @@ impl Trouble {
     /// The exit status for it: `EX_USAGE`, `EX_UNAVAILABLE` of sysexits(3).
     pub fn status(&self) -> u8 {
         match self {
-            Self::NoProcfile(..) | Self::NoEntry(_) | Self::NoType(..) => 64,
+            Self::NoProcfile(..) | Self::NoEntry(_) | Self::NoDyno | Self::NoType(..) => 64,
             Self::NoProgram(_) | Self::System(..) => 69,
         }
     }
@@ -66,6 +68,7 @@ impl fmt::Display for Trouble {
                 write!(f, "{}: {error}: expected a directory with a Procfile", path.display())
             }
             Self::NoEntry(path) => write!(f, "{}: no entry, such as \"web: node web.js\"", path.display()),
+            Self::NoDyno => f.write_str("--formation: expected one dyno at least"),
             Self::NoType(name, known) => {
                 write!(f, "--formation: the Procfile has no entry {name:?}; it has {known}")
             }
@@ -105,6 +108,8 @@ pub(crate) struct Stage {
     arrived: Arc<Mutex<BTreeMap<String, Digest>>>,
     deliver: Option<JoinHandle<()>>,
     backends: watch::Receiver<Backends>,
+    /// The app is one of ours.
+    is_sample: bool,
 }
 
 /// Runs the app until its time is up, it ends by itself, or `stop` says so. Files go to `dir`.
@@ -131,11 +136,13 @@ pub async fn simulate(
         logplex.clone(),
     );
     let router = step("cannot start the router", router.await)?;
-    if roles.iter().any(|role| role.process_type == "web") {
-        world.note(&format!("the app: http://{}", router.address())).await;
+    let plan = traffic::Plan::of(args, stage.is_sample);
+    if args.formation.contains_key("web") || roles.iter().any(Role::is_web) {
+        let hint = if plan.rate > 0.0 { "" } else { " (--traffic 5 asks it five times a second)" };
+        world.note(&format!("the app: http://{}{hint}", router.address())).await;
     }
     world.say("api", "Release v1 created by user simulation@localhost").await;
-    let web = roles.iter().find(|role| role.process_type == "web").cloned();
+    let web = roles.iter().find(|role| role.is_web()).cloned();
     let mut members: Vec<Member> = roles
         .into_iter()
         .map(|role| {
@@ -148,7 +155,7 @@ pub async fn simulate(
         None => None,
     };
     let times = Times::default();
-    stage.play(&mut members, bare.as_ref(), &router, &times, &mut stop).await;
+    stage.play(&mut members, bare.as_ref(), &router, (plan, &times), &mut stop).await;
     for member in &members {
         drop(member.control.send(Control::Stop).await); // one that is over needs no word
     }
@@ -172,6 +179,9 @@ fn roles(args: &Args, slug: &Path) -> Result<Vec<Role>, Trouble> {
     let text = std::fs::read_to_string(&path).map_err(|error| Trouble::NoProcfile(path.clone(), error))?;
     let mut entries: BTreeMap<&str, &str> = BTreeMap::new();
     entries.extend(procfile::parse(&text));
+    if entries.is_empty() {
+        return Err(Trouble::NoEntry(path));
+    }
     if let Some(name) = args.formation.keys().find(|name| !entries.contains_key(name.as_str())) {
         let known: Vec<&str> = entries.keys().copied().collect();
         return Err(Trouble::NoType(name.clone(), known.join(", ")));
@@ -186,7 +196,7 @@ fn roles(args: &Args, slug: &Path) -> Result<Vec<Role>, Trouble> {
             command: command.to_owned(),
         }));
     }
-    if roles.is_empty() { Err(Trouble::NoEntry(path)) } else { Ok(roles) }
+    if roles.is_empty() { Err(Trouble::NoDyno) } else { Ok(roles) }
 }
 
 impl Bare {
@@ -281,7 +291,8 @@ impl Stage {
             backends: sender,
             args,
         });
-        Ok(Self { world: Arc::new(world), drain, platform, arrived, deliver, backends })
+        let is_sample = crate::samples().canonicalize().is_ok_and(|samples| app.starts_with(samples));
+        Ok(Self { world: Arc::new(world), drain, platform, arrived, deliver, backends, is_sample })
     }
 
     /// From the start of the dynos to the moment when they are to stop.
@@ -290,7 +301,7 @@ impl Stage {
         members: &mut [Member],
         bare: Option<&Bare>,
         router: &Router,
-        times: &Times,
+        (mut plan, times): (traffic::Plan, &Times),
         stop: &mut watch::Receiver<u32>,
     ) {
         let world = &self.world;
@@ -322,10 +333,13 @@ impl Stage {
             });
             with.zip(bare.map(|bare| bare.port))
         };
+        // Without a web dyno only who says how much is asked means it.
         let has_web = !self.backends.borrow().is_empty();
-        let rate = if has_web { world.args.traffic } else { 0.0 };
+        if !has_web && world.args.traffic.is_none() {
+            plan.rate = 0.0;
+        }
         let mut typed = (!world.args.check).then(commands::typed);
-        let traffic = traffic::run(router.address(), rate, ports, Arc::clone(times));
+        let traffic = traffic::run(router.address(), plan, ports, Arc::clone(times));
         let over = over(members);
         let late = sleep(world.args.run_for.unwrap_or(Duration::MAX));
         tokio::pin!(traffic, over, late);

@@ -85,6 +85,23 @@ fn every_dyno_of_the_formation_runs_and_all_web_dynos_are_asked() {
 }
 
 #[test]
+fn an_app_is_asked_on_demand_only() {
+    let desk = Desk::new("web: rust-web\n");
+    let (status, report, err) = desk.report(&["--for", "1s"]);
+    assert_eq!((status, &report["requests"]["sent"]), (0, &0.into()), "{report:#}{err}");
+    assert!(err.contains(" (--traffic 5 asks it five times a second)\n"), "{err}");
+    desk.assert_clean();
+    // Nobody is there to answer, and the router says so.
+    let desk = Desk::new("web: rust-web\nworker: sleep 300\n");
+    let formation = ["--for", "1s", "--formation", "web=0,worker=1", "--traffic", "20"];
+    let (status, report, err) = desk.report(&formation);
+    assert_eq!(status, 0, "{report:#}{err}");
+    assert!(err.contains("at=error code=H14 desc=\"No web processes running\""), "{err}");
+    assert!(report["requests"]["failed"]["H14"].as_u64() > Some(1), "{report:#}");
+    desk.assert_clean();
+}
+
+#[test]
 fn a_dyno_that_crashes_starts_again() {
     let desk = Desk::new("worker: echo \"run in $HOME\"; sleep 1; exit 3\n");
     let mut running = Running::start(desk.command(&[]));

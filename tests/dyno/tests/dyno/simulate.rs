@@ -10,7 +10,8 @@ use tempfile::TempDir;
 #[test]
 fn every_line_of_a_real_app_is_accounted_for() {
     let desk = Desk::new("web: rust-web\n");
-    let (status, report, stream) = desk.run(&["--for", "2s", "--json"]);
+    let asked = ["--ask", "/", "--ask", "POST /orders", "--ask", "/missing"];
+    let (status, report, stream) = desk.run(&[&["--for", "2s", "--json"], &asked[..]].concat());
     assert_eq!(status, 0, "{report}{stream}");
     let report: serde_json::Value = serde_json::from_str(&report).expect("stands alone");
     let captured = report["dynos"][0]["ledger"]["captured_lines"].as_u64().expect("is a number");
@@ -109,7 +110,7 @@ fn a_slug_runs_as_it_stands() {
 fn ctrl_c_stops_the_dyno_and_all_its_processes() {
     // The first process leaves the family, the app's shell stays above it.
     let desk = Desk::new("web: (setsid sleep 300 &); echo \"port $PORT, home $HOME\"; rust-web; echo done\n");
-    let mut running = Running::start(desk.command(&[]));
+    let mut running = Running::start(desk.command(&["--traffic", "5"]));
     running.until("State changed from starting to up");
     running.until("heroku[router]: at=info");
     running.interrupt();
@@ -186,7 +187,7 @@ fn what_is_missing_is_named() {
     for (options, status, part) in [
         (&[][..], 64, "Procfile: no entry"),
         (&["--app", elsewhere], 64, "expected a directory with a Procfile"),
-        (&["--formation", "web=1"], 64, "the Procfile has no entry \"web\""),
+        (&["--formation", "web=1"], 64, "Procfile: no entry"),
         (&["--wat"], 64, "--wat"),
     ] {
         let (code, out, err) = desk.run(options);
@@ -194,6 +195,12 @@ fn what_is_missing_is_named() {
         assert!(err.contains(part), "{part:?}: {err}");
     }
     let desk = Desk::new("web: sleep 1\n");
+    for (formation, part) in
+        [("worker=1", "the Procfile has no entry \"worker\""), ("web=0", "one dyno at least")]
+    {
+        let (code, _, err) = desk.run(&["--formation", formation]);
+        assert!(code == 64 && err.contains(part), "{part:?}: {err}");
+    }
     let (code, _, err) = desk.run(&["--agent", "/nowhere/tailrace"]);
     assert_eq!(code, 69, "{err}");
     assert!(err.contains("/nowhere/tailrace: not there"), "{err}");
