@@ -5,7 +5,9 @@ use crate::process;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -98,7 +100,8 @@ impl Drop for Dyno {
 }
 
 fn init(spec: &Spec, spec_file: &Path) -> io::Result<Command> {
-    std::fs::write(spec_file, serde_json::to_vec(spec)?)?;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(spec_file)?;
+    file.write_all(&serde_json::to_vec(spec)?)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--init").arg(spec_file);
     Ok(command)

@@ -35,9 +35,10 @@ use args::{Args, Request};
 use screen::{Screen, Target};
 use simulate::Trouble;
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -99,7 +100,9 @@ fn plan(args: &Args, dir: &Path) -> io::Result<u8> {
 
 fn run(args: &Args) -> io::Result<u8> {
     process::adopt()?;
-    let temporary = TempDir::with_prefix("tailrace-dyno-")?;
+    // Nobody else's business: config vars and what the app writes are in it.
+    let only_ours = Permissions::from_mode(0o700);
+    let temporary = tempfile::Builder::new().prefix("tailrace-dyno-").permissions(only_ours).tempdir()?;
     let site = args.site.as_deref();
     let _janitor = janitor::start(&[Some(temporary.path()), site].into_iter().flatten().collect::<Vec<_>>());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

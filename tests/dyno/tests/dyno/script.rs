@@ -1,13 +1,22 @@
 //! `bin/simulate`, as people call it: from whatever directory, with whatever app.
 
-use crate::desk::ended;
+use crate::desk::{Running, ended};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// What a slug of a plain app has in its top directory.
 const SLUG: &str = ".profile.d\n.tailrace\nProcfile\n";
+
+/// What the script may take where nothing is built yet.
+const BUILD: Duration = Duration::from_mins(10);
+/// The repository.
+static ROOT: LazyLock<PathBuf> =
+    LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("is there"));
 
 /// A directory with apps in it.
 struct Apps(TempDir);
@@ -34,7 +43,7 @@ impl Apps {
 }
 
 fn command(here: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bin/simulate"));
+    let mut command = Command::new(ROOT.join("bin/simulate"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         // What cargo tells a test makes another cargo build everything anew.
@@ -96,4 +105,19 @@ fn a_slug_has_what_the_platform_leaves_in_it() {
         expected.iter().chain(&["target/app.jar"]).map(|file| format!("./{file}\n")).collect();
     assert_eq!(list, expected.concat());
     assert!(apps.at("other/Procfile").is_file() && apps.at("shop/a.psd").is_file());
+}
+
+#[test]
+fn the_site_of_a_simulation_is_ours_and_goes_with_it() {
+    let apps = Apps::new().with("shop", &[(".env", "SECRET=s\n")]);
+    let mut running = Running::start(command(&apps.at("."), &["shop"]));
+    running.until_within(BUILD, "heroku[worker.1]: State changed from starting to up");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| ROOT.join("target"), PathBuf::from);
+    let site = target.join("simulate").join(running.child.id().to_string()); // the script has become the simulation
+    assert_eq!(fs::read(site.join("env/SECRET")).expect("is ours"), b"s");
+    assert_eq!(site.metadata().expect("is there").permissions().mode() & 0o777, 0o700);
+    running.interrupt();
+    let (status, seen) = running.end();
+    assert_eq!(status, 0, "{seen}");
+    assert!(!site.exists());
 }
