@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tailrace::frame::{StampText, now_micros};
 
 /// Where programs are when the caller has no PATH.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -38,8 +41,44 @@ pub struct Site<'a> {
     pub is_local: bool,
     /// Memory in bytes, where nothing else in the dyno tells.
     pub quota: Option<u64>,
-    /// `HEROKU_*` are set.
-    pub metadata: bool,
+    /// When delivery ends after SIGTERM, where the platform kills sooner or later than Heroku's.
+    pub grace: Option<Duration>,
+    /// `HEROKU_*` are set, as by `heroku labs:enable runtime-dyno-metadata`.
+    pub metadata: Option<&'a Metadata>,
+}
+
+/// What a dyno is told of its app and its release (Dev Center, "Dyno Metadata").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The app's id.
+    pub app_id: String,
+    /// When the release was made, to the second.
+    pub released_at: String,
+    /// The commit, where there is one.
+    pub commit: Option<String>,
+}
+
+impl Metadata {
+    /// Of an app in this directory that is released now.
+    pub fn now(app: &Path) -> Self {
+        let stamp = StampText::of(now_micros()).to_string();
+        let released_at = stamp.split('.').next().map(|second| format!("{second}Z")).unwrap_or_default();
+        Self { app_id: uuid(), released_at, commit: commit(app) }
+    }
+}
+
+/// The commit that is checked out there; none where git does not say.
+fn commit(app: &Path) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(app).args(["rev-parse", "HEAD"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let commit = text.trim_end();
+    let is_hash = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (output.status.success() && is_hash).then(|| commit.to_owned())
+}
+
+/// Where an app is to be found.
+pub fn domain(app_name: &str) -> String {
+    format!("{app_name}.herokuapp.com")
 }
 
 /// Environment variables by name.
@@ -69,11 +108,20 @@ pub fn environment(site: &Site<'_>, config_vars: &Environment) -> Environment {
     if site.generation == Generation::Fir {
         set("CNB_APP_DIR", site.app.as_os_str());
     }
-    if site.metadata {
-        set("HEROKU_APP_ID", uuid().as_ref());
+    if let Some(Metadata { app_id, released_at, commit }) = site.metadata {
+        set("HEROKU_APP_DEFAULT_DOMAIN_NAME", domain(site.app_name).as_ref());
+        set("HEROKU_APP_ID", app_id.as_ref());
         set("HEROKU_APP_NAME", site.app_name.as_ref());
         set("HEROKU_DYNO_ID", site.dyno_id.as_ref());
+        set("HEROKU_RELEASE_CREATED_AT", released_at.as_ref());
         set("HEROKU_RELEASE_VERSION", "v1".as_ref());
+        if let Some(commit) = commit {
+            set("HEROKU_SLUG_COMMIT", commit.as_ref());
+            set("HEROKU_SLUG_DESCRIPTION", format!("Deploy {}", &commit[..8]).as_ref());
+        }
+    }
+    if let Some(grace) = site.grace.filter(|_| !config_vars.contains_key(OsStr::new("TAILRACE_STOP_GRACE"))) {
+        set("TAILRACE_STOP_GRACE", format!("{}ms", grace.as_millis()).as_ref());
     }
     for (name, value) in DEFAULTS {
         if !config_vars.contains_key(OsStr::new(name)) {
@@ -121,6 +169,11 @@ mod tests {
 
     fn simulated(change: impl FnOnce(&mut Site<'_>), config: &[(&str, &str)]) -> BTreeMap<String, String> {
         let path = [PathBuf::from("/a"), PathBuf::from("/b")];
+        let metadata = Metadata {
+            app_id: "app-id".to_owned(),
+            released_at: "2026-03-04T05:06:07Z".to_owned(),
+            commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        };
         let mut site = Site {
             generation: Generation::Cedar,
             dyno: "web.1",
@@ -135,7 +188,8 @@ mod tests {
             drain_url: "https://127.0.0.1:1/x",
             is_local: true,
             quota: None,
-            metadata: true,
+            grace: None,
+            metadata: Some(&metadata),
         };
         change(&mut site);
         let config = config.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -151,7 +205,12 @@ mod tests {
         );
         for (name, value) in [
             ("DYNO", "web.1"),
+            ("HEROKU_APP_DEFAULT_DOMAIN_NAME", "my-app.herokuapp.com"),
+            ("HEROKU_APP_ID", "app-id"),
             ("HEROKU_APP_NAME", "my-app"),
+            ("HEROKU_RELEASE_CREATED_AT", "2026-03-04T05:06:07Z"),
+            ("HEROKU_SLUG_COMMIT", "0123456789abcdef0123456789abcdef01234567"),
+            ("HEROKU_SLUG_DESCRIPTION", "Deploy 01234567"),
             ("HOME", "/app"),
             ("PATH", "/a:/b:/bin"),
             ("PORT", "5000"),
@@ -163,22 +222,33 @@ mod tests {
         ] {
             assert_eq!(vars[name], value, "{name}");
         }
-        assert!(!vars.contains_key("TAILRACE_MEMORY_QUOTA"), "{vars:?}");
+        for name in ["TAILRACE_MEMORY_QUOTA", "TAILRACE_STOP_GRACE"] {
+            assert!(!vars.contains_key(name), "{name}: {vars:?}");
+        }
     }
 
     #[test]
     fn what_a_site_has_not_is_not_set() {
         let change = |site: &mut Site<'_>| {
-            (site.port, site.metadata, site.is_local, site.quota) = (None, false, false, Some(1 << 30));
+            (site.port, site.metadata, site.is_local, site.quota) = (None, None, false, Some(1 << 30));
+            site.grace = Some(Duration::from_millis(1500));
         };
         let vars = simulated(change, &[("TAILRACE_LIFECYCLE", "off")]);
-        for name in ["PORT", "HEROKU_DYNO_ID", "TAILRACE_CA_FILE"] {
+        for name in ["PORT", "HEROKU_DYNO_ID", "HEROKU_SLUG_COMMIT", "TAILRACE_CA_FILE"] {
             assert!(!vars.contains_key(name), "{name}: {vars:?}");
         }
         assert_eq!(
             (vars["TAILRACE_MEMORY_QUOTA"].as_str(), vars["TAILRACE_LIFECYCLE"].as_str()),
             ("1024MiB", "off")
         );
+        assert_eq!(vars["TAILRACE_STOP_GRACE"], "1500ms");
+    }
+
+    #[test]
+    fn a_release_is_made_now_of_what_is_checked_out() {
+        let metadata = Metadata::now(Path::new(env!("CARGO_MANIFEST_DIR")));
+        assert!(metadata.released_at.len() == 20 && metadata.released_at.ends_with('Z'), "{metadata:?}");
+        assert_eq!(Metadata::now(Path::new("/")).commit, None);
     }
 
     #[test]

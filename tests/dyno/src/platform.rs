@@ -116,6 +116,14 @@ pub struct Limits {
     pub answer: Duration,
 }
 
+impl Limits {
+    /// When delivery has to end after SIGTERM; nothing where the agent's own default does: 2 s before Heroku's kill.
+    pub fn grace(&self) -> Option<Duration> {
+        let margin = Duration::from_secs(2).min(self.exit / 4);
+        (self.exit != Self::default().exit).then_some(self.exit.saturating_sub(margin))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { boot: Duration::from_mins(1), exit: Duration::from_secs(30), answer: Duration::from_secs(30) }
@@ -132,6 +140,14 @@ mod tests {
         let name = Generation::Fir.dyno_name("web", 1);
         let parts: Vec<usize> = name.split('-').map(str::len).collect();
         assert_eq!(parts, [3, 9, 5], "{name}");
+    }
+
+    #[test]
+    fn delivery_ends_before_the_kill() {
+        let grace = |exit| Limits { exit: Duration::from_secs(exit), ..Limits::default() }.grace();
+        assert_eq!(grace(30), None);
+        assert_eq!(grace(60), Some(Duration::from_secs(58)));
+        assert_eq!(grace(2), Some(Duration::from_millis(1500)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod exchange;
 
-use crate::environment::uuid;
+use crate::environment::{domain, uuid};
 use crate::logplex::Logplex;
 use crate::screen::{Screen, Source};
 use exchange::{Exchange, Failure, Reply};
@@ -138,7 +138,7 @@ impl Router {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
-        let host = format!("{app}.herokuapp.com");
+        let host = domain(app);
         let requests = Mutex::default();
         let shared = Arc::new(Shared { host, backends, patience, screen, logplex, requests });
         let for_task = Arc::clone(&shared);

@@ -4,7 +4,7 @@ use crate::account::Digest;
 use crate::args::Args;
 use crate::commands::{self, Command};
 use crate::dyno::Dyno;
-use crate::environment::{self, uuid};
+use crate::environment::{self, Metadata, uuid};
 use crate::life::{self, Phase, Role};
 use crate::logplex::Logplex;
 use crate::output::{self, Readers};
@@ -286,6 +286,7 @@ impl Stage {
             drain: drain.clone(),
             dir: dir.to_owned(),
             app_name: environment::app_name(&app),
+            metadata: Metadata::now(&app),
             screen,
             logplex,
             backends: sender,

@@ -2,7 +2,7 @@
 
 use crate::account::Boot;
 use crate::args::Args;
-use crate::environment::{self, Environment, Site, uuid};
+use crate::environment::{self, Environment, Metadata, Site, uuid};
 use crate::excuse::Excuse;
 use crate::fault::{Fault, What};
 use crate::init::{EXCHANGE, Spec, Walls};
@@ -139,6 +139,8 @@ pub struct Parts {
     pub slug: PathBuf,
     /// The app's name.
     pub app_name: String,
+    /// What dynos are told of it.
+    pub metadata: Metadata,
     /// Its config vars.
     pub config_vars: Environment,
     /// What a dyno can be surrounded by here.
@@ -304,7 +306,8 @@ impl World {
             drain_url: &self.drain_url,
             is_local: self.drain.is_some(),
             quota: (!has_root || self.args.generation == Generation::Fir).then_some(self.args.size.memory()),
-            metadata: self.args.metadata,
+            grace: self.args.limits.grace(),
+            metadata: self.args.metadata.then_some(&self.metadata),
         };
         let mut vars = environment::environment(&site, &self.config_vars);
         if wish.is_bare {

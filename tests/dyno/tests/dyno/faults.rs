@@ -166,7 +166,7 @@ fn memory_beyond_the_quota_is_r14() {
     let mut running = Running::start(desk.command(&options));
     running.until("fault: worker.1: memory grows beyond the quota");
     // The agent looks closely at a process once a minute, and may just have done so while it grew.
-    running.until_within(Duration::from_secs(90), " tailrace[worker.1]: Error R14 (Memory quota exceeded)");
+    running.until_within(Duration::from_secs(150), " tailrace[worker.1]: Error R14 (Memory quota exceeded)");
     running.interrupt();
     let (status, seen) = running.end();
     assert_eq!(status, 0, "{seen}");

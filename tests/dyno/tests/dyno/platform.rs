@@ -7,6 +7,8 @@ use nix::unistd::Pid;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tailrace_drain::{Drain, Options};
@@ -141,6 +143,51 @@ fn the_patience_of_the_platform_ends() {
     for part in ["Error R12 (Exit timeout) -> ", "Stopping remaining processes with SIGKILL\n"] {
         assert!(out.contains(part), "{part:?}: {out}{err}");
     }
+    desk.assert_clean();
+
+    // The agent's grace is shorter than the platform's patience, whatever that is: there is a ledger.
+    let desk = Desk::new("worker: trap '' TERM; echo deaf; while sleep 0.1; do echo still here; done\n");
+    let (status, out, err) = desk.run(&["--for", "300ms", "--exit-timeout", "2s"]);
+    assert_eq!(status, 0, "the app's own doing: {out}{err}");
+    for part in ["failed to exit within 2 seconds of SIGTERM\n", "did not end within 2 s of SIGTERM (R12)\n"]
+    {
+        assert!(out.contains(part), "{part:?}: {out}{err}");
+    }
+    assert!(!out.contains("no ledger"), "{out}{err}");
+    desk.assert_clean();
+}
+
+#[test]
+fn nobody_else_may_look_into_a_simulation() {
+    let desk = Desk::new("worker: echo working; sleep 300\n").with(".env", "SECRET=s\n");
+    let mut running = Running::start(desk.command(&[]));
+    running.until("app[worker.1]: working");
+    let mode = |path: &Path| path.metadata().expect("is there").permissions().mode() & 0o777;
+    let mut specs = 0;
+    for entry in fs::read_dir(desk.tmp.path()).expect("is there").flatten() {
+        assert_eq!(mode(&entry.path()), 0o700, "{entry:?}");
+        for boot in fs::read_dir(entry.path()).expect("is ours").flatten() {
+            let spec = boot.path().join("spec.json");
+            if spec.is_file() {
+                assert_eq!(mode(&spec), 0o600, "{spec:?}");
+                specs += 1;
+            }
+        }
+    }
+    assert_eq!(specs, 1, "the dyno's");
+    running.interrupt();
+    assert_eq!(running.end().0, 0);
+    desk.assert_clean();
+}
+
+#[test]
+fn all_dynos_of_an_app_know_it_by_one_id() {
+    let desk =
+        Desk::new("web: echo id $HEROKU_APP_ID; rust-web\nworker: echo id $HEROKU_APP_ID; sleep 300\n");
+    let (status, report, err) = desk.report(&["--for", "300ms"]);
+    assert_eq!(status, 0, "{report:#}{err}");
+    let ids: Vec<&str> = err.lines().filter_map(|line| line.split_once("]: id ").map(|(_, id)| id)).collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1] && ids[0].len() == 36, "{ids:?}: {err}");
     desk.assert_clean();
 }
 

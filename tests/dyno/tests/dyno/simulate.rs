@@ -65,7 +65,7 @@ fn a_dyno_that_outgrows_its_quota_shows_samples_and_r14() {
     command.env("TAILRACE_SAMPLE_INTERVAL", "1s").env("TAILRACE_MEMORY_QUOTA", "64MiB");
     let mut running = Running::start(command);
     // The agent looks closely at a process once a minute, and may just have done so while it grew.
-    running.until_within(Duration::from_secs(90), " tailrace[web.1]: Error R14 (Memory quota exceeded)");
+    running.until_within(Duration::from_secs(150), " tailrace[web.1]: Error R14 (Memory quota exceeded)");
     running.interrupt();
     let (status, seen) = running.end();
     assert_eq!(status, 0, "{seen}");
