@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Duration;
 
+/// So many lines, in words.
+pub fn lines(count: u64) -> String {
+    if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
+}
+
 /// How a dyno ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -101,7 +106,9 @@ pub struct Printed {
     pub frames: u64,
     /// How often a line did: each time may have cost one frame more.
     pub stalls: u64,
-    /// Their text.
+    /// Lines before those, of the dyno's shell: the agent did not run yet.
+    pub early: u64,
+    /// The text of those that count.
     #[serde(skip)]
     pub text: Digest,
 }
@@ -114,6 +121,7 @@ impl Printed {
             lines: self.lines + other.lines,
             frames: self.frames + other.frames,
             stalls: self.stalls + other.stalls,
+            early: self.early + other.early,
             text: self.text.and(other.text),
         }
     }

@@ -22,11 +22,15 @@ done
 unset file";
 
 /// The words that start a line of a Procfile: through a shell with the app's profile, as Cedar does, or through one
-/// without, as heroku/procfile has it on Fir.
-pub fn words(line: &OsStr, has_profile: bool) -> Vec<std::ffi::OsString> {
+/// without, as heroku/procfile has it on Fir. Behind a profile the shell prints `mark`, if any, to both streams.
+pub fn words(line: &OsStr, has_profile: bool, mark: Option<&str>) -> Vec<std::ffi::OsString> {
     let mut script = std::ffi::OsString::new();
     if has_profile {
         script.push(PROFILE);
+        if let Some(mark) = mark {
+            let mark = mark.trim_end();
+            script.push(format!("\nprintf '%s\\n' '{mark}'; printf '%s\\n' '{mark}' >&2"));
+        }
         script.push("\n");
     }
     script.push(line);
@@ -119,8 +123,11 @@ mod tests {
     #[test]
     fn a_line_reaches_the_shell_as_it_stands() {
         let line = OsStr::new("web \"$PORT\" | cat");
-        assert_eq!(words(line, false)[2], line);
-        let script = words(line, true)[2].clone().into_string().expect("is text");
+        assert_eq!(words(line, false, Some("mark\n"))[2], line);
+        let script = words(line, true, None)[2].clone().into_string().expect("is text");
         assert!(script.ends_with("\nunset file\nweb \"$PORT\" | cat"), "{script}");
+        let script = words(line, true, Some("mark\n"))[2].clone().into_string().expect("is text");
+        let end = "\nunset file\nprintf '%s\\n' 'mark'; printf '%s\\n' 'mark' >&2\nweb \"$PORT\" | cat";
+        assert!(script.ends_with(end), "{script}");
     }
 }

@@ -27,13 +27,13 @@ pub mod screen;
 pub mod simulate;
 pub mod strikes;
 pub mod traffic;
+pub mod trouble;
 pub mod verdict;
 pub mod walls;
 pub mod world;
 
 use args::{Args, Request};
 use screen::{Screen, Target};
-use simulate::Trouble;
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io;
@@ -41,6 +41,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use trouble::Trouble;
 
 /// Exit status for a command line that cannot be used (`EX_USAGE` of sysexits(3)).
 const USAGE: u8 = 64;

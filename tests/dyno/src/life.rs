@@ -207,7 +207,7 @@ pub fn command_words(world: &World, line: &str) -> Vec<OsString> {
     if world.args.slug.is_none() {
         return [".tailrace/bin/tailrace", "run", "--shell", line].map(OsString::from).to_vec();
     }
-    dyno::words(line.as_ref(), world.args.generation == Generation::Cedar)
+    dyno::words(line.as_ref(), world.args.generation == Generation::Cedar, world.mark())
 }
 
 fn read_ledger(path: &Path) -> Result<Ledger, String> {

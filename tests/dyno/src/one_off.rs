@@ -5,7 +5,8 @@ use crate::dyno::{self, Dyno};
 use crate::platform::Generation;
 use crate::procfile;
 use crate::screen::Screen;
-use crate::simulate::{Stage, Trouble, step};
+use crate::simulate::Stage;
+use crate::trouble::{Trouble, step};
 use crate::world::Wish;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -31,7 +32,7 @@ pub async fn run(
     let name = world.args.generation.dyno_name("run", number);
     let procfile = fs::read_to_string(world.slug.join("Procfile")).unwrap_or_default();
     let line = entry(line(command), &procfile);
-    let words = dyno::words(&line, world.args.generation == Generation::Cedar);
+    let words = dyno::words(&line, world.args.generation == Generation::Cedar, None);
     let wish = Wish { dyno: &name, port: None, command: words, is_bare: false, is_attached: true };
     let mut place = step("cannot make the dyno", world.place(wish))?;
     place.spec.environment.extend(terminal());

@@ -16,6 +16,29 @@ const STILL: Duration = Duration::from_millis(500);
 /// How the agent's own lines on standard error begin. They are no lines of the app.
 const OWN: &[u8] = b"tailrace at=";
 
+/// What a dyno's shell prints before its command begins. It ends with a mark, which nobody else sees.
+#[derive(Debug)]
+struct Preface<'a> {
+    mark: &'a [u8],
+    /// What may be the begin of the mark.
+    kept: Vec<u8>,
+}
+
+impl Preface<'_> {
+    /// Takes bytes; returns those before the mark, and those behind it once it is there.
+    fn push(&mut self, bytes: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+        self.kept.extend_from_slice(bytes);
+        if let Some(at) = self.kept.windows(self.mark.len()).position(|part| part == self.mark) {
+            let rest = self.kept.split_off(at + self.mark.len());
+            self.kept.truncate(at);
+            return (std::mem::take(&mut self.kept), Some(rest));
+        }
+        let begun = (1..self.mark.len()).rev().find(|length| self.kept.ends_with(&self.mark[..*length]));
+        let rest = self.kept.split_off(self.kept.len() - begun.unwrap_or_default());
+        (std::mem::replace(&mut self.kept, rest), None)
+    }
+}
+
 /// Who gets what a dyno prints.
 #[derive(Clone, Debug)]
 pub struct Readers {
@@ -27,50 +50,121 @@ pub struct Readers {
     pub logplex: Option<Arc<Logplex>>,
 }
 
-/// Reads one stream of the dyno to its end. `max_line` is `TAILRACE_MAX_LINE`.
-pub async fn read(mut pipe: impl AsyncRead + Unpin, max_line: usize, readers: Readers) -> Printed {
-    let mut splitter = Splitter::new(max_line);
-    let mut cutter = Cutter::default();
-    let mut printed = Printed::default();
+/// Reads one stream of the dyno to its end. `max_line` is `TAILRACE_MAX_LINE`; `mark` ends what comes before the
+/// command, if anything may.
+pub async fn read(
+    mut pipe: impl AsyncRead + Unpin,
+    max_line: usize,
+    mark: Option<&str>,
+    readers: Readers,
+) -> Printed {
+    let mut preface = mark.map(|mark| Preface { mark: mark.as_bytes(), kept: Vec::new() });
+    let mut reading = Reading::new(max_line, &readers);
+    let mut early = None;
     let mut buffer = vec![0; BUFFER];
     let mut stands = false;
     loop {
         let got = match timeout(STILL, pipe.read(&mut buffer)).await {
             Err(_) => {
-                printed.stalls += u64::from(splitter.mid_line() && !stands);
+                reading.printed.stalls += u64::from(reading.splitter.mid_line() && !stands);
                 stands = true;
                 continue;
             }
             Ok(got) => got.unwrap_or(0),
         };
         stands = false;
-        let mut text = String::new();
-        let mut take = |message: &[u8], piece| {
-            let shown = String::from_utf8_lossy(message);
-            if let Some(screen) = readers.screen.as_ref().filter(|_| piece != Piece::Void) {
-                screen.append(&mut text, Source::app(&readers.dyno), &shown);
-            }
-            if piece != Piece::Whole || !message.starts_with(OWN) {
-                printed.lines += u64::from(piece != Piece::Part);
-                if piece != Piece::Void {
-                    printed.frames += 1;
-                    printed.text.add(&shown);
+        match &mut preface {
+            Some(open) if got > 0 => {
+                let (before, behind) = open.push(&buffer[..got]);
+                reading.take(&before);
+                if let Some(behind) = behind {
+                    preface = None;
+                    early = Some(reading.begin().lines);
+                    reading.take(&behind);
                 }
             }
-        };
-        if let Some(logplex) = &readers.logplex {
-            cutter.push(&buffer[..got], got == 0, |line| logplex.app(&readers.dyno, line));
+            Some(open) => reading.take(&std::mem::take(&mut open.kept)),
+            None => reading.take(&buffer[..got]),
         }
         if got == 0 {
-            splitter.finish(&mut take);
-        } else {
-            splitter.push(&buffer[..got], &mut take);
+            reading.finish();
         }
-        if let Some(screen) = readers.screen.as_ref().filter(|_| !text.is_empty()) {
-            screen.text(text).await;
-        }
+        reading.show().await;
         if got == 0 {
-            return printed;
+            // Without the mark it cannot be told what came before the command.
+            return Printed { early: early.unwrap_or_default(), ..reading.printed };
+        }
+    }
+}
+
+/// One stream, as it is cut into lines.
+struct Reading<'a> {
+    max_line: usize,
+    readers: &'a Readers,
+    splitter: Splitter,
+    cutter: Cutter,
+    printed: Printed,
+    /// What is to be shown.
+    text: String,
+}
+
+impl<'a> Reading<'a> {
+    fn new(max_line: usize, readers: &'a Readers) -> Self {
+        Self {
+            max_line,
+            readers,
+            splitter: Splitter::new(max_line),
+            cutter: Cutter::default(),
+            printed: Printed::default(),
+            text: String::new(),
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let Self { readers, printed, text, .. } = self;
+        self.splitter.push(bytes, &mut |message: &[u8], piece| count(readers, printed, text, message, piece));
+        if let Some(logplex) = &self.readers.logplex {
+            self.cutter.push(bytes, false, |line| logplex.app(&self.readers.dyno, line));
+        }
+    }
+
+    fn finish(&mut self) {
+        self.end_line();
+        if let Some(logplex) = &self.readers.logplex {
+            self.cutter.push(&[], true, |line| logplex.app(&self.readers.dyno, line));
+        }
+    }
+
+    fn end_line(&mut self) {
+        let Self { readers, printed, text, .. } = self;
+        self.splitter.finish(&mut |message: &[u8], piece| count(readers, printed, text, message, piece));
+    }
+
+    /// The command begins: returns what was printed until now, and counts anew.
+    fn begin(&mut self) -> Printed {
+        self.end_line();
+        self.splitter = Splitter::new(self.max_line);
+        std::mem::take(&mut self.printed)
+    }
+
+    async fn show(&mut self) {
+        if let Some(screen) = self.readers.screen.as_ref().filter(|_| !self.text.is_empty()) {
+            screen.text(std::mem::take(&mut self.text)).await;
+        }
+    }
+}
+
+/// Counts a message, and appends it to what is to be shown.
+fn count(readers: &Readers, printed: &mut Printed, text: &mut String, message: &[u8], piece: Piece) {
+    let shown = String::from_utf8_lossy(message);
+    if let Some(screen) = readers.screen.as_ref().filter(|_| piece != Piece::Void) {
+        screen.append(text, Source::app(&readers.dyno), &shown);
+    }
+    if piece != Piece::Whole || !message.starts_with(OWN) {
+        printed.lines += u64::from(piece != Piece::Part);
+        if piece != Piece::Void {
+            printed.frames += 1;
+            printed.text.add(&shown);
         }
     }
 }
@@ -89,7 +183,7 @@ mod tests {
     /// What is counted and what is shown, without stamps.
     async fn counted(bytes: &[u8]) -> (Printed, Vec<String>) {
         let (screen, mut texts) = blank(false);
-        let printed = read(bytes, 256, readers(screen)).await;
+        let printed = read(bytes, 256, None, readers(screen)).await;
         let mut shown = Vec::new();
         while let Ok(text) = texts.try_recv() {
             shown.extend(text.lines().map(|line| line[32..].to_owned()));
@@ -110,7 +204,7 @@ mod tests {
         let long = "x".repeat(600);
         let (printed, shown) = counted(format!("one\n\n{long}\nlast").as_bytes()).await;
         let expected = text(&["one", "", &long[..256], &long[..256], &long[..88], "last"]);
-        assert_eq!(printed, Printed { lines: 4, frames: 6, stalls: 0, text: expected });
+        assert_eq!(printed, Printed { lines: 4, frames: 6, text: expected, ..Printed::default() });
         assert_eq!(shown.len(), 6);
         assert_eq!(shown[0], " app[web.1]: one");
     }
@@ -122,11 +216,52 @@ mod tests {
         assert_eq!(shown.len(), 2);
     }
 
+    /// What is counted, what the platform takes and what is shown of parts that come one after the other.
+    async fn marked(parts: &[&str]) -> (Printed, u64, Vec<String>) {
+        let (screen, mut texts) = blank(false);
+        let logplex = Arc::new(Logplex::default());
+        let readers = Readers { logplex: Some(Arc::clone(&logplex)), ..readers(screen) };
+        let (mut writer, reader) = tokio::io::duplex(1 << 10);
+        let task = tokio::spawn(read(reader, 256, Some("<mark>\n"), readers));
+        for part in parts {
+            writer.write_all(part.as_bytes()).await.expect("is read");
+            tokio::task::yield_now().await;
+        }
+        drop(writer);
+        let printed = task.await.expect("ends");
+        let mut shown = Vec::new();
+        while let Ok(text) = texts.try_recv() {
+            shown.extend(text.lines().map(|line| line[45..].to_owned()));
+        }
+        (printed, logplex.taken().get("web.1").map_or(0, |taken| taken.app), shown)
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_the_command_is_told_apart() {
+        for (parts, early, late) in [
+            (&["<mark>\none\n"][..], &[][..], &["one"][..]),
+            (&["a\nb\n<mark>\none\n"], &["a", "b"], &["one"]),
+            (&["a\n<ma", "rk>", "\none\n"], &["a"], &["one"]),
+            (&["<<mark", ">\n"], &["<"], &[]),
+            (&["half<mark>\n", "one"], &["half"], &["one"]),
+            // It never came: nobody knows.
+            (&["a\n<mar", "k\n"], &[], &["a", "<mark"]),
+        ] {
+            let (printed, taken, shown) = marked(parts).await;
+            assert_eq!((printed.early, printed.lines), (early.len() as u64, late.len() as u64), "{parts:?}");
+            assert_eq!(printed.text, text(late), "{parts:?}");
+            assert_eq!(shown, [early, late].concat(), "{parts:?}");
+            // It knows of no command: what is half a line goes on.
+            let half = u64::from(parts[0].starts_with("half"));
+            assert_eq!(taken, shown.len() as u64 - half, "{parts:?}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_line_that_stands_still_is_noted_once() {
         let (screen, _texts) = blank(false);
         let (mut writer, reader) = tokio::io::duplex(64);
-        let task = tokio::spawn(read(reader, 256, readers(screen)));
+        let task = tokio::spawn(read(reader, 256, None, readers(screen)));
         for part in ["whole\n", "half", " line\n"] {
             writer.write_all(part.as_bytes()).await.expect("is read");
             tokio::time::sleep(STILL * 5).await;

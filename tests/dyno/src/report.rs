@@ -3,7 +3,7 @@
 mod side;
 mod table;
 
-use crate::account::{Boot, DrainLedger, Ending, Ledger, Printed};
+use crate::account::{Boot, DrainLedger, Ending, Ledger, Printed, lines};
 use crate::logplex::Taken;
 use crate::router::Requests;
 use crate::traffic::{Comparison, percentiles};
@@ -234,7 +234,6 @@ impl Outcome {
             out.push_str("All lines up to the platform's kill are accounted for.\n");
             return;
         }
-        let lines = |count: u64| if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
         let mut sums: BTreeMap<&str, (u64, DrainLedger)> = BTreeMap::new();
         for (_, ledger) in self.ledgers() {
             for account in &ledger.drains {

@@ -7,17 +7,17 @@ use crate::dyno::Dyno;
 use crate::environment::{self, Metadata, uuid};
 use crate::life::{self, Phase, Role};
 use crate::logplex::Logplex;
-use crate::output::{self, Readers};
+use crate::output::Readers;
 use crate::platform::Generation;
 use crate::report::Outcome;
 use crate::router::{Backends, Router, State};
 use crate::screen::{Screen, Source};
 use crate::traffic::{self, Comparison, Times};
+use crate::trouble::{Trouble, step};
 use crate::verdict::Evidence;
 use crate::world::{Control, Live, Parts, Place, World};
 use crate::{config_vars, port, procfile, strikes, walls};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,58 +33,6 @@ const LAST: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// Lines that the local drain keeps for its page.
 const KEPT: usize = 200_000;
-
-/// Why there is no simulation.
-#[derive(Debug)]
-pub enum Trouble {
-    /// There is no Procfile.
-    NoProcfile(PathBuf, io::Error),
-    /// The Procfile has no entry that could run.
-    NoEntry(PathBuf),
-    /// The formation has no dyno.
-    NoDyno,
-    /// The formation names a type that the Procfile has not.
-    NoType(String, String),
-    /// A program that is needed is missing.
-    NoProgram(PathBuf),
-    /// The system refuses something.
-    System(&'static str, io::Error),
-}
-
-impl Trouble {
-    /// The exit status for it: `EX_USAGE`, `EX_UNAVAILABLE` of sysexits(3).
-    pub fn status(&self) -> u8 {
-        match self {
-            Self::NoProcfile(..) | Self::NoEntry(_) | Self::NoDyno | Self::NoType(..) => 64,
-            Self::NoProgram(_) | Self::System(..) => 69,
-        }
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoProcfile(path, error) => {
-                write!(f, "{}: {error}: expected a directory with a Procfile", path.display())
-            }
-            Self::NoEntry(path) => write!(f, "{}: no entry, such as \"web: node web.js\"", path.display()),
-            Self::NoDyno => f.write_str("--formation: expected one dyno at least"),
-            Self::NoType(name, known) => {
-                write!(f, "--formation: the Procfile has no entry {name:?}; it has {known}")
-            }
-            Self::NoProgram(path) => {
-                write!(f, "{}: not there: build it, or name it with --agent", path.display())
-            }
-            Self::System(what, error) => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for Trouble {}
-
-pub(crate) fn step<T>(what: &'static str, result: io::Result<T>) -> Result<T, Trouble> {
-    result.map_err(|error| Trouble::System(what, error))
-}
 
 /// A dyno of the formation, and how it is told.
 struct Member {
@@ -205,8 +153,8 @@ impl Bare {
         let place = life::aside(world, "web.0", Some(port), &role.command)?;
         let (dyno, out, err) = Dyno::start(&place.spec, &place.spec_file)?;
         let readers = Readers { dyno: "web.0".to_owned(), screen: None, logplex: None };
-        drop(tokio::spawn(output::read(out, place.config.max_line, readers.clone())));
-        drop(tokio::spawn(output::read(err, place.config.max_line, readers)));
+        drop(tokio::spawn(world.read(out, &place, readers.clone())));
+        drop(tokio::spawn(world.read(err, &place, readers)));
         Ok(Self { dyno, port, _place: place })
     }
 

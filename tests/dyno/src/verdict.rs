@@ -1,7 +1,7 @@
 //! Whether the agent kept its promises: a pure comparison of what its ledgers, the test drain and the dynos' own
 //! output say. Each problem is one line of plain words; what a fault excuses is a note.
 
-use crate::account::{Boot, Digest, DrainLedger, Ending, Ledger, Printed};
+use crate::account::{Boot, Digest, DrainLedger, Ending, Ledger, Printed, lines};
 use crate::excuse::Excuse;
 use crate::platform::Limits;
 use std::collections::{BTreeMap, BTreeSet};
@@ -237,10 +237,18 @@ impl Verdict {
                 ),
             );
         };
+        if printed.early > 0 {
+            self.note(format_args!(
+                "{dyno}: {} came from .profile.d or .profile, before the agent was there: only the platform has \
+                 them",
+                lines(printed.early)
+            ));
+        }
         if witness.was_killed {
             let missing = printed.frames.saturating_sub(frames);
             if missing > 0 {
-                self.notes.push(format!("{dyno}: {missing} lines of its last moments went with the kill"));
+                let missing = lines(missing);
+                self.note(format_args!("{dyno}: {missing} of its last moments went with the kill"));
             }
             let most = printed.frames + printed.stalls;
             return self.problem_unless(

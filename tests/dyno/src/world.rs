@@ -1,13 +1,13 @@
 //! What all dynos of a simulation share, and what is to be known of them from outside.
 
-use crate::account::Boot;
+use crate::account::{Boot, Printed};
 use crate::args::Args;
 use crate::environment::{self, Environment, Metadata, Site, uuid};
 use crate::excuse::Excuse;
 use crate::fault::{Fault, What};
 use crate::init::{EXCHANGE, Spec, Walls};
 use crate::logplex::Logplex;
-use crate::output::Readers;
+use crate::output::{self, Readers};
 use crate::platform::Generation;
 use crate::router::{Backends, State};
 use crate::screen::{Screen, Source};
@@ -23,6 +23,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tailrace_drain::Drain;
+use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, watch};
 
 /// The buildpack's layers in a dyno of Fir.
@@ -79,6 +80,8 @@ pub struct World {
     refused: Mutex<Vec<String>>,
     has_small_disks: AtomicBool,
     number: Mutex<u32>,
+    /// What a dyno's shell prints before the command.
+    mark: String,
 }
 
 impl Deref for World {
@@ -171,7 +174,25 @@ impl World {
             refused: Mutex::default(),
             has_small_disks,
             number: Mutex::default(),
+            mark: format!("tailrace-dyno {}\n", uuid()),
         }
+    }
+
+    /// What a dyno's shell prints between the app's profile and the command; nothing where there is no profile.
+    pub fn mark(&self) -> Option<&str> {
+        let has_profile = self.args.slug.is_some() && self.args.generation == Generation::Cedar;
+        has_profile.then_some(self.mark.as_str())
+    }
+
+    /// Reads one stream of a dyno to its end.
+    pub fn read<P: AsyncRead + Unpin>(
+        &self,
+        pipe: P,
+        place: &Place,
+        readers: Readers,
+    ) -> impl Future<Output = Printed> + use<P> {
+        let (mark, max_line) = (self.mark().map(str::to_owned), place.config.max_line);
+        async move { output::read(pipe, max_line, mark.as_deref(), readers).await }
     }
 
     /// Whether dynos that start now have a `/tmp` that can be filled.

@@ -5,7 +5,7 @@ use crate::account::{Boot, Ending, Printed};
 use crate::dyno::Dyno;
 use crate::excuse::Excuse;
 use crate::world::{Control, Live, Place, Wish, World};
-use crate::{output, port, process};
+use crate::{port, process};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,10 +54,9 @@ impl Run {
             let live = Live { dyno: name.clone(), pid, control: control.clone(), has_small_disk };
             world.set_live(place.number, Some(live));
         }
-        let max_line = place.config.max_line;
         let outputs = [
-            tokio::spawn(output::read(out, max_line, world.readers(&name))),
-            tokio::spawn(output::read(err, max_line, world.readers(&name))),
+            tokio::spawn(world.read(out, &place, world.readers(&name))),
+            tokio::spawn(world.read(err, &place, world.readers(&name))),
         ];
         let has_agent = role.command.contains("tailrace run") || world.args.slug.is_none();
         Ok(Self {

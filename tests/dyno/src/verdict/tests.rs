@@ -21,7 +21,7 @@ fn well() -> Evidence {
         dyno: "web.1".to_owned(),
         ending: Ending::Stopped(143),
         ledger: Some(Ok(Ledger { captured_lines: 100, own_frames: 2, drains: vec![account] })),
-        printed: Some(Printed { lines: 100, frames: 101, stalls: 0, text: text("all of it") }),
+        printed: Some(Printed { lines: 100, frames: 101, text: text("all of it"), ..Printed::default() }),
         took: Duration::from_secs(1),
         memory: 3000,
         excuse: Excuse::default(),
@@ -230,6 +230,14 @@ fn lines_that_were_held_for_want_of_an_answer_may_have_arrived() {
     excuse(&mut evidence).held.insert("drain=reset-after".to_owned());
     *lines(&mut evidence) += 10;
     assert_eq!(evidence.verdict().problems, Vec::<String>::new());
+}
+
+#[test]
+fn lines_before_the_agent_are_told_of() {
+    let mut evidence = well();
+    printed(&mut evidence).early = 3;
+    let Verdict { problems, notes } = evidence.verdict();
+    assert!(problems.is_empty() && notes[0].starts_with("web.1: 3 lines came from .profile.d"), "{notes:?}");
 }
 
 #[test]

@@ -91,18 +91,22 @@ fn a_slug_runs_as_it_stands() {
     }
     fs::copy(agent(), bin.join("tailrace")).expect("is copied");
     fs::write(types.join("web"), "echo \"$GREETING\" && rust-web\n").expect("is written");
-    fs::write(profile.join("greeting.sh"), "export GREETING=hello\n").expect("is written");
+    let greeting = "export GREETING=hello; echo from the profile; echo and its stderr >&2\n";
+    fs::write(profile.join("greeting.sh"), greeting).expect("is written");
     let mut command = desk.command(&["--for", "1s", "--formation", "web=1"]);
     command.arg("--agent").arg("/nowhere/tailrace").arg("--slug").arg(slug);
     let (status, out, err) = ended(command);
     assert_eq!(status, 0, "{out}{err}");
     for part in [
         " heroku[web.1]: Starting process with command `.tailrace/bin/tailrace run --type web`\n",
+        " app[web.1]: from the profile\n",
         " app[web.1]: hello\n",
+        "web.1: 2 lines came from .profile.d or .profile, before the agent was there: only the platform has them\n",
         "lines arrived, and no receiver objected.\n",
     ] {
         assert!(out.contains(part), "{part:?}: {out}{err}");
     }
+    assert!(!out.contains("tailrace-dyno"), "the mark is nobody's business: {out}");
     desk.assert_clean();
 }
 
