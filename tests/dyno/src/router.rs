@@ -155,6 +155,7 @@ impl Router {
                     drop(
                         hyper::server::conn::http1::Builder::new()
                             .serve_connection(TokioIo::new(stream), service)
+                            .with_upgrades()
                             .await,
                     );
                 }));

@@ -5,6 +5,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -99,11 +100,12 @@ impl Exchange {
     /// Asks the dyno; the line is printed when the answer is through.
     pub(super) async fn make(
         mut self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         chosen: Result<(String, u16), Failure>,
         shared: Arc<Shared>,
     ) -> Response<Reply> {
         let begun = Instant::now();
+        let client = hyper::upgrade::on(&mut request);
         let asked = match chosen {
             Err(failure) => Err(failure),
             Ok((dyno, port)) => match connect(port).await {
@@ -119,8 +121,12 @@ impl Exchange {
             },
         };
         match asked {
-            Ok(response) => {
+            Ok(mut response) => {
                 self.status = response.status().as_u16();
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    drop(tokio::spawn(self.tunnel(client, hyper::upgrade::on(&mut response), begun, shared)));
+                    return response.map(|_nothing| Reply::Ours(Full::default()));
+                }
                 response.map(|body| Reply::App(Box::new(Watched { body, begun, end: Some((self, shared)) })))
             }
             Err(failure) => {
@@ -133,6 +139,19 @@ impl Exchange {
                 response
             }
         }
+    }
+
+    /// A connection that speaks something else from now on, such as a web socket. The line is printed at its end.
+    async fn tunnel(mut self, client: OnUpgrade, app: OnUpgrade, begun: Instant, shared: Arc<Shared>) {
+        if let (Ok(client), Ok(app)) = tokio::join!(client, app) {
+            let (mut client, mut app) = (TokioIo::new(client), TokioIo::new(app));
+            // Either may hang up as it likes; how much there was is known only when both end well.
+            if let Ok((_, bytes)) = tokio::io::copy_bidirectional(&mut client, &mut app).await {
+                self.bytes = bytes;
+            }
+        }
+        self.service = Some(begun.elapsed());
+        shared.done(&self);
     }
 
     /// With the headers that the platform's router adds.
@@ -171,7 +190,7 @@ async fn connect(port: u16) -> Result<TcpStream, Failure> {
 async fn ask(stream: TcpStream, request: Request<Incoming>) -> Result<Response<Incoming>, Failure> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| NO_RESPONSE)?;
     // Ends with the answer's body, or when the app hangs up.
-    drop(tokio::spawn(connection));
+    drop(tokio::spawn(connection.with_upgrades()));
     sender.send_request(request).await.map_err(|_| NO_RESPONSE)
 }
 

@@ -13,21 +13,27 @@ async fn router(backends: Backends) -> (Router, mpsc::Receiver<String>, watch::S
     (router, lines, sender)
 }
 
+/// A request's or an answer's.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("is there"));
+    }
+    String::from_utf8(head).expect("is text")
+}
+
 /// An app that answers one connection so, and hangs up.
 async fn app(answer: &'static str) -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
     let port = listener.local_addr().expect("has one").port();
     let head = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("comes");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.expect("is there"));
-        }
+        let head = head(&mut stream).await;
         if answer == "never" {
             std::future::pending::<()>().await;
         }
         stream.write_all(answer.as_bytes()).await.expect("is taken");
-        String::from_utf8(head).expect("is text")
+        head
     });
     (port, head)
 }
@@ -90,6 +96,39 @@ async fn what_is_no_answer_has_a_code() {
             assert!(line.ends_with(" dyno= connect= service= status=503 bytes= protocol=http"), "{line}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_web_socket_goes_both_ways() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
+    let port = listener.local_addr().expect("has one").port();
+    let app = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("comes");
+        let head = head(&mut stream).await.to_ascii_lowercase();
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.expect("is taken");
+        let mut said = [0; 4];
+        stream.read_exact(&mut said).await.expect("comes");
+        stream.write_all(&[&said[..], b"pong"].concat()).await.expect("is taken");
+        head
+    });
+    let (router, mut lines, _sender) = router(Backends::from([("web.1".to_owned(), State::Up(port))])).await;
+    let mut stream = TcpStream::connect(router.address()).await.expect("listens");
+    let request =
+        b"GET /cable HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(request).await.expect("is taken");
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    stream.write_all(b"ping").await.expect("is taken");
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer).await.expect("comes");
+    assert_eq!(&answer, b"pingpong");
+    drop(stream);
+    let line = line(&mut lines).await;
+    assert!(
+        line.contains("at=info method=GET path=\"/cable\"") && line.contains(" status=101 bytes=8 "),
+        "{line}"
+    );
+    assert!(app.await.expect("ends").contains("upgrade: websocket"));
 }
 
 #[tokio::test]
