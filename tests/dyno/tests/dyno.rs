@@ -4,6 +4,8 @@
 mod desk;
 #[path = "dyno/faults.rs"]
 mod faults;
+#[path = "dyno/heroku_local.rs"]
+mod heroku_local;
 #[path = "dyno/platform.rs"]
 mod platform;
 #[path = "dyno/script.rs"]
