@@ -96,9 +96,13 @@ impl Sampler {
 
     /// Looks at the memory only, so that the next sample knows more of it. True when it should be done again soon.
     pub fn learn(&mut self, app: i32, agent: [i32; 2]) -> bool {
+        self.learn_at(app, agent, Instant::now())
+    }
+
+    fn learn_at(&mut self, app: i32, agent: [i32; 2], now: Instant) -> bool {
         let all = self.processes.list(Who { app, agent });
         let alarm = self.alarm_above();
-        self.probe.prepare(&mut self.processes, &all, Instant::now(), alarm)
+        self.probe.learn(&mut self.processes, &all, now, alarm)
     }
 
     /// Memory above this many bytes is an alarm.

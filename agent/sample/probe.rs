@@ -34,8 +34,13 @@ pub(crate) trait Probe: fmt::Debug + Send {
     /// What it is called.
     fn name(&self) -> &'static str;
 
-    /// Reads ahead what takes time, a little of it. True when it should be done again soon. Memory above `alarm`
-    /// bytes will have to be sure.
+    /// Between two samples, reads ahead what takes time, a little of it. True when it should be done again soon.
+    /// Memory above `alarm` bytes will have to be sure.
+    fn learn(&mut self, _: &mut Processes, _: &[Process], _now: Instant, _alarm: Option<u64>) -> bool {
+        false
+    }
+
+    /// The same for a sample that is taken at once.
     fn prepare(
         &mut self,
         _processes: &mut Processes,
@@ -127,6 +132,17 @@ impl Probe for OfProcesses {
         "processes"
     }
 
+    fn learn(
+        &mut self,
+        processes: &mut Processes,
+        all: &[Process],
+        now: Instant,
+        alarm: Option<u64>,
+    ) -> bool {
+        let waits = alarm.is_some_and(|alarm| processes.wait_for_each_other(all, now, alarm));
+        !waits && processes.refresh(all, now)
+    }
+
     fn prepare(
         &mut self,
         processes: &mut Processes,
@@ -134,8 +150,7 @@ impl Probe for OfProcesses {
         now: Instant,
         alarm: Option<u64>,
     ) -> bool {
-        if alarm.is_some_and(|alarm| processes.known(all) > alarm) {
-            // Read one by one, at different times, they could never all be read at one time.
+        if alarm.is_some_and(|alarm| processes.wait_for_each_other(all, now, alarm)) {
             processes.refresh_all(all, now, SURE);
             return false;
         }

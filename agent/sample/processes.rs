@@ -1,6 +1,7 @@
 //! The processes of the dyno, as `/proc` shows them (proc(5), procfs(5)).
 
 use super::files::{Files, key_of};
+use nix::time::ClockId;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +12,7 @@ const THREADS: u32 = 1000;
 /// A process's share of memory is read again after this time at the earliest, because reading it takes a lock that
 /// the process may be waiting for.
 const AGAIN: Duration = Duration::from_mins(1);
-/// And after so many times the time that reading it took.
+/// And after so many times the CPU time that reading it took; what it took to come to a core is nobody's burden.
 const SPARING: u32 = 1000;
 /// The pid namespace of a machine, which has this fixed number (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 const MACHINE: &str = "pid:[4026531836]";
@@ -20,6 +21,11 @@ const MACHINE: &str = "pid:[4026531836]";
 fn page() -> u64 {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
     size.ok().flatten().map_or(4096, |size| size as u64)
+}
+
+/// What this thread has used of a core.
+fn cpu_time() -> Duration {
+    ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_or(Duration::ZERO, Duration::from)
 }
 
 /// One process.
@@ -198,7 +204,7 @@ impl Processes {
     }
 
     fn refresh_one(&mut self, process: &Process, now: Instant) {
-        let start = Instant::now();
+        let start = cpu_time();
         let dir = format!("proc/{}", process.pid);
         let bytes = |text: &str, key: &str| key_of(text, key).map(|kib| kib << 10);
         let rollup = self.read(&format!("{dir}/smaps_rollup")).and_then(|text| bytes(text, "Pss:"));
@@ -212,7 +218,7 @@ impl Processes {
             resident: process.resident,
             is_sure: rollup.is_some(),
             read: now,
-            again: AGAIN.max(start.elapsed().saturating_mul(SPARING)),
+            again: AGAIN.max(cpu_time().saturating_sub(start).saturating_mul(SPARING)),
         };
         self.shares.insert(process.pid, share);
     }
@@ -230,10 +236,20 @@ impl Processes {
         sum
     }
 
-    /// The bytes, swapped out or not, of those whose shares are known.
-    pub(crate) fn known(&self, all: &[Process]) -> u64 {
-        let forward = |process| self.share(process).map(|share| share.forward(process));
-        all.iter().filter_map(forward).map(|(resident, swapped)| resident + swapped).sum()
+    /// Whether shares are to be read together, in one sample, or not at all: read one by one at different times, they
+    /// could never make a sum that nobody can doubt. So it is when what is known is more than `alarm` bytes, or may
+    /// be, and all may be read now.
+    pub(crate) fn wait_for_each_other(&self, all: &[Process], now: Instant, alarm: u64) -> bool {
+        let (mut known, mut at_most, mut are_due) = (0, 0, true);
+        for process in all {
+            let share = self.share(process);
+            let bytes =
+                share.map(|share| share.forward(process)).map(|(resident, swapped)| resident + swapped);
+            known += bytes.unwrap_or(0);
+            at_most += bytes.unwrap_or(process.resident);
+            are_due &= share.is_none_or(|share| share.read + share.again <= now);
+        }
+        known > alarm || (at_most > alarm && are_due)
     }
 
     fn share(&self, process: &Process) -> Option<&Share> {

@@ -2,6 +2,7 @@ use super::*;
 use files::tests::layout;
 use std::process::{Command, Stdio};
 use std::thread;
+use tempfile::TempDir;
 
 fn wish() -> Wish {
     Wish { dyno: "web.1".into(), dyno_id: None, quota: None, more: false, alarms: true }
@@ -43,34 +44,70 @@ fn load_comes_first_then_memory_then_alarms() {
     assert_eq!(texts(&of(1025 * mb, 512 * mb))[3], "Error R15 (Memory quota vastly exceeded)");
 }
 
+/// A slug dyno's processes, which are looked at as the watch does it: every 20 s, and 5 s before.
+struct Slug {
+    dir: TempDir,
+    sampler: Sampler,
+    start: Instant,
+}
+
+impl Slug {
+    fn new() -> Self {
+        let (dir, _) = layout(&[("sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n")]);
+        let sampler = Sampler::below(dir.path(), wish());
+        Self { dir, sampler, start: Instant::now() }
+    }
+
+    /// A process of `all` MB, of which `own` are its share; each time of another `life`, it is another one.
+    fn process(&self, pid: i32, life: u64, all: u64, own: u64) {
+        let dir = self.dir.path().join(format!("proc/{pid}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        let pages = all << 8;
+        let stat = format!("{pid} (a) S 1 1 1 0 -1 0 1 2 3 4 7 5 20 10 20 0 1 0 {life} 9 {pages} 1 2\n");
+        std::fs::write(dir.join("stat"), stat).unwrap();
+        std::fs::write(dir.join("smaps_rollup"), format!("Pss: {} kB\n", own << 10)).unwrap();
+    }
+
+    /// Samples from one second to another; those with an R14.
+    fn alarms(&mut self, seconds: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+        let mut seen = Vec::new();
+        for second in seconds.step_by(20) {
+            let now = self.start + Duration::from_secs(second);
+            while second > 0 && self.sampler.learn_at(2, [0, 0], now - Duration::from_secs(5)) {}
+            let sample = self.sampler.sample_at(2, [0, 0], now);
+            if texts(&sample.lines).iter().any(|text| text.starts_with("Error R14")) {
+                seen.push(second);
+            }
+        }
+        seen
+    }
+}
+
 #[test]
 fn an_alarm_comes_whenever_each_process_was_read_last() {
-    let line = |pid: i32| format!("{pid} (a) S 1 1 1 0 -1 0 1 2 3 4 7 5 20 10 20 0 1 0 {pid} 9 76800 1 2\n");
-    let rollup = |mb: u64| format!("Pss: {} kB\n", mb << 10);
-    let (dir, _) = layout(&[
-        ("sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n"),
-        ("proc/2/stat", &line(2)),
-        ("proc/3/stat", &line(3)),
-        ("proc/2/smaps_rollup", &rollup(100)),
-        ("proc/3/smaps_rollup", &rollup(100)),
-    ]);
-    let start = Instant::now();
-    let mut sampler = Sampler::below(dir.path(), wish());
-    let mut alarms = |second: u64| {
-        let sample = sampler.sample_at(2, [0, 0], start + Duration::from_secs(second));
-        texts(&sample.lines).iter().filter(|text| text.starts_with("Error R14")).count()
-    };
-    // Both share what they have: 200 MB, not 600.
-    for second in (0..=240).step_by(20) {
-        assert_eq!(alarms(second), 0, "at {second} s");
+    for pids in [&[2][..], &[2, 3], &[2, 3, 4, 5]] {
+        let mut slug = Slug::new();
+        let own = 600 / pids.len() as u64;
+        let set = |slug: &Slug, all, own| pids.iter().for_each(|pid| slug.process(*pid, 9, all, own));
+        // They share what they have.
+        set(&slug, 300, own / 3);
+        assert_eq!(slug.alarms(0..=240), [0; 0], "{pids:?}");
+        set(&slug, 300 + own * 2 / 3, own);
+        let seen = slug.alarms(260..=500);
+        assert!(seen.len() >= 3 && seen[0] <= 340, "within a minute and a sample, and again: {seen:?}");
     }
-    for pid in [2, 3] {
-        std::fs::write(dir.path().join(format!("proc/{pid}/smaps_rollup")), rollup(300)).unwrap();
-        let grown = line(pid).replace(" 76800 ", " 128000 ");
-        std::fs::write(dir.path().join(format!("proc/{pid}/stat")), grown).unwrap();
+}
+
+#[test]
+fn an_alarm_comes_when_a_child_never_lives_for_long() {
+    let mut slug = Slug::new();
+    let mut seen = Vec::new();
+    for second in (0..=300).step_by(20) {
+        slug.process(2, 9, 300, 290);
+        slug.process(3, 10 + second, 300, 290);
+        seen.extend(slug.alarms(second..=second));
     }
-    let seen: Vec<u64> = (260..=500).step_by(20).filter(|second| alarms(*second) > 0).collect();
-    assert!(seen.len() >= 3 && seen[0] <= 320, "within a minute, and again: {seen:?}");
+    assert!(seen.len() >= 3 && seen[0] <= 80, "{seen:?}");
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn only_a_fault_of_its_kind_excuses_a_loss() {
 #[test]
 fn a_loss_that_nobody_announces_fails_the_check() {
     let desk = Desk::new(TALK);
-    let (status, report, err) = desk.report(&["--for", "2s", "--fault", "drain=swallow:30%"]);
+    let (status, report, err) = desk.report(&["--for", "2s", "--fault", "drain=swallow:80%"]);
     assert_eq!((status, &report["ok"]), (1, &false.into()), "{report:#}{err}");
     let problems = report["problems"].to_string();
     assert!(problems.contains("ledger and drain disagree"), "{problems}");
