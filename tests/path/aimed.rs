@@ -184,8 +184,10 @@ fn a_window_that_changes_its_size_is_seen_by_the_app() {
 fn ctrl_c_in_a_terminal_reaches_the_app_once() {
     let rig = Rig::new().set("TAILRACE_TTY", "wrap");
     let log = rig.path("log");
+    // It has no children, which might hear the signal before they are programs of their own.
     let app = format!(
-        "trap 'echo int >>{0}' INT; echo up >>{0}; for i in $(seq 20); do sleep 0.05 & wait $!; done; exit 4",
+        "trap 'echo int >>{0}' INT; mkfifo {0}.none; exec 3<>{0}.none; echo up >>{0}
+        for ((n = 0; n < 20; n++)); do read -rt 0.05 <&3; done; exit 4",
         log.display()
     );
     let file = rig.path("app.sh");
