@@ -8,9 +8,13 @@ mod client;
 #[path = "../drain/tests/page/script.rs"]
 #[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
 mod script;
+#[path = "../drain/tests/page/sent.rs"]
+#[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
+mod sent;
 
 use browser::Window;
 use client::{Client, frame};
+use sent::Sent;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -87,7 +91,7 @@ fn start() -> (Drain, String) {
 /// A run in real time, a second of trouble in the middle of it, and a picture.
 fn shot(file: &Path, tab: &str, theme: &str, size: (u32, u32), seconds: u64) {
     let (drain, page) = start();
-    let mut client = Client::connect(&drain);
+    let (mut client, mut sent) = (Client::connect(&drain), Sent::default());
     let window = Window::open(&format!("{page}/?tab={tab}"));
     window.look(size.0, size.1, theme);
     window.until("document.querySelector('#status').dataset.state === 'live'");
@@ -96,7 +100,7 @@ fn shot(file: &Path, tab: &str, theme: &str, size: (u32, u32), seconds: u64) {
         if number == seconds / 2 {
             drain.set_faults("status=503:n=4").expect("a fault");
         }
-        script::second(&mut client, number, now_micros() - 45_000 - number * 7 % 20 * 1000);
+        script::second(&mut client, &mut sent, number, now_micros() - 45_000 - number * 7 % 20 * 1000);
         sleep(Duration::from_secs(1).saturating_sub(begun.elapsed()));
     }
     window.shot(file);

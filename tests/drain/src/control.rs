@@ -106,7 +106,14 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bod
             let (lines, next) = shared.tally().lines(number("from").unwrap_or(0), limit);
             json(&Page { next, lines })
         }
-        (&Method::GET, path) => page::get(shared, path, &query).unwrap_or_else(help),
+        (&Method::GET, _) => {
+            let last = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
+            let (shared, last) = (Arc::clone(shared), last.map(str::to_owned));
+            // Counting what passes a new filter takes a moment: the streams go on meanwhile.
+            let answer =
+                tokio::task::spawn_blocking(move || page::get(&shared, &path, &query, last.as_deref()));
+            answer.await.ok().flatten().unwrap_or_else(help)
+        }
         (&Method::POST, "/reset") => {
             shared.tally().reset();
             text(StatusCode::NO_CONTENT, "")
@@ -116,7 +123,7 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bod
             let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             match Plan::parse(&String::from_utf8_lossy(&bytes)) {
                 Ok(plan) => {
-                    shared.set_plan(plan);
+                    shared.change_plan(plan);
                     text(StatusCode::NO_CONTENT, "")
                 }
                 Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),

@@ -1,5 +1,6 @@
 //! Scripted faults: what goes wrong, how often, and when.
 
+use serde::Serialize;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -15,6 +16,7 @@ A fault is KIND[:MODIFIER…]; several are separated by commas or line ends.
   slow-read=10KiB/s     read the body at this speed
   latency=200ms         answer later by this time
   close-after-answer    close the connection behind every answer
+  idle=30s              close connections over which nothing came for this time
   json-problem          answer 200 with a JSON body that tells of a problem
   refuse                close the listening socket and all connections
   tls-stall             accept, and never say a word of TLS
@@ -48,6 +50,8 @@ pub enum Kind {
     Latency(Duration),
     /// Close behind the answer.
     CloseAfterAnswer,
+    /// Close connections over which nothing came for this time.
+    Idle(Duration),
     /// 200 with a problem in JSON.
     JsonProblem,
     /// Answer as ever, record nothing.
@@ -102,6 +106,17 @@ impl fmt::Display for FaultError {
 }
 
 impl std::error::Error for FaultError {}
+
+/// A fault, and what it is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct State<'a> {
+    /// As it was written.
+    pub spec: &'a str,
+    /// How often it has struck.
+    pub hits: u64,
+    /// `waits`, `in force`, `over`.
+    pub state: &'static str,
+}
 
 /// The faults in force.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -163,9 +178,29 @@ impl Plan {
         }));
     }
 
-    /// The faults as they were written, and how often each has struck.
-    pub fn specs(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().map(|fault| (fault.spec.as_str(), fault.hits))
+    /// Becomes another plan, which was made `at` this time of this one; a fault that both have goes on as it is.
+    pub fn change(&mut self, other: Self, at: Duration) {
+        let mut before = std::mem::take(&mut self.0);
+        for fault in other.0 {
+            match before.iter().position(|known| known.spec == fault.spec) {
+                Some(known) => self.0.push(before.swap_remove(known)),
+                None => self.add(Self(vec![fault]), at),
+            }
+        }
+    }
+
+    /// What each fault is at now, `at` being the time since the plan was made.
+    pub fn states(&self, at: Duration) -> impl Iterator<Item = State<'_>> {
+        self.0.iter().map(move |fault| State {
+            spec: &fault.spec,
+            hits: fault.hits,
+            state: match &fault.window {
+                _ if fault.hits >= fault.first => "over",
+                Some(window) if at < *window.start() => "waits",
+                Some(window) if at > *window.end() => "over",
+                _ => "in force",
+            },
+        })
     }
 
     /// The faults that may strike at `at`, as they were written.
@@ -228,6 +263,7 @@ fn fault(spec: &str, offset: usize) -> Result<Fault, FaultError> {
         "reset-after" => Kind::ResetAfter,
         "stall" => Kind::Stall(time()?),
         "latency" => Kind::Latency(time()?),
+        "idle" => Kind::Idle(time()?),
         "slow-read" => match value.strip_suffix("/s").and_then(size) {
             Some(speed) => Kind::SlowRead(speed),
             None => return fail(value_at, "a speed such as 10KiB/s"),
@@ -306,6 +342,29 @@ mod tests {
             plan.begun(Duration::from_secs(31)).collect::<Vec<_>>(),
             [Kind::Status(503), Kind::Refuse]
         );
+    }
+
+    #[test]
+    fn what_stays_in_the_plan_goes_on() {
+        let second = Duration::from_secs;
+        let mut plan = Plan::parse("status=503:n=2,latency=1s:@10s+20s").expect("good");
+        plan.strike(second(1), |kind| kind == Kind::Status(503)).expect("the first of two");
+        let other = Plan::parse("refuse:@1s+1s,status=503:n=2,latency=1s:@10s+20s").expect("good");
+        plan.change(other, second(5));
+        assert!(plan.strike(second(6), |kind| kind == Kind::Status(503)).is_some(), "the second of two");
+        assert!(plan.strike(second(6), |kind| kind == Kind::Status(503)).is_none());
+        let states: Vec<_> =
+            plan.states(second(12)).map(|state| (state.spec, state.hits, state.state)).collect();
+        let wanted = [
+            ("refuse:@1s+1s", 0, "over"),
+            ("status=503:n=2", 2, "over"),
+            ("latency=1s:@10s+20s", 0, "in force"),
+        ];
+        assert_eq!(states, wanted);
+        assert!(plan.refuses(second(6)) && plan.refuses(second(7)) && !plan.refuses(second(8)));
+        plan.change(Plan::parse("status=503:n=2,status=503:n=2").expect("good"), second(20));
+        let left: Vec<_> = plan.states(second(20)).map(|state| (state.hits, state.state)).collect();
+        assert_eq!(left, [(2, "over"), (0, "in force")]);
     }
 
     #[test]

@@ -6,7 +6,34 @@ use std::sync::Arc;
 use tailrace::frame::{self, Frame};
 
 /// Most bytes of bodies that are kept, whatever the number of lines.
-const MAX_BYTES: usize = 256 << 20;
+pub(crate) const MAX_BYTES: usize = 256 << 20;
+
+/// Bytes, and where the frames in them start.
+#[derive(Debug, Default)]
+pub(crate) struct Cut {
+    pub(crate) body: Box<[u8]>,
+    pub(crate) offsets: Box<[u32]>,
+}
+
+impl Cut {
+    /// `body`, of which frame after frame has so many bytes.
+    pub(crate) fn new(body: &[u8], lengths: impl Iterator<Item = usize>) -> Self {
+        let mut end = 0;
+        let offsets = lengths.map(|length| {
+            let offset = end;
+            end += length;
+            offset as u32 // a body has at most 64 MiB
+        });
+        let offsets: Box<[u32]> = offsets.collect();
+        Self { body: body[..end].into(), offsets }
+    }
+
+    fn get(&self, index: usize) -> Option<&[u8]> {
+        let start = *self.offsets.get(index)? as usize;
+        let end = self.offsets.get(index + 1).map_or(self.body.len(), |next| *next as usize);
+        self.body.get(start..end)
+    }
+}
 
 /// The frames of one request.
 #[derive(Debug)]
@@ -17,22 +44,48 @@ pub(crate) struct Chunk {
     pub(crate) at: u64,
     /// The drain token.
     pub(crate) token: String,
-    body: Box<[u8]>,
-    offsets: Box<[u32]>,
+    /// No note was taken of its loss notices.
+    pub(crate) is_deaf: bool,
+    frames: Cut,
+    /// As they came, where that was something else: the platform's frames may lack their end.
+    raw: Option<Cut>,
 }
 
 impl Chunk {
     /// The number behind its last line.
     pub(crate) fn end(&self) -> u64 {
-        self.first + self.offsets.len() as u64
+        self.first + self.frames.offsets.len() as u64
     }
 
-    /// Line number `line`, and its bytes.
+    /// Line number `line`, and the bytes that it was read from.
     pub(crate) fn get(&self, line: u64) -> Option<(Frame<'_>, &[u8])> {
-        let offset = *self.offsets.get(usize::try_from(line.checked_sub(self.first)?).ok()?)? as usize;
-        let frame = frame::parse(&self.body, offset).ok()?;
-        Some((frame, &self.body[offset..offset + frame.total]))
+        let bytes = self.frames.get(self.index(line)?)?;
+        Some((frame::parse(bytes, 0).ok()?, bytes))
     }
+
+    /// The bytes of line number `line`, as they came.
+    pub(crate) fn raw(&self, line: u64) -> Option<&[u8]> {
+        self.raw.as_ref().unwrap_or(&self.frames).get(self.index(line)?)
+    }
+
+    fn index(&self, line: u64) -> Option<usize> {
+        usize::try_from(line.checked_sub(self.first)?).ok()
+    }
+
+    fn bytes(&self) -> usize {
+        self.frames.body.len() + self.raw.as_ref().map_or(0, |raw| raw.body.len())
+    }
+}
+
+/// What is to be kept of a request.
+#[derive(Debug)]
+pub(crate) struct Keep<'a> {
+    pub(crate) at: u64,
+    pub(crate) token: &'a str,
+    pub(crate) is_deaf: bool,
+    pub(crate) body: &'a [u8],
+    pub(crate) frames: &'a [Frame<'a>],
+    pub(crate) raw: Option<Cut>,
 }
 
 /// The last lines.
@@ -50,27 +103,20 @@ impl Kept {
         Self { keep, ..Self::default() }
     }
 
-    /// Adds the frames of `body`.
-    pub(crate) fn add(&mut self, at: u64, token: &str, body: &[u8], frames: &[Frame<'_>]) {
+    /// Adds the frames of a request.
+    pub(crate) fn add(&mut self, Keep { at, token, is_deaf, body, frames, raw }: Keep<'_>) {
         if self.keep == 0 || frames.is_empty() {
             return;
         }
-        let mut end = 0;
-        let offsets = frames.iter().map(|frame| {
-            let offset = end;
-            end += frame.total;
-            offset as u32 // a body has at most 64 MiB
-        });
-        let offsets: Box<[u32]> = offsets.collect();
-        let chunk =
-            Chunk { first: self.next, at, token: token.to_owned(), body: body[..end].into(), offsets };
+        let frames = Cut::new(body, frames.iter().map(|frame| frame.total));
+        let chunk = Chunk { first: self.next, at, token: token.to_owned(), is_deaf, frames, raw };
         self.next = chunk.end();
-        self.bytes += end;
+        self.bytes += chunk.bytes();
         self.chunks.push_back(Arc::new(chunk));
         while let Some(oldest) = self.chunks.front()
             && (self.bytes > MAX_BYTES || self.next - oldest.end() >= self.keep as u64)
         {
-            self.bytes -= oldest.body.len();
+            self.bytes -= oldest.bytes();
             self.chunks.pop_front();
         }
     }
@@ -89,6 +135,11 @@ impl Kept {
     /// The bytes that are held.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How many lines are kept at most.
+    pub(crate) fn most(&self) -> usize {
+        self.keep
     }
 
     /// The chunks with lines from number `from` on; to be looked at without holding a lock.

@@ -1,11 +1,17 @@
 //! A log drain to test against: a real HTTPS server that takes Logplex frames, scripts faults, and reports what
 //! it saw. For integration tests as a library, for people as `tailrace-drain`.
 
+mod ansi;
+mod connection;
 mod control;
 pub mod fault;
+mod filter;
 mod kept;
+mod lens;
+pub mod measure;
 pub mod model;
 mod page;
+mod parsers;
 pub mod personality;
 mod server;
 mod stream;
@@ -154,8 +160,8 @@ impl Drain {
     pub fn raw(&self) -> Vec<String> {
         let chunks = self.shared.tally().kept().since(0);
         let frames =
-            chunks.iter().flat_map(|chunk| (chunk.first..chunk.end()).filter_map(|line| chunk.get(line)));
-        frames.map(|(_, raw)| String::from_utf8_lossy(raw).trim_end_matches('\n').to_owned()).collect()
+            chunks.iter().flat_map(|chunk| (chunk.first..chunk.end()).filter_map(|line| chunk.raw(line)));
+        frames.map(|raw| String::from_utf8_lossy(raw).trim_end_matches('\n').to_owned()).collect()
     }
 
     /// The messages of the kept lines of the app, in the order in which they came first.
@@ -245,10 +251,11 @@ fn authority() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error + Send
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
     let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], private)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((TlsAcceptor::from(Arc::new(config)), ca.pem()))
 }
 

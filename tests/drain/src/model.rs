@@ -2,31 +2,36 @@
 //!
 //! Every panel and `GET /model.json` read it; a number that the report has too is only in the report.
 
+pub mod application;
 pub mod conformance;
+pub mod connections;
 pub mod delivery;
 pub mod dynos;
 pub mod errors;
 pub mod kind;
-pub mod measure;
 pub mod parity;
+mod repeats;
+pub mod requests;
 pub mod retries;
 pub mod router;
 pub mod samples;
 #[cfg(test)]
 mod tests;
 
-use crate::tally::{Headers, announced};
-use conformance::Conformance;
+use crate::measure::{Names, Series};
+use crate::tally::Headers;
+use application::Application;
 use delivery::Delivery;
 use dynos::Dynos;
-use errors::{AppErrors, Errors};
+use errors::{AppErrors, Errors, Rates};
 use kind::Kind;
 use parity::Parity;
+use requests::Requests;
 use router::{Overview, RouterLine};
 use samples::Samples;
 use serde::Serialize;
 use std::time::Duration;
-use tailrace::frame::{Frame, StampText};
+use tailrace::frame::{Frame, ParseError, StampText};
 
 /// A frame's own time counts when it is not older than this, in s; else its arrival does.
 const OLD: u64 = 3600;
@@ -36,6 +41,8 @@ const OLD: u64 = 3600;
 pub(crate) struct Attempt<'a> {
     /// Its end, in µs since the Unix epoch.
     pub(crate) now: u64,
+    /// The drain token; empty without one.
+    pub(crate) token: &'a str,
     /// `Logplex-Frame-Id`.
     pub(crate) id: Option<&'a str>,
     /// The answer; `None` when the connection was closed instead.
@@ -44,107 +51,105 @@ pub(crate) struct Attempt<'a> {
     pub(crate) took: Duration,
 }
 
-/// A request that was taken.
+impl Attempt<'_> {
+    /// Its start, in µs since the Unix epoch.
+    pub(crate) fn begun(&self) -> u64 {
+        self.now.saturating_sub(self.took.as_micros() as u64)
+    }
+}
+
+/// A request whose body was recorded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Batch<'a> {
     /// Now, in µs since the Unix epoch.
     pub(crate) now: u64,
     pub(crate) headers: &'a Headers,
-    pub(crate) token: &'a str,
     pub(crate) body: &'a [u8],
     pub(crate) frames: &'a [Frame<'a>],
     /// Why it could not be split to its end.
-    pub(crate) error: Option<&'a str>,
+    pub(crate) error: Option<ParseError>,
+}
+
+/// A frame, and the bytes that it was read from.
+pub(crate) type Piece<'a> = (Frame<'a>, &'a [u8]);
+
+/// Frames that came at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lot<'a> {
+    /// Now, in µs since the Unix epoch.
+    pub(crate) now: u64,
+    /// The drain token; empty without one.
+    pub(crate) token: &'a str,
+    pub(crate) pieces: &'a [Piece<'a>],
+    /// They came by the platform's own drain.
+    pub(crate) is_platform: bool,
+    /// They did not, and there is one: what it tells of, too, would count twice.
+    pub(crate) is_told: bool,
 }
 
 /// All panels.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Model {
-    /// When the first request came, in s since the Unix epoch.
+    /// When the first frame came, in s since the Unix epoch.
     pub since: Option<u64>,
-    /// Frames by second.
-    pub frames: measure::Series<u64>,
-    /// Frames by APP-NAME.
-    pub apps: measure::Names<u64>,
-    /// Frames by PROCID.
-    pub procs: measure::Names<u64>,
+    /// Frames by arrival, of tailrace and of the platform's own drain.
+    pub frames: Series<Names<u64, 2>>,
+    /// Lines, each once though it may come by both drains, and those that count as an error.
+    pub lines: Rates,
     /// Router lines.
     pub overview: Overview,
     /// Platform lines about dynos.
     pub dynos: Dynos,
+    /// Platform lines about the app.
+    pub application: Application,
     /// Sample lines.
     pub samples: Samples,
     /// Errors of the platform.
     pub errors: Errors,
     /// Errors of the app.
     pub app_errors: AppErrors,
-    /// Delivery health.
+    /// Delivery health, by frames.
     pub delivery: Delivery,
-    /// Rules of form.
-    pub conformance: Conformance,
+    /// Delivery health, by requests.
+    pub requests: Requests,
     /// Published parsers.
     pub parity: Parity,
 }
 
 impl Model {
-    pub(crate) fn attempt(&mut self, attempt: &Attempt<'_>) {
-        self.delivery.attempt(attempt);
-    }
-
-    /// A request was taken. Where the platform itself tells of its dynos (`is_told`), the agent's words about them would
-    /// count twice.
-    pub(crate) fn batch(&mut self, batch: &Batch<'_>, is_told: bool) {
-        let second = batch.now / 1_000_000;
+    /// Counts frames that came at once.
+    pub(crate) fn frames(&mut self, lot: &Lot<'_>) {
+        let second = lot.now / 1_000_000;
         self.since.get_or_insert(second);
-        *self.frames.at(second) += batch.frames.len() as u64;
-        self.delivery.batch(batch);
-        self.conformance.batch(batch);
-        let mut end = 0;
-        for frame in batch.frames {
-            let raw = &batch.body[end..end + frame.total];
-            end += frame.total;
-            self.frame(batch.token, frame, raw, second, is_told);
-        }
-    }
-
-    /// A request of the platform's own drain was taken: what it says of requests and dynos counts, and beside the
-    /// others' what the drain itself does. The apps' lines come by the agent too.
-    pub(crate) fn platform(&mut self, batch: &Batch<'_>) {
-        let token = format!("{} (platform)", batch.token);
-        self.delivery.token(&Batch { token: &token, ..*batch });
-        for frame in batch.frames {
+        let drain = if lot.is_platform { "platform" } else { "tailrace" };
+        *self.frames.at(second).of(drain) += lot.pieces.len() as u64;
+        self.samples.tick(second);
+        self.delivery.frames(lot);
+        for (frame, raw) in lot.pieces {
             let kind = Kind::of(frame);
-            if !matches!(kind, Kind::App | Kind::Memory | Kind::Load | Kind::Sample | Kind::Agent) {
-                self.event(kind, &token, frame, batch.now / 1_000_000);
+            self.parity.line(kind, frame, raw, second);
+            if !is_counted(kind, lot) {
+                continue;
+            }
+            let is_error = errors::is_error(frame.msg);
+            self.lines.add(frame, is_error);
+            if is_error && !matches!(frame.app, "heroku" | "tailrace") {
+                let at = moment(frame, second);
+                self.app_errors.add(frame, at);
+            }
+            if kind != Kind::App {
+                self.event(kind, frame, second);
             }
         }
     }
 
-    fn frame(&mut self, token: &str, frame: &Frame<'_>, raw: &[u8], now: u64, is_told: bool) {
-        let kind = Kind::of(frame);
-        *self.apps.of(frame.app) += 1;
-        *self.procs.of(frame.proc_id) += 1;
-        let is_error = errors::is_error(frame.msg);
-        if is_error {
-            self.errors.word(frame);
-        }
-        self.parity.line(kind, raw, now);
-        let is_told = is_told && matches!(kind, Kind::State | Kind::Exit | Kind::Platform);
-        if !is_told && (kind != Kind::App || is_error) {
-            self.event(kind, token, frame, now);
-        }
-    }
-
-    fn event(&mut self, kind: Kind, token: &str, frame: &Frame<'_>, now: u64) {
-        let sent = StampText::read(frame.time).map_or(now, |micros| micros / 1_000_000);
-        let at = if sent <= now && sent + OLD > now { sent } else { now };
+    fn event(&mut self, kind: Kind, frame: &Frame<'_>, now: u64) {
+        let at = moment(frame, now);
         match kind {
-            Kind::App => self.app_errors.add(frame, at),
+            Kind::App | Kind::Api => {}
             Kind::Router => {
                 let line = RouterLine::read(frame.msg);
-                if let Some(code) = line.code {
-                    self.errors.code(code, frame, at);
-                }
+                self.errors.request(&line, frame, at);
                 self.overview.add(&line, at);
             }
             Kind::Memory | Kind::Load | Kind::Sample => {
@@ -152,19 +157,30 @@ impl Model {
             }
             Kind::State => self.dynos.state(frame.time, frame.proc_id, frame.msg, at),
             Kind::Exit => self.dynos.exit(frame.proc_id, frame.msg),
-            Kind::Code => {
-                if let Some((code, _)) = kind::code(frame.msg) {
-                    self.errors.code(code, frame, at);
-                }
-                if let Some(lines) = announced(frame.msg) {
-                    self.delivery.notice(token, lines);
-                }
-            }
-            Kind::Scaling => self.dynos.event(frame.time, "scaling", frame.msg),
-            Kind::Deploy => self.dynos.event(frame.time, "deploy", frame.msg),
-            Kind::Release => self.dynos.event(frame.time, "release", frame.msg),
-            Kind::Agent => self.delivery.agent(frame),
             Kind::Platform => self.dynos.platform(frame.proc_id, frame.msg, at),
+            Kind::Code => self.errors.line(frame, at),
+            Kind::Scaling | Kind::Deploy | Kind::Release | Kind::Build | Kind::Config => {
+                if kind == Kind::Scaling {
+                    self.dynos.scaled(frame.time, frame.msg, at);
+                }
+                self.application.add(kind, frame.time, frame.msg, at);
+            }
+            Kind::Agent => self.delivery.agent(frame),
         }
     }
+}
+
+/// Whether a line counts here: where both drains bring it, the app's lines and samples count by tailrace, and what
+/// the platform says of dynos by the platform. Codes count by both: neither says the other's.
+fn is_counted(kind: Kind, lot: &Lot<'_>) -> bool {
+    match kind {
+        Kind::App | Kind::Memory | Kind::Load | Kind::Sample | Kind::Agent => !lot.is_platform,
+        kind => !(lot.is_told && kind.is_of_dynos()),
+    }
+}
+
+/// When a frame happened, in s since the Unix epoch.
+fn moment(frame: &Frame<'_>, now: u64) -> u64 {
+    let sent = StampText::read(frame.time).map_or(now, |micros| micros / 1_000_000);
+    if sent <= now && sent + OLD > now { sent } else { now }
 }

@@ -6,11 +6,14 @@ mod chart;
 mod format;
 mod panel;
 mod panels;
+mod series;
 mod shell;
+mod table;
 mod tail;
 mod view;
 
 use crate::control::{json, typed};
+use crate::filter::Filter;
 use crate::server::Shared;
 use bytes::Bytes;
 use http_body_util::channel::Channel;
@@ -24,32 +27,54 @@ use view::View;
 pub(crate) type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
 
 const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = include_str!("page/page.css");
+const PAGE: &str = include_str!("page/page.js");
+const TAIL: &str = include_str!("page/tail.js");
+const ANSI: &str = include_str!("page/ansi.js");
+const MORPH: &str = include_str!("page/morph.js");
 
-/// The answer to `GET path?query`, if there is such a path.
-pub(crate) fn get(shared: &Arc<Shared>, path: &str, query: &str) -> Option<Response<Body>> {
+/// The answer to `GET path?query`, if there is such a path. `last` is what a stream that broke off had come to.
+/// May take a moment.
+pub(crate) fn get(
+    shared: &Arc<Shared>,
+    path: &str,
+    query: &str,
+    last: Option<&str>,
+) -> Option<Response<Body>> {
+    let view = || View::of(shared, &filter(query));
     let answer = match path {
         "/" => {
             let tab = panels::Tab::of(&parameter(query, "tab"));
-            typed(HTML, shell::render(tab, &View::of(shared)).into_string())
+            typed(HTML, shell::render(tab, &view()).into_string())
         }
-        "/page.css" => typed("text/css; charset=utf-8", include_str!("page/page.css")),
-        "/page.js" => typed("text/javascript; charset=utf-8", include_str!("page/page.js")),
-        "/tail.js" => typed("text/javascript; charset=utf-8", include_str!("page/tail.js")),
-        "/model.json" => json(&View::of(shared).json),
+        "/page.css" => typed("text/css; charset=utf-8", STYLE),
+        "/page.js" => typed(SCRIPT, PAGE),
+        "/tail.js" => typed(SCRIPT, TAIL),
+        "/ansi.js" => typed(SCRIPT, ANSI),
+        "/morph.js" => typed(SCRIPT, MORPH),
+        "/model.json" => json(&view().json),
         "/events" => {
             let mut response = typed("text/event-stream", "");
-            *response.body_mut() = Either::Right(tail::stream(Arc::clone(shared), tail::Filter::read(query)));
+            let wanted = tail::Wanted::read(query, last);
+            *response.body_mut() = Either::Right(tail::stream(Arc::clone(shared), wanted));
             response
         }
         "/raw" => {
             let line = parameter(query, "line").parse().ok()?;
-            let chunks = shared.tally().kept().since(line);
-            let (_, raw) = chunks.first()?.get(line)?;
-            typed("text/plain; charset=utf-8", raw.to_vec())
+            let chunks = {
+                let tally = shared.tally();
+                let is_of_now =
+                    parameter(query, "epoch").parse().is_ok_and(|epoch: u64| epoch == tally.epoch());
+                if is_of_now { tally.kept().since(line) } else { Vec::new() }
+            };
+            typed("text/plain; charset=utf-8", chunks.first()?.raw(line)?.to_vec())
         }
         _ => {
             let tab = panels::Tab::named(path.strip_prefix("/panels/")?)?;
-            typed(HTML, panels::render(tab, &View::of(shared)).into_string())
+            let unfolded = parameter(query, "unfolded").split(',').map(str::to_owned).collect();
+            let view = View { unfolded: Some(unfolded), ..view() };
+            typed(HTML, panels::render(tab, &view).into_string())
         }
     };
     Some(answer)
@@ -59,4 +84,10 @@ pub(crate) fn get(shared: &Arc<Shared>, path: &str, query: &str) -> Option<Respo
 fn parameter(query: &str, name: &str) -> String {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+/// The filter that a query tells.
+fn filter(query: &str) -> Filter {
+    let parameter = |name| parameter(query, name);
+    Filter { token: parameter("token"), app: parameter("app"), proc_id: parameter("proc") }
 }

@@ -1,16 +1,18 @@
 //! The receiving end: TLS, HTTP, and the faults.
 
 use crate::Sink;
+use crate::connection::{self, Life};
 use crate::fault::{Kind, Plan, RetryAfter};
+use crate::lens::Lenses;
 use crate::model::Attempt;
 use crate::tally::{Headers, Tally};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -28,6 +30,8 @@ const MAX_BODY: u64 = 64 << 20;
 const LOOK: Duration = Duration::from_millis(20);
 /// Longest wait for the listening socket to be as the faults have it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether a connection has been idle for too long.
+const IDLE_LOOK: Duration = Duration::from_millis(100);
 /// Longest stall.
 const LONG: Duration = Duration::from_hours(1);
 
@@ -43,6 +47,7 @@ pub(crate) struct Shared {
     is_open: Mutex<bool>,
     opened: Condvar,
     sink: Mutex<Sink>,
+    lenses: Mutex<Lenses>,
     good: TlsAcceptor,
     foreign: TlsAcceptor,
 }
@@ -69,6 +74,7 @@ impl Shared {
             is_open: Mutex::new(true),
             opened: Condvar::new(),
             sink: Mutex::new(sink),
+            lenses: Mutex::default(),
             good,
             foreign,
         }
@@ -80,11 +86,44 @@ impl Shared {
 
     /// Puts another plan in force; its windows count from now.
     pub(crate) fn set_plan(&self, plan: Plan) {
-        let (since, old) = std::mem::replace(&mut *self.plan(), (Instant::now(), plan));
-        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        past.extend(old.begun(since.elapsed()));
-        drop(past);
+        let mut current = self.plan();
+        self.remember(&current.1, current.0.elapsed());
+        *current = (Instant::now(), plan);
+        drop(current);
         self.changed.notify_one();
+    }
+
+    /// Puts another plan in force; what both plans have goes on as it is.
+    pub(crate) fn change_plan(&self, plan: Plan) {
+        let mut current = self.plan();
+        let at = current.0.elapsed();
+        self.remember(&current.1, at);
+        current.1.change(plan, at);
+        drop(current);
+        self.changed.notify_one();
+    }
+
+    /// Notes what a plan has begun, which is about to be another one.
+    fn remember(&self, plan: &Plan, at: Duration) {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in plan.begun(at) {
+            if !past.contains(&kind) {
+                past.push(kind);
+            }
+        }
+    }
+
+    /// The faults, as JSON.
+    pub(crate) fn faults(&self) -> serde_json::Value {
+        let plan = self.plan();
+        let states: Vec<_> = plan.1.states(plan.0.elapsed()).collect();
+        // Strings and numbers in a list: nothing that JSON does not have.
+        serde_json::to_value(states).unwrap_or_default()
+    }
+
+    /// The filters that were looked through.
+    pub(crate) fn lenses(&self) -> MutexGuard<'_, Lenses> {
+        self.lenses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The faults that may strike now, as they were written.
@@ -95,14 +134,14 @@ impl Shared {
 
     /// The kinds of those that were in force at some time.
     pub(crate) fn begun(&self) -> Vec<Kind> {
-        let mut kinds = self.past.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let plan = self.plan();
+        let mut kinds = self.past.lock().unwrap_or_else(PoisonError::into_inner).clone();
         kinds.extend(plan.1.begun(plan.0.elapsed()));
         kinds
     }
 
     /// The faults in force, and since when.
-    pub(crate) fn plan(&self) -> MutexGuard<'_, (Instant, Plan)> {
+    fn plan(&self) -> MutexGuard<'_, (Instant, Plan)> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -220,21 +259,49 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     let foreign = shared.strike(|kind| kind == Kind::WrongCert).is_some();
     let acceptor = if foreign { &shared.foreign } else { &shared.good };
     drop(stream.set_nodelay(true));
-    let Ok(stream) = acceptor.accept(stream).await else { return };
-    let service = service_fn(|request| answer(&shared, request));
+    let stream = match acceptor.accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => return connection::fail(&shared, &format!("TLS: {error}")),
+    };
+    let life = Life::new(stream.get_ref().1);
+    let service = service_fn(|request| answer(&shared, &life, request));
     let mut http = hyper::server::conn::http1::Builder::new();
-    // Faults end connections with errors on purpose.
-    drop(http.max_buf_size(256 << 10).serve_connection(TokioIo::new(stream), service).await);
+    let is_idle_fault = tokio::select! {
+        // Faults end connections with errors on purpose.
+        _ended = http.max_buf_size(256 << 10).serve_connection(TokioIo::new(stream), service) => false,
+        () = idle_fault(&shared, &life) => true,
+    };
+    life.end(&shared, is_idle_fault);
 }
 
-async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Hangup> {
+/// Comes to its end when a fault closes the connection because nothing is under way.
+async fn idle_fault(shared: &Shared, life: &Life) {
+    loop {
+        sleep(IDLE_LOOK).await;
+        if let Some(idle) = life.idle()
+            && shared.strike(|kind| matches!(kind, Kind::Idle(most) if idle >= most)).is_some()
+        {
+            return;
+        }
+    }
+}
+
+async fn answer(
+    shared: &Shared,
+    life: &Life,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Hangup> {
     let start = Instant::now();
-    let headers = read_headers(request.headers());
-    let id = headers.id.clone();
+    let headers = read_headers(&request);
+    life.begin(shared, &headers);
+    shared.tally().request(&headers);
+    let (id, token) = (headers.id.clone(), headers.token().to_owned());
     let answer = take(shared, request, headers).await;
     let status = answer.as_ref().ok().map(|response| response.status().as_u16());
-    let attempt = Attempt { now: now_micros(), id: id.as_deref(), status, took: start.elapsed() };
+    let attempt =
+        Attempt { now: now_micros(), token: &token, id: id.as_deref(), status, took: start.elapsed() };
     shared.tally().attempt(&attempt);
+    life.done();
     answer
 }
 
@@ -243,7 +310,6 @@ async fn take(
     request: Request<Incoming>,
     mut headers: Headers,
 ) -> Result<Response<Full<Bytes>>, Hangup> {
-    shared.tally().request();
     if shared.strike(|kind| kind == Kind::ResetBefore).is_some() {
         return Err(Hangup);
     }
@@ -258,14 +324,14 @@ async fn take(
         }
         body.extend_from_slice(data);
         if body.len() as u64 > MAX_BODY {
-            return Ok(respond(shared, 413, "", None));
+            return Ok(respond(413, "", None));
         }
     }
     headers.wire_bytes = body.len() as u64;
     if headers.gzip {
         let mut plain = Vec::new();
         if GzDecoder::new(&body[..]).take(MAX_BODY).read_to_end(&mut plain).is_err() {
-            return Ok(respond(shared, 400, "not gzip", None));
+            return Ok(respond(400, "not gzip", None));
         }
         body = plain;
     }
@@ -276,15 +342,15 @@ async fn take(
     if let Some(fault) = shared.strike(|kind| matches!(kind, Kind::Status(_)))
         && let Kind::Status(status) = fault.kind
     {
-        return Ok(respond(shared, status, "a fault", fault.retry_after));
+        return Ok(respond(status, "a fault", fault.retry_after));
     }
     let size = body.len() as u64;
     if shared.strike(|kind| matches!(kind, Kind::TooLarge(most) if size > most)).is_some() {
-        return Ok(respond(shared, 413, "too large", None));
+        return Ok(respond(413, "too large", None));
     }
     if shared.strike(|kind| kind == Kind::JsonProblem).is_some() {
         let problem = r#"{"status":200,"code":"header:invalid","message":"Error parsing header"}"#;
-        return Ok(respond(shared, 200, problem, None));
+        return Ok(respond(200, problem, None));
     }
     if shared.strike(|kind| kind == Kind::Swallow).is_none() {
         let is_deaf = shared.strike(|kind| kind == Kind::Deaf).is_some();
@@ -297,20 +363,14 @@ async fn take(
     if shared.strike(|kind| kind == Kind::ResetAfter).is_some() {
         return Err(Hangup);
     }
-    let mut response = respond(shared, 204, "", None);
+    let mut response = respond(204, "", None);
     if shared.strike(|kind| kind == Kind::CloseAfterAnswer).is_some() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
 
-fn respond(
-    shared: &Shared,
-    status: u16,
-    text: &str,
-    retry_after: Option<RetryAfter>,
-) -> Response<Full<Bytes>> {
-    shared.tally().answered(status);
+fn respond(status: u16, text: &str, retry_after: Option<RetryAfter>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
     let value = match retry_after {
@@ -327,7 +387,8 @@ fn date(time: SystemTime) -> HeaderValue {
     HeaderValue::from_str(&httpdate::fmt_http_date(time)).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn read_headers(map: &HeaderMap) -> Headers {
+fn read_headers(request: &Request<Incoming>) -> Headers {
+    let map = request.headers();
     let text = |name: &str| map.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     Headers {
         content_type: text("content-type"),
@@ -335,7 +396,36 @@ fn read_headers(map: &HeaderMap) -> Headers {
         id: text("logplex-frame-id"),
         token: text("logplex-drain-token"),
         user_agent: text("user-agent"),
+        auth: auth(text("authorization").as_deref(), request.uri()),
         gzip: text("content-encoding").is_some_and(|coding| coding == "gzip"),
         wire_bytes: 0,
+    }
+}
+
+/// How a request shows who sends it: the scheme, never the secret.
+fn auth(authorization: Option<&str>, uri: &Uri) -> String {
+    let scheme = authorization.and_then(|value| value.split_once(' ')).map(|(scheme, _)| scheme);
+    let is_word = |word: &&str| word.len() <= 20 && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let query = uri.query().filter(|query| !query.is_empty()).map(|_| "query");
+    let path = uri.path().rsplit('/').next().filter(|last| !last.is_empty()).map(|_| "path");
+    let kinds: Vec<_> = [scheme.filter(is_word), query, path].into_iter().flatten().collect();
+    if kinds.is_empty() { "nothing".to_owned() } else { kinds.join(" + ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_told_by_their_kind_only() {
+        for (authorization, uri, kind) in [
+            (None, "/receiver/v1/http/SECRET", "path"),
+            (Some("Basic c2VjcmV0"), "/?key=SECRET", "Basic + query"),
+            (Some("Bearer SECRET"), "/", "Bearer"),
+            (Some("SECRET"), "/", "nothing"),
+            (Some("<b>SECRET</b> x"), "/", "nothing"),
+        ] {
+            assert_eq!(auth(authorization, &uri.parse().expect("a URI")), kind);
+        }
     }
 }

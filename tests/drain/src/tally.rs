@@ -1,22 +1,22 @@
 //! What the drain saw: the report.
 
 mod report;
+mod streams;
 #[cfg(test)]
 mod tests;
 
-use crate::kept::Kept;
-use crate::model::{Attempt, Batch, Model};
+use crate::kept::{Cut, Keep, Kept};
+use crate::measure::Quantiles;
+use crate::model::{Attempt, Batch, Lot, Model, Piece};
 use crate::personality::{Personality, Seen};
-use crate::stream::{Counter, Lags};
 pub use crate::stream::{Lag, Stream};
 pub use report::{Complaints, Headers, Line, Losses, Report, Sequence};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use tailrace::frame::{self, Frame, PRI_APP, StampText, now_micros};
+use streams::Streams;
+use tailrace::frame::{self, Frame, PRI_APP, ParseError, now_micros};
 
 /// Frame ids that are remembered, to tell repetitions.
 const IDS: usize = 1 << 20;
-/// Lags that are kept for the percentiles.
-const LAGS: usize = 1 << 16;
 
 /// Whether a frame is a line of the app.
 pub(crate) fn is_app(frame: &Frame<'_>) -> bool {
@@ -24,50 +24,42 @@ pub(crate) fn is_app(frame: &Frame<'_>) -> bool {
 }
 
 /// Counts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tally {
+    /// Requests; the frames are in `streams`.
     report: Report,
+    streams: Streams,
     personalities: Vec<Personality>,
     keep: usize,
     kept: Kept,
+    /// Since when it counts, in µs since the Unix epoch: numbers of lines mean nothing beyond a reset.
+    epoch: u64,
     model: Option<Box<Model>>,
     ids: HashMap<String, u64>,
     id_order: VecDeque<String>,
-    /// By drain token, then by PROCID.
-    last_time: HashMap<String, HashMap<String, String>>,
-    lags: Lags,
-    streams: BTreeMap<String, BTreeMap<String, Counter>>,
     /// The token of the platform's own drain.
     platform: Option<String>,
     /// Loss notices are not taken note of.
     is_deaf: bool,
 }
 
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            report: Report::default(),
-            personalities: Vec::new(),
-            keep: 0,
-            kept: Kept::default(),
-            model: None,
-            ids: HashMap::new(),
-            id_order: VecDeque::new(),
-            last_time: HashMap::new(),
-            lags: Lags::new(LAGS),
-            streams: BTreeMap::new(),
-            platform: None,
-            is_deaf: false,
-        }
-    }
+/// Report and model at one instant, and what both are made of.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) report: Report,
+    pub(crate) model: Option<Box<Model>>,
+    /// Lag by drain token.
+    pub(crate) lags: BTreeMap<String, Quantiles>,
+    pub(crate) platform: Option<String>,
 }
 
 impl Tally {
     /// Counts with these personalities; keeps the last `keep` lines.
     pub fn new(personalities: &[Personality], keep: usize) -> Self {
-        let kept = Kept::new(keep);
-        let mut tally = Self { personalities: personalities.to_vec(), keep, kept, ..Self::default() };
-        for personality in personalities {
+        let personalities = personalities.to_vec();
+        let mut tally =
+            Self { personalities, keep, kept: Kept::new(keep), epoch: now_micros(), ..Self::default() };
+        for personality in &tally.personalities {
             tally.report.conformance.insert(personality.as_str().to_owned(), Complaints::default());
         }
         tally
@@ -96,17 +88,18 @@ impl Tally {
     pub fn reset(&mut self) {
         let platform = self.platform.take();
         let fresh = Self::new(&std::mem::take(&mut self.personalities), self.keep).beside(platform);
+        let fresh = Self { epoch: fresh.epoch.max(self.epoch + 1), ..fresh };
         *self = if self.model.is_some() { fresh.with_model() } else { fresh };
     }
 
     /// What the page shows beside the report.
-    pub(crate) fn model(&self) -> Option<&Model> {
-        self.model.as_deref()
+    pub(crate) fn model(&mut self) -> Option<&mut Model> {
+        self.model.as_deref_mut()
     }
 
-    /// Frames recorded, as in the report.
-    pub(crate) fn frame_count(&self) -> u64 {
-        self.report.frames
+    /// All frames that came.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// The lines that are kept.
@@ -114,27 +107,41 @@ impl Tally {
         &self.kept
     }
 
-    /// A request is over, one way or another.
-    pub(crate) fn attempt(&mut self, attempt: &Attempt<'_>) {
-        if let Some(model) = &mut self.model {
-            model.attempt(attempt);
-        }
+    /// Since when it counts, in µs since the Unix epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The token of the platform's own drain.
+    pub(crate) fn platform(&self) -> Option<&str> {
+        self.platform.as_deref()
+    }
+
+    /// Whether this is the platform's own drain.
+    pub(crate) fn is_platform(&self, token: &str) -> bool {
+        self.platform.as_deref() == Some(token)
     }
 
     /// A request came.
-    pub fn request(&mut self) {
-        self.report.requests += 1;
+    pub fn request(&mut self, headers: &Headers) {
+        self.report.requests += u64::from(!self.is_platform(headers.token()));
     }
 
-    /// A request was answered.
-    pub fn answered(&mut self, status: u16) {
-        *self.report.by_status.entry(status).or_default() += 1;
+    /// A request is over, one way or another.
+    pub(crate) fn attempt(&mut self, attempt: &Attempt<'_>) {
+        let is_platform = self.is_platform(attempt.token);
+        if let Some(status) = attempt.status.filter(|_| !is_platform) {
+            *self.report.by_status.entry(status).or_default() += 1;
+        }
+        if let Some(model) = &mut self.model {
+            model.requests.attempt(attempt, is_platform);
+        }
     }
 
     /// Records a body; returns the lines that are new.
     pub fn record(&mut self, headers: &Headers, body: &[u8]) -> Vec<Line> {
-        if headers.token.is_some() && headers.token == self.platform {
-            return self.record_platform(headers, &tidy(body));
+        if self.is_platform(headers.token()) {
+            return self.record_platform(headers, body);
         }
         if let Some(same) = self.before(headers, body) {
             let report = &mut self.report;
@@ -147,7 +154,6 @@ impl Tally {
         report.bytes += body.len() as u64;
         report.wire_bytes += headers.wire_bytes;
         report.gzip_requests += u64::from(headers.gzip);
-        report.frames += frames.len() as u64;
         report.count_mismatches += u64::from(headers.count != Some(frames.len() as u64));
         report.malformed += u64::from(error.is_some());
         let seen = Seen {
@@ -168,16 +174,13 @@ impl Tally {
             }
         }
         let now = now_micros();
-        let token = headers.token.clone().unwrap_or_default();
         if let Some(model) = &mut self.model {
-            let batch = Batch { now, headers, token: &token, body, frames: &frames, error: error.as_deref() };
-            model.batch(&batch, self.platform.is_some());
+            model.requests.batch(&Batch { now, headers, body, frames: &frames, error });
         }
-        if error.is_some() {
-            report.malformed_last = error;
+        if let Some(error) = error {
+            report.malformed_last = Some(error.to_string());
         }
-        self.frames(now, &token, &frames);
-        self.lines_of(now, &token, body, &frames)
+        self.take(now, headers.token(), body, &frames, None)
     }
 
     /// Whether a batch of this id came before with the same body, if one came; else the id is remembered.
@@ -186,9 +189,8 @@ impl Tally {
         let hash = fingerprint(body);
         if let Some(before) = self.ids.get(id) {
             let same = *before == hash;
-            let procs = self.streams.entry(headers.token.clone().unwrap_or_default()).or_default();
-            for frame in split(&tidy(body)).0 {
-                procs.entry(frame.proc_id.to_owned()).or_default().stream.repeats += 1;
+            for frame in split(&tidy(body).0).0 {
+                self.streams.repeat(headers.token(), frame.proc_id);
             }
             return Some(same);
         }
@@ -207,107 +209,62 @@ impl Tally {
         if self.before(headers, body).is_some() {
             return Vec::new();
         }
-        let now = now_micros();
-        let token = headers.token.clone().unwrap_or_default();
-        let (frames, _) = split(body);
-        if let Some(model) = &mut self.model {
-            model.platform(&Batch { now, headers, token: &token, body, frames: &frames, error: None });
-        }
-        self.lines_of(now, &token, body, &frames)
+        let (tidied, raw) = tidy(body);
+        let (frames, _) = split(&tidied);
+        self.take(now_micros(), headers.token(), &tidied, &frames, raw)
     }
 
-    /// Into the totals.
-    fn frames(&mut self, now: u64, token: &str, frames: &[Frame<'_>]) {
-        for frame in frames {
-            if is_app(frame) {
-                self.report.lines += 1;
-                self.number(frame);
-            } else {
-                self.report.own_frames += 1;
-                if let Some(count) = self.dropped_by(frame) {
-                    self.report.losses.add(count);
-                }
-            }
-            self.time(token, frame, now);
-        }
-        let lines = frames.iter().filter(|frame| frame.pri == PRI_APP).count() as u64;
-        *self.report.by_token.entry(token.to_owned()).or_default() += lines;
-    }
-
-    /// Into their streams, and among the kept lines.
-    fn lines_of(&mut self, now: u64, token: &str, body: &[u8], frames: &[Frame<'_>]) -> Vec<Line> {
-        self.kept.add(now, token, body, frames);
-        for frame in frames {
-            let dropped = self.dropped_by(frame);
-            let streams = match self.streams.get_mut(token) {
-                Some(streams) => streams,
-                None => self.streams.entry(token.to_owned()).or_default(),
-            };
-            let counter = match streams.get_mut(frame.proc_id) {
-                Some(counter) => counter,
-                None => streams.entry(frame.proc_id.to_owned()).or_default(),
-            };
-            let stream = &mut counter.stream;
-            *(if is_app(frame) { &mut stream.lines } else { &mut stream.own_frames }) += 1;
-            stream.longest = stream.longest.max(frame.msg.len() as u64);
-            if let Some(count) = dropped {
-                stream.losses.add(count);
-            }
-            if let Some(sent) = StampText::read(frame.time) {
-                counter.lags.add(lag(sent, now));
-            }
-        }
+    /// Into the counts, and among the kept lines.
+    fn take(
+        &mut self,
+        at: u64,
+        token: &str,
+        body: &[u8],
+        frames: &[Frame<'_>],
+        raw: Option<Cut>,
+    ) -> Vec<Line> {
+        let mut end = 0;
+        let pieces = frames.iter().map(|frame| {
+            let start = end;
+            end += frame.total;
+            (*frame, &body[start..end])
+        });
+        let is_deaf = self.is_deaf;
+        self.count(at, token, &pieces.collect::<Vec<_>>(), is_deaf);
+        self.kept.add(Keep { at, token, is_deaf, body, frames, raw });
         let wanted = if self.keep > 0 { frames } else { &[] };
         wanted.iter().map(|frame| Line::of(frame, token)).collect()
     }
 
-    /// How many lines a loss notice announces; nothing when it is none.
-    fn dropped_by(&self, frame: &Frame<'_>) -> Option<u64> {
-        announced(frame.msg).filter(|_| !self.is_deaf && !is_app(frame))
-    }
-
-    fn number(&mut self, frame: &Frame<'_>) {
-        let text = frame.msg.split_once("seq=").map_or(frame.msg, |(_, rest)| rest);
-        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        if end < text.len() && text.len() == frame.msg.len() {
-            return; // not a plain number
+    /// Counts frames that came at once, at `now` in µs since the Unix epoch.
+    pub(crate) fn count(&mut self, now: u64, token: &str, pieces: &[Piece<'_>], is_deaf: bool) {
+        let is_platform = self.is_platform(token);
+        for (frame, _) in pieces {
+            let dropped = announced(frame.msg).filter(|_| !is_deaf && !is_app(frame));
+            self.streams.add(token, frame, now, dropped, !is_platform);
         }
-        let Ok(number) = text[..end].parse::<u64>() else { return };
-        let sequence = match self.report.sequence.get_mut(frame.proc_id) {
-            Some(sequence) => sequence,
-            None => self.report.sequence.entry(frame.proc_id.to_owned()).or_default(),
-        };
-        sequence.count += 1;
-        sequence.first.get_or_insert(number);
-        match sequence.last {
-            Some(last) if number <= last => sequence.backward += 1,
-            Some(last) => sequence.missing += number - last - 1,
-            None => {}
-        }
-        sequence.last = Some(sequence.last.map_or(number, |last| last.max(number)));
-    }
-
-    fn time(&mut self, token: &str, frame: &Frame<'_>, now: u64) {
-        let last = self.last_time.get_mut(token).and_then(|procs| procs.get_mut(frame.proc_id));
-        if let Some(last) = last {
-            self.report.out_of_order += u64::from(frame.time < last.as_str());
-            frame.time.clone_into(last);
-        } else {
-            let procs = self.last_time.entry(token.to_owned()).or_default();
-            procs.insert(frame.proc_id.to_owned(), frame.time.to_owned());
-        }
-        if let Some(sent) = StampText::read(frame.time) {
-            self.lags.add(lag(sent, now));
+        if let Some(model) = &mut self.model {
+            let is_told = self.platform.is_some() && !is_platform;
+            model.frames(&Lot { now, token, pieces, is_platform, is_told });
         }
     }
 
     /// What was seen so far.
     pub fn report(&self) -> Report {
-        let of_token = |procs: &BTreeMap<String, Counter>| {
-            procs.iter().map(|(name, counter)| (name.clone(), counter.report())).collect()
-        };
-        let streams = self.streams.iter().map(|(token, procs)| (token.clone(), of_token(procs))).collect();
-        Report { lag_ms: self.lags.summary(), streams, ..self.report.clone() }
+        let mut report = self.report.clone();
+        self.streams.fill(&mut report, self.platform.as_deref());
+        report
+    }
+
+    /// All that is shown, as it is now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let lags = self.streams.tokens().map(|token| (token.to_owned(), self.streams.lag(token)));
+        Snapshot {
+            report: self.report(),
+            model: self.model.clone(),
+            lags: lags.collect(),
+            platform: self.platform.clone(),
+        }
     }
 
     /// Lines from number `from` on, at most `limit`, and the number behind them. Numbers count from 0.
@@ -327,6 +284,18 @@ impl Tally {
     }
 }
 
+impl Snapshot {
+    /// The same, but the frames as another snapshot has them: requests have no app and no dyno.
+    pub(crate) fn with_frames_of(self, other: Self) -> Self {
+        let report = self.report.with_frames_of(other.report);
+        let model = other.model.zip(self.model).map(|(mut model, whole)| {
+            model.requests = whole.requests;
+            model
+        });
+        Self { report, model, lags: other.lags, platform: self.platform }
+    }
+}
+
 /// The lines that a loss notice announces.
 pub(crate) fn announced(message: &str) -> Option<u64> {
     let rest = message.strip_prefix("Error L10 (output buffer overflow): ")?;
@@ -334,8 +303,10 @@ pub(crate) fn announced(message: &str) -> Option<u64> {
 }
 
 /// Logplex's own frames as our parser takes them: its L10 notices have no LF, and it cuts lines within characters.
-fn tidy(body: &[u8]) -> Vec<u8> {
+/// With them how they came, where that differs.
+fn tidy(body: &[u8]) -> (Vec<u8>, Option<Cut>) {
     let (mut out, mut rest) = (Vec::with_capacity(body.len()), body);
+    let mut lengths = Vec::new();
     while let Some(space) = rest.iter().position(|byte| *byte == b' ')
         && let Some(length) =
             std::str::from_utf8(&rest[..space]).ok().and_then(|text| text.parse::<usize>().ok())
@@ -344,18 +315,15 @@ fn tidy(body: &[u8]) -> Vec<u8> {
         let text = String::from_utf8_lossy(frame);
         let text = text.strip_suffix('\n').unwrap_or(&text);
         out.extend_from_slice(format!("{} {text}\n", text.len() + 1).as_bytes());
+        lengths.push(space + 1 + length);
         rest = &rest[space + 1 + length..];
     }
-    out
-}
-
-/// From a stamp to its arrival, in ms.
-fn lag(sent: u64, now: u64) -> f64 {
-    (now as f64 - sent as f64) / 1000.0
+    let raw = (out != body).then(|| Cut::new(body, lengths.into_iter()));
+    (out, raw)
 }
 
 /// Frames by LEN, and what is wrong with the first one that is none.
-pub(crate) fn split(body: &[u8]) -> (Vec<Frame<'_>>, Option<String>) {
+pub(crate) fn split(body: &[u8]) -> (Vec<Frame<'_>>, Option<ParseError>) {
     let mut frames = Vec::new();
     let mut at = 0;
     while at < body.len() {
@@ -364,7 +332,7 @@ pub(crate) fn split(body: &[u8]) -> (Vec<Frame<'_>>, Option<String>) {
                 at += frame.total;
                 frames.push(frame);
             }
-            Err(error) => return (frames, Some(error.to_string())),
+            Err(error) => return (frames, Some(error)),
         }
     }
     (frames, None)

@@ -1,25 +1,36 @@
-//! Delivery health: what no hosted receiver shows.
+//! Delivery health as the frames tell of it: what no hosted receiver shows.
 
+use super::Lot;
 use super::kind::pairs;
-use super::measure::{Merge, Names, Powers, Quantiles, Series};
-use super::retries::Retries;
-use super::{Attempt, Batch};
+use super::repeats::Repeats;
+use super::requests::Asked;
+use crate::filter::name_of;
+use crate::measure::{Histogram, Names, Quantiles, Series, Unshown};
+use crate::tally::Snapshot;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tailrace::frame::{Frame, StampText};
 
-/// Messages of so many bytes were cut by Logplex, or by somebody before it.
-const CUT: usize = 10_000;
-
-/// One drain token: one drain of the platform, or one tailrace.
+/// One drain token: one drain of the platform, or one tailrace. Made from the streams and the requests.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Token {
+    /// Whose drain it is.
+    pub role: &'static str,
+    /// Its requests.
+    #[serde(flatten)]
+    pub asked: Asked,
     /// Frames, those of the agent and the platform included.
     pub frames: u64,
+    /// Lines of the app.
+    pub lines: u64,
     /// From a frame's stamp to its arrival, in ms.
     pub lag: Quantiles,
+    /// Frames whose time lies in the future.
+    pub skewed: u64,
     /// Messages of 10,000 bytes or more.
     pub cut: u64,
+    /// Frames that came before, by another request.
+    pub repeated: u64,
     /// Loss notices.
     pub notices: u64,
     /// Lines that they announce.
@@ -33,110 +44,128 @@ pub struct Agent {
     pub starts: u64,
     /// `at=stop` lines.
     pub stops: u64,
+    /// When the last line was written.
+    pub time: String,
     /// The last line.
     pub last: String,
-    /// Its pairs.
+    /// The last value of each key.
     pub pairs: BTreeMap<String, String>,
 }
 
-/// Requests that ended with one answer.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Answers {
-    /// Requests by status; `closed` without an answer.
-    pub by_status: BTreeMap<String, u64>,
-    /// Frames that were taken.
-    pub frames: u64,
-    /// Bytes of their bodies, after gzip.
-    pub bytes: u64,
-}
-
-impl Merge for Answers {
-    fn absorb(&mut self, other: Self) {
-        self.by_status.absorb(other.by_status);
-        self.frames += other.frames;
-        self.bytes += other.bytes;
-    }
-}
+/// Keys of an agent's lines that are kept.
+const PAIRS: usize = 32;
 
 /// All of it.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Delivery {
     /// From a frame's stamp to its arrival, in ms, over time.
     pub lag: Series<Quantiles>,
-    /// Frames whose stamp lies in the future: clock skew.
-    pub skewed: u64,
-    /// What was answered, over time.
-    pub answers: Series<Answers>,
-    /// Requests that ended without an answer.
-    pub closed: u64,
-    /// From the head of a request to its end, in ms.
-    pub duration: Quantiles,
-    /// Frames per request that was taken.
-    pub batches: Powers,
     /// Bytes of frames, LEN and its space included.
-    pub frame_sizes: Powers,
+    pub frame_sizes: Histogram,
     /// The longest frame, in bytes.
     pub longest: u64,
-    /// Frames of more than 10,240 bytes, as LEN says.
-    pub too_long: u64,
-    /// Requests that came more than once.
-    pub retries: Retries,
+    /// Messages of 10,000 bytes or more.
+    pub cut: u64,
+    /// Frames that came before by another request, and the last of them.
+    pub repeated: u64,
+    /// The last of them.
+    pub repeated_last: Option<String>,
     /// By drain token.
-    pub tokens: Names<Token, 32>,
+    pub tokens: BTreeMap<String, Token>,
     /// tailrace's own words, by PROCID.
     pub agents: Names<Agent, 100>,
+    #[serde(skip)]
+    repeats: Unshown<Repeats>,
+    #[serde(skip)]
+    repeated_by: Names<u64, 32>,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            lag: Series::default(),
+            frame_sizes: Histogram::of_frame_sizes(),
+            longest: 0,
+            cut: 0,
+            repeated: 0,
+            repeated_last: None,
+            tokens: BTreeMap::new(),
+            agents: Names::default(),
+            repeats: Unshown::default(),
+            repeated_by: Names::default(),
+        }
+    }
+}
+
+/// A drain as it is called where it stands beside others.
+pub(crate) fn label(token: &str, is_platform: bool) -> String {
+    let name = name_of(token);
+    if is_platform { format!("{name} (platform)") } else { name.to_owned() }
 }
 
 impl Delivery {
-    pub(crate) fn attempt(&mut self, attempt: &Attempt<'_>) {
-        let status = attempt.status.map_or_else(|| "closed".to_owned(), |status| status.to_string());
-        self.closed += u64::from(attempt.status.is_none());
-        self.duration.add(attempt.took.as_secs_f64() * 1000.0);
-        *self.answers.at(attempt.now / 1_000_000).by_status.entry(status).or_default() += 1;
-        self.retries.attempt(attempt);
-    }
-
-    pub(crate) fn batch(&mut self, batch: &Batch<'_>) {
-        let answers = self.answers.at(batch.now / 1_000_000);
-        answers.frames += batch.frames.len() as u64;
-        answers.bytes += batch.body.len() as u64;
-        self.batches.add(batch.frames.len() as u64);
-        self.too_long += u64::from(batch.error.is_some_and(|error| error.contains("longer than")));
-        let lags = self.lag.at(batch.now / 1_000_000);
-        for frame in batch.frames {
+    pub(crate) fn frames(&mut self, lot: &Lot<'_>) {
+        let name = name_of(lot.token);
+        for (frame, raw) in lot.pieces {
+            let is_repeated = self.repeats.0.is_repeated(lot.token, raw, lot.now);
+            if is_repeated {
+                *self.repeated_by.of(name) += 1;
+            }
+            if lot.is_platform {
+                continue;
+            }
+            if is_repeated {
+                self.repeated += 1;
+                self.repeated_last = Some(frame.msg.chars().take(200).collect());
+            }
             self.frame_sizes.add(frame.total as u64);
             self.longest = self.longest.max(frame.total as u64);
+            self.cut += u64::from(frame.msg.len() >= crate::stream::CUT);
             if let Some(sent) = StampText::read(frame.time) {
-                self.skewed += u64::from(sent > batch.now);
-                lags.add(batch.now.saturating_sub(sent) as f64 / 1000.0);
+                let lag = lot.now.saturating_sub(sent) as f64 / 1000.0;
+                self.lag.at(lot.now / 1_000_000).add(lag);
             }
         }
-        self.token(batch);
-    }
-
-    /// What this drain does, beside the others.
-    pub(crate) fn token(&mut self, batch: &Batch<'_>) {
-        let token = self.tokens.of(if batch.token.is_empty() { "(none)" } else { batch.token });
-        token.frames += batch.frames.len() as u64;
-        for frame in batch.frames {
-            token.cut += u64::from(frame.msg.len() >= CUT);
-            if let Some(sent) = StampText::read(frame.time) {
-                token.lag.add(batch.now.saturating_sub(sent) as f64 / 1000.0);
-            }
-        }
-    }
-
-    pub(crate) fn notice(&mut self, token: &str, lines: u64) {
-        let token = self.tokens.of(if token.is_empty() { "(none)" } else { token });
-        token.notices += 1;
-        token.lost += lines;
     }
 
     pub(crate) fn agent(&mut self, frame: &Frame<'_>) {
         let agent = self.agents.of(frame.proc_id);
         agent.starts += u64::from(frame.msg.starts_with("at=start"));
         agent.stops += u64::from(frame.msg.starts_with("at=stop"));
+        frame.time.clone_into(&mut agent.time);
         frame.msg.clone_into(&mut agent.last);
-        agent.pairs = pairs(frame.msg).take(32).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        for (key, value) in pairs(frame.msg).filter(|(key, _)| *key != "at") {
+            if agent.pairs.len() < PAIRS || agent.pairs.contains_key(key) {
+                agent.pairs.insert(key.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    /// The drains side by side.
+    pub(crate) fn compare(&mut self, asked: &Names<Asked, 32>, snapshot: &Snapshot) {
+        let is_platform = |name: &str| snapshot.platform.as_deref() == Some(name);
+        for (token, streams) in &snapshot.report.streams {
+            let name = name_of(token);
+            let mut row = Token {
+                lag: snapshot.lags.get(token).cloned().unwrap_or_default(),
+                repeated: self.repeated_by.get(name).copied().unwrap_or_default(),
+                ..Token::default()
+            };
+            for stream in streams.values() {
+                row.frames += stream.frames();
+                row.lines += stream.lines;
+                row.skewed += stream.skewed;
+                row.cut += stream.cut;
+                row.notices += stream.losses.notices;
+                row.lost += stream.losses.lines;
+            }
+            self.tokens.insert(label(name, is_platform(name)), row);
+        }
+        for (name, asked) in asked.iter() {
+            self.tokens.entry(label(name, is_platform(name))).or_default().asked = *asked;
+        }
+        for (label, row) in &mut self.tokens {
+            row.role = if label.ends_with(" (platform)") { "platform" } else { "tailrace" };
+        }
     }
 }

@@ -23,16 +23,22 @@ pub enum Kind {
     Exit,
     /// `Error R14 (…)` and the like.
     Code,
+    /// Any other line of the platform about a dyno.
+    Platform,
     /// `Scaled to …`.
     Scaling,
     /// `Deploy … by user …`.
     Deploy,
     /// `Release … created by user …`.
     Release,
+    /// `Build succeeded` and the like.
+    Build,
+    /// `Set … config vars by user …`.
+    Config,
+    /// Any other line of the platform about the app.
+    Api,
     /// tailrace's own words.
     Agent,
-    /// Any other line of the platform.
-    Platform,
 }
 
 impl Kind {
@@ -42,10 +48,7 @@ impl Kind {
             ("heroku", "router") => Self::Router,
             ("heroku", _) => Self::platform(frame.msg),
             ("tailrace", _) => Self::Agent,
-            (_, "api") if frame.msg.starts_with("Scaled to ") => Self::Scaling,
-            (_, "api") if frame.msg.starts_with("Deploy ") => Self::Deploy,
-            (_, "api") if frame.msg.starts_with("Release v") => Self::Release,
-            (_, "api") => Self::Platform,
+            (_, "api") => Self::api(frame.msg),
             _ => Self::App,
         }
     }
@@ -61,6 +64,23 @@ impl Kind {
             () if code(message).is_some() => Self::Code,
             () => Self::Platform,
         }
+    }
+
+    fn api(message: &str) -> Self {
+        let starts = |text| message.starts_with(text);
+        match () {
+            () if starts("Scaled to ") => Self::Scaling,
+            () if starts("Deploy ") => Self::Deploy,
+            () if starts("Release v") => Self::Release,
+            () if starts("Build ") => Self::Build,
+            () if message.contains(" config vars") => Self::Config,
+            () => Self::Api,
+        }
+    }
+
+    /// Whether lines of the kind tell of dynos what the platform itself tells.
+    pub(crate) fn is_of_dynos(self) -> bool {
+        matches!(self, Self::State | Self::Exit | Self::Platform)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Requests that came more than once, told by `Logplex-Frame-Id`.
 
 use super::Attempt;
-use super::measure::{Names, Quantiles};
-use serde::Serialize;
+use crate::measure::{Names, Quantiles};
+use serde::{Serialize, Serializer};
 use std::collections::{HashMap, VecDeque};
 
 /// Ids that wait for their success; the oldest are forgotten.
@@ -13,7 +13,7 @@ const RECENT: usize = 20;
 const CODES: usize = 16;
 
 /// One id, and what became of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Retried {
     /// `Logplex-Frame-Id`.
     pub id: String,
@@ -21,10 +21,15 @@ pub struct Retried {
     pub attempts: u64,
     /// What they met, the first 16: a status, or `closed`.
     pub codes: Vec<String>,
-    /// From the first request to its success, in ms.
+    /// From the first request to the last, or to its success, in ms.
     pub took_ms: u64,
+    /// From the end of one request to the start of the next, in ms: the last time.
+    pub waited_ms: Option<f64>,
+    /// When the first came, and when the last was over, in µs since the Unix epoch.
     #[serde(skip)]
     first: u64,
+    #[serde(skip)]
+    last: u64,
 }
 
 /// Retries.
@@ -42,12 +47,21 @@ pub struct Retries {
     pub by_attempts: Names<u64, 32>,
     /// From the first request to its success, in ms, of those with more than one.
     pub took: Quantiles,
+    /// From the end of one request to the start of the next with the same id, in ms: how the sender backs off.
+    pub waits: Quantiles,
     /// The last that recovered.
     pub recent: VecDeque<Retried>,
-    #[serde(skip)]
+    /// Those that wait the longest for their success.
+    #[serde(serialize_with = "oldest")]
     waiting: HashMap<String, Retried>,
     #[serde(skip)]
     order: VecDeque<String>,
+}
+
+fn oldest<S: Serializer>(waiting: &HashMap<String, Retried>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut oldest: Vec<_> = waiting.values().collect();
+    oldest.sort_by_key(|retried| std::cmp::Reverse(retried.first));
+    serializer.collect_seq(&oldest[oldest.len().saturating_sub(RECENT)..])
 }
 
 impl Retries {
@@ -63,11 +77,13 @@ impl Retries {
             return;
         };
         known.meet(attempt);
+        if let Some(waited) = known.waited_ms {
+            self.waits.add(waited);
+        }
         self.requests += 1;
-        if is_success && let Some(mut done) = self.waiting.remove(id) {
+        if is_success && let Some(done) = self.waiting.remove(id) {
             self.order.retain(|waiting| waiting != id);
             self.open = self.waiting.len() as u64;
-            done.took_ms = attempt.now.saturating_sub(done.first) / 1000;
             self.recovered += 1;
             self.maybe_twice += u64::from(done.codes.iter().any(|code| code == "408" || code == "closed"));
             *self.by_attempts.of(&done.attempts.to_string()) += 1;
@@ -80,7 +96,7 @@ impl Retries {
     }
 
     fn wait(&mut self, id: &str, attempt: &Attempt<'_>) {
-        let mut new = Retried { id: id.to_owned(), first: attempt.now, ..Retried::default() };
+        let mut new = Retried { id: id.to_owned(), first: attempt.begun(), ..Retried::default() };
         new.meet(attempt);
         self.waiting.insert(id.to_owned(), new);
         self.order.push_back(id.to_owned());
@@ -96,6 +112,11 @@ impl Retries {
 impl Retried {
     fn meet(&mut self, attempt: &Attempt<'_>) {
         self.attempts += 1;
+        if self.attempts > 1 {
+            self.waited_ms = Some(attempt.begun().saturating_sub(self.last) as f64 / 1000.0);
+        }
+        self.last = attempt.now;
+        self.took_ms = attempt.now.saturating_sub(self.first) / 1000;
         if self.codes.len() < CODES {
             let code = attempt.status.map_or_else(|| "closed".to_owned(), |status| status.to_string());
             self.codes.push(code);
@@ -111,15 +132,19 @@ mod tests {
     #[test]
     fn an_id_is_followed_to_its_success() {
         let mut retries = Retries::default();
+        let took = Duration::from_millis(1);
         for (now, id, status) in
-            [(0, "a", Some(503)), (1_000, "b", Some(204)), (2_000, "a", None), (9_000, "a", Some(204))]
+            [(1_000, "a", Some(503)), (1_000, "b", Some(204)), (2_000, "a", None), (9_000, "a", Some(204))]
         {
-            let took = Duration::ZERO;
-            retries.attempt(&Attempt { now, id: Some(id), status, took });
+            retries.attempt(&Attempt { now, token: "d.1", id: Some(id), status, took });
         }
-        assert_eq!((retries.requests, retries.recovered, retries.open, retries.maybe_twice), (2, 1, 0, 1));
+        retries.attempt(&Attempt { now: 9_500, token: "d.1", id: Some("c"), status: Some(503), took });
+        assert_eq!((retries.requests, retries.recovered, retries.open, retries.maybe_twice), (2, 1, 1, 1));
         assert_eq!(retries.by_attempts["1"] + retries.by_attempts["3"], 2);
         let only = &retries.recent[0];
         assert_eq!((only.took_ms, only.codes.join(" ").as_str()), (9, "503 closed 204"));
+        assert_eq!((retries.waits.count(), retries.waits.max(), only.waited_ms), (2, 6.0, Some(6.0)));
+        let json = serde_json::to_value(&retries).expect("is JSON");
+        assert_eq!((&json["waiting"][0]["id"], &json["waiting"][1]), (&"c".into(), &serde_json::Value::Null));
     }
 }

@@ -1,7 +1,7 @@
 //! Sample lines: memory, load, and whatever else a dyno measures of itself.
 
 use super::kind::pairs;
-use super::measure::{Mean, Names, Series};
+use crate::measure::{Mean, Names, Peak, Series};
 use serde::Serialize;
 
 /// One metric of one dyno.
@@ -11,12 +11,24 @@ pub struct Metric {
     pub unit: String,
     /// The last value.
     pub now: f64,
-    /// All values.
-    pub mean: Mean,
+    /// The average of all values.
+    pub average: Option<f64>,
     /// The largest.
     pub max: f64,
     /// Over time.
     pub over_time: Series<Mean>,
+    #[serde(skip)]
+    mean: Mean,
+}
+
+impl Metric {
+    fn add(&mut self, value: f64, second: u64) {
+        self.now = value;
+        self.max = self.max.max(value);
+        self.mean.add(value);
+        self.average = self.mean.get();
+        self.over_time.at(second).add(value);
+    }
 }
 
 /// One dyno, by its `source=`.
@@ -28,8 +40,8 @@ pub struct Source {
     pub samples: u64,
     /// When the last one came, in s since the Unix epoch.
     pub last: u64,
-    /// `memory_total` (rss, cache and swap) as a share of the quota, in percent: above 100 the platform says R14.
-    pub quota_percent: Option<f64>,
+    /// `memory_total` (rss, cache and swap) in percent of the quota: above 100 the platform says R14.
+    pub quota_percent: Option<Metric>,
     /// By name, as behind `sample#`.
     pub metrics: Names<Metric, 32>,
 }
@@ -48,16 +60,37 @@ pub struct Samples {
     pub lines: u64,
     /// Those that the platform does not have.
     pub more: u64,
-    /// Dynos that measured themselves within the minute before the last sample line.
-    pub current: usize,
+    /// Dynos with a sample in the minute before.
+    pub over_time: Series<Peak>,
     /// By `source=`.
     pub by_source: Names<Source, 100>,
+    #[serde(skip)]
+    second: u64,
 }
 
 /// A dyno is there when it measured itself within so many seconds.
 pub const CURRENT: u64 = 60;
 
 impl Samples {
+    /// Dynos that are there at `now`, in s since the Unix epoch.
+    pub fn current(&self, now: u64) -> u64 {
+        self.by_source.values().filter(|source| source.last + CURRENT >= now).count() as u64
+    }
+
+    /// Something came: the moment to count who is there.
+    pub(crate) fn tick(&mut self, now: u64) {
+        if self.second != now && !self.by_source.is_empty() {
+            self.second = now;
+            self.mark(now);
+        }
+    }
+
+    fn mark(&mut self, now: u64) {
+        let current = self.current(now);
+        let peak = self.over_time.at(now);
+        peak.0 = peak.0.max(Some(current));
+    }
+
     pub(crate) fn add(&mut self, message: &str, is_more: bool, second: u64, now: u64) {
         let mut pairs = pairs(message);
         let Some(("source", name)) = pairs.next() else { return };
@@ -65,6 +98,7 @@ impl Samples {
         self.more += u64::from(is_more);
         let source = self.by_source.of(name);
         source.samples += 1;
+        let is_back = source.last + CURRENT < now;
         source.last = source.last.max(now);
         for (key, value) in pairs {
             let Some(name) = key.strip_prefix("sample#") else {
@@ -77,13 +111,16 @@ impl Samples {
             let Ok(number) = value[..end].parse::<f64>() else { continue };
             let metric = source.metrics.of(name);
             value[end..].clone_into(&mut metric.unit);
-            metric.now = number;
-            metric.max = metric.max.max(number);
-            metric.mean.add(number);
-            metric.over_time.at(second).add(number);
+            metric.add(number, second);
         }
-        let quota = source.now("memory_quota").filter(|quota| *quota > 0.0);
-        source.quota_percent = quota.and_then(|quota| Some(source.now("memory_total")? / quota * 100.0));
-        self.current = self.by_source.values().filter(|source| source.last + CURRENT >= now).count();
+        if message.contains(" sample#memory_total=")
+            && let Some((total, quota)) = source.now("memory_total").zip(source.now("memory_quota"))
+            && quota > 0.0
+        {
+            source.quota_percent.get_or_insert_default().add(total / quota * 100.0, second);
+        }
+        if is_back {
+            self.mark(now);
+        }
     }
 }

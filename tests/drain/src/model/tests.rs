@@ -1,5 +1,10 @@
 use super::*;
-use tailrace::frame;
+use crate::measure::{Names, Peak, Share};
+use crate::tally::{Snapshot, Tally};
+use tailrace::frame::StampText;
+
+/// When the lines come, in µs since the Unix epoch: 10:28:47.153192 and 2.8 s.
+const NOW: u64 = 1_777_631_330_000_000;
 
 /// The sample lines of Dev Center and of Sumo Logic's page for Heroku, as Logplex frames them.
 const LINES: [&str; 14] = [
@@ -25,89 +30,163 @@ fn body(lines: &[&str]) -> Vec<u8> {
     framed.collect::<Vec<_>>().concat().into_bytes()
 }
 
+/// What a tally shows after some lines came at `NOW` by each of these drains.
+fn shown(by: &[(&str, &[&str])], platform: Option<&str>) -> Snapshot {
+    let mut tally = Tally::new(&[], 0).with_model().beside(platform.map(str::to_owned));
+    for (token, lines) in by {
+        let body = body(lines);
+        let (frames, _) = crate::tally::split(&body);
+        let mut end = 0;
+        let pieces = frames.iter().map(|frame| {
+            end += frame.total;
+            (*frame, &body[end - frame.total..end])
+        });
+        tally.count(NOW, token, &pieces.collect::<Vec<_>>(), false);
+    }
+    let mut snapshot = tally.snapshot();
+    let mut model = snapshot.model.take().expect("there is one");
+    model.delivery.compare(&Names::default(), &snapshot);
+    snapshot.model = Some(model);
+    snapshot
+}
+
 fn model(lines: &[&str]) -> Model {
-    let body = body(lines);
-    let frames = frame::parse_all(&body).expect("whole frames");
-    let mut model = Model::default();
-    let headers = Headers { count: Some(frames.len() as u64), ..Headers::default() };
-    let now = 1_777_631_330_000_000;
-    model.batch(
-        &Batch { now, headers: &headers, token: "d.1", body: &body, frames: &frames, error: None },
-        false,
-    );
-    model
+    *shown(&[("d.1", lines)], None).model.expect("there is one")
+}
+
+fn json(snapshot: &Snapshot) -> serde_json::Value {
+    serde_json::to_value(&snapshot.model).expect("is JSON")
+}
+
+/// The time of a line that is to come at `NOW`, `ms` late.
+fn stamp(ms: u64) -> String {
+    StampText::of(NOW - ms * 1000).to_string()
 }
 
 #[test]
 fn each_line_is_counted_where_it_belongs() {
     let model = model(&LINES);
     let overview = &model.overview;
-    assert_eq!(
-        (overview.all.requests, overview.distinct, overview.not_200, overview.all.failed),
-        (3, 1, 3, 3)
-    );
-    assert_eq!((overview.by_path["/users"].requests, overview.by_dyno["(none)"].requests), (1, 1));
-    assert_eq!(
-        (overview.all.connect.count(), overview.all.bytes, overview.by_client["203.0.113.7"]),
-        (2, 656, 3)
-    );
+    let all = &overview.all;
+    assert_eq!((all.requests, overview.distinct, all.not_200, all.failed), (3, 1, 3, 3));
+    assert_eq!((overview.by_path["/users"].requests, overview.by_dyno["(none)"].all.requests), (1, 1));
+    assert_eq!((all.connect.count(), all.bytes, all.size.get()), (2, 656, Some(328.0)));
+    assert_eq!(overview.by_dyno["web.1"].by_status["503"], 1);
+    let clients: Vec<_> = overview
+        .by_client
+        .iter()
+        .map(|(name, client)| (name.as_str(), client.requests, client.errors))
+        .collect();
+    assert_eq!(clients, [("198.51.100.4", 1, 1), ("203.0.113.7", 3, 2)]);
     let web = &model.samples.by_source["web.1"];
     assert_eq!((web.now("memory_total"), web.now("load_avg_15m")), (Some(180.43), Some(0.01)));
-    assert_eq!(model.samples.current, 1);
+    assert_eq!(web.metrics["memory_rss"].average, Some(180.05));
+    assert!(web.quota_percent.as_ref().is_some_and(|percent| (percent.now - 35.24).abs() < 0.01));
+    assert_eq!((model.samples.current(NOW / 1_000_000), model.samples.current(NOW / 1_000_000 + 61)), (1, 0));
+    assert_eq!(model.samples.over_time.buckets, [Peak(Some(1))]);
     let dyno = &model.dynos.by_dyno["web.1"];
     assert_eq!((dyno.state.as_str(), dyno.exit.as_deref(), dyno.launches.up), ("up", Some("143"), 1));
-    assert_eq!((model.dynos.events.len(), model.dynos.by_user["dev@example.com"]), (3, 3));
+    let application = &model.application;
+    assert_eq!(
+        (application.builds.total, application.builds.succeeded, application.builds.failed),
+        (1, 1, 0)
+    );
+    assert_eq!((application.deploys.count, application.releases.count, application.latest.len()), (1, 1, 4));
+    assert_eq!(application.deploys.by_user["dev@example.com"].last, "Deploy 7d2ed6b9");
+    assert_eq!(model.dynos.scaling.by_user["dev@example.com"].count, 1);
     let codes: Vec<_> = model.errors.by_code.iter().map(|(code, count)| (code.as_str(), *count)).collect();
     assert_eq!(codes, [("H10", 1), ("H12", 1), ("L10", 1), ("R14", 1)]);
-    assert_eq!((model.app_errors.total, model.app_errors.sigterm, model.errors.total), (1, 1, 5));
+    assert_eq!((model.app_errors.total, model.app_errors.sigterm), (1, 1));
+    assert_eq!(model.lines.all, Share { all: 14, part: 5 });
+    assert_eq!(model.lines.by_app["app"], Share { all: 5, part: 1 });
+    assert_eq!(model.lines.by_component["heroku[router]"], Share { all: 3, part: 2 });
+    let detail = &model.errors.details[0];
+    assert_eq!(
+        (detail.code.as_str(), detail.text.as_str(), detail.status),
+        ("H12", "Request timeout", Some(503))
+    );
     let token = &model.delivery.tokens["d.1"];
-    assert_eq!((token.frames, token.notices, token.lost), (14, 1, 500));
+    assert_eq!((token.frames, token.lines, token.notices, token.lost), (14, 1, 1, 500));
 }
 
 #[test]
-fn every_published_parser_finds_its_lines() {
-    let model = model(&LINES);
-    for (name, found) in &model.parity.parsers {
-        assert!(found.matched > 0, "{name}");
-        assert_eq!((found.missed, &found.example), (0, &None), "{name}");
+fn report_and_model_say_the_same_lag() {
+    let lines: Vec<String> =
+        (0..200).map(|n| LINES[13].replace(" T ", &format!(" {} ", stamp(n * n)))).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let shown = shown(&[("d.1", &lines)], None);
+    let (report, json) = (serde_json::to_value(&shown.report).expect("is JSON"), json(&shown));
+    assert_eq!(report["lag_ms"]["max"], 39_601.0);
+    for share in ["p50", "p95", "p99", "max"] {
+        let lag = &report["lag_ms"][share];
+        assert_eq!(*lag, json["delivery"]["tokens"]["d.1"]["lag"][share], "{share}");
+        assert_eq!(*lag, json["delivery"]["lag"]["buckets"][0][share], "{share}");
+        assert_eq!(*lag, report["streams"]["d.1"]["web.1"]["lag_ms"][share], "{share}");
     }
 }
 
 #[test]
+fn every_published_parser_finds_its_lines() {
+    let more = [
+        "<45>1 T host app api - Set A, B config vars by user dev@example.com",
+        "<45>1 T host heroku web.1 - Starting process with command `bundle exec puma`",
+        "<158>1 T host heroku router - sock=client at=warning code=H27 desc=\"Client Request Interrupted\" method=POST path=\"/\" host=myapp.herokuapp.com request_id=1 fwd=\"203.0.113.7\" dyno=web.1 connect=1ms service=2ms status=499 bytes= protocol=https",
+        "<190>1 T host app worker.1 - done",
+    ];
+    let model = model(&[&LINES[..], &more].concat());
+    for (name, found) in &model.parity.parsers {
+        assert!(found.matched > 0, "{name}");
+        assert_eq!((found.missed, &found.example), (0, &None), "{name}");
+    }
+    assert_eq!(model.parity.parsers["Vector"].matched, 18, "an event for each frame");
+    assert_eq!(model.parity.parsers["P8"].matched, 18);
+}
+
+#[test]
 fn a_changed_line_is_missed_by_name() {
+    let missed = |lines: &[&str]| {
+        let model = model(lines);
+        let missed: Vec<_> =
+            model.parity.parsers.iter().filter(|(_, m)| m.missed > 0).map(|(n, _)| *n).collect();
+        missed
+    };
     let appended = LINES[1].to_owned() + " sample#x=1";
-    let missed = model(&[&appended, "<190>1 T ip-10-0-0-1 app web.1 - hello"]);
-    let names: Vec<_> = missed.parity.parsers.iter().filter(|(_, m)| m.missed > 0).map(|(n, _)| *n).collect();
-    assert_eq!(names, ["P3", "R1", "R2", "R8"]);
-    assert_eq!(missed.conformance.0["hostname is `host`"].last.as_deref(), Some("ip-10-0-0-1"));
+    let router = LINES[2].replace("herokuapp.com", "example.com");
+    let of_router = ["R11", "R12", "R13", "R14", "R15", "R16", "R17", "R18", "R20"];
+    assert_eq!(missed(&[&appended]), ["R8"], "the last capture takes what was appended");
+    assert_eq!(missed(&["<190>1 T ip-10-0-0-1 app web.1 - hello"]), ["P3 app", "P3 strip", "R1", "R2"]);
+    assert_eq!(missed(&[&router]), of_router);
+    assert_eq!(missed(&[&(LINES[7].to_owned() + " ")]), ["P3 state", "R6"]);
+    assert_eq!(missed(&["<190>1 T host app my-worker.1 - hello"]), ["P8"]);
 }
 
 #[test]
 fn the_platforms_drain_tells_of_requests_and_dynos_and_nothing_twice() {
-    let now = 1_772_600_767_089_012;
-    let stamp = "2026-03-04T05:06:07.089012+00:00";
-    let frame = |app: &str, proc_id: &str, text: &str| {
-        let text = format!("<134>1 {stamp} host {app} {proc_id} - {text}\n");
-        format!("{} {text}", text.len())
-    };
-    let state = frame("heroku", "web.1", "State changed from starting to up");
-    let router =
-        frame("heroku", "router", "at=info method=GET path=\"/\" status=200 bytes=1 connect=0ms service=3ms");
-    let platform = format!("{state}{router}{}", frame("app", "web.1", "hello"));
-    let agent = format!("{state}{}", frame("app", "web.1", "hello"));
-    let headers = Headers::default();
-    let mut model = Model::default();
-    let (frames, _) = crate::tally::split(platform.as_bytes());
-    let body = platform.as_bytes();
-    model.platform(&Batch { now, headers: &headers, token: "d.p", body, frames: &frames, error: None });
-    let (frames, _) = crate::tally::split(agent.as_bytes());
-    let body = agent.as_bytes();
-    model.batch(&Batch { now, headers: &headers, token: "d.a", body, frames: &frames, error: None }, true);
-    let json = serde_json::to_value(&model).expect("is JSON");
-    assert_eq!(json["procs"]["web.1"], 2, "only by the agent: {json:#}");
-    assert_eq!(json["delivery"]["tokens"]["d.p (platform)"]["frames"], 3, "{json:#}");
+    let state = "<134>1 T host heroku web.1 - State changed from starting to up";
+    let router = "<158>1 T host heroku router - at=info method=GET path=\"/\" status=200 bytes=1 connect=0ms service=3ms";
+    let hello = "<190>1 T host app web.1 - hello";
+    let by: &[(&str, &[&str])] =
+        &[("d.p", &[state, router, hello, LINES[5], LINES[6]]), ("d.a", &[state, hello])];
+    let shown = shown(by, Some("d.p"));
+    let json = json(&shown);
+    assert_eq!((shown.report.frames, shown.report.lines), (2, 1));
+    assert_eq!(json["delivery"]["tokens"]["d.p (platform)"]["frames"], 5, "{json:#}");
     assert_eq!(json["overview"]["all"]["requests"], 1, "{json:#}");
     assert_eq!(json["dynos"]["by_dyno"]["web.1"]["launches"]["up"], 1, "{json:#}");
+    // Its codes are counted in every place, or in none.
+    assert_eq!(
+        (&json["errors"]["by_code"]["L10"], &json["errors"]["by_code"]["R14"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(json["errors"]["details"].as_array().map(Vec::len), Some(2), "{json:#}");
+    assert_eq!(json["lines"]["by_component"]["heroku[logplex]"]["part"], 1, "{json:#}");
+    assert_eq!(
+        (&json["lines"]["all"]["all"], &json["lines"]["all"]["part"]),
+        (&5.into(), &2.into()),
+        "{json:#}"
+    );
+    assert_eq!(json["delivery"]["tokens"]["d.p (platform)"]["lost"], 500, "{json:#}");
+    assert!(json["parity"]["parsers"]["R16"]["missed"] == 1, "its lines are checked, too: {json:#}");
 }
 
 #[test]

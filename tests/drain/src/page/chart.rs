@@ -1,21 +1,18 @@
 //! Charts as inline SVG. The colours are names: page.css gives each its colour for light and dark.
 
-use super::format::{Unit, clock};
+use super::format::{Unit, clock, span};
+use super::series::{Line, Plot};
 use maud::{Markup, PreEscaped, html};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// In units of the SVG; it is scaled to the width of its panel.
-const SIZE: (u32, u32) = (440, 170);
+/// In units of the SVG; it is scaled to the width of its panel, which is about as wide on a phone.
+const SIZE: (u32, u32) = (360, 150);
+/// The backend divides it by 1.24.
+const FONT: u32 = 16;
 const LABEL: RGBColor = RGBColor(0, 0, 16);
 const GRID: RGBColor = RGBColor(0, 0, 17);
 const LIMIT: RGBColor = RGBColor(0, 0, 18);
-
-/// A line of a chart: seconds since the Unix epoch, and values; `None` is a gap.
-pub(crate) struct Line {
-    pub(crate) label: String,
-    pub(crate) points: Vec<(u64, Option<f64>)>,
-}
 
 /// Colour `index`, counted from 1 in the style sheet.
 fn colour(index: usize) -> RGBColor {
@@ -23,21 +20,24 @@ fn colour(index: usize) -> RGBColor {
 }
 
 /// A line chart with its legend.
-pub(crate) fn lines(lines: &[Line], unit: Unit, limit: Option<f64>, has_legend: bool) -> Markup {
-    let labels: Vec<_> = lines.iter().map(|line| line.label.as_str()).collect();
+pub(crate) fn lines(plot: &Plot) -> Markup {
+    let labels: Vec<_> = plot.lines.iter().map(|line| line.label.as_str()).collect();
+    let rate = if plot.unit == Unit::Rate { "per minute; " } else { "" };
     html! {
         figure {
             div role="img" aria-label={ "Over time: " (labels.join(", ")) } {
                 // Only numbers and times of ours are in it, no text from a line.
-                (PreEscaped(draw_lines(lines, unit, limit).unwrap_or_default()))
+                (PreEscaped(draw_lines(plot).unwrap_or_default()))
             }
-            @if has_legend {
-                figcaption {
+            figcaption {
+                @if plot.has_legend {
                     @for (index, label) in labels.iter().enumerate() {
                         span.{ "key k" (index % 6 + 1) } { (label) }
                     }
-                    @if let Some(limit) = limit { span.key.limit { "limit " (unit.number(limit)) } }
                 }
+                @if let Some(limit) = plot.limit { span.key.limit { "limit " (plot.unit.number(limit)) } }
+                @if !plot.more.is_empty() { span { (plot.more) } }
+                span.step { (rate) "a point is " (span(plot.width)) }
             }
         }
     }
@@ -45,86 +45,23 @@ pub(crate) fn lines(lines: &[Line], unit: Unit, limit: Option<f64>, has_legend: 
 
 type Failed = Box<dyn std::error::Error>;
 
-fn draw_lines(lines: &[Line], unit: Unit, limit: Option<f64>) -> Result<String, Failed> {
-    let times = || lines.iter().flat_map(|line| line.points.iter().map(|point| point.0));
-    let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
-    let values = lines.iter().flat_map(|line| line.points.iter().filter_map(|point| point.1));
-    let top = values.chain(limit).fold(0.0, f64::max);
+fn draw_lines(plot: &Plot) -> Result<String, Failed> {
+    let Plot { lines, unit, limit, .. } = plot;
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let first = points().map(|point| point.time).min().unwrap_or_default();
+    let last = points().map(|point| point.time).max().unwrap_or_default();
+    let top = points().filter_map(|point| point.value).chain(*limit).fold(0.0, f64::max);
     let top = if top > 0.0 { top * 1.1 } else { 1.0 };
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let label = ("sans-serif", FONT).into_font().color(&LABEL);
         let mut chart = ChartBuilder::on(&root)
-            .margin(6)
-            .margin_right(34)
+            .margin(4)
+            .margin_right(8)
             .x_label_area_size(24)
             .y_label_area_size(50)
             .build_cartesian_2d(first as f64..last.max(first + 1) as f64, 0.0..top)?;
-        let label = ("sans-serif", 15).into_font().color(&LABEL);
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .x_labels(if last < first + 4 { 2 } else { 5 })
-            .y_labels(4)
-            .axis_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .light_line_style(TRANSPARENT)
-            .x_label_formatter(&|second| clock(*second as u64))
-            .y_label_formatter(&|value| unit.axis(*value))
-            .label_style(label)
-            .draw()?;
-        for (index, line) in lines.iter().enumerate() {
-            for run in line.points.split(|point| point.1.is_none()).filter(|run| !run.is_empty()) {
-                let points: Vec<_> =
-                    run.iter().map(|(time, value)| (*time as f64, value.unwrap_or(0.0))).collect();
-                if lines.len() == 1 {
-                    chart.draw_series(AreaSeries::new(
-                        points.iter().copied(),
-                        0.0,
-                        colour(index).mix(0.12),
-                    ))?;
-                }
-                if let [only] = points[..] {
-                    chart.draw_series([Circle::new(only, 3, colour(index).filled())])?;
-                }
-                chart.draw_series(LineSeries::new(points, colour(index).stroke_width(2)))?;
-            }
-        }
-        if let Some(limit) = limit {
-            let ends = [(first as f64, limit), (last.max(first + 1) as f64, limit)];
-            chart.draw_series(LineSeries::new(ends, LIMIT.stroke_width(1)))?;
-        }
-        root.present()?;
-    }
-    Ok(svg)
-}
-
-/// A histogram: upper bounds and counts, from low to high; `marks` are bounds to point out.
-pub(crate) fn steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Markup {
-    html! {
-        figure {
-            div role="img" aria-label="Histogram" { (PreEscaped(draw_steps(steps, unit, marks).unwrap_or_default())) }
-            @if !marks.is_empty() {
-                figcaption { @for (label, at) in marks { span.key.limit { (label) " " (unit.binary(*at)) } } }
-            }
-        }
-    }
-}
-
-fn draw_steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result<String, Failed> {
-    let top = steps.iter().map(|step| step.1).fold(1.0, f64::max) * 1.1;
-    let low = steps.first().map_or(0.0, |step| step.0.log2());
-    // As wide as ten steps at least: a single bar is a bar, not a wall.
-    let high = steps.last().map_or(0.0, |step| step.0.log2()).max(low + 9.0);
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&root)
-            .margin(6)
-            .x_label_area_size(24)
-            .y_label_area_size(50)
-            .build_cartesian_2d(low - 0.6..high + 0.6, 0.0..top)?;
-        let label = ("sans-serif", 15).into_font().color(&LABEL);
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -133,28 +70,98 @@ fn draw_steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result
             .axis_style(TRANSPARENT)
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
-            .y_label_formatter(&|value| unit_count(*value))
+            .y_label_formatter(&|value| unit.axis(*value))
             .label_style(label.clone())
             .draw()?;
-        let bar = |(bound, count): &(f64, f64)| {
-            let at = bound.log2();
-            Rectangle::new([(at - 0.38, 0.0), (at + 0.38, *count)], colour(0).filled())
-        };
-        chart.draw_series(steps.iter().map(bar))?;
-        let inside = marks.iter().map(|mark| mark.1.log2()).filter(|at| *at < high + 0.6);
-        chart
-            .draw_series(inside.map(|at| PathElement::new([(at, 0.0), (at, top)], LIMIT.stroke_width(1))))?;
-        let every = if high > 9.0 || unit == Unit::Bytes { 2 } else { 1 };
-        let label = label.pos(Pos::new(HPos::Center, VPos::Top));
-        for power in (low as i32..=high as i32).step_by(every) {
-            let at = chart.backend_coord(&(f64::from(power), 0.0));
-            root.draw_text(&unit.binary(2f64.powi(power)), &label, (at.0, at.1 + 8))?;
+        // The times of both ends, and of the middle: round ones may stand anywhere, or not at all.
+        let last = last.max(first + 1);
+        let middle = (last >= first + 4).then_some((first.midpoint(last), HPos::Center));
+        for (time, place) in [(first, HPos::Left), (last, HPos::Right)].into_iter().chain(middle) {
+            let at = chart.backend_coord(&(time as f64, 0.0));
+            root.draw_text(&clock(time), &label.pos(Pos::new(place, VPos::Top)), (at.0, at.1 + 8))?;
+        }
+        // The first on top.
+        for (index, line) in lines.iter().enumerate().rev() {
+            for points in runs(line) {
+                if lines.len() == 1 {
+                    let area = AreaSeries::new(points.iter().copied(), 0.0, colour(index).mix(0.12));
+                    chart.draw_series(area)?;
+                }
+                if let [only] = points[..] {
+                    chart.draw_series([Circle::new(only, 3, colour(index).filled())])?;
+                }
+                chart.draw_series(LineSeries::new(points, colour(index).stroke_width(2)))?;
+            }
+        }
+        if let Some(limit) = *limit {
+            let ends = [(first as f64, limit), (last as f64, limit)];
+            chart.draw_series(LineSeries::new(ends, LIMIT.stroke_width(1)))?;
         }
         root.present()?;
     }
     Ok(svg)
 }
 
-fn unit_count(value: f64) -> String {
-    Unit::Count.axis(value)
+/// The parts of a line between its gaps.
+fn runs(line: &Line) -> impl Iterator<Item = Vec<(f64, f64)>> {
+    let runs = line.points.split(|point| point.value.is_none()).filter(|run| !run.is_empty());
+    runs.map(|run| run.iter().map(|point| (point.time as f64, point.value.unwrap_or_default())).collect())
+}
+
+/// A histogram: upper bounds and counts, from low to high. `marks` are bounds to point out: a line stands behind
+/// their step.
+pub(crate) fn steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Markup {
+    html! {
+        figure {
+            div role="img" aria-label="Histogram" { (PreEscaped(draw_steps(steps, unit, marks).unwrap_or_default())) }
+            @if !marks.is_empty() {
+                figcaption { @for (label, at) in marks { span.key.limit { (label) " " (unit.bound(*at)) } } }
+            }
+        }
+    }
+}
+
+fn draw_steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result<String, Failed> {
+    let top = steps.iter().map(|step| step.1).fold(1.0, f64::max) * 1.1;
+    // As wide as ten steps at least: a single bar is a bar, not a wall.
+    let count = steps.len().max(10) as f64;
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = ChartBuilder::on(&root)
+            .margin(4)
+            .x_label_area_size(24)
+            .y_label_area_size(50)
+            .build_cartesian_2d(-0.6..count - 0.4, 0.0..top)?;
+        let label = ("sans-serif", FONT).into_font().color(&LABEL);
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .disable_x_axis()
+            .y_labels(4)
+            .axis_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .y_label_formatter(&|value| Unit::Count.axis(*value))
+            .label_style(label.clone())
+            .draw()?;
+        let bar = |(at, (_, count)): (usize, &(f64, f64))| {
+            Rectangle::new([(at as f64 - 0.38, 0.0), (at as f64 + 0.38, *count)], colour(0).filled())
+        };
+        chart.draw_series(steps.iter().enumerate().map(bar))?;
+        let places = marks.iter().filter_map(|mark| {
+            let step = steps.iter().position(|step| step.0 >= mark.1)?;
+            Some(step as f64 + if steps[step].0 > mark.1 { -0.5 } else { 0.5 })
+        });
+        chart
+            .draw_series(places.map(|at| PathElement::new([(at, 0.0), (at, top)], LIMIT.stroke_width(1))))?;
+        let every = if unit == Unit::Bytes || steps.len() > 10 { 2 } else { 1 };
+        let label = label.pos(Pos::new(HPos::Center, VPos::Top));
+        for (at, (bound, _)) in steps.iter().enumerate().step_by(every) {
+            let place = chart.backend_coord(&(at as f64, 0.0));
+            root.draw_text(&unit.bound(*bound), &label, (place.0, place.1 + 8))?;
+        }
+        root.present()?;
+    }
+    Ok(svg)
 }

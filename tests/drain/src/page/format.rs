@@ -7,6 +7,8 @@ use serde_json::Value;
 pub(crate) enum Unit {
     /// A number of things.
     Count,
+    /// A number of things per minute.
+    Rate,
     /// Milliseconds.
     Ms,
     /// Bytes.
@@ -37,6 +39,10 @@ impl Unit {
             (Some(Value::Array(items)), _) => {
                 items.iter().map(|item| item.as_str().unwrap_or_default()).collect::<Vec<_>>().join(" ")
             }
+            (Some(Value::Object(counts)), _) if counts.is_empty() => "–".to_owned(),
+            (Some(Value::Object(counts)), _) => {
+                counts.iter().map(|(key, count)| format!("{key} × {count}")).collect::<Vec<_>>().join(", ")
+            }
             (Some(other), _) => other.to_string(),
         }
     }
@@ -45,8 +51,8 @@ impl Unit {
     pub(crate) fn number(self, number: f64) -> String {
         match self {
             Self::Count | Self::Text | Self::Time => thousands(number, 0),
-            Self::Ms if number.abs() >= 10_000.0 => thousands(number / 1000.0, 1) + " s",
-            Self::Ms => thousands(number, usize::from(number.abs() < 10.0 && number.fract() != 0.0)) + " ms",
+            Self::Rate => thousands(number, usize::from(number.abs() < 10.0 && number.fract() != 0.0)),
+            Self::Ms => time(number),
             Self::Bytes => bytes(number),
             Self::Plain => thousands(number, if number.fract() == 0.0 { 0 } else { 2 }),
             Self::Megabytes => thousands(number, usize::from(number.abs() < 100.0)) + " MB",
@@ -59,10 +65,14 @@ impl Unit {
         !matches!(self, Self::Text | Self::Time)
     }
 
-    /// A power of two: bytes in KiB, so that it stays round.
-    pub(crate) fn binary(self, number: f64) -> String {
+    /// An upper bound: powers of two in KiB, so that they stay round.
+    pub(crate) fn bound(self, number: f64) -> String {
         match self {
-            Self::Bytes if number >= 1024.0 => thousands(number / 1024.0, 0) + " KiB",
+            Self::Bytes if number >= 1e15 => "more".to_owned(),
+            Self::Bytes if number >= 1024.0 && number.log2().fract() == 0.0 => {
+                thousands(number / 1024.0, 0) + " KiB"
+            }
+            Self::Bytes => thousands(number, 0) + " B",
             _ => self.number(number),
         }
     }
@@ -83,8 +93,20 @@ impl Unit {
     }
 }
 
+fn time(ms: f64) -> String {
+    let (scale, unit) = match ms.abs() {
+        172_800_000.0.. => (86_400_000.0, "d"),
+        7_200_000.0.. => (3_600_000.0, "h"),
+        600_000.0.. => (60_000.0, "min"),
+        10_000.0.. => (1000.0, "s"),
+        _ => return thousands(ms, usize::from(ms.abs() < 10.0 && ms.fract() != 0.0)) + " ms",
+    };
+    thousands(ms / scale, 1) + " " + unit
+}
+
 fn bytes(number: f64) -> String {
     let (scale, unit) = match number.abs() {
+        1e12.. => (1e12, "TB"),
         1e9.. => (1e9, "GB"),
         1e6.. => (1e6, "MB"),
         1e3.. => (1e3, "kB"),
@@ -115,6 +137,15 @@ pub(crate) fn clock(second: u64) -> String {
     format!("{:02}:{:02}:{:02}", day / 3600, day / 60 % 60, day % 60)
 }
 
+/// A length of time in s, in words.
+pub(crate) fn span(seconds: u64) -> String {
+    match seconds {
+        s if s.is_multiple_of(3600) && s > 0 => format!("{} h", s / 3600),
+        s if s.is_multiple_of(60) && s > 0 => format!("{} min", s / 60),
+        s => format!("{s} s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,13 +153,19 @@ mod tests {
     #[test]
     fn numbers_are_grouped_and_scaled() {
         assert_eq!(Unit::Count.number(1_234_567.0), "1,234,567");
-        assert_eq!((Unit::Ms.number(1.25), Unit::Ms.number(30_001.0)), ("1.2 ms".into(), "30.0 s".into()));
+        let ms = [1.25, 30_001.0, 900_000.0, 12_345_678.0, 1e10].map(|ms| Unit::Ms.number(ms));
+        assert_eq!(ms, ["1.2 ms", "30.0 s", "15.0 min", "3.4 h", "115.7 d"]);
         assert_eq!(
             (Unit::Bytes.number(999.0), Unit::Bytes.number(1_500_000.0)),
             ("999 B".into(), "1.5 MB".into())
         );
         assert_eq!((Unit::Count.axis(20_000.0), Unit::Plain.axis(0.25)), ("20k".into(), "0.25".into()));
+        let bounds = [512.0, 8192.0, 10_000.0, 10_240.0, 2f64.powi(64)].map(|bound| Unit::Bytes.bound(bound));
+        assert_eq!(bounds, ["512 B", "8 KiB", "10,000 B", "10,240 B", "more"]);
         assert_eq!(Unit::Count.show(None), "–");
-        assert_eq!(clock(1_777_631_327), "10:28:47");
+        assert_eq!(
+            (clock(1_777_631_327), span(64), span(120)),
+            ("10:28:47".into(), "64 s".into(), "2 min".into())
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! The tabs and their panels.
 
+mod application;
 mod delivery;
 mod dynos;
 mod errors;
@@ -8,7 +9,6 @@ mod overview;
 mod samples;
 
 use super::panel::Panel;
-use super::shell;
 use super::view::View;
 use maud::{Markup, html};
 
@@ -18,6 +18,7 @@ pub(crate) enum Tab {
     Overview,
     Tail,
     Dynos,
+    Application,
     Samples,
     Errors,
     Delivery,
@@ -25,8 +26,16 @@ pub(crate) enum Tab {
 }
 
 impl Tab {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Overview, Self::Tail, Self::Dynos, Self::Samples, Self::Errors, Self::Delivery, Self::Faults];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Overview,
+        Self::Tail,
+        Self::Dynos,
+        Self::Application,
+        Self::Samples,
+        Self::Errors,
+        Self::Delivery,
+        Self::Faults,
+    ];
 
     /// Its name in URLs.
     pub(crate) fn name(self) -> &'static str {
@@ -34,6 +43,7 @@ impl Tab {
             Self::Overview => "overview",
             Self::Tail => "tail",
             Self::Dynos => "dynos",
+            Self::Application => "application",
             Self::Samples => "samples",
             Self::Errors => "errors",
             Self::Delivery => "delivery",
@@ -46,6 +56,7 @@ impl Tab {
             Self::Overview => "Overview",
             Self::Tail => "Live tail",
             Self::Dynos => "Dynos",
+            Self::Application => "Application",
             Self::Samples => "Memory and CPU",
             Self::Errors => "Errors",
             Self::Delivery => "Delivery",
@@ -63,18 +74,26 @@ impl Tab {
     }
 }
 
-/// The panels of a tab.
+/// The panels of a tab. The live tail has none: it is on every tab.
 pub(crate) fn render(tab: Tab, view: &View) -> Markup {
     let panels: &[Panel] = match tab {
         Tab::Overview => overview::PANELS,
-        Tab::Tail => return shell::tail(),
+        Tab::Tail => return html! {},
         Tab::Dynos => dynos::PANELS,
+        Tab::Application => application::PANELS,
         Tab::Samples => samples::PANELS,
         Tab::Errors => errors::PANELS,
         Tab::Delivery => delivery::PANELS,
         Tab::Faults => return faults::render(view),
     };
     html! {
+        @if let Some(counted) = view.at("/filter/counted") {
+            p.note.filtered id="filtered" {
+                "Filtered: counted from the " (super::format::Unit::Count.show(counted.get("looked_at")))
+                " lines that were held since the filter was set; "
+                (super::panel::value(view, "/filter/counted/lines", super::format::Unit::Count)) " of them pass."
+            }
+        }
         div.panels {
             @if tab == Tab::Errors { (errors::named(view)) }
             @for panel in panels { (panel.render(view)) }

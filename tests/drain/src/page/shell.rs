@@ -1,8 +1,9 @@
-//! The page around the panels: title, tabs, and the form of the live tail.
+//! The page around the panels: title, tabs, filter, and the live tail.
 
 use super::panels::{self, Tab};
 use super::view::View;
 use maud::{DOCTYPE, Markup, html};
+use serde_json::Value;
 
 const LEVELS: [&str; 8] = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 
@@ -28,7 +29,7 @@ pub(crate) fn render(tab: Tab, view: &View) -> Markup {
                     dl.facts {
                         div { dt { "Frames" } dd id="frames" { "–" } }
                         div { dt { "Per second" } dd id="rate" { "–" } }
-                        div { dt { "Held" } dd id="held" { "–" } }
+                        div id="held-fact" { dt { "Held" } dd id="held" { "–" } }
                     }
                     button id="theme" type="button" { "Theme: system" }
                 }
@@ -38,24 +39,43 @@ pub(crate) fn render(tab: Tab, view: &View) -> Markup {
                             aria-current=[(other == tab).then_some("page")] { (other.title()) }
                     }
                 }
+                (filter(view))
                 main id="main" tabindex="-1" { (panels::render(tab, view)) }
+                (tail())
             }
         }
     }
 }
 
-/// The live tail: the script fills it.
-pub(crate) fn tail() -> Markup {
+/// What the panels and the tail show.
+fn filter(view: &View) -> Markup {
     html! {
-        section.tail id="tail" aria-label="Live tail" {
-            form id="filter" role="search" {
-                label.grow { span { "Search" } input type="search" name="search" placeholder="Words of the message"; }
-                @for (name, label) in [("app", "Source"), ("proc", "Dyno"), ("token", "Drain")] {
-                    label { span { (label) } select name=(name) { option value="" { "All" } } }
+        form.filter id="filter" aria-label="Filter of panels and lines" {
+            @for (name, label) in [("app", "Source"), ("proc", "Dyno"), ("token", "Drain")] {
+                @let chosen = view.at(&format!("/filter/{name}")).and_then(Value::as_str).unwrap_or_default();
+                label { span { (label) } select name=(name) {
+                    option value="" { "All" }
+                    @if !chosen.is_empty() { option value=(chosen) selected { (chosen) } }
+                } }
+            }
+            button id="no-filter" type="button" hidden[view.at("/filter").is_none()] { "Clear" }
+        }
+    }
+}
+
+/// The live tail: on its tab all of the page, on the others at its foot. The script fills it.
+fn tail() -> Markup {
+    html! {
+        section.tail id="tail" aria-label="Live tail" data-open="false" {
+            div.bar {
+                button.fold id="tail-toggle" type="button" aria-expanded="false" aria-controls="tail-body" { "Live tail" }
+                label.grow {
+                    span { "Search" }
+                    input type="search" name="search" form="filter" placeholder="Words of the message";
                 }
                 label {
                     span { "Level" }
-                    select name="level" {
+                    select name="level" form="filter" {
                         option value="" { "All" }
                         @for (number, level) in LEVELS.iter().enumerate() {
                             option value=(number) { (level) @if number > 0 { " or worse" } }
@@ -64,10 +84,15 @@ pub(crate) fn tail() -> Markup {
                 }
                 button id="pause" type="button" aria-pressed="false" { "Pause" }
             }
-            p.note id="tail-note" role="status" {}
-            ol.lines id="lines" aria-label="Lines" tabindex="0" {}
-            p.empty id="tail-empty" {
-                "Lines appear here as they reach the drain, the youngest below. Nothing so far fits."
+            div id="tail-body" {
+                p.note id="tail-note" role="status" {}
+                div.head aria-hidden="true" {
+                    span { "Time" } span { "Level" } span { "From" } span { "Drain" } span { "Message" }
+                }
+                ol.lines id="lines" aria-label="Lines" tabindex="0" {}
+                p.empty id="tail-empty" {
+                    "Lines appear here as they reach the drain, the youngest below. Nothing so far fits."
+                }
             }
         }
     }

@@ -1,52 +1,10 @@
-// The live tail: lines as text, coloured by classes, folded when long, their raw frame on demand.
+// The live tail: lines as text, coloured as a terminal would, folded when long, their raw frame on demand.
+import { parts, render } from "/ansi.js";
+
 const MOST = 2000;
 const LONG = 600;
 const LEVELS = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
-
-// SGR sequences become classes; every other control sequence is left out.
-const ESCAPE = /\u001b(?:\[([0-9;:]*)([\u0040-\u007e])|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|.)/gu;
-
-function coloured(text, into) {
-  let at = 0;
-  let classes = new Set();
-  const put = (words) => {
-    if (!words) return;
-    if (!classes.size) return into.append(words);
-    const span = document.createElement("span");
-    span.className = [...classes].join(" ");
-    span.textContent = words;
-    into.append(span);
-  };
-  for (const found of text.matchAll(ESCAPE)) {
-    put(text.slice(at, found.index));
-    at = found.index + found[0].length;
-    if (found[2] === "m") classes = sgr(classes, found[1]);
-  }
-  put(text.slice(at));
-}
-
-function sgr(before, parameters) {
-  const classes = new Set(before);
-  const drop = (pattern) => classes.forEach((name) => pattern.test(name) && classes.delete(name));
-  const codes = parameters.split(/[;:]/).map(Number);
-  for (let index = 0; index < codes.length; index += 1) {
-    const code = codes[index];
-    if (code === 0) classes.clear();
-    else if (code === 38 || code === 48) index += codes[index + 1] === 5 ? 2 : 4; // 256 colours: left out
-    else if (code === 22) drop(/^sgr-[12]$/);
-    else if (code >= 23 && code <= 29) classes.delete(`sgr-${code - 20}`);
-    else if (code === 39) drop(/^sgr-(3|9)\d$/);
-    else if (code === 49) drop(/^sgr-(4|10)\d$/);
-    else if (code <= 9 || (code >= 30 && code <= 37) || (code >= 90 && code <= 97)) {
-      if (code >= 30) drop(/^sgr-(3|9)\d$/);
-      classes.add(`sgr-${code}`);
-    } else if ((code >= 40 && code <= 47) || (code >= 100 && code <= 107)) {
-      drop(/^sgr-(4|10)\d$/);
-      classes.add(`sgr-${code}`);
-    }
-  }
-  return classes;
-}
+const count = (number) => number.toLocaleString("en");
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -55,86 +13,80 @@ function element(name, className, text) {
   return made;
 }
 
+function button(className, text) {
+  const made = element("button", className, text);
+  made.type = "button";
+  return made;
+}
+
 export class Tail {
-  constructor(root, connect) {
-    this.form = root.querySelector("#filter");
+  constructor(root, goOn) {
     this.list = root.querySelector("#lines");
     this.note = root.querySelector("#tail-note");
     this.empty = root.querySelector("#tail-empty");
     this.button = root.querySelector("#pause");
-    this.connect = connect;
+    this.labels = new Map();
     this.paused = false;
     this.missed = 0;
     this.skipped = 0;
-    const parameters = new URLSearchParams(location.search);
-    for (const field of this.form.elements) {
-      const wanted = field.name && parameters.get(field.name);
-      if (!wanted) continue;
-      if (field.tagName === "SELECT" && ![...field.options].some((option) => option.value === wanted)) {
-        field.add(new Option(wanted, wanted));
-      }
-      field.value = wanted;
-    }
-    this.form.addEventListener("input", () => {
-      clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.filter(), 150);
+    this.held = "";
+    this.place = "";
+    this.button.addEventListener("click", () => {
+      this.pause(!this.paused);
+      if (!this.paused) goOn(this.place);
     });
-    this.form.addEventListener("submit", () => this.filter());
-    this.button.addEventListener("click", () => this.pause(!this.paused));
     this.list.addEventListener("click", (event) => {
-      const button = event.target.closest("button");
-      if (button?.className === "time") this.raw(button);
-      if (button?.className === "fold") this.unfold(button);
+      const target = event.target.closest("button");
+      if (target?.className === "time") this.detail(target.parentElement);
+      if (target?.className === "fold") this.fold(target.parentElement);
     });
   }
 
-  close() {
-    clearTimeout(this.timer);
-  }
-
-  query() {
-    const wanted = [...new FormData(this.form)].filter(([, value]) => value !== "");
-    return new URLSearchParams([["tab", "tail"], ...wanted]).toString();
-  }
-
-  filter() {
-    clearTimeout(this.timer);
-    const query = this.query();
-    history.replaceState(null, "", `/?${query}`);
-    this.pause(false, false);
-    this.connect(query);
-  }
-
-  pause(paused, isAgain = true) {
-    const was = this.paused;
+  pause(paused) {
     this.paused = paused;
     this.missed = 0;
     this.button.setAttribute("aria-pressed", String(paused));
     this.button.textContent = paused ? "Go on" : "Pause";
     this.tell();
-    if (was && !paused && isAgain) this.connect(this.query());
+  }
+
+  // Another filter: what is there will go.
+  anew() {
+    this.place = "";
+    if (this.paused) this.pause(false);
   }
 
   tell() {
     const words = [];
-    if (this.paused) words.push(`Paused; ${this.missed.toLocaleString("en")} more lines came.`);
-    if (this.skipped) words.push(`${this.skipped.toLocaleString("en")} lines came too fast to be shown.`);
-    this.note.textContent = words.join(" ");
+    if (this.paused) words.push(`Paused; ${count(this.missed)} more lines came.`);
+    if (this.skipped) words.push(`${count(this.skipped)} lines were not shown: the gaps say where.`);
+    this.note.textContent = [...words, this.held].join(" ");
   }
 
-  add({ lines, skipped, fresh }) {
-    if (this.paused) {
+  hold({ held, most, bytes, most_bytes: mostBytes }) {
+    const mb = (number) => count(Math.round(number / 1e6));
+    const full = bytes > mostBytes * 0.97 ? "; that is full, lines are long" : "";
+    this.held = `Held: ${count(held)} lines, ${mb(bytes)} MB (at most ${count(most)} lines and ${mb(mostBytes)} MB${full}).`;
+    this.tell();
+  }
+
+  add({ lines, skipped, fresh, epoch }, place) {
+    if (this.paused && !fresh) {
       this.missed += lines.length + skipped;
       return this.tell();
     }
+    if (this.paused) this.pause(false); // the drain began anew: what is shown is of another one
     const isAtEnd = this.list.scrollTop + this.list.clientHeight > this.list.scrollHeight - 40;
+    const rows = document.createDocumentFragment();
     if (fresh) {
       this.list.replaceChildren();
       this.skipped = 0;
+    } else if (skipped) {
+      this.skipped += skipped;
+      rows.append(element("li", "gap", `${count(skipped)} lines between were not shown`));
     }
-    this.skipped += skipped;
-    const rows = document.createDocumentFragment();
-    for (const line of lines) rows.append(this.row(line));
+    this.place = place;
+    for (const line of lines) rows.append(this.row(line, epoch));
     this.list.append(rows);
     for (let over = this.list.childElementCount - MOST; over > 0; over -= 1) this.list.firstElementChild.remove();
     this.empty.hidden = this.list.childElementCount > 0;
@@ -142,52 +94,74 @@ export class Tail {
     this.tell();
   }
 
-  row({ n, time, app, proc, token, level, text }) {
+  row(line, epoch) {
+    const { time, app, proc, token, pri, text } = line;
+    const level = pri & 7;
     const row = element("li", level <= 4 ? "bad" : "");
-    row.dataset.line = n;
-    const stamp = element("button", "time", time.slice(11, 23));
-    stamp.type = "button";
+    row.line = line;
+    row.epoch = epoch;
+    row.parts = parts(text);
+    const stamp = button("time", time.slice(11, 23));
     stamp.title = `${time} – show the raw frame`;
-    const name = element("span", "from", `${app}[${proc}]`);
-    name.title = `${LEVELS[level]}, drain ${token || "without a token"}`;
-    name.dataset.hue = [...proc].reduce((sum, c) => (sum * 31 + c.codePointAt(0)) % 6, 0);
+    stamp.setAttribute("aria-expanded", "false");
+    const from = element("span", "from", `${app}[${proc}]`);
+    from.dataset.hue = [...proc].reduce((sum, c) => (sum * 31 + c.codePointAt(0)) % 6, 0);
+    const drain = element("span", "drain", short(this.labels.get(token) ?? token));
+    drain.title = token;
     const message = element("span", "message");
-    row.append(stamp, name, message);
-    if (text.length > LONG) {
-      coloured(text.slice(0, LONG), message);
-      message.append("…");
-      message.full = text;
-      const fold = element("button", "fold", `all ${text.length.toLocaleString("en")} characters`);
-      fold.type = "button";
-      row.append(fold);
-    } else coloured(text, message);
+    row.append(stamp, element("span", "level", LEVELS[level]), from, drain, message);
+    const length = row.parts.reduce((sum, { words }) => sum + words.length, 0);
+    if (length > LONG) {
+      row.append(button("fold", ""));
+      row.length = length;
+      this.fold(row);
+    } else render(row.parts, message);
     return row;
   }
 
-  unfold(button) {
-    const message = button.parentElement.querySelector(".message");
+  fold(row) {
+    const message = row.querySelector(".message");
+    const fold = row.querySelector(".fold");
+    const open = fold.ariaExpanded === "false";
+    fold.ariaExpanded = String(open);
+    fold.textContent = open ? "less" : `all ${count(row.length)} characters`;
     message.replaceChildren();
-    coloured(message.full, message);
-    button.remove();
+    render(row.parts, message, open ? Infinity : LONG);
+    if (!open) message.append("…");
   }
 
-  async raw(button) {
-    const row = button.parentElement;
-    const shown = row.querySelector("pre");
+  async detail(row) {
+    const stamp = row.querySelector(".time");
+    const shown = row.querySelector(".detail");
+    stamp.ariaExpanded = String(!shown);
     if (shown) return shown.remove();
-    const answer = await fetch(`/raw?line=${row.dataset.line}`);
-    const raw = answer.ok ? JSON.stringify(await answer.text()).slice(1, -1).replaceAll('\\"', '"') : "";
-    row.append(element("pre", "raw", raw || "This line is no longer held."));
-  }
-
-  names(tick) {
-    for (const name of ["app", "proc", "token"]) {
-      const select = this.form.elements[name];
-      const known = new Set([...select.options].map((option) => option.value));
-      for (const value of tick[name]) {
-        const wanted = value === "(none)" ? "" : value;
-        if (!known.has(wanted)) select.add(new Option(wanted, wanted));
-      }
+    const { n, at, time, app, proc, token, pri } = row.line;
+    const box = element("div", "detail");
+    const fields = element("dl", "");
+    const lag = (at - Date.parse(time) * 1000) / 1000;
+    for (const [name, value] of [
+      ["Time", time],
+      ["Lag", Number.isNaN(lag) ? "–" : `${count(Math.round(lag))} ms`],
+      ["PRI", `${pri}: facility ${pri >> 3}, ${LEVELS[pri & 7]}`],
+      ["Source", app],
+      ["Dyno", proc],
+      ["Drain", this.labels.get(token) ?? token],
+    ]) {
+      const field = element("div", "");
+      field.append(element("dt", "", name), element("dd", "", value));
+      fields.append(field);
     }
+    const raw = element("pre", "raw", "…");
+    box.append(fields, raw);
+    row.append(box);
+    const answer = await fetch(`/raw?line=${n}&epoch=${row.epoch}`).catch(() => null);
+    // As JSON writes it: what is no character of its own can be seen.
+    const text = answer?.ok ? JSON.stringify(await answer.text()).slice(1, -1).replaceAll('\\"', '"') : "";
+    raw.textContent = text || (answer ? "This line is no longer held." : "No answer from the drain.");
   }
+}
+
+// `d.5f2c1b0e-… (platform)` as far as it tells drains apart.
+function short(label) {
+  return label.endsWith("(platform)") ? "platform" : label.slice(0, 10);
 }

@@ -1,13 +1,16 @@
 //! The live tail: an event stream of the lines that pass a filter, and a tick each second.
 
-use super::parameter;
-use crate::kept::Chunk;
+use super::{filter, parameter};
+use crate::ansi;
+use crate::filter::{Filter, name_of};
+use crate::kept::{Chunk, MAX_BYTES};
+use crate::model::delivery::label;
 use crate::server::Shared;
 use bytes::Bytes;
 use http_body_util::channel::{Channel, Sender};
 use regex::{Regex, RegexBuilder};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,44 +25,55 @@ const TICK: u32 = 4;
 const MOST: usize = 250;
 /// Lines that are looked at for a batch: a filter that little passes does not eat the processor.
 const LOOKED_AT: u64 = 50_000;
-/// Lines that are looked at for what came before: all that are held.
-const BEFORE: u64 = u64::MAX;
-/// Lines from before the stream was opened.
+/// Lines from before the stream was opened; and where it goes on, as many as the page shows.
 const BACKLOG: usize = 500;
+const GOING_ON: usize = 2000;
 
-/// Which lines.
-#[derive(Debug, Default)]
-pub(crate) struct Filter {
-    /// Only the tick is wanted.
-    is_silent: bool,
-    search: Option<Regex>,
-    app: String,
-    proc_id: String,
-    token: String,
-    level: Option<u8>,
+/// A line's place: numbers mean nothing beyond a reset, or in another drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    epoch: u64,
+    next: u64,
 }
 
-impl Filter {
-    pub(crate) fn read(query: &str) -> Self {
+impl Place {
+    fn read(text: &str) -> Option<Self> {
+        let (epoch, next) = text.split_once('.')?;
+        Some(Self { epoch: epoch.parse().ok()?, next: next.parse().ok()? })
+    }
+}
+
+/// Which lines a stream is to bring.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Only the tick.
+    is_silent: bool,
+    search: Option<Regex>,
+    filter: Filter,
+    level: Option<u8>,
+    /// What came before this is known.
+    from: Option<Place>,
+}
+
+impl Wanted {
+    /// `last` is what a stream that broke off had come to.
+    pub(crate) fn read(query: &str, last: Option<&str>) -> Self {
         let search = parameter(query, "search");
         let regex = RegexBuilder::new(&regex::escape(&search)).case_insensitive(true).build();
         Self {
             is_silent: parameter(query, "lines") == "off",
             search: regex.ok().filter(|_| !search.is_empty()),
-            app: parameter(query, "app"),
-            proc_id: parameter(query, "proc"),
-            token: parameter(query, "token"),
+            filter: filter(query),
             level: parameter(query, "level").parse().ok(),
+            from: Place::read(last.unwrap_or(&parameter(query, "from"))),
         }
     }
 
     fn passes(&self, token: &str, frame: &Frame<'_>) -> bool {
-        let fits = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
-        fits(&self.app, frame.app)
-            && fits(&self.proc_id, frame.proc_id)
-            && fits(&self.token, token)
+        self.filter.takes(token)
+            && self.filter.passes(frame)
             && self.level.is_none_or(|level| frame.pri & 7 <= level)
-            && self.search.as_ref().is_none_or(|search| search.is_match(frame.msg))
+            && self.search.as_ref().is_none_or(|search| search.is_match(&ansi::plain(frame.msg)))
     }
 }
 
@@ -72,7 +86,7 @@ struct Shown {
     app: String,
     proc: String,
     token: String,
-    level: u8,
+    pri: u8,
     text: String,
 }
 
@@ -83,10 +97,11 @@ struct Selection {
     skipped: u64,
     /// Whether what is on the page is to go.
     fresh: bool,
+    epoch: u64,
 }
 
-/// The last `most` of the lines from number `from` on that pass, from old to new.
-fn select(chunks: &[Arc<Chunk>], from: u64, filter: &Filter, most: usize, look_at: u64) -> Selection {
+/// The last `most` of the lines from number `from` on that pass, from old to new; of the others the number.
+fn select(chunks: &[Arc<Chunk>], from: u64, wanted: &Wanted, most: usize, look_at: u64) -> Selection {
     let mut found = Selection::default();
     let total: u64 = chunks.iter().map(|chunk| chunk.end() - chunk.first.max(from)).sum();
     let mut looked_at = 0;
@@ -95,75 +110,102 @@ fn select(chunks: &[Arc<Chunk>], from: u64, filter: &Filter, most: usize, look_a
         .rev()
         .flat_map(|chunk| (chunk.first.max(from)..chunk.end()).rev().map(move |line| (chunk, line)));
     for (chunk, line) in all {
-        if looked_at == look_at || found.lines.len() == most {
+        if looked_at == look_at {
             break;
         }
         looked_at += 1;
         let Some((frame, _)) = chunk.get(line) else { continue };
-        if filter.passes(&chunk.token, &frame) {
-            found.lines.push(Shown {
-                n: line,
-                at: chunk.at,
-                time: frame.time.to_owned(),
-                app: frame.app.to_owned(),
-                proc: frame.proc_id.to_owned(),
-                token: chunk.token.clone(),
-                level: frame.pri & 7,
-                text: frame.msg.to_owned(),
-            });
+        if !wanted.passes(&chunk.token, &frame) {
+            continue;
         }
+        if found.lines.len() == most {
+            found.skipped += 1;
+            continue;
+        }
+        found.lines.push(Shown {
+            n: line,
+            at: chunk.at,
+            time: frame.time.to_owned(),
+            app: frame.app.to_owned(),
+            proc: frame.proc_id.to_owned(),
+            token: name_of(&chunk.token).to_owned(),
+            pri: frame.pri,
+            text: frame.msg.to_owned(),
+        });
     }
-    found.skipped = total - looked_at;
+    found.skipped += total - looked_at;
     found.lines.reverse();
     found
 }
 
 /// Opens a stream; it ends when the browser does.
-pub(crate) fn stream(shared: Arc<Shared>, filter: Filter) -> Channel<Bytes, Infallible> {
+pub(crate) fn stream(shared: Arc<Shared>, wanted: Wanted) -> Channel<Bytes, Infallible> {
     let (sender, body) = Channel::new(4);
-    drop(tokio::spawn(send(shared, filter, sender)));
+    drop(tokio::spawn(send(shared, wanted, sender)));
     body
 }
 
-async fn send(shared: Arc<Shared>, filter: Filter, mut sender: Sender<Bytes, Infallible>) {
+async fn send(shared: Arc<Shared>, wanted: Wanted, mut sender: Sender<Bytes, Infallible>) {
     let mut timer = interval(BATCH);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut cursor = None;
+    let mut place = wanted.from;
+    let mut is_first = true;
     let mut rate = Rate::default();
+    let mut known = Value::Null;
     for round in 0u32.. {
         timer.tick().await;
-        let (chunks, from, next) = {
+        let (chunks, from, gone, now) = {
             let tally = shared.tally();
             let kept = tally.kept();
-            // Numbers that went back: somebody reset the drain.
-            let from = cursor.filter(|cursor| *cursor <= kept.next()).unwrap_or(0).max(kept.first());
-            (kept.since(from), from, kept.next())
+            let now = Place { epoch: tally.epoch(), next: kept.next() };
+            let last = place.filter(|place| place.epoch == now.epoch && place.next <= now.next);
+            let from = last.map_or(0, |place| place.next).max(kept.first());
+            let gone = last.map(|place| from - place.next);
+            (kept.since(from), from, gone, now)
         };
-        let is_fresh = cursor.is_none_or(|cursor| cursor > next);
-        if !filter.is_silent && (is_fresh || next > from) {
-            let (most, look_at) = if is_fresh { (BACKLOG, BEFORE) } else { (MOST, LOOKED_AT) };
-            let mut lines = select(&chunks, from, &filter, most, look_at);
-            lines.fresh = is_fresh;
-            if is_fresh {
-                lines.skipped = 0;
+        if !wanted.is_silent && (gone.is_none() || now.next > from) {
+            let (most, look_at) = match gone {
+                None => (BACKLOG, u64::MAX),
+                Some(_) if is_first => (GOING_ON, u64::MAX),
+                Some(_) => (MOST, LOOKED_AT),
+            };
+            let mut lines = select(&chunks, from, &wanted, most, look_at);
+            lines.skipped = gone.map_or(0, |gone| gone + lines.skipped);
+            lines.fresh = gone.is_none();
+            lines.epoch = now.epoch;
+            if lines.fresh || !lines.lines.is_empty() || lines.skipped > 0 {
+                let id = format!("{}.{}", now.epoch, now.next);
+                if event(&mut sender, "lines", Some(&id), &lines).await.is_none() {
+                    return;
+                }
             }
-            if event(&mut sender, "lines", &lines).await.is_none() {
-                return;
-            }
+            is_first = false;
         }
-        cursor = Some(next);
+        place = Some(now);
         if round % TICK == 0 {
             let tick = tick(&shared, &mut rate);
-            if event(&mut sender, "model", &tick).await.is_none() {
+            let names = names(&shared);
+            let is_news = names != known;
+            if is_news && event(&mut sender, "names", None, &names).await.is_none() {
+                return;
+            }
+            known = names;
+            if event(&mut sender, "model", None, &tick).await.is_none() {
                 return;
             }
         }
     }
 }
 
-async fn event(sender: &mut Sender<Bytes, Infallible>, name: &str, data: &impl Serialize) -> Option<()> {
+async fn event(
+    sender: &mut Sender<Bytes, Infallible>,
+    name: &str,
+    id: Option<&str>,
+    data: &impl Serialize,
+) -> Option<()> {
     let data = serde_json::to_string(data).ok()?; // one line: JSON has no bare line feeds
-    sender.send_data(Bytes::from(format!("event: {name}\ndata: {data}\n\n"))).await.ok()
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    sender.send_data(Bytes::from(format!("event: {name}\n{id}data: {data}\n\n"))).await.ok()
 }
 
 /// Frames per second, since the tick before.
@@ -180,17 +222,29 @@ impl Rate {
     }
 }
 
-fn tick(shared: &Shared, rate: &mut Rate) -> serde_json::Value {
+fn tick(shared: &Shared, rate: &mut Rate) -> Value {
     let tally = shared.tally();
-    let frames = tally.frame_count();
-    let model = tally.model();
+    let (frames, kept) = (tally.streams().frames(), tally.kept());
     json!({
         "frames": frames,
         "rate": rate.now(frames),
-        "held": tally.kept().next() - tally.kept().first(),
-        "held_bytes": tally.kept().bytes(),
-        "app": model.map(|model| model.apps.keys().collect::<Vec<_>>()),
-        "proc": model.map(|model| model.procs.keys().collect::<Vec<_>>()),
-        "token": model.map(|model| model.delivery.tokens.keys().collect::<Vec<_>>()),
+        "held": kept.next() - kept.first(),
+        "most": kept.most(),
+        "bytes": kept.bytes(),
+        "most_bytes": MAX_BYTES,
+    })
+}
+
+/// The names that lines can be chosen by: those of all that came.
+fn names(shared: &Shared) -> Value {
+    let tally = shared.tally();
+    let streams = tally.streams();
+    let tokens =
+        streams.tokens().map(|token| json!([name_of(token), label(token, tally.is_platform(token))]));
+    let plain = |name: &str| json!([name, name]);
+    json!({
+        "app": streams.apps().iter().map(|name| plain(name)).collect::<Vec<_>>(),
+        "proc": streams.procs().into_iter().map(plain).collect::<Vec<_>>(),
+        "token": tokens.collect::<Vec<_>>(),
     })
 }

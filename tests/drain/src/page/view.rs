@@ -1,42 +1,74 @@
 //! What the panels are rendered from: the same JSON that `GET /model.json` answers.
 
+use crate::filter::Filter;
+use crate::kept::MAX_BYTES;
+use crate::model::errors::CODES;
 use crate::server::Shared;
-use serde_json::{Value, json};
+use crate::stream::Stream;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use tailrace::frame::now_micros;
 
 /// Report, model and faults at one instant.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) json: Value,
+    /// The parts that are unfolded; nothing when all are wanted.
+    pub(crate) unfolded: Option<BTreeSet<String>>,
 }
 
 impl View {
-    pub(crate) fn of(shared: &Shared) -> Self {
+    /// Of what passes a filter. Takes a moment when it is a new one.
+    pub(crate) fn of(shared: &Shared, filter: &Filter) -> Self {
         // Copied under the lock, written out behind it.
-        let (report, model, held, held_bytes) = {
+        let (mut snapshot, held) = {
             let tally = shared.tally();
             let kept = tally.kept();
-            (tally.report(), tally.model().cloned(), kept.next() - kept.first(), kept.bytes())
+            let held = json!({
+                "lines": kept.next() - kept.first(),
+                "bytes": kept.bytes(),
+                "most_lines": kept.most(),
+                "most_bytes": MAX_BYTES,
+            });
+            (tally.snapshot(), held)
         };
-        let plan = shared.plan();
-        let faults: Vec<_> =
-            plan.1.specs().map(|(spec, hits)| json!({ "spec": spec, "hits": hits })).collect();
-        drop(plan);
+        let mut counted = None;
+        if !filter.is_empty() {
+            let (lens, from) = shared.lenses().look(shared, filter);
+            snapshot = snapshot.with_frames_of(lens);
+            counted = Some(from);
+        }
+        let now = now_micros() / 1_000_000;
+        let mut model = snapshot.model.take();
+        if let Some(model) = &mut model {
+            let asked = model.requests.tokens.clone();
+            model.delivery.compare(&asked, &snapshot);
+        }
+        let report = &snapshot.report;
         let missing: u64 = report.sequence.values().map(|sequence| sequence.missing).sum();
         let numbered: u64 = report.sequence.values().map(|sequence| sequence.count).sum();
-        let codes = crate::model::errors::CODES.iter();
-        let codes: serde_json::Map<_, _> =
-            codes.map(|(code, meaning)| ((*code).to_owned(), Value::from(*meaning))).collect();
+        let came: u64 = report.streams.values().flat_map(|procs| procs.values().map(Stream::frames)).sum();
+        let codes: Map<_, _> =
+            CODES.iter().map(|(code, meaning)| ((*code).to_owned(), Value::from(*meaning))).collect();
+        let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64 * 100.0);
         Self {
             json: json!({
-                "now": now_micros() / 1_000_000,
+                "now": now,
+                "filter": counted.map(|counted| json!({
+                    "token": filter.token, "app": filter.app, "proc": filter.proc_id, "counted": counted,
+                })),
+                "platform": snapshot.platform,
+                "came": came,
+                "wire_percent": share(report.wire_bytes, report.bytes),
+                "current_dynos": model.as_ref().map(|model| model.samples.current(now)),
                 "report": report,
                 "model": model,
-                "faults": faults,
-                "held": { "lines": held, "bytes": held_bytes },
+                "faults": shared.faults(),
+                "held": held,
                 "numbered": { "lines": numbered, "missing": missing },
                 "codes": codes,
             }),
+            unfolded: None,
         }
     }
 
@@ -48,6 +80,21 @@ impl View {
     /// The number at a JSON pointer; 0 where there is none.
     pub(crate) fn number(&self, pointer: &str) -> f64 {
         self.at(pointer).and_then(Value::as_f64).unwrap_or_default()
+    }
+
+    /// Whether there is something at a JSON pointer: not 0, and not without members.
+    pub(crate) fn has(&self, pointer: &str) -> bool {
+        self.at(pointer).is_some_and(|value| match value {
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(members) => !members.is_empty(),
+            _ => true,
+        })
+    }
+
+    /// Whether what is folded away under this id is wanted.
+    pub(crate) fn is_unfolded(&self, id: &str) -> bool {
+        self.unfolded.as_ref().is_none_or(|unfolded| unfolded.contains(id))
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Losses {
 }
 
 impl Losses {
-    pub(super) fn add(&mut self, lines: u64) {
+    pub(crate) fn add(&mut self, lines: u64) {
         self.notices += 1;
         self.lines += lines;
     }
@@ -76,7 +76,8 @@ pub struct Sequence {
     pub missing: u64,
 }
 
-/// What the drain saw. What came with the token of the platform's own drain stands under `streams` only.
+/// What the drain saw. What came with the token of the platform's own drain, requests and frames, stands under
+/// `streams` only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Requests that reached the drain.
@@ -85,7 +86,7 @@ pub struct Report {
     pub by_status: BTreeMap<u16, u64>,
     /// Requests whose body was recorded.
     pub accepted: u64,
-    /// Frames recorded, without repetitions.
+    /// Frames of those, without repetitions.
     pub frames: u64,
     /// Frames with the PRI of an app's line, among them.
     pub lines: u64,
@@ -105,6 +106,12 @@ pub struct Report {
     pub losses: Losses,
     /// Frames with a time before that of the frame before, per drain token and PROCID.
     pub out_of_order: u64,
+    /// Frames whose time lies in the future: clock skew.
+    #[serde(default)]
+    pub skewed: u64,
+    /// How far, at most, in ms.
+    #[serde(default)]
+    pub ahead_ms: f64,
     /// Lag.
     pub lag_ms: Lag,
     /// Bytes of bodies, after gzip.
@@ -122,6 +129,32 @@ pub struct Report {
     /// By drain token, then by PROCID.
     #[serde(default)]
     pub streams: BTreeMap<String, BTreeMap<String, Stream>>,
+    /// Frames of the streams beyond the first 500: they stand under `(other)`, and nobody looked at their order.
+    #[serde(default)]
+    pub unfollowed: u64,
+}
+
+impl Report {
+    /// The same, but the frames as another report has them.
+    pub(crate) fn with_frames_of(self, other: Self) -> Self {
+        let Self { frames, lines, own_frames, losses, out_of_order, skewed, ahead_ms, lag_ms, .. } = other;
+        let Self { by_token, sequence, streams, unfollowed, .. } = other;
+        Self {
+            frames,
+            lines,
+            own_frames,
+            losses,
+            out_of_order,
+            skewed,
+            ahead_ms,
+            lag_ms,
+            by_token,
+            sequence,
+            streams,
+            unfollowed,
+            ..self
+        }
+    }
 }
 
 /// A request's headers, as far as they matter here.
@@ -137,8 +170,17 @@ pub struct Headers {
     pub token: Option<String>,
     /// `User-Agent`.
     pub user_agent: Option<String>,
+    /// How the sender shows who it is, by kind: never what it says.
+    pub auth: String,
     /// Whether the body came with gzip.
     pub gzip: bool,
     /// Bytes of the body as it came.
     pub wire_bytes: u64,
+}
+
+impl Headers {
+    /// `Logplex-Drain-Token`; empty without one.
+    pub fn token(&self) -> &str {
+        self.token.as_deref().unwrap_or_default()
+    }
 }

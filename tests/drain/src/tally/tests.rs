@@ -1,4 +1,5 @@
 use super::*;
+use std::time::Duration;
 use tailrace::frame::{Encoder, Field};
 
 fn body(numbers: &[u64]) -> Vec<u8> {
@@ -38,7 +39,13 @@ fn the_platforms_own_drain_is_no_part_of_the_totals() {
         let headers = Headers { token: Some(token.to_owned()), ..headers(token, 2) };
         tally.record(&headers, &body(&[1, 2]));
     }
+    for (token, status) in [("d.platform", 204), ("d.agent", 204), ("d.platform", 503)] {
+        tally.request(&Headers { token: Some(token.to_owned()), ..Headers::default() });
+        let took = Duration::ZERO;
+        tally.attempt(&Attempt { now: 0, token, id: None, status: Some(status), took });
+    }
     let report = tally.report();
+    assert_eq!((report.requests, report.by_status.clone()), (1, [(204, 1)].into()));
     assert_eq!((report.lines, report.accepted, report.by_token.len()), (2, 1, 1));
     let stream = &report.streams["d.platform"]["web.1"];
     assert_eq!((stream.lines, stream.repeats, report.duplicates), (2, 2, 0));
@@ -60,6 +67,9 @@ fn the_platforms_frames_may_lack_their_end() {
     let streams = &tally.report().streams["d.platform"];
     assert_eq!((streams["logplex"].losses.lines, streams["web.1"].lines), (3, 1));
     assert_eq!(tally.lines(0, 9).0[1].message, "caf\u{fffd}");
+    let chunk = &tally.kept().since(0)[0];
+    assert!(chunk.raw(0).is_some_and(|raw| raw.ends_with(b"+00:00.")), "as it came: without LF");
+    assert!(chunk.raw(1).is_some_and(|raw| raw.ends_with(b"caf\xc3")));
 }
 
 #[test]
@@ -84,4 +94,43 @@ fn what_cannot_be_split_is_counted_up_to_there() {
     let report = tally.report();
     assert_eq!((report.malformed, report.frames), (1, 2));
     assert_eq!(report.conformance["alloy"].errors, 1);
+}
+
+fn at(seconds_ahead: i64, message: &str) -> Vec<u8> {
+    let field = Field::coerce;
+    let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field("web.1"));
+    let mut out = Vec::new();
+    let now = now_micros() as i64 + seconds_ahead * 1_000_000;
+    encoder.encode(&mut out, now as u64, message.as_bytes());
+    out
+}
+
+#[test]
+fn a_clock_that_is_ahead_is_skew_and_no_lag_below_nothing() {
+    let mut tally = Tally::new(&[], 0);
+    for (id, ahead) in [("a", 60), ("b", 60), ("c", 60), ("d", -40)] {
+        tally.record(&headers(id, 1), &at(ahead, "x"));
+    }
+    let report = tally.report();
+    assert_eq!((report.lag_ms.p50, report.lag_ms.max >= 40_000.0), (0.0, true), "{report:?}");
+    assert!(report.skewed == 3 && report.ahead_ms > 55_000.0, "{report:?}");
+    assert_eq!(report.streams[""]["web.1"].lag_ms, report.lag_ms);
+}
+
+#[test]
+fn what_names_cost_is_bounded() {
+    let mut tally = Tally::new(&[], 0);
+    let field = Field::coerce;
+    for number in 0..5000 {
+        let name = format!("run.{number}");
+        let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field(&name));
+        let mut out = Vec::new();
+        encoder.encode(&mut out, 1_772_600_767_089_012, b"1");
+        tally.record(&headers(&name, 1), &out);
+    }
+    let report = tally.report();
+    let size = serde_json::to_string(&report).expect("is JSON").len();
+    assert!(size < 600_000, "{size} bytes");
+    assert_eq!((report.lines, report.streams[""].values().map(|stream| stream.lines).sum()), (5000, 5000));
+    assert_eq!((report.unfollowed, report.streams[""]["(other)"].lines), (4500, 4500));
 }

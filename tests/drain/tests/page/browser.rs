@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 /// How long something may take to come about.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A browser with one tab.
+/// A tab of a browser.
 pub(crate) struct Window {
     tab: Arc<Tab>,
     complaints: Arc<Mutex<Vec<String>>>,
-    _browser: Browser,
+    browser: Browser,
 }
 
 /// Debian's `chromium`.
@@ -38,7 +38,15 @@ impl Window {
             .args(arguments.map(OsStr::new).to_vec())
             .build()
             .expect("options");
-        let browser = Browser::new(options).expect("chromium starts");
+        Self::of(Browser::new(options).expect("chromium starts"), url)
+    }
+
+    /// Opens `url` in another tab of the same browser.
+    pub(crate) fn another(&self, url: &str) -> Self {
+        Self::of(self.browser.clone(), url)
+    }
+
+    fn of(browser: Browser, url: &str) -> Self {
         let tab = browser.new_tab().expect("a tab");
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&complaints);
@@ -50,7 +58,7 @@ impl Window {
         tab.add_event_listener(Arc::new(listen)).expect("a listener");
         tab.enable_log().expect("the log");
         tab.call_method(Runtime::Enable(None)).expect("the console");
-        let window = Self { tab, complaints, _browser: browser };
+        let window = Self { tab, complaints, browser };
         window.go(url);
         window
     }
@@ -81,6 +89,11 @@ impl Window {
             );
             std::thread::sleep(Duration::from_millis(30));
         }
+    }
+
+    /// Brings the tab to the front.
+    pub(crate) fn front(&self) {
+        self.tab.activate().expect("it comes to the front");
     }
 
     /// Clicks on the first element that fits.

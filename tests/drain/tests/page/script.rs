@@ -1,13 +1,59 @@
 //! A scripted run: an app on three dynos, its router, its troubles, and the agent.
 
 use super::client::{Client, frame};
+use super::sent::{Request, Sent};
 use tailrace::frame::now_micros;
 
 /// The drain of the platform, and tailrace's.
 pub(crate) const TOKENS: [&str; 2] =
     ["d.5f2c1b0e-8d3a-4c6f-9a71-2e4b6d8f0a13", "d.c0ffee00-1111-4222-8333-444455556666"];
+const PLATFORM: &str = TOKENS[0];
+const OURS: &str = TOKENS[1];
 
 const PATHS: [&str; 5] = ["/", "/users?page=2", "/articles/42", "/api/search?q=logs", "/checkout"];
+
+/// Frames on their way, and the account of them.
+struct Post<'a> {
+    sent: &'a mut Sent,
+    token: &'static str,
+    frames: Vec<String>,
+}
+
+impl<'a> Post<'a> {
+    fn new(sent: &'a mut Sent, token: &'static str) -> Self {
+        Self { sent, token, frames: Vec::new() }
+    }
+
+    fn push(&mut self, at: u64, pri: u8, from: &str, text: &str) {
+        self.sent.frame(self.token, from);
+        self.frames.push(frame(at, pri, from, text));
+    }
+
+    fn deliver(self, client: &mut Client) {
+        client.deliver(self.token, &self.frames);
+        *self.sent.posts.entry(self.token).or_default() += 1;
+    }
+
+    fn request(&mut self, at: u64, request: Request, id: &str) {
+        let Request { path, dyno, status, connect, service, bytes, clients, code } = &request;
+        let start = match code {
+            None => "at=info".to_owned(),
+            Some(code) => format!("at=error code={code} desc=\"Request timeout\""),
+        };
+        let line = format!(
+            "{start} method=GET path=\"{path}\" host=myapp.herokuapp.com request_id=5d0a2b7e-97b6-4486-a9f7-{id} \
+             fwd=\"{}\" dyno={dyno} connect={connect}ms service={service}ms status={status} bytes={bytes} \
+             protocol=https",
+            clients.join(", ")
+        );
+        self.push(at, 158, "heroku router", &line);
+        if let Some(code) = *code {
+            self.sent.failed(code);
+            self.sent.error("heroku[router]");
+        }
+        self.sent.requests.push(request);
+    }
+}
 
 /// The same numbers in every run, and no pattern to the eye (`SplitMix64`).
 fn mixed(number: u64) -> u64 {
@@ -17,46 +63,63 @@ fn mixed(number: u64) -> u64 {
 }
 
 /// One second of the run.
-pub(crate) fn second(client: &mut Client, number: u64, at: u64) {
-    let mut platform = Vec::new();
-    let mut ours = Vec::new();
-    let step = |index: u64| at + index * 1_000;
-    for index in 0..9 + mixed(number) % 8 + number % 30 / 6 {
-        let n = mixed(number * 31 + index) % 1000;
-        let path = PATHS[(n % 5) as usize];
-        let service = 12 + n * n % 90 + if n.is_multiple_of(13) { 400 } else { 0 };
-        let (status, dyno) = (if n.is_multiple_of(41) { 404 } else { 200 }, 1 + n % 2);
-        let line = format!(
-            "at=info method=GET path=\"{path}\" host=myapp.herokuapp.com \
-             request_id=5d0a2b7e-97b6-4486-a9f7-{number:06}{index:06} fwd=\"203.0.113.{}\" dyno=web.{dyno} \
-             connect={}ms service={service}ms status={status} bytes={} protocol=https",
-            n % 9,
-            n % 3,
-            400 + n * 13 % 5000
-        );
-        platform.push(frame(step(index), 158, "heroku router", &line));
+pub(crate) fn second(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
+    platform(client, sent, number, at);
+    ours(client, sent, number, at);
+}
+
+fn visits(number: u64) -> impl Iterator<Item = (u64, u64)> {
+    let count = 9 + mixed(number) % 8 + number % 30 / 6;
+    (0..count).map(move |index| (index, mixed(number * 31 + index) % 1000))
+}
+
+fn visit(n: u64) -> Request {
+    Request {
+        path: PATHS[(n % 5) as usize],
+        dyno: format!("web.{}", 1 + n % 2),
+        status: if n.is_multiple_of(41) { 404 } else { 200 },
+        connect: n % 3,
+        service: 12 + n * n % 90 + if n.is_multiple_of(13) { 400 } else { 0 },
+        bytes: 400 + n * 13 % 5000,
+        clients: vec![format!("203.0.113.{}", n % 9)],
+        code: None,
+    }
+}
+
+fn platform(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
+    let mut post = Post::new(sent, PLATFORM);
+    for (index, n) in visits(number) {
+        post.request(at + index * 1000, visit(n), &format!("{number:06}{index:06}"));
+    }
+    if number.is_multiple_of(20) {
+        troubles(&mut post, at + 30_000, number);
+    }
+    post.deliver(client);
+}
+
+fn ours(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
+    let mut post = Post::new(sent, OURS);
+    for (index, n) in visits(number) {
+        let Request { path, dyno, status, service, .. } = visit(n);
         let line = format!("\u{1b}[32mINFO\u{1b}[0m request path={path} status={status} took={service}ms");
-        ours.push(frame(step(index), 190, &format!("app web.{dyno}"), &line));
+        post.push(at + index * 1000, 190, &format!("app {dyno}"), &line);
     }
     let worker = format!("[worker] job=mail seq={number} delivered to the queue “daily”");
-    ours.push(frame(step(20), 190, "app worker.1", &worker));
+    post.push(at + 20_000, 190, "app worker.1", &worker);
     if number.is_multiple_of(9) {
         let line = "\u{1b}[1;31mERROR\u{1b}[0m could not reach the cache: connection refused";
-        ours.push(frame(step(21), 190, "app worker.1", line));
+        post.push(at + 21_000, 190, "app worker.1", line);
+        post.sent.error("app[worker.1]");
     }
     for (index, source) in ["web.1", "web.2", "worker.1"].into_iter().enumerate() {
         if number % 5 == index as u64 {
-            ours.extend(samples(step(22), source, number, index as u64));
+            samples(&mut post, at + 22_000, source, number, index as u64);
         }
     }
-    if number.is_multiple_of(20) {
-        platform.extend(troubles(step(30), number));
-    }
-    client.deliver(TOKENS[0], &platform);
-    client.deliver(TOKENS[1], &ours);
+    post.deliver(client);
 }
 
-fn samples(at: u64, source: &str, number: u64, index: u64) -> [String; 2] {
+fn samples(post: &mut Post<'_>, at: u64, source: &str, number: u64, index: u64) {
     let who = format!("source={source} dyno=heroku.322071457.63c5abfd-838b-4e2d-bce1-ce46de28067{index}");
     let rss = 180 + index * 70 + number * (3 - index) / 2 % 220;
     let memory = format!(
@@ -72,37 +135,68 @@ fn samples(at: u64, source: &str, number: u64, index: u64) -> [String; 2] {
         20 + number * 7 % 60,
         15 + number % 30
     );
-    [memory, load].map(|line| frame(at, 134, &format!("heroku {source}"), &line))
+    for line in [memory, load] {
+        post.push(at, 134, &format!("heroku {source}"), &line);
+    }
+    post.sent.sample(source, "memory_total", rss as f64 + 4.43);
+    post.sent.sample(source, "memory_rss", rss as f64 + 0.05);
+    post.sent.sample(source, "load_avg_15m", 0.21);
 }
 
-fn troubles(at: u64, number: u64) -> Vec<String> {
-    let line = format!(
-        "at=error code=H12 desc=\"Request timeout\" method=GET path=\"/slow\" host=myapp.herokuapp.com \
-         request_id=5d0a2b7e-97b6-4486-a9f7-h12{number:09} fwd=\"203.0.113.7, 198.51.100.4\" dyno=web.1 \
-         connect=1ms service=30001ms status=503 bytes=0 protocol=https"
-    );
-    vec![
-        frame(at, 158, "heroku router", &line),
-        frame(at + 1, 45, "heroku web.1", "Error R14 (Memory quota exceeded)"),
-        frame(at + 2, 45, "heroku web.2", "State changed from up to crashed"),
-        frame(at + 3, 45, "heroku web.2", "Process exited with status 143"),
-        frame(at + 4, 45, "heroku web.2", "Restarting"),
-        frame(at + 5, 45, "heroku web.2", "State changed from starting to up"),
-        frame(at + 6, 45, "app api", "Scaled to web@2:Standard-1X by user dev@example.com"),
-        frame(at + 7, 45, "app api", "Deploy 7d2ed6b9 by user dev@example.com"),
-        frame(at + 8, 45, "app api", "Release v12 created by user dev@example.com"),
-    ]
+fn troubles(post: &mut Post<'_>, at: u64, number: u64) {
+    let timeout = Request {
+        path: "/slow",
+        dyno: "web.1".to_owned(),
+        status: 503,
+        connect: 1,
+        service: 30_001,
+        bytes: 0,
+        clients: vec!["203.0.113.7".to_owned(), "198.51.100.4".to_owned()],
+        code: Some("H12"),
+    };
+    post.request(at, timeout, &format!("h12{number:09}"));
+    for (pri, from, text, what) in [
+        (45, "heroku web.1", "Error R14 (Memory quota exceeded)", "R14"),
+        (45, "heroku web.2", "State changed from up to crashed", "crashed"),
+        (45, "heroku web.2", "Process exited with status 143", "exit 143"),
+        (45, "heroku web.2", "Restarting", "restarts"),
+        (45, "heroku web.2", "State changed from starting to up", "up"),
+        (45, "app api", "Build succeeded", "built"),
+        (45, "app api", "Build failed -- check your build output", "not built"),
+        (45, "app api", "Scaled to web@2:Standard-1X by user dev@example.com", "scaled"),
+        (45, "app api", "Deploy 7d2ed6b9 by user dev@example.com", "deploys"),
+        (45, "app api", "Release v12 created by user dev@example.com", "releases"),
+    ] {
+        post.push(at, pri, from, text);
+        post.sent.happened(what);
+    }
+    post.sent.failed("R14");
+    post.sent.error("heroku[web.1]");
 }
 
 /// `seconds` of the run, sent at once: the last second of it is now.
-pub(crate) fn history(client: &mut Client, seconds: u64) {
+pub(crate) fn history(client: &mut Client, seconds: u64) -> Sent {
+    let mut sent = Sent::default();
     let start = now_micros() - seconds * 1_000_000;
-    let hello =
-        frame(start, 190, "tailrace web.1", "at=start version=0.1.0 source=web.1 app=myapp probe=cgroup");
-    client.deliver(TOKENS[1], &[hello]);
+    let mut post = Post::new(&mut sent, OURS);
+    post.push(start - 2, 190, "tailrace web.1", "at=start version=0.1.0 source=web.1 app=myapp probe=cgroup");
+    let books = "at=heartbeat captured=90 delivered=78 held=12 dropped=0 rejected=0 retries=1 oldest=3s memory=3.58MB \
+                 cpu=41ms";
+    post.push(start - 1, 190, "tailrace web.1", books);
+    post.deliver(client);
     for number in 0..seconds {
-        second(client, number, start + number * 1_000_000);
+        second(client, &mut sent, number, start + number * 1_000_000);
     }
-    let lost = "Error L10 (output buffer overflow): 12 messages dropped since 2026-05-01T10:20:00+00:00.";
-    client.deliver(TOKENS[0], &[frame(now_micros(), 172, "heroku logplex", lost)]);
+    for (token, lines) in [(PLATFORM, 2446), (OURS, 12)] {
+        let mut post = Post::new(&mut sent, token);
+        let lost = format!(
+            "Error L10 (output buffer overflow): {lines} messages dropped since 2026-05-01T10:20:00+00:00."
+        );
+        post.push(now_micros(), 172, "heroku logplex", &lost);
+        post.sent.failed("L10");
+        post.sent.error("heroku[logplex]");
+        post.sent.lost.insert(token, lines);
+        post.deliver(client);
+    }
+    sent
 }

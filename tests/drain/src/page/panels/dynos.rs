@@ -1,39 +1,41 @@
-//! Launches, ends and changes.
+//! Launches, ends, and scaling.
 
 use crate::page::format::Unit::{Count, Text, Time};
-use crate::page::panel::{Panel, Part};
+use crate::page::panel::{PANEL, Panel, Part};
+use crate::page::table::{TABLE, Table};
 
-const STATES: &str = "Appears with the first state line of the platform, such as “State changed from starting to \
-                      up”. Only a drain of the platform sends them.";
+const STATES: &str = "Appears with the first state line, such as “State changed from starting to up”. The \
+                      platform's drain brings them, and tailrace itself where TAILRACE_LIFECYCLE is on (it is \
+                      where no platform tells: Fir, a desk).";
 
 pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "current",
         title: "Dynos",
-        is_wide: false,
-        when: "/model/samples/by_source",
+        when: &["/model/samples/by_source"],
         empty: "Appears with the first sample line: tailrace sends two to four for each dyno about every 20 s.",
-        note: "Counted by source=, of which a sample came within the minute before the last one.",
+        note: "Counted by source=, of which a sample came within the last minute. Sumo Logic's app counts dyno=, \
+               which is another name for the same dyno in samples and in the router's lines.",
         parts: &[
             Part::Tiles(&[
-                ("Current dynos", "/model/samples/current", Count),
+                ("Current dynos", "/current_dynos", Count),
                 ("Sample lines", "/model/samples/lines", Count),
             ]),
-            Part::Table {
+            Part::Series { of: "/model/samples/over_time", unit: Count, lines: &[("", "")] },
+            Part::Table(Table {
                 of: "/model/samples/by_source",
                 key: "Source",
                 columns: &[("Samples", "/samples", Count), ("Instance", "/dyno", Text)],
-                open: true,
-            },
+                ..TABLE
+            }),
         ],
+        ..PANEL
     },
     Panel {
         id: "launches",
         title: "Launches and ends",
-        is_wide: false,
-        when: "/model/dynos/by_dyno",
+        when: &["/model/dynos/by_dyno"],
         empty: STATES,
-        note: "",
         parts: &[
             Part::Tiles(&[
                 ("Up", "/model/dynos/all/up", Count),
@@ -50,65 +52,67 @@ pub(super) const PANELS: &[Panel] = &[
                     ("crashed", "/crashed"),
                     ("stopped", "/stopped"),
                     ("restarts", "/restarts"),
+                    ("completed", "/completed"),
                 ],
             },
         ],
+        ..PANEL
     },
     Panel {
         id: "exits",
         title: "Exit codes",
-        is_wide: false,
-        when: "/model/dynos/exits",
-        empty: "Appears with the first “Process exited with status …” of the platform.",
+        when: &["/model/dynos/exits"],
+        empty: "Appears with the first “Process exited with status …”.",
         note: "143 is a clean end by SIGTERM, 137 a kill.",
-        parts: &[Part::Table {
+        parts: &[Part::Table(Table {
             of: "/model/dynos/exits",
             key: "Status",
             columns: &[("Exits", "", Count)],
-            open: true,
-        }],
+            is_open: true,
+            ..TABLE
+        })],
+        ..PANEL
     },
     Panel {
         id: "states",
         title: "State of each dyno",
         is_wide: true,
-        when: "/model/dynos/by_dyno",
+        when: &["/model/dynos/by_dyno"],
         empty: STATES,
-        note: "",
-        parts: &[Part::Table {
+        parts: &[Part::Table(Table {
             of: "/model/dynos/by_dyno",
             key: "Dyno",
             columns: &[
                 ("State", "/state", Text),
                 ("Since", "/since", Time),
                 ("Up", "/launches/up", Count),
+                ("Completed", "/launches/completed", Count),
                 ("Crashed", "/launches/crashed", Count),
+                ("Stopped", "/launches/stopped", Count),
                 ("Restarts", "/launches/restarts", Count),
                 ("Exit", "/exit", Text),
             ],
-            open: true,
-        }],
+            is_open: true,
+            ..TABLE
+        })],
+        ..PANEL
     },
     Panel {
-        id: "changes",
-        title: "Deploys, releases, scaling",
-        is_wide: true,
-        when: "/model/dynos/events",
-        empty: "Appears with the first deploy, release or change of scale (app[api]).",
-        note: "",
+        id: "scaling",
+        title: "Scaling",
+        when: &["/model/dynos/scaling/count"],
+        empty: "Appears with the first “Scaled to …” of app[api].",
         parts: &[
-            Part::Table {
-                of: "/model/dynos/events",
-                key: "",
-                columns: &[("Time", "/time", Time), ("What", "/text", Text), ("User", "/user", Text)],
-                open: true,
-            },
-            Part::Table {
-                of: "/model/dynos/by_user",
+            Part::Tiles(&[("Operations", "/model/dynos/scaling/count", Count)]),
+            Part::Keys { of: "/model/dynos/scaling/over_time", under: "", unit: Count },
+            Part::Table(Table {
+                of: "/model/dynos/scaling/by_user",
                 key: "User",
-                columns: &[("Changes", "", Count)],
-                open: false,
-            },
+                columns: &[("Operations", "/count", Count), ("The last", "/last", Text)],
+                is_open: true,
+                ..TABLE
+            }),
         ],
+        ..PANEL
     },
 ];

@@ -21,6 +21,7 @@ const SWITCHES: [(&str, &[(&str, &str)]); 3] = [
             ("503 unavailable", "status=503"),
             ("503 every fourth", "status=503:25%"),
             ("200 with a problem", "json-problem"),
+            ("Taken and thrown away", "swallow"),
         ],
     ),
     (
@@ -38,6 +39,7 @@ const SWITCHES: [(&str, &[(&str, &str)]); 3] = [
             ("Close before the body", "reset-before"),
             ("Close after the body", "reset-after"),
             ("Close after each answer", "close-after-answer"),
+            ("Close when idle for 30 s", "idle=30s"),
             ("Refuse", "refuse"),
             ("No word of TLS", "tls-stall"),
             ("Another authority", "wrong-cert"),
@@ -57,16 +59,23 @@ pub(super) fn render(view: &View) -> Markup {
                     p.empty { "No fault: every request is taken and answered 204. Switch one on, and watch “Delivery”." }
                 } @else {
                     div.scroll { table {
-                        thead { tr { th scope="col" { "Fault" } th.number scope="col" { "Struck" } } }
+                        thead { tr {
+                            th scope="col" { "Fault" } th scope="col" { "State" }
+                            th.number scope="col" { "Struck" }
+                        } }
                         tbody { @for (index, spec) in specs.iter().enumerate() { tr {
                             th scope="row" { code { (spec) } }
+                            td { (value(view, &format!("/faults/{index}/state"), Unit::Text)) }
                             td.number { (value(view, &format!("/faults/{index}/hits"), Unit::Count)) }
                         } } }
                     } }
-                    p { button type="button" data-fault-clear { "Clear all" } }
                 }
+                p { button type="button" data-fault-clear disabled[specs.is_empty()] { "Clear all" } }
+            }
+            section.panel id="own-fault" aria-labelledby="own-fault-title" {
+                h2 id="own-fault-title" { "A fault of your own" }
                 form id="fault-form" {
-                    label for="fault-spec" { "A fault of your own" }
+                    label for="fault-spec" { "As the grammar below says" }
                     div.row {
                         input id="fault-spec" name="spec" type="text" autocomplete="off" spellcheck="false"
                             placeholder="status=503:10%:@10s+20s";

@@ -1,123 +1,94 @@
 //! Memory and load, from the sample lines.
 
 use crate::page::format::Unit::{Count, Megabytes, Percent, Plain};
-use crate::page::panel::{Panel, Part};
+use crate::page::panel::{PANEL, Panel, Part};
+use crate::page::table::{TABLE, Table};
 
 const SOURCES: &str = "/model/samples/by_source";
 const EMPTY: &str = "Appears with the first sample line of a dyno: tailrace sends one about every 20 s.";
 
+/// The panel of a metric.
+macro_rules! metric {
+    ($id:literal, $title:literal, $at:literal, $unit:expr, $limit:expr, $note:expr) => {
+        Panel {
+            id: $id,
+            title: $title,
+            when: &[SOURCES],
+            empty: EMPTY,
+            note: $note,
+            parts: &[
+                Part::Members {
+                    of: SOURCES,
+                    series: concat!($at, "/over_time"),
+                    by: concat!($at, "/average"),
+                    unit: $unit,
+                    limit: $limit,
+                },
+                Part::Table(Table {
+                    of: SOURCES,
+                    key: "Dyno",
+                    columns: &[
+                        ("Now", concat!($at, "/now"), $unit),
+                        ("Average", concat!($at, "/average"), $unit),
+                        ("Max", concat!($at, "/max"), $unit),
+                    ],
+                    by: concat!($at, "/average"),
+                    is_open: true,
+                    ..TABLE
+                }),
+            ],
+            ..PANEL
+        }
+    };
+}
+
 pub(super) const PANELS: &[Panel] = &[
-    Panel {
-        id: "memory",
-        title: "Memory against the quota",
-        is_wide: false,
-        when: SOURCES,
-        empty: EMPTY,
-        note: "Total is resident memory, cache and swap. Above the quota the platform says R14, far above it R15.",
-        parts: &[
-            Part::Members {
-                of: SOURCES,
-                series: "/metrics/memory_total/over_time",
-                unit: Megabytes,
-                limit: Some("/metrics/memory_quota/now"),
-            },
-            Part::Table {
-                of: SOURCES,
-                key: "Dyno",
-                columns: &[
-                    ("Of quota", "/quota_percent", Percent),
-                    ("Total", "/metrics/memory_total/now", Megabytes),
-                    ("Max", "/metrics/memory_total/max", Megabytes),
-                    ("Swap", "/metrics/memory_swap/now", Megabytes),
-                    ("Quota", "/metrics/memory_quota/now", Megabytes),
-                ],
-                open: true,
-            },
-        ],
-    },
-    Panel {
-        id: "load",
-        title: "Load",
-        is_wide: false,
-        when: SOURCES,
-        empty: EMPTY,
-        note: "Runnable tasks, averaged over one, five and fifteen minutes.",
-        parts: &[
-            Part::Members { of: SOURCES, series: "/metrics/load_avg_1m/over_time", unit: Plain, limit: None },
-            Part::Table {
-                of: SOURCES,
-                key: "Dyno",
-                columns: &[
-                    ("1 min", "/metrics/load_avg_1m/now", Plain),
-                    ("Max", "/metrics/load_avg_1m/max", Plain),
-                    ("5 min", "/metrics/load_avg_5m/now", Plain),
-                    ("15 min", "/metrics/load_avg_15m/now", Plain),
-                ],
-                open: true,
-            },
-        ],
-    },
-    Panel {
-        id: "rss",
-        title: "Resident memory",
-        is_wide: false,
-        when: SOURCES,
-        empty: EMPTY,
-        note: "",
-        parts: &[
-            Part::Members {
-                of: SOURCES,
-                series: "/metrics/memory_rss/over_time",
-                unit: Megabytes,
-                limit: None,
-            },
-            Part::Table {
-                of: SOURCES,
-                key: "Dyno",
-                columns: &[
-                    ("Now", "/metrics/memory_rss/now", Megabytes),
-                    ("Max", "/metrics/memory_rss/max", Megabytes),
-                    ("Cache", "/metrics/memory_cache/now", Megabytes),
-                ],
-                open: true,
-            },
-        ],
-    },
-    Panel {
-        id: "paging",
-        title: "Pages in and out",
-        is_wide: false,
-        when: SOURCES,
-        empty: EMPTY,
-        note: "As the sample line says them: totals since the dyno's start.",
-        parts: &[
-            Part::Members {
-                of: SOURCES,
-                series: "/metrics/memory_pgpgin/over_time",
-                unit: Count,
-                limit: None,
-            },
-            Part::Table {
-                of: SOURCES,
-                key: "Dyno",
-                columns: &[
-                    ("In", "/metrics/memory_pgpgin/now", Count),
-                    ("Out", "/metrics/memory_pgpgout/now", Count),
-                ],
-                open: true,
-            },
-        ],
-    },
+    metric!(
+        "quota",
+        "Memory of the quota",
+        "/quota_percent",
+        Percent,
+        Some(100.0),
+        "Total memory: resident, cache and swap. Above 100 % the platform says R14, far above it R15."
+    ),
+    metric!("total", "Memory, total", "/metrics/memory_total", Megabytes, None, ""),
+    metric!("rss", "Resident memory", "/metrics/memory_rss", Megabytes, None, ""),
+    metric!("cache", "Cache", "/metrics/memory_cache", Megabytes, None, ""),
+    metric!("swap", "Swap", "/metrics/memory_swap", Megabytes, None, ""),
+    metric!("memory-quota", "Quota", "/metrics/memory_quota", Megabytes, None, ""),
+    metric!(
+        "load-1",
+        "Load, 1 minute",
+        "/metrics/load_avg_1m",
+        Plain,
+        None,
+        "Runnable tasks. Sumo Logic's app shows the same times 100 as percent."
+    ),
+    metric!("load-5", "Load, 5 minutes", "/metrics/load_avg_5m", Plain, None, ""),
+    metric!("load-15", "Load, 15 minutes", "/metrics/load_avg_15m", Plain, None, ""),
+    metric!(
+        "pgpgin",
+        "Pages in",
+        "/metrics/memory_pgpgin",
+        Count,
+        None,
+        "As the sample line says them: totals since the dyno's start."
+    ),
+    metric!("pgpgout", "Pages out", "/metrics/memory_pgpgout", Count, None, ""),
     Panel {
         id: "more",
         title: "What tailrace measures beyond the platform",
-        is_wide: false,
-        when: "/model/samples/more",
+        when: &["/model/samples/more"],
         empty: "Appears when a dyno runs with TAILRACE_SAMPLE_MORE=on: processes, threads, files, traffic.",
-        note: "",
         parts: &[
-            Part::Members { of: SOURCES, series: "/metrics/cpu/over_time", unit: Percent, limit: None },
-            Part::Table {
+            Part::Members {
+                of: SOURCES,
+                series: "/metrics/cpu/over_time",
+                by: "/metrics/cpu/average",
+                unit: Percent,
+                limit: None,
+            },
+            Part::Table(Table {
                 of: SOURCES,
                 key: "Dyno",
                 columns: &[
@@ -128,8 +99,10 @@ pub(super) const PANELS: &[Panel] = &[
                     ("Received", "/metrics/received/now", Count),
                     ("Sent", "/metrics/sent/now", Count),
                 ],
-                open: true,
-            },
+                is_open: true,
+                ..TABLE
+            }),
         ],
+        ..PANEL
     },
 ];
