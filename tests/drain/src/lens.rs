@@ -67,7 +67,8 @@ impl Lenses {
                 continue;
             }
             let frames = inside.filter_map(|line| chunk.get(line));
-            let pieces: Vec<Piece<'_>> = frames.filter(|(frame, _)| filter.passes(frame)).collect();
+            let passing = frames.filter(|(frame, _)| filter.passes(frame));
+            let pieces: Vec<_> = passing.map(|(frame, raw)| Piece::new(frame, raw)).collect();
             lens.counted.lines += pieces.len() as u64;
             if !pieces.is_empty() {
                 lens.tally.count(chunk.at, &chunk.token, &pieces, chunk.is_deaf);

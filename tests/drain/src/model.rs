@@ -70,8 +70,27 @@ pub(crate) struct Batch<'a> {
     pub(crate) error: Option<ParseError>,
 }
 
-/// A frame, and the bytes that it was read from.
-pub(crate) type Piece<'a> = (Frame<'a>, &'a [u8]);
+/// A frame that came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece<'a> {
+    pub(crate) frame: Frame<'a>,
+    /// The bytes that it was read from.
+    pub(crate) raw: &'a [u8],
+    /// Its time, in µs since the Unix epoch.
+    pub(crate) sent: Option<u64>,
+}
+
+impl<'a> Piece<'a> {
+    pub(crate) fn new(frame: Frame<'a>, raw: &'a [u8]) -> Self {
+        Self { frame, raw, sent: StampText::read(frame.time) }
+    }
+
+    /// When it happened, in s since the Unix epoch: its own time when that may be so, else its arrival at `now`.
+    fn moment(&self, now: u64) -> u64 {
+        let sent = self.sent.map_or(now, |micros| micros / 1_000_000);
+        if sent <= now && sent + OLD > now { sent } else { now }
+    }
+}
 
 /// Frames that came at once.
 #[derive(Clone, Copy, Debug)]
@@ -125,26 +144,26 @@ impl Model {
         *self.frames.at(second).of(drain) += lot.pieces.len() as u64;
         self.samples.tick(second);
         self.delivery.frames(lot);
-        for (frame, raw) in lot.pieces {
+        for piece in lot.pieces {
+            let frame = &piece.frame;
             let kind = Kind::of(frame);
-            self.parity.line(kind, frame, raw, second);
+            self.parity.line(kind, frame, piece.raw, second);
             if !is_counted(kind, lot) {
                 continue;
             }
             let is_error = errors::is_error(frame.msg);
             self.lines.add(frame, is_error);
             if is_error && !matches!(frame.app, "heroku" | "tailrace") {
-                let at = moment(frame, second);
-                self.app_errors.add(frame, at);
+                self.app_errors.add(frame, piece.moment(second));
             }
             if kind != Kind::App {
-                self.event(kind, frame, second);
+                self.event(kind, frame, piece.moment(second), second);
             }
         }
     }
 
-    fn event(&mut self, kind: Kind, frame: &Frame<'_>, now: u64) {
-        let at = moment(frame, now);
+    /// A line that is none of the app's happened at second `at`, and came `now`.
+    fn event(&mut self, kind: Kind, frame: &Frame<'_>, at: u64, now: u64) {
         match kind {
             Kind::App | Kind::Api => {}
             Kind::Router => {
@@ -177,10 +196,4 @@ fn is_counted(kind: Kind, lot: &Lot<'_>) -> bool {
         Kind::App | Kind::Memory | Kind::Load | Kind::Sample | Kind::Agent => !lot.is_platform,
         kind => !(lot.is_told && kind.is_of_dynos()),
     }
-}
-
-/// When a frame happened, in s since the Unix epoch.
-fn moment(frame: &Frame<'_>, now: u64) -> u64 {
-    let sent = StampText::read(frame.time).map_or(now, |micros| micros / 1_000_000);
-    if sent <= now && sent + OLD > now { sent } else { now }
 }

@@ -1,9 +1,10 @@
 //! What came over one drain from one process: the ground for comparing drains with each other.
 
 use crate::measure::Quantiles;
+use crate::model::Piece;
 use crate::tally::{Losses, is_app};
 use serde::{Deserialize, Serialize};
-use tailrace::frame::{Frame, StampText};
+use tailrace::frame::Frame;
 
 /// Messages of so many bytes were cut by Logplex, or by somebody before it.
 pub(crate) const CUT: usize = 10_000;
@@ -71,7 +72,7 @@ pub(crate) struct Counter {
 
 impl Counter {
     /// Counts a frame that came at `now`, in µs since the Unix epoch; `dropped` is what it announces.
-    pub(crate) fn add(&mut self, frame: &Frame<'_>, now: u64, dropped: Option<u64>) {
+    pub(crate) fn add(&mut self, Piece { frame, sent, .. }: &Piece<'_>, now: u64, dropped: Option<u64>) {
         let stream = &mut self.stream;
         *(if is_app(frame) { &mut stream.lines } else { &mut stream.own_frames }) += 1;
         stream.longest = stream.longest.max(frame.msg.len() as u64);
@@ -79,7 +80,7 @@ impl Counter {
         if let Some(count) = dropped {
             stream.losses.add(count);
         }
-        if let Some(sent) = StampText::read(frame.time) {
+        if let Some(sent) = *sent {
             self.lag.add(now.saturating_sub(sent) as f64 / 1000.0);
             if sent > now {
                 stream.skewed += 1;

@@ -10,8 +10,10 @@ use crate::measure::Quantiles;
 use crate::model::{Attempt, Batch, Lot, Model, Piece};
 use crate::personality::{Personality, Seen};
 pub use crate::stream::{Lag, Stream};
+use foldhash::quality::FixedState;
 pub use report::{Complaints, Headers, Line, Losses, Report, Sequence};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasher;
 use streams::Streams;
 use tailrace::frame::{self, Frame, PRI_APP, ParseError, now_micros};
 
@@ -227,7 +229,7 @@ impl Tally {
         let pieces = frames.iter().map(|frame| {
             let start = end;
             end += frame.total;
-            (*frame, &body[start..end])
+            Piece::new(*frame, &body[start..end])
         });
         let is_deaf = self.is_deaf;
         self.count(at, token, &pieces.collect::<Vec<_>>(), is_deaf);
@@ -239,9 +241,9 @@ impl Tally {
     /// Counts frames that came at once, at `now` in µs since the Unix epoch.
     pub(crate) fn count(&mut self, now: u64, token: &str, pieces: &[Piece<'_>], is_deaf: bool) {
         let is_platform = self.is_platform(token);
-        for (frame, _) in pieces {
-            let dropped = announced(frame.msg).filter(|_| !is_deaf && !is_app(frame));
-            self.streams.add(token, frame, now, dropped, !is_platform);
+        for piece in pieces {
+            let dropped = announced(piece.frame.msg).filter(|_| !is_deaf && !is_app(&piece.frame));
+            self.streams.add(token, piece, now, dropped, !is_platform);
         }
         if let Some(model) = &mut self.model {
             let is_told = self.platform.is_some() && !is_platform;
@@ -339,8 +341,5 @@ pub(crate) fn split(body: &[u8]) -> (Vec<Frame<'_>>, Option<ParseError>) {
 }
 
 fn fingerprint(body: &[u8]) -> u64 {
-    use std::hash::{DefaultHasher, Hasher};
-    let mut hasher = DefaultHasher::new();
-    hasher.write(body);
-    hasher.finish()
+    FixedState::default().hash_one(body)
 }

@@ -1,15 +1,15 @@
 //! Delivery health as the frames tell of it: what no hosted receiver shows.
 
-use super::Lot;
 use super::kind::pairs;
 use super::repeats::Repeats;
 use super::requests::Asked;
+use super::{Lot, Piece};
 use crate::filter::name_of;
 use crate::measure::{Histogram, Names, Quantiles, Series, Unshown};
 use crate::tally::Snapshot;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tailrace::frame::{Frame, StampText};
+use tailrace::frame::Frame;
 
 /// One drain token: one drain of the platform, or one tailrace. Made from the streams and the requests.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -106,14 +106,16 @@ pub(crate) fn label(token: &str, is_platform: bool) -> String {
 impl Delivery {
     pub(crate) fn frames(&mut self, lot: &Lot<'_>) {
         let name = name_of(lot.token);
-        for (frame, raw) in lot.pieces {
+        if lot.pieces.is_empty() {
+            return;
+        }
+        let mut lags = (!lot.is_platform).then(|| self.lag.at(lot.now / 1_000_000));
+        for Piece { frame, raw, sent } in lot.pieces {
             let is_repeated = self.repeats.0.is_repeated(lot.token, raw, lot.now);
             if is_repeated {
                 *self.repeated_by.of(name) += 1;
             }
-            if lot.is_platform {
-                continue;
-            }
+            let Some(lags) = &mut lags else { continue };
             if is_repeated {
                 self.repeated += 1;
                 self.repeated_last = Some(frame.msg.chars().take(200).collect());
@@ -121,9 +123,8 @@ impl Delivery {
             self.frame_sizes.add(frame.total as u64);
             self.longest = self.longest.max(frame.total as u64);
             self.cut += u64::from(frame.msg.len() >= crate::stream::CUT);
-            if let Some(sent) = StampText::read(frame.time) {
-                let lag = lot.now.saturating_sub(sent) as f64 / 1000.0;
-                self.lag.at(lot.now / 1_000_000).add(lag);
+            if let Some(sent) = sent {
+                lags.add(lot.now.saturating_sub(*sent) as f64 / 1000.0);
             }
         }
     }

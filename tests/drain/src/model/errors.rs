@@ -3,10 +3,11 @@
 use super::kind;
 use super::router::RouterLine;
 use crate::ansi;
-use crate::measure::{Names, Series, Share};
+use crate::measure::{Merge, Names, Series, Share};
 use regex::Regex;
-use serde::Serialize;
-use std::collections::VecDeque;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::LazyLock;
 use tailrace::frame::Frame;
 
@@ -75,22 +76,49 @@ fn push<T>(details: &mut VecDeque<T>, detail: T) {
     details.push_back(detail);
 }
 
-/// All lines, and those among them that count as an error.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Rates {
-    /// All of them.
-    pub all: Share,
-    /// By APP-NAME: what Sumo Logic's app calls the host.
-    pub by_app: Names<Share>,
-    /// By APP-NAME and PROCID.
-    pub by_component: Names<Share>,
-}
+/// Lines, and those among them that count as an error, by APP-NAME (what Sumo Logic's app calls the host) and
+/// PROCID. Serialized as `{all, by_app, by_component}`.
+#[derive(Clone, Debug, Default)]
+pub struct Rates(Names<Names<Share>, 50>);
 
 impl Rates {
     pub(crate) fn add(&mut self, frame: &Frame<'_>, is_error: bool) {
-        self.all.add(is_error);
-        self.by_app.of(frame.app).add(is_error);
-        self.by_component.of(&component(frame)).add(is_error);
+        self.0.of(frame.app).of(frame.proc_id).add(is_error);
+    }
+
+    /// Together.
+    pub fn all(&self) -> Share {
+        sum(self.0.values().flat_map(|procs| procs.values()))
+    }
+
+    /// By APP-NAME.
+    pub fn by_app(&self) -> BTreeMap<&str, Share> {
+        self.0.iter().map(|(app, procs)| (app.as_str(), sum(procs.values()))).collect()
+    }
+
+    /// By APP-NAME and PROCID.
+    pub fn by_component(&self) -> BTreeMap<String, Share> {
+        let of_app = |(app, procs): (&String, &Names<Share>)| {
+            let named = procs.iter().map(|(proc_id, share)| (format!("{app}[{proc_id}]"), *share));
+            named.collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of_app).collect()
+    }
+}
+
+fn sum<'a>(shares: impl Iterator<Item = &'a Share>) -> Share {
+    let mut sum = Share::default();
+    shares.for_each(|share| sum.absorb(*share));
+    sum
+}
+
+impl Serialize for Rates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Rates", 3)?;
+        out.serialize_field("all", &self.all())?;
+        out.serialize_field("by_app", &self.by_app())?;
+        out.serialize_field("by_component", &self.by_component())?;
+        out.end()
     }
 }
 

@@ -74,12 +74,11 @@ impl Parity {
         }
         let used = self.budget.entry(kind).or_default();
         *used += 1;
-        let is_over = *used > PER_SECOND;
-        let Ok(text) = std::str::from_utf8(raw) else { return };
-        if is_over {
+        if *used > PER_SECOND {
             self.skipped += 1;
             return;
         }
+        let Ok(text) = std::str::from_utf8(raw) else { return };
         self.looked_at += 1;
         let text = text.trim_end_matches('\n');
         // A young dyno's line has not all three loads yet, also from the platform: no parser was made for it.

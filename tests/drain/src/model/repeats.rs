@@ -1,7 +1,9 @@
 //! Frames that came before, whatever request brought them.
 
+use foldhash::fast::RandomState;
+use foldhash::quality::FixedState;
 use std::collections::{HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::BuildHasher;
 
 /// Frames that are remembered, and for how long, in µs.
 const MOST: usize = 250_000;
@@ -11,7 +13,7 @@ const LONG: u64 = 600_000_000;
 /// so the same frame again is the same line again.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
-    seen: HashSet<u64>,
+    seen: HashSet<u64, RandomState>,
     order: VecDeque<(u64, u64)>,
 }
 
@@ -24,10 +26,7 @@ impl Repeats {
             self.seen.remove(oldest);
             self.order.pop_front();
         }
-        let mut hasher = DefaultHasher::new();
-        hasher.write(token.as_bytes());
-        hasher.write(raw);
-        let hash = hasher.finish();
+        let hash = FixedState::default().hash_one((token, raw));
         let is_new = self.seen.insert(hash);
         if is_new {
             self.order.push_back((now, hash));

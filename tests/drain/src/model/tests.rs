@@ -39,7 +39,7 @@ fn shown(by: &[(&str, &[&str])], platform: Option<&str>) -> Snapshot {
         let mut end = 0;
         let pieces = frames.iter().map(|frame| {
             end += frame.total;
-            (*frame, &body[end - frame.total..end])
+            Piece::new(*frame, &body[end - frame.total..end])
         });
         tally.count(NOW, token, &pieces.collect::<Vec<_>>(), false);
     }
@@ -97,9 +97,9 @@ fn each_line_is_counted_where_it_belongs() {
     let codes: Vec<_> = model.errors.by_code.iter().map(|(code, count)| (code.as_str(), *count)).collect();
     assert_eq!(codes, [("H10", 1), ("H12", 1), ("L10", 1), ("R14", 1)]);
     assert_eq!((model.app_errors.total, model.app_errors.sigterm), (1, 1));
-    assert_eq!(model.lines.all, Share { all: 14, part: 5 });
-    assert_eq!(model.lines.by_app["app"], Share { all: 5, part: 1 });
-    assert_eq!(model.lines.by_component["heroku[router]"], Share { all: 3, part: 2 });
+    assert_eq!(model.lines.all(), Share { all: 14, part: 5 });
+    assert_eq!(model.lines.by_app()["app"], Share { all: 5, part: 1 });
+    assert_eq!(model.lines.by_component()["heroku[router]"], Share { all: 3, part: 2 });
     let detail = &model.errors.details[0];
     assert_eq!(
         (detail.code.as_str(), detail.text.as_str(), detail.status),

@@ -2,12 +2,18 @@
 
 use super::{Losses, Report, Sequence, is_app};
 use crate::measure::{Merge, OTHER, Quantiles};
+use crate::model::Piece;
 use crate::stream::{Counter, Lag};
+use memchr::memmem::Finder;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 use tailrace::frame::Frame;
 
 /// Streams that are told apart; what comes from others is counted together, and its order is not looked at.
 const MOST: usize = 500;
+
+/// What stands before a line's number, where the number is not all of it.
+static SEQ: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("seq="));
 
 /// All streams.
 #[derive(Clone, Debug, Default)]
@@ -28,24 +34,26 @@ impl Streams {
     pub(crate) fn add(
         &mut self,
         token: &str,
-        frame: &Frame<'_>,
+        piece: &Piece<'_>,
         now: u64,
         dropped: Option<u64>,
         is_numbered: bool,
     ) {
+        let frame = &piece.frame;
         if !self.apps.contains(frame.app) && self.apps.len() < MOST {
             self.apps.insert(frame.app.to_owned());
         }
-        let (token, proc, is_alone) = self.seat(token, frame.proc_id);
-        if let Some(counter) = self.counter(token, proc) {
-            counter.add(frame, now, dropped);
-            if is_alone {
-                counter.follow(frame);
+        if let Some(counter) = self.by_token.get_mut(token).and_then(|procs| procs.get_mut(frame.proc_id)) {
+            counter.add(piece, now, dropped);
+            counter.follow(frame);
+        } else {
+            let (counter, is_alone) = self.seat(token, frame.proc_id);
+            counter.add(piece, now, dropped);
+            if !is_alone {
+                self.unfollowed += 1;
+                return;
             }
-        }
-        if !is_alone {
-            self.unfollowed += 1;
-            return;
+            counter.follow(frame);
         }
         if is_numbered && is_app(frame) {
             self.number(frame);
@@ -54,31 +62,25 @@ impl Streams {
 
     /// Counts a frame that came again with its batch.
     pub(crate) fn repeat(&mut self, token: &str, proc: &str) {
-        let (token, proc, _) = self.seat(token, proc);
-        if let Some(counter) = self.counter(token, proc) {
-            counter.stream.repeats += 1;
-        }
+        let counter = match self.by_token.get_mut(token).and_then(|procs| procs.get_mut(proc)) {
+            Some(counter) => counter,
+            None => self.seat(token, proc).0,
+        };
+        counter.stream.repeats += 1;
     }
 
-    /// Where a stream is counted, made ready, and whether it is alone there.
-    fn seat<'a>(&mut self, token: &'a str, proc: &'a str) -> (&'a str, &'a str, bool) {
-        if self.counter(token, proc).is_some() {
-            return (token, proc, true);
-        }
+    /// Where a new stream is counted, and whether it is alone there.
+    fn seat(&mut self, token: &str, proc: &str) -> (&mut Counter, bool) {
         let is_alone = self.known < MOST;
         self.known += usize::from(is_alone);
         let token = if is_alone || self.by_token.contains_key(token) { token } else { OTHER };
         let proc = if is_alone { proc } else { OTHER };
-        self.by_token.entry(token.to_owned()).or_default().entry(proc.to_owned()).or_default();
-        (token, proc, is_alone)
-    }
-
-    fn counter(&mut self, token: &str, proc: &str) -> Option<&mut Counter> {
-        self.by_token.get_mut(token)?.get_mut(proc)
+        (self.by_token.entry(token.to_owned()).or_default().entry(proc.to_owned()).or_default(), is_alone)
     }
 
     fn number(&mut self, frame: &Frame<'_>) {
-        let text = frame.msg.split_once("seq=").map_or(frame.msg, |(_, rest)| rest);
+        let behind = SEQ.find(frame.msg.as_bytes()).map(|at| at + SEQ.needle().len());
+        let text = behind.map_or(frame.msg, |behind| &frame.msg[behind..]);
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         if end < text.len() && text.len() == frame.msg.len() {
             return; // not a plain number
