@@ -59,8 +59,13 @@ impl Chunk {
 
     /// Line number `line`, and the bytes that it was read from.
     pub(crate) fn get(&self, line: u64) -> Option<(Frame<'_>, &[u8])> {
-        let bytes = self.frames.get(self.index(line)?)?;
+        let bytes = self.bytes_of(line)?;
         Some((frame::parse(bytes, 0).ok()?, bytes))
+    }
+
+    /// The bytes of line number `line`.
+    pub(crate) fn bytes_of(&self, line: u64) -> Option<&[u8]> {
+        self.frames.get(self.index(line)?)
     }
 
     /// The bytes of line number `line`, as they came.

@@ -13,6 +13,7 @@ pub mod model;
 mod page;
 mod parsers;
 pub mod personality;
+mod repeats;
 mod server;
 mod stream;
 pub mod tally;

@@ -10,7 +10,6 @@ pub mod dynos;
 pub mod errors;
 pub mod kind;
 pub mod parity;
-mod repeats;
 pub mod requests;
 pub mod retries;
 pub mod router;
@@ -97,8 +96,6 @@ impl<'a> Piece<'a> {
 pub(crate) struct Lot<'a> {
     /// Now, in µs since the Unix epoch.
     pub(crate) now: u64,
-    /// The drain token; empty without one.
-    pub(crate) token: &'a str,
     pub(crate) pieces: &'a [Piece<'a>],
     /// They came by the platform's own drain.
     pub(crate) is_platform: bool,

@@ -5,6 +5,7 @@ use crate::connection::{self, Life};
 use crate::fault::{Kind, Plan, RetryAfter};
 use crate::lens::Lenses;
 use crate::model::Attempt;
+use crate::repeats::Repeats;
 use crate::tally::{Headers, Tally};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     opened: Condvar,
     sink: Mutex<Sink>,
     lenses: Mutex<Lenses>,
+    repeats: Mutex<Repeats>,
     good: TlsAcceptor,
     foreign: TlsAcceptor,
 }
@@ -75,6 +77,7 @@ impl Shared {
             opened: Condvar::new(),
             sink: Mutex::new(sink),
             lenses: Mutex::default(),
+            repeats: Mutex::default(),
             good,
             foreign,
         }
@@ -138,6 +141,11 @@ impl Shared {
         let mut kinds = self.past.lock().unwrap_or_else(PoisonError::into_inner).clone();
         kinds.extend(plan.1.begun(plan.0.elapsed()));
         kinds
+    }
+
+    /// The frames that came before.
+    pub(crate) fn repeats(&self) -> MutexGuard<'_, Repeats> {
+        self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The faults in force, and since when.

@@ -247,7 +247,7 @@ impl Tally {
         }
         if let Some(model) = &mut self.model {
             let is_told = self.platform.is_some() && !is_platform;
-            model.frames(&Lot { now, token, pieces, is_platform, is_told });
+            model.frames(&Lot { now, pieces, is_platform, is_told });
         }
     }
 

@@ -1,11 +1,11 @@
 //! Delivery health as the frames tell of it: what no hosted receiver shows.
 
 use super::kind::pairs;
-use super::repeats::Repeats;
 use super::requests::Asked;
 use super::{Lot, Piece};
 use crate::filter::name_of;
-use crate::measure::{Histogram, Names, Quantiles, Series, Unshown};
+use crate::measure::{Histogram, Names, Quantiles, Series};
+use crate::repeats::Found;
 use crate::tally::Snapshot;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -66,18 +66,16 @@ pub struct Delivery {
     pub longest: u64,
     /// Messages of 10,000 bytes or more.
     pub cut: u64,
-    /// Frames that came before by another request, and the last of them.
+    /// Frames of tailrace that came before, by another request.
     pub repeated: u64,
     /// The last of them.
     pub repeated_last: Option<String>,
+    /// Frames that were looked at for that.
+    pub repeated_of: u64,
     /// By drain token.
     pub tokens: BTreeMap<String, Token>,
     /// tailrace's own words, by PROCID.
     pub agents: Names<Agent, 100>,
-    #[serde(skip)]
-    repeats: Unshown<Repeats>,
-    #[serde(skip)]
-    repeated_by: Names<u64, 32>,
 }
 
 impl Default for Delivery {
@@ -89,10 +87,9 @@ impl Default for Delivery {
             cut: 0,
             repeated: 0,
             repeated_last: None,
+            repeated_of: 0,
             tokens: BTreeMap::new(),
             agents: Names::default(),
-            repeats: Unshown::default(),
-            repeated_by: Names::default(),
         }
     }
 }
@@ -105,21 +102,11 @@ pub(crate) fn label(token: &str, is_platform: bool) -> String {
 
 impl Delivery {
     pub(crate) fn frames(&mut self, lot: &Lot<'_>) {
-        let name = name_of(lot.token);
-        if lot.pieces.is_empty() {
+        if lot.is_platform || lot.pieces.is_empty() {
             return;
         }
-        let mut lags = (!lot.is_platform).then(|| self.lag.at(lot.now / 1_000_000));
-        for Piece { frame, raw, sent } in lot.pieces {
-            let is_repeated = self.repeats.0.is_repeated(lot.token, raw, lot.now);
-            if is_repeated {
-                *self.repeated_by.of(name) += 1;
-            }
-            let Some(lags) = &mut lags else { continue };
-            if is_repeated {
-                self.repeated += 1;
-                self.repeated_last = Some(frame.msg.chars().take(200).collect());
-            }
+        let lags = self.lag.at(lot.now / 1_000_000);
+        for Piece { frame, sent, .. } in lot.pieces {
             self.frame_sizes.add(frame.total as u64);
             self.longest = self.longest.max(frame.total as u64);
             self.cut += u64::from(frame.msg.len() >= crate::stream::CUT);
@@ -143,13 +130,13 @@ impl Delivery {
     }
 
     /// The drains side by side.
-    pub(crate) fn compare(&mut self, asked: &Names<Asked, 32>, snapshot: &Snapshot) {
+    pub(crate) fn compare(&mut self, asked: &Names<Asked, 32>, snapshot: &Snapshot, found: Found) {
         let is_platform = |name: &str| snapshot.platform.as_deref() == Some(name);
         for (token, streams) in &snapshot.report.streams {
             let name = name_of(token);
             let mut row = Token {
                 lag: snapshot.lags.get(token).cloned().unwrap_or_default(),
-                repeated: self.repeated_by.get(name).copied().unwrap_or_default(),
+                repeated: found.by_token.get(name).copied().unwrap_or_default(),
                 ..Token::default()
             };
             for stream in streams.values() {
@@ -168,5 +155,8 @@ impl Delivery {
         for (label, row) in &mut self.tokens {
             row.role = if label.ends_with(" (platform)") { "platform" } else { "tailrace" };
         }
+        self.repeated =
+            self.tokens.values().filter(|row| row.role == "tailrace").map(|row| row.repeated).sum();
+        (self.repeated_last, self.repeated_of) = (found.last, found.looked_at);
     }
 }

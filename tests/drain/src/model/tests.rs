@@ -1,5 +1,6 @@
 use super::*;
 use crate::measure::{Names, Peak, Share};
+use crate::repeats::Found;
 use crate::tally::{Snapshot, Tally};
 use tailrace::frame::StampText;
 
@@ -45,7 +46,7 @@ fn shown(by: &[(&str, &[&str])], platform: Option<&str>) -> Snapshot {
     }
     let mut snapshot = tally.snapshot();
     let mut model = snapshot.model.take().expect("there is one");
-    model.delivery.compare(&Names::default(), &snapshot);
+    model.delivery.compare(&Names::default(), &snapshot, Found::default());
     snapshot.model = Some(model);
     snapshot
 }

@@ -42,7 +42,8 @@ impl View {
         let mut model = snapshot.model.take();
         if let Some(model) = &mut model {
             let asked = model.requests.tokens.clone();
-            model.delivery.compare(&asked, &snapshot);
+            let found = shared.repeats().look(shared);
+            model.delivery.compare(&asked, &snapshot, found);
         }
         let report = &snapshot.report;
         let missing: u64 = report.sequence.values().map(|sequence| sequence.missing).sum();

@@ -157,9 +157,13 @@ pub(super) const PANELS: &[Panel] = &[
         when: FRAMES,
         empty: FIRST,
         note: "The same frame, time and all, by another request and the same drain: among the last 250,000, and \
-               within 10 minutes.",
+               within 10 minutes. Looked for while somebody looks.",
+        is_of_requests: true,
         parts: &[
-            Part::Tiles(&[("Frames", "/model/delivery/repeated", Count)]),
+            Part::Tiles(&[
+                ("Frames", "/model/delivery/repeated", Count),
+                ("Looked at", "/model/delivery/repeated_of", Count),
+            ]),
             Part::Warning("/model/delivery/repeated_last", Text, "was the last."),
         ],
         ..PANEL
