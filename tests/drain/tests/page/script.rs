@@ -86,7 +86,8 @@ fn visit(n: u64) -> Request {
     }
 }
 
-fn platform(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
+/// What the platform's drain brings of it.
+pub(crate) fn platform(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
     let mut post = Post::new(sent, PLATFORM);
     for (index, n) in visits(number) {
         post.request(at + index * 1000, visit(n), &format!("{number:06}{index:06}"));
@@ -97,7 +98,8 @@ fn platform(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
     post.deliver(client);
 }
 
-fn ours(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
+/// What tailrace brings of it.
+pub(crate) fn ours(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
     let mut post = Post::new(sent, OURS);
     for (index, n) in visits(number) {
         let Request { path, dyno, status, service, .. } = visit(n);
