@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long something may take to come about.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+/// How long something may take to come about, on a machine that has much else to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// Starts of a browser that may come to nothing: it has 30 s each time.
+const STARTS: usize = 3;
 
 /// A tab of a browser.
 pub(crate) struct Window {
@@ -32,13 +34,22 @@ impl Window {
         let arguments = ["--disable-dev-shm-usage", "--hide-scrollbars", "--force-prefers-reduced-motion"];
         let options = LaunchOptions::default_builder()
             .path(Some(program()))
+            .port(Some(0)) // its own choice: a port that was found free may be another browser's by then
             .sandbox(false) // root has none
             .window_size(Some((1440, 900)))
             .idle_browser_timeout(Duration::from_mins(5))
             .args(arguments.map(OsStr::new).to_vec())
             .build()
             .expect("options");
-        Self::of(Browser::new(options).expect("chromium starts"), url)
+        let mut started = Browser::new(options.clone());
+        for _ in 1..STARTS {
+            if started.is_err() {
+                started = Browser::new(options.clone());
+            }
+        }
+        let browser = started.expect("chromium starts");
+        browser.set_default_timeout(PATIENCE);
+        Self::of(browser, url)
     }
 
     /// Opens `url` in another tab of the same browser.
@@ -48,6 +59,7 @@ impl Window {
 
     fn of(browser: Browser, url: &str) -> Self {
         let tab = browser.new_tab().expect("a tab");
+        tab.set_default_timeout(PATIENCE);
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&complaints);
         let listen = move |event: &Event| {

@@ -54,9 +54,9 @@ fn what_is_in_force_goes_on_and_what_is_typed_stays() {
 #[test]
 fn a_fault_closes_connections_that_are_idle() {
     let drain = drain();
-    drain.set_faults("idle=200ms").expect("a fault");
     let mut client = Client::connect(&drain);
     client.send("d.1", &[app("x")]);
+    drain.set_faults("idle=200ms").expect("a fault");
     let window = open(&drain, "/?tab=delivery");
     turn_to(&window, "delivery");
     let shown = |field: &str| {
