@@ -73,7 +73,8 @@ impl Slug {
         let mut seen = Vec::new();
         for second in seconds.step_by(20) {
             let now = self.start + Duration::from_secs(second);
-            while second > 0 && self.sampler.learn_at(2, [0, 0], now - Duration::from_secs(5)) {}
+            let ahead = self.start + Duration::from_secs(second.saturating_sub(5));
+            while second > 0 && self.sampler.learn_at(2, [0, 0], ahead) {}
             let sample = self.sampler.sample_at(2, [0, 0], now);
             if texts(&sample.lines).iter().any(|text| text.starts_with("Error R14")) {
                 seen.push(second);

@@ -109,7 +109,7 @@ fn a_quiet_app_is_seen_at_once() {
 
 #[test]
 fn a_line_of_a_hundred_megabytes_is_one_line() {
-    let rig = Rig::new();
+    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "100s");
     let end =
         rig.run(&["sh", "-c", "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo after; exit 3"]).end();
     assert_eq!((end.status, end.out.len(), end.err.as_str()), (3, 100_000_007, ""));

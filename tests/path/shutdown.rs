@@ -92,7 +92,7 @@ fn a_drain_that_recovers_within_the_grace_gets_everything() {
 
 #[test]
 fn last_words_of_ten_megabytes_all_arrive() {
-    let rig = Rig::new();
+    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "100s");
     let agent = rig.sh("trap 'seq 1300000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
     agent.wait_out("up");
     agent.signal(Signal::SIGTERM);

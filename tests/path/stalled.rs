@@ -3,7 +3,7 @@
 use crate::rig::{PATIENCE, Rig, numbers, wait_for};
 use nix::errno::Errno;
 use nix::sys::ptrace;
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs;
 use std::path::PathBuf;
@@ -42,11 +42,12 @@ impl Stalled {
 
 impl Drop for Stalled {
     fn drop(&mut self) {
-        for thread in &self.0 {
-            if ptrace::detach(*thread, None).is_err() {
-                // Its process has ended, and nobody may reap that before us.
-                let _or_nobody = waitpid(*thread, Some(WaitPidFlag::__WALL));
-            }
+        // Where its process has ended, nobody may reap a thread before us; and one may wait for the other to be reaped.
+        self.0.retain(|thread| ptrace::detach(*thread, None).is_err());
+        let here = Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG);
+        while !self.0.is_empty() {
+            self.0.retain(|thread| matches!(waitpid(*thread, here), Ok(WaitStatus::StillAlive)));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }
