@@ -46,6 +46,14 @@ fn a_keeper_below_another_steps_aside() {
     assert_eq!(fs::read_to_string(file).unwrap(), "below\n");
 }
 
+/// A daemon that wrote its pid to this file is still there when the dyno has ended. It ends now.
+fn outlived(file: &std::path::Path) {
+    wait_for("the daemon", || file.exists().then_some(()));
+    let pid: i32 = fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    assert!(crate::proc::is_alive(pid), "nobody ended it");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
 #[test]
 fn a_daemon_goes_its_own_way() {
     let rig = Rig::new();
@@ -57,10 +65,7 @@ fn a_daemon_goes_its_own_way() {
     let end = rig.run(&["bash", "-c", &script]).end();
     assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "up\n", ""));
     rig.all_delivered(&end, 1);
-    wait_for("the daemon", || pid.exists().then_some(()));
-    let pid: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
-    assert!(crate::proc::is_alive(pid), "nobody ended it");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    outlived(&pid);
 }
 
 #[test]
@@ -153,10 +158,7 @@ time.sleep(60)",
     let end = rig.run(&["python3", "-c", &text]).end();
     assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "up\n", ""));
     rig.all_delivered(&end, 1);
-    wait_for("the daemon", || pid.exists().then_some(()));
-    let pid: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
-    assert!(crate::proc::is_alive(pid), "nobody ended it");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    outlived(&pid);
 }
 
 #[test]

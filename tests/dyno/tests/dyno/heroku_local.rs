@@ -109,10 +109,10 @@ fn interrupted(desk: &Desk, needs: &str, expected: &[&str]) -> Option<Running> {
     Some(running)
 }
 
-/// Waits until nothing is left of it.
-fn gone(desk: &Desk) {
+/// Waits until nothing is left of it but processes whose command lines may `stay`.
+fn gone(desk: &Desk, stay: fn(&str) -> bool) {
     let begun = Instant::now();
-    while !desk.processes().is_empty() {
+    while desk.processes().iter().any(|(_, line)| !stay(line)) {
         assert!(begun.elapsed() < PATIENCE, "left behind: {:?}", desk.processes());
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -129,7 +129,7 @@ fn sample(name: &str) -> Desk {
 /// The same until nothing is left; all that was said, the app's last words among it.
 fn run(desk: &Desk, needs: &str, expected: &[&str], last: &str) {
     if let Some(running) = interrupted(desk, needs, expected) {
-        gone(desk);
+        gone(desk, |_| false);
         let (_, seen) = running.end();
         assert!(seen.contains(last), "{last:?}: {seen}");
     }
@@ -193,16 +193,12 @@ fn daemonising() {
     let said = ["|  daemon: beat 2", "|  \"GET / HTTP/1.0\" 200"];
     let Some(running) = interrupted(&desk, "python3", &said) else { return };
     // Ctrl-C is not for a session of its own, and whoever reads for the CLI reads on: that is so without us, too.
-    let begun = Instant::now();
-    while desk.processes().iter().any(|(_, line)| !line.contains("web.py") && !line.contains("foreman")) {
-        assert!(begun.elapsed() < PATIENCE, "left behind: {:?}", desk.processes());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    gone(&desk, |line| line.contains("web.py") || line.contains("foreman"));
     for (process, _) in desk.processes() {
         let pid = process.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("is a number");
         let _gone_already = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
-    gone(&desk);
+    gone(&desk, |_| false);
     let (_, seen) = running.end();
     assert!(seen.contains("KeyboardInterrupt"), "the app itself heard it: {seen}");
 }
