@@ -2,7 +2,7 @@
 //! at. All problems are found at once, and no secret is in any text.
 
 mod table;
-pub(crate) mod value;
+pub mod value;
 
 #[cfg(test)]
 mod tests;

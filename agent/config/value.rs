@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// What was expected.
-pub(crate) fn switch(text: &str) -> Result<bool, &'static str> {
+pub fn switch(text: &str) -> Result<bool, &'static str> {
     match text.trim().to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Ok(true),
         "off" | "false" | "no" | "0" => Ok(false),
@@ -25,7 +25,7 @@ fn number_and_unit(text: &str) -> Option<(f64, &str)> {
 ///
 /// # Errors
 /// What was expected.
-pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
     const EXPECTED: &str = "a duration such as 250ms, 20s or 5m";
     let (number, unit) = number_and_unit(text).ok_or(EXPECTED)?;
     let seconds = match unit {
@@ -43,7 +43,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
 ///
 /// # Errors
 /// What was expected.
-pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
+pub fn bytes(text: &str) -> Result<u64, &'static str> {
     const EXPECTED: &str = "a size such as 512KiB, 64MiB or 1GB";
     let (number, unit) = number_and_unit(text).ok_or(EXPECTED)?;
     let scale: u64 = match unit.to_ascii_lowercase().as_str() {
@@ -62,7 +62,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
 }
 
 /// A size as people read it.
-pub(crate) fn show_bytes(bytes: u64) -> String {
+pub fn show_bytes(bytes: u64) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
@@ -72,7 +72,7 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
 }
 
 /// How many single-character changes turn one word into another (Levenshtein), to guess what was meant.
-pub(crate) fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut corner = std::mem::replace(&mut row[0], i + 1);
