@@ -3,23 +3,19 @@
 use crate::config::{Config, DrainConfig, Problem, show_bytes};
 use crate::drain::https::{Answer, Outgoing, Stage};
 use crate::drain::verdict::Verdict;
+use crate::exit_code::ExitCode;
 use crate::frame::{Encoder, Field, PRI_APP, now_micros};
 use crate::sample::Sampler;
 use crate::shipper;
 use crate::spool;
 use std::io::{self, Write};
 
-/// Exit status for settings (`EX_USAGE` of sysexits(3)).
-const SETTINGS: u8 = 64;
-/// Exit status for a drain that refuses (`EX_UNAVAILABLE` of sysexits(3)).
-const REFUSED: u8 = 69;
-
 /// Explains and tries everything; with `send`, posts one test frame to each drain. Returns the exit status.
-pub fn run(config: &Config, problems: &[Problem], send: bool, out: &mut impl Write) -> u8 {
+pub fn run(config: &Config, problems: &[Problem], send: bool, out: &mut impl Write) -> ExitCode {
     // Whoever reads this may go away; that changes nothing of the result.
     drop(settings(config, problems, out));
     if problems.iter().any(|problem| problem.is_fatal) || config.drains.is_empty() {
-        return SETTINGS;
+        return ExitCode::Usage;
     }
     let mut refused = false;
     for (index, drain) in config.drains.iter().enumerate() {
@@ -28,7 +24,7 @@ pub fn run(config: &Config, problems: &[Problem], send: bool, out: &mut impl Wri
         drop(out.write_all(&report));
         refused |= !taken;
     }
-    if refused { REFUSED } else { 0 }
+    if refused { ExitCode::Unavailable } else { ExitCode::Success }
 }
 
 fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::Result<()> {

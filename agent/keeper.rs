@@ -19,7 +19,7 @@ mod watch;
 
 pub use above::is_below_another;
 pub use bulletin::{Bulletin, Health, NAME, SEPARATOR};
-pub use child::{code_of, exec};
+pub use child::exec;
 pub use clerk::{Clerk, Heard};
 pub use mood::{Mood, Moods};
 pub use relay::Received;
@@ -28,11 +28,13 @@ pub use signal::Signals;
 pub use vitals::Vitals;
 
 use crate::config::Config;
-use crate::ledger::Stream;
+use crate::diag;
+use crate::exit_code::ExitCode;
 use crate::lifecycle::Lifecycle;
+use crate::line::Stream;
 use crate::own::Own;
+use crate::poll::{timeout, until};
 use crate::recorder::Look;
-use crate::say;
 use crate::spool::Tap;
 use child::Reaped;
 use crossbeam_channel::Sender;
@@ -88,7 +90,7 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
     let inherited = child::inherited();
     child::hear_of_children();
     let steps_aside = |what: &str, error: &io::Error| {
-        say::at("not-shipping").with("error", format!("{what}: {error}")).say();
+        diag::at("not-shipping").with("error", format!("{what}: {error}")).say();
         cannot_start(words, &exec(words))
     };
     let signals = match Signals::take_all() {
@@ -151,7 +153,7 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
 
 /// A bug of ours took the keeper away: what is left is to wait for the app, and to pass on what comes.
 fn wait_for(app: Pid) -> u8 {
-    say::at("keeper-fault")
+    diag::at("keeper-fault")
         .with("detail", "a bug of ours; the app goes on, and nothing is shipped any more")
         .say();
     let signals = Signals::take_all().ok();
@@ -186,8 +188,8 @@ fn told(words: &[OsString]) -> String {
 /// Says that the command could not be started; returns the exit status that says so.
 pub fn cannot_start(words: &[OsString], error: &io::Error) -> u8 {
     let name = words.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
-    say::at("cannot-start").with("command", name).with("error", error).say();
-    code_of(error)
+    diag::at("cannot-start").with("command", name).with("error", error).say();
+    ExitCode::of_exec_error(error).into()
 }
 
 struct Keeper<'a> {
@@ -290,11 +292,6 @@ impl Keeper<'_> {
         } else if let Some(stop_at) = self.stop_at.filter(|_| !self.has_taken_stock) {
             sooner(stop_at);
         }
-        let timeout = due.map_or(PollTimeout::NONE, |due| {
-            // Up to the next ms: a poll that ends too early would turn in circles.
-            let left = due.saturating_duration_since(now) + Duration::from_micros(999);
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        });
         let mut polled = vec![
             PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN),
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
@@ -306,7 +303,7 @@ impl Keeper<'_> {
             let out = if link.is_pending() { PollFlags::POLLOUT } else { PollFlags::empty() };
             polled.push(PollFd::new(link.socket().as_fd(), PollFlags::POLLIN | out));
         }
-        let _or_interrupted = poll(&mut polled, timeout);
+        let _or_interrupted = poll(&mut polled, until(due));
         if polled[1].any().unwrap_or(false) {
             let _or_nothing = self.wake.read();
         }
@@ -468,7 +465,9 @@ impl Keeper<'_> {
     fn close(&mut self) {
         self.warden.kill(self.clerk.as_mut());
         let Some(clerk) = &self.clerk else {
-            say::at("no-spool").with("detail", "the spool was not ready in time; lines may be missing").say();
+            diag::at("no-spool")
+                .with("detail", "the spool was not ready in time; lines may be missing")
+                .say();
             return;
         };
         clerk.say_missing();
@@ -477,13 +476,13 @@ impl Keeper<'_> {
         while !clerk.has_done(last) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                say::at("disk-stands-still")
+                diag::at("disk-stands-still")
                     .with("detail", "the last words of the books are not written")
                     .say();
                 return;
             }
             let mut polled = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
-            let _or_interrupted = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+            let _or_interrupted = poll(&mut polled, timeout(left));
             let _or_nothing = self.wake.read();
         }
     }

@@ -15,23 +15,9 @@ mod report;
 pub use account::{Account, Identity, Loss, Plan, Refusal};
 pub use report::{DrainReport, Report, json_text};
 
-use crate::line::Piece;
+use crate::line::{Piece, Stream};
 use std::collections::VecDeque;
 use std::path::PathBuf;
-
-/// The two streams of an app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output, and what `ship` reads.
-    Out = 0,
-    /// Standard error.
-    Err = 1,
-}
-
-impl Stream {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Out, Self::Err];
-}
 
 /// Why lines were dropped: the reasons of the loss notice and of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

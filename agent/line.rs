@@ -6,6 +6,20 @@
 
 use memchr::{memchr, memchr_iter, memchr2, memrchr};
 
+/// The two streams of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output, and what `ship` reads.
+    Out = 0,
+    /// Standard error.
+    Err = 1,
+}
+
+impl Stream {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Out, Self::Err];
+}
+
 /// What a message is to the line that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {

@@ -5,23 +5,18 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
 use tailrace::cli::{self, Command};
 use tailrace::config::{self, Config, Problem, Tty};
+use tailrace::exit_code::ExitCode;
 use tailrace::shipper::{self, Ending};
-use tailrace::{check, keeper, procfile, say, ship, status};
+use tailrace::{check, diag, keeper, procfile, ship, status};
 
-/// Exit status for a command line or settings that cannot be used (`EX_USAGE` of sysexits(3)).
-const USAGE: u8 = 64;
-/// Exit status when the system refuses what is needed (`EX_OSERR` of sysexits(3)).
-const SYSTEM: u8 = 71;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {
             eprintln!("tailrace: {error}\nTry `tailrace --help`.");
-            return USAGE.into();
+            return u8::from(ExitCode::Usage).into();
         }
     };
     let status = match command {
@@ -33,9 +28,9 @@ fn main() -> ExitCode {
         Command::Ship => ship(),
         Command::Check { send } => {
             let (config, problems) = settings();
-            check::run(&config, &problems, send, &mut io::stdout().lock())
+            check::run(&config, &problems, send, &mut io::stdout().lock()).into()
         }
-        Command::Status { json } => status::run(json, &mut io::stdout().lock()),
+        Command::Status { json } => status::run(json, &mut io::stdout().lock()).into(),
         Command::Help => print(cli::HELP),
         Command::HelpSettings => print(&config::text()),
         Command::Version => print(concat!("tailrace ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -62,7 +57,7 @@ fn complain(problems: &[Problem], consequence: &str) -> bool {
     if !problems.is_empty() {
         let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
         let event = if is_fatal { "bad-settings" } else { "unknown-settings" };
-        let mut line = say::at(event).with("error", texts.join("; "));
+        let mut line = diag::at(event).with("error", texts.join("; "));
         if is_fatal {
             line = line.with("detail", consequence);
         }
@@ -90,17 +85,19 @@ fn run(words: &[OsString], entry: Option<&str>) -> u8 {
 fn ship() -> u8 {
     let (config, problems) = settings();
     if complain(&problems, "nothing was read") {
-        return USAGE;
+        return ExitCode::Usage.into();
     }
     if config.drains.is_empty() {
-        let line = say::at("no-drain").with("error", "TAILRACE_DRAIN_URL is not set");
+        let line = diag::at("no-drain").with("error", "TAILRACE_DRAIN_URL is not set");
         line.with("detail", "nothing was read").say();
-        return USAGE;
+        return ExitCode::Usage.into();
     }
-    ship::run(&config).unwrap_or_else(|error| {
-        say::at("cannot-ship").with("error", error).say();
-        SYSTEM
-    })
+    ship::run(&config)
+        .unwrap_or_else(|error| {
+            diag::at("cannot-ship").with("error", error).say();
+            ExitCode::System
+        })
+        .into()
 }
 
 /// When memory is short the shipper goes before the app: it loses nothing by that. Raising is allowed to all
@@ -129,11 +126,13 @@ fn serve(agent: &str) -> u8 {
     match control().and_then(|control| shipper::serve(&config, control, memory(), agent)) {
         Ok(Ending::Finished) => 0,
         // The keeper is gone, and cannot have meant it.
-        Ok(Ending::Orphaned(estate)) => ship::inherit(&config, memory(), &estate).unwrap_or(SYSTEM),
+        Ok(Ending::Orphaned(estate)) => {
+            ship::inherit(&config, memory(), &estate).map_or(ExitCode::System.into(), |()| 0)
+        }
         Err(error) => {
             // The keeper says it, when somebody has to know.
             drop(control().and_then(|control| shipper::tell(&config, control, &error)));
-            SYSTEM
+            ExitCode::System.into()
         }
     }
 }

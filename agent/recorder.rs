@@ -12,8 +12,8 @@ pub use pool::{Buffer, Pool};
 use tape::Tape;
 
 use crate::frame::{Field, Step};
-use crate::ledger::{Loss, Reason, Stream};
-use crate::line::Splitter;
+use crate::ledger::{Loss, Reason};
+use crate::line::{Splitter, Stream};
 use crate::own::Own;
 use crate::spool::{Spool, SpoolError, Writer};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,17 +2,19 @@
 //! full it stops reading, and whoever writes waits.
 
 use crate::config::Config;
-use crate::control::{Link, Order};
+use crate::diag;
+use crate::exit_code::ExitCode;
 use crate::frame::now_micros;
 use crate::keeper::{Clerk, Signals, complain};
-use crate::ledger::Stream;
+use crate::line::Stream;
+use crate::poll;
+use crate::protocol::{Link, Order};
 use crate::recorder::{Pacer, Recorder};
-use crate::say;
 use crate::shipper;
 use crate::spool::{self, Directory, Estate, Full, Spool};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use std::fs::File;
@@ -23,9 +25,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Exit status when lines were lost: try again later (`EX_TEMPFAIL` of sysexits(3)).
-pub const LOST: u8 = 75;
 
 /// What ends the reading.
 const STOP: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
@@ -56,16 +55,16 @@ impl Shared {
 ///
 /// # Errors
 /// When something cannot be set up: nothing was read yet.
-pub fn run(config: &Config) -> io::Result<u8> {
+pub fn run(config: &Config) -> io::Result<ExitCode> {
     let signals = Signals::take(STOP)?;
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
     let (spool, trouble) = Spool::open(&config.spool_dir, agent, config.taps(), clone(memory.as_ref())?);
     if let Some(error) = trouble {
-        say::at("spool-in-memory").with("error", error).say();
+        diag::at("spool-in-memory").with("error", error).say();
     }
     let lost = deliver(config, &signals, &Arc::new(spool), memory, true)?;
-    Ok(if lost { LOST } else { 0 })
+    Ok(if lost { ExitCode::LinesLost } else { ExitCode::Success })
 }
 
 /// The keeper was killed, and we were its shipper: what it had recorded is delivered within the grace, and what is not
@@ -73,7 +72,7 @@ pub fn run(config: &Config) -> io::Result<u8> {
 ///
 /// # Errors
 /// When something cannot be set up.
-pub fn inherit(config: &Config, memory: Option<File>, estate: &Estate) -> io::Result<u8> {
+pub fn inherit(config: &Config, memory: Option<File>, estate: &Estate) -> io::Result<()> {
     let signals = Signals::take(STOP)?;
     // The kernel lets go of what the dead held in an order of its own: its lock may be the last.
     for _ in 0..10 {
@@ -87,18 +86,18 @@ pub fn inherit(config: &Config, memory: Option<File>, estate: &Estate) -> io::Re
     let bytes = spool.adopted_bytes();
     if bytes == 0 {
         spool.close();
-        return Ok(0);
+        return Ok(());
     }
-    say::at("keeper-gone").with("held_bytes", bytes).with("grace", say::seconds(config.stop_grace)).say();
+    diag::at("keeper-gone").with("held_bytes", bytes).with("grace", diag::seconds(config.stop_grace)).say();
     let spool = Arc::new(spool);
     deliver(config, &signals, &spool, memory, false)?;
     for drain in 0..config.drains.len() {
         let left = spool.adopted_left(drain);
         if left > 0 {
-            say::at("bytes-not-delivered").with("drain", spool.token(drain)).with("bytes", left).say();
+            diag::at("bytes-not-delivered").with("drain", spool.token(drain)).with("bytes", left).say();
         }
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Delivers what is in the spool, and what `reads` from standard input; true when lines were lost.
@@ -161,7 +160,7 @@ fn read(config: &Config, spool: &Spool, shared: &Shared) {
             }
             Err(Errno::EINTR | Errno::EAGAIN) => continue,
             Err(errno) => {
-                say::at("cannot-read").with("error", errno.desc()).say();
+                diag::at("cannot-read").with("error", errno.desc()).say();
                 break;
             }
         }
@@ -176,7 +175,7 @@ fn wait(input: BorrowedFd<'_>, recorder: &mut Recorder<'_>, pacer: &mut Pacer, s
     let mut polled =
         [PollFd::new(input, PollFlags::POLLIN), PollFd::new(shared.halt.as_fd(), PollFlags::POLLIN)];
     let silence = recorder.silence();
-    let _or_interrupted = poll(&mut polled, until(silence.into_iter().chain(pacer.due()).min()));
+    let _or_interrupted = poll(&mut polled, poll::until(silence.into_iter().chain(pacer.due()).min()));
     if polled[0].any().unwrap_or(false) {
         return true;
     }
@@ -189,14 +188,6 @@ fn wait(input: BorrowedFd<'_>, recorder: &mut Recorder<'_>, pacer: &mut Pacer, s
         shared.news();
     }
     false
-}
-
-fn until(due: Option<Instant>) -> PollTimeout {
-    due.map_or(PollTimeout::NONE, |due| {
-        // Up to the next ms: a poll that ends too early would turn in circles.
-        let left = due.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-    })
 }
 
 /// The keeper's part: answers the outlets, and knows when it is over.
@@ -276,7 +267,7 @@ impl Books<'_> {
             PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.link.socket().as_fd(), PollFlags::POLLIN | out),
         ];
-        let _or_interrupted = poll(&mut polled, until(deadline));
+        let _or_interrupted = poll(&mut polled, poll::until(deadline));
         if polled[1].any().unwrap_or(false) {
             let _or_nothing = self.shared.wake.read();
         }

@@ -3,11 +3,11 @@
 
 use crate::canary::{self, Strays};
 use crate::config::{Config, DrainConfig};
-use crate::control::{Inbox, Message, Order, Word};
 use crate::drain::https::{Client, Target};
 use crate::drain::outlet::{Board, Outlet, Pace};
 use crate::drain::tls;
 use crate::ledger::Place;
+use crate::protocol::{Inbox, Message, Order, Word};
 use crate::spool::{Estate, Reader};
 use std::fs::File;
 use std::io::{self, Write as _};

@@ -1,26 +1,25 @@
 //! `tailrace status`: what the agents here captured, delivered, hold and dropped. They are found through `/proc`:
 //! a second shell lacks the config vars.
 
+use crate::exit_code::ExitCode;
 use crate::keeper::{NAME, SEPARATOR};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
 
-/// Exit status when no agent answers (`EX_UNAVAILABLE` of sysexits(3)).
-const NOBODY: u8 = 69;
 /// How long an agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of an answer at most.
 const MOST: u64 = 1 << 20;
 
 /// Asks every agent here and writes what they say to `out`: for people, or as a JSON array. Returns the exit status.
-pub fn run(json: bool, out: &mut impl Write) -> u8 {
+pub fn run(json: bool, out: &mut impl Write) -> ExitCode {
     let table = match std::fs::read_to_string("/proc/net/unix") {
         Ok(table) => table,
         Err(error) => {
             eprintln!("tailrace: cannot read /proc/net/unix, where agents are found: {error}");
-            return NOBODY;
+            return ExitCode::Unavailable;
         }
     };
     let (mut answers, mut deaf) = (Vec::new(), 0);
@@ -40,11 +39,11 @@ pub fn run(json: bool, out: &mut impl Write) -> u8 {
         if deaf == 0 {
             eprintln!("tailrace: no agent of this user runs here: tailrace run -- COMMAND starts one");
         }
-        return NOBODY;
+        return ExitCode::Unavailable;
     }
     // A reader that went away has seen enough.
     drop(if json { writeln!(out, "[{}]", answers.join(",")) } else { write!(out, "{}", answers.join("\n")) });
-    0
+    ExitCode::Success
 }
 
 /// The agents' sockets in the table of proc(5), `/proc/net/unix`: abstract names are shown behind an `@`.

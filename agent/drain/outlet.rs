@@ -4,8 +4,8 @@
 use super::backoff::Backoff;
 use super::https::{Answer, Client, Outgoing};
 use super::verdict::Verdict;
-use crate::control::{Order, Word};
 use crate::ledger::Place;
+use crate::protocol::{Order, Word};
 use crate::spool::{ReadError, Reader};
 use bytes::BytesMut;
 use std::sync::Arc;

@@ -15,16 +15,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Exit status for a command that was not found (POSIX, XCU 2.8.2).
-pub(super) const NOT_FOUND: u8 = 127;
-/// Exit status for a command that cannot be executed (POSIX, XCU 2.8.2).
-pub(super) const NOT_EXECUTABLE: u8 = 126;
-
-/// The exit status that a shell would give for a command that could not be started.
-pub fn code_of(error: &io::Error) -> u8 {
-    if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
-}
-
 /// Whether no process could be made (fork(2)), which says nothing about the command: it may still run in our place.
 pub(super) fn is_of_the_start(error: &io::Error) -> bool {
     use libc::{EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM};
@@ -124,7 +114,7 @@ pub fn exec(words: &[OsString]) -> io::Error {
 /// Starts the app with these ends of pipes, and with the signal mask that it would have had.
 ///
 /// # Errors
-/// When it cannot be started; [`code_of`] says how a shell would report it.
+/// When it cannot be started; [`ExitCode::of_exec_error`](crate::exit_code::ExitCode::of_exec_error) says how a shell would report it.
 pub(super) fn start_app(words: &[OsString], out: OwnedFd, err: OwnedFd, mask: SigSet) -> io::Result<Child> {
     let mut command = command(words);
     command.stdout(out).stderr(err);

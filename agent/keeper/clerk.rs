@@ -3,11 +3,11 @@
 use super::hands::Hands;
 use super::mood::Moods;
 use crate::config::Config;
-use crate::control::{Link, Order, Word};
+use crate::diag;
 use crate::frame::Field;
 use crate::ledger::{Identity, Ledger};
 use crate::notice::Notices;
-use crate::say;
+use crate::protocol::{Link, Order, Word};
 use crate::spool::Spool;
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
@@ -198,7 +198,8 @@ impl Clerk {
             (window(&ledger, drain), skipped)
         };
         if skipped > 0 {
-            let line = say::at("spool-damaged").with("drain", self.spool.token(drain)).with("bytes", skipped);
+            let line =
+                diag::at("spool-damaged").with("drain", self.spool.token(drain)).with("bytes", skipped);
             line.with("detail", "what stood in the spool was not frames; its lines are counted as dropped")
                 .say();
             self.hands.keep();
@@ -246,7 +247,7 @@ impl Clerk {
         for (drain, account) in report.drains.iter().enumerate().filter(|(_, account)| account.missing() > 0)
         {
             any = true;
-            let mut line = say::at("lines-not-delivered")
+            let mut line = diag::at("lines-not-delivered")
                 .with("drain", self.spool.token(drain))
                 .with("captured", report.captured)
                 .with("delivered", account.delivered)

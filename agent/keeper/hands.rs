@@ -1,7 +1,7 @@
 //! What the books want done on the disk, by a thread of its own: a disk that stands still holds up delivery, and
 //! neither signals nor deadlines.
 
-use crate::say;
+use crate::diag;
 use crate::spool::Spool;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::eventfd::EventFd;
@@ -40,7 +40,7 @@ impl Work {
         if let Some((path, text)) = wishes.ledger
             && let Err(error) = std::fs::write(path, text)
         {
-            say::at("no-ledger").with("setting", "TAILRACE_LEDGER_FILE").with("error", error).say();
+            diag::at("no-ledger").with("setting", "TAILRACE_LEDGER_FILE").with("error", error).say();
         }
         if wishes.close {
             spool.close();

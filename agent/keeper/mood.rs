@@ -1,8 +1,8 @@
 //! What the drains' last answers were, and what a person is told of them: trouble at once, again every 10 minutes,
 //! and when it is over.
 
+use crate::diag;
 use crate::ledger::Account;
-use crate::say;
 use crate::spool::Spool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,9 +98,9 @@ impl Moods {
         let was = std::mem::replace(mood, Mood { last, delivered, ..Mood::default() });
         mood.rejected = was.rejected;
         if let (Some(_), Some(since)) = (was.said, was.since) {
-            say::at("drain-ok")
+            diag::at("drain-ok")
                 .with("drain", self.spool.token(drain))
-                .with("down", say::seconds(since.elapsed()))
+                .with("down", diag::seconds(since.elapsed()))
                 .with("held", self.held(drain).0)
                 .say();
         }
@@ -131,11 +131,12 @@ impl Moods {
             _ if acts => "drain-refused",
             _ => "drain-failing",
         };
-        let mut line = say::at(event).with("drain", self.spool.token(drain));
+        let mut line = diag::at(event).with("drain", self.spool.token(drain));
         if status != 0 {
             line = line.with("status", status);
         }
-        line = line.with("held", held).with("oldest", say::seconds(oldest)).with("retry", say::seconds(wait));
+        line =
+            line.with("held", held).with("oldest", diag::seconds(oldest)).with("retry", diag::seconds(wait));
         let adopted = self.spool.adopted_left(drain);
         if adopted > 0 {
             line = line.with("adopted_bytes", adopted);
@@ -156,7 +157,7 @@ impl Moods {
         }
         mood.rejected = Some(Instant::now());
         let rejected = self.spool.shared.lock().accounts().get(drain).map_or(0, Account::rejected);
-        say::at("drain-rejected")
+        diag::at("drain-rejected")
             .with("drain", self.spool.token(drain))
             .with("status", status)
             .with("rejected", rejected)

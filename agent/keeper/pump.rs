@@ -6,8 +6,9 @@
 mod outlet;
 
 use crate::frame::now_micros;
-use crate::ledger::Stream;
+use crate::line::Stream;
 use crate::own::Own;
+use crate::poll::timeout;
 use crate::recorder::{Buffer, Gap, Pool};
 use crossbeam_channel::Sender;
 use nix::errno::Errno;
@@ -304,10 +305,6 @@ fn missed(input: &Input, more: Gap) -> Gap {
         Input::Chunk { gap: Some(gap), .. } => gap.and(more),
         _ => more,
     }
-}
-
-fn timeout(duration: Duration) -> PollTimeout {
-    PollTimeout::try_from(duration).unwrap_or(PollTimeout::MAX)
 }
 
 #[cfg(test)]

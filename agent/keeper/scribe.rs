@@ -1,11 +1,11 @@
 //! The recorder's thread in the keeper: takes chunks from the pumps, and tells the main loop of news.
 
 use super::pump::Input;
+use crate::diag;
 use crate::frame::now_micros;
-use crate::ledger::Stream;
+use crate::line::Stream;
 use crate::own::{Own, Voice};
 use crate::recorder::{Look, Pacer, Pool, Recorder, Trouble};
-use crate::say;
 use crate::spool::{Full, Spool, SpoolError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nix::sys::eventfd::EventFd;
@@ -69,12 +69,12 @@ impl Scribe {
         let ((spool, trouble), limit) = open();
         let spool = Arc::new(spool);
         if let Some(error) = trouble {
-            let line = say::at("spool-in-memory").with("error", error);
+            let line = diag::at("spool-in-memory").with("error", error);
             line.with("detail", "memory serves: little of an outage is covered").say();
         }
         let adopted = spool.adopted_bytes();
         if adopted > 0 {
-            say::at("adopted").with("bytes", adopted).say();
+            diag::at("adopted").with("bytes", adopted).say();
         }
         let spool = self.spool.get_or_init(|| spool);
         let recorder = Recorder::new(spool, spool.writer(limit, Full::Shed, || false), look);
@@ -210,16 +210,16 @@ pub(crate) fn complain(recorder: &mut Recorder<'_>) {
     for trouble in recorder.take_trouble() {
         match trouble {
             Trouble::Disk(error @ SpoolError::Nowhere) => {
-                let line = say::at("spool-unwritable").with("error", error);
+                let line = diag::at("spool-unwritable").with("error", error);
                 line.with("detail", "lines are passed on, and counted as dropped").say();
             }
             Trouble::Disk(error) => {
-                let line = say::at("spool-in-memory").with("error", error);
+                let line = diag::at("spool-in-memory").with("error", error);
                 line.with("detail", "memory serves: little of an outage is covered").say();
             }
-            Trouble::ClockBack => say::at("clock-stepped-back").with("detail", "timestamps follow it").say(),
+            Trouble::ClockBack => diag::at("clock-stepped-back").with("detail", "timestamps follow it").say(),
             Trouble::Fault(lines) => {
-                let line = say::at("recorder-fault").with("lines", lines);
+                let line = diag::at("recorder-fault").with("lines", lines);
                 line.with("detail", "a bug of ours; the lines are counted as dropped").say();
             }
         }

@@ -6,7 +6,7 @@ use super::scribe::Scribe;
 use super::vitals::Vitals;
 use super::watch::Watch;
 use crate::config::Config;
-use crate::ledger::Stream;
+use crate::line::Stream;
 use crate::recorder::{Pacer, Pool};
 use crate::spool::{self, Spool};
 use crossbeam_channel::{Receiver, Sender, bounded};

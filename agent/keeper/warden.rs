@@ -4,8 +4,8 @@ use super::bulletin::Health;
 use super::child;
 use super::clerk::Clerk;
 use super::vitals::Vitals;
-use crate::control::{Link, Order};
-use crate::say;
+use crate::diag;
+use crate::protocol::{Link, Order};
 use nix::poll::poll;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -148,7 +148,7 @@ impl Warden {
         if heard.delivered {
             self.restarts = 0;
             if let Some(down) = self.trouble.over() {
-                say::at("shipper-ok").with("down", say::seconds(down)).say();
+                diag::at("shipper-ok").with("down", diag::seconds(down)).say();
             }
         }
         if clerk.has_news() {
@@ -162,7 +162,7 @@ impl Warden {
         let hangs = running.heard + self.silence <= now;
         if hangs || running.link.is_closed() {
             if hangs && self.trouble.is_due() {
-                say::at("shipper-hangs").with("silent", say::seconds(self.silence)).say();
+                diag::at("shipper-hangs").with("silent", diag::seconds(self.silence)).say();
             }
             let _gone_already = kill(running.pid, Signal::SIGKILL);
         }
@@ -195,7 +195,7 @@ impl Warden {
                 if self.unstartable.get_or_insert_with(Instant::now).elapsed() >= UNSAID
                     && self.trouble.is_due()
                 {
-                    let line = say::at("no-shipper").with("error", error);
+                    let line = diag::at("no-shipper").with("error", error);
                     line.with("detail", "lines are kept and it is tried again").say();
                 }
                 self.schedule();
@@ -232,7 +232,8 @@ impl Warden {
         }
         let wait = self.schedule();
         if self.restarts > PATIENT && self.trouble.is_due() {
-            let line = say::at("shipper-fails").with("starts", self.starts).with("retry", say::seconds(wait));
+            let line =
+                diag::at("shipper-fails").with("starts", self.starts).with("retry", diag::seconds(wait));
             line.with("detail", "lines are kept and it is tried again").say();
         }
         true

@@ -6,10 +6,10 @@ use super::pump::{self, Input, Place};
 use super::scribe::Scribe;
 use super::vitals::Vitals;
 use crate::config::Config;
+use crate::diag;
 use crate::lifecycle::Lifecycle;
 use crate::own::{Own, Voice};
 use crate::sample::{self, Sampler};
-use crate::say;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Watch {
     /// Works until the keeper ends. A panic ends it, and is said.
     pub(super) fn run(self) {
         if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
-            say::at("sampler-fault").with("detail", "a bug of ours; there will be no more samples").say();
+            diag::at("sampler-fault").with("detail", "a bug of ours; there will be no more samples").say();
             // The recorder waits for it; a second one is one too many, which it takes for nothing.
             let _room_is_kept_for_it = self.recorder.try_send(Input::Greeting(Vec::new()));
         }
@@ -130,7 +130,7 @@ impl Watch {
             "at=start version={} source={} app={} probe={}",
             env!("CARGO_PKG_VERSION"),
             self.config.dyno,
-            say::quoted(&self.config.app),
+            diag::quoted(&self.config.app),
             sampler.probe()
         );
         let mut lines = vec![Own::new(Voice::Agent, text)];

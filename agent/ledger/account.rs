@@ -1,6 +1,7 @@
 //! One drain's side of the ledger: its cursor, its sealed batch, its holes and its counts.
 
-use super::{Mark, Reason, Segment, Stream};
+use super::{Mark, Reason, Segment};
+use crate::line::Stream;
 use std::collections::{BTreeMap, VecDeque};
 
 /// A sealed batch: the same on every attempt and after every restart of the shipper.

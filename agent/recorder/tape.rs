@@ -2,8 +2,8 @@
 
 use super::Look;
 use crate::frame::{Encoder, Field, PRI_APP, Stamper, Step};
-use crate::ledger::{Appended, Loss, Mark, Reason, Stream};
-use crate::line::Piece;
+use crate::ledger::{Appended, Loss, Mark, Reason};
+use crate::line::{Piece, Stream};
 use crate::notice::Notices;
 use crate::own::Own;
 use crate::spool::{SpoolError, Writer};

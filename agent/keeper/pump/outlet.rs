@@ -1,7 +1,7 @@
 //! Where a pump writes: the dyno's own stream, byte-exact. It may be slow, stand still, or go away, and that must hold
 //! up nobody for longer than a reader that is at work.
 
-use super::timeout;
+use crate::poll::timeout;
 use crate::recorder::Buffer;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};

@@ -1,0 +1,33 @@
+//! Exit statuses of the `tailrace` command. `run` exits with the app's own status.
+
+/// Why the command ends, as an exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitCode {
+    /// Everything that was asked for is done.
+    Success = 0,
+    /// The command line or the settings cannot be used (`EX_USAGE`, sysexits(3)).
+    Usage = 64,
+    /// A drain refuses, or no agent answers (`EX_UNAVAILABLE`, sysexits(3)).
+    Unavailable = 69,
+    /// The system refuses what is needed (`EX_OSERR`, sysexits(3)).
+    System = 71,
+    /// Lines were lost (`EX_TEMPFAIL`, sysexits(3)).
+    LinesLost = 75,
+    /// The command was found and cannot be executed (POSIX, XCU 2.8.2).
+    NotExecutable = 126,
+    /// The command was not found (POSIX, XCU 2.8.2).
+    NotFound = 127,
+}
+
+impl From<ExitCode> for u8 {
+    fn from(code: ExitCode) -> Self {
+        code as Self
+    }
+}
+
+impl ExitCode {
+    /// The status that a shell reports for a command that could not be started with this error.
+    pub fn of_exec_error(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::NotFound { Self::NotFound } else { Self::NotExecutable }
+    }
+}
