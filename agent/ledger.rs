@@ -12,49 +12,13 @@
 mod account;
 mod report;
 
-pub use account::{Account, Identity, Loss, Plan, Refusal};
+pub use account::{Account, Identity, Plan, Refusal};
 pub use report::{DrainReport, Report, json_text};
 
+use crate::frame::{Loss, Reason};
 use crate::line::{Piece, Stream};
 use std::collections::VecDeque;
 use std::path::PathBuf;
-
-/// Why lines were dropped: the reasons of the loss notice and of the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
-    /// The spool was at its limit: the oldest segment went.
-    SpoolFull,
-    /// The spool could not be written, neither on disk nor in memory.
-    SpoolUnwritable,
-    /// All buffers were full: the recorder did not keep up (a disk that stands still).
-    RecorderBehind,
-    /// The recorder met a bug of ours on these lines.
-    RecorderFault,
-    /// What stood in the spool was not frames any more: somebody else wrote there.
-    SpoolDamaged,
-}
-
-impl Reason {
-    /// All, in the order of the enum.
-    pub const ALL: [Self; 5] = [
-        Self::SpoolFull,
-        Self::SpoolUnwritable,
-        Self::RecorderBehind,
-        Self::RecorderFault,
-        Self::SpoolDamaged,
-    ];
-
-    /// The stable word in notices, ledger and stderr lines.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SpoolFull => "spool-full",
-            Self::SpoolUnwritable => "spool-unwritable",
-            Self::RecorderBehind => "recorder-behind",
-            Self::RecorderFault => "recorder-fault",
-            Self::SpoolDamaged => "spool-damaged",
-        }
-    }
-}
 
 /// What a frame is when it is not a line in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,6 @@ pub mod keeper;
 pub mod ledger;
 pub mod lifecycle;
 pub mod line;
-pub mod notice;
-pub mod own;
 pub(crate) mod poll;
 pub mod procfile;
 pub mod protocol;

@@ -1,7 +1,7 @@
 //! What happens to a dyno, in the words of the platform's dyno manager (Dev Center "Dyno Lifecycle" and captures of
 //! 2013 to 2026), for places where no platform says it. Pure: who calls it knows what happened.
 
-use crate::own::{Own, Voice};
+use crate::frame::{Own, Voice};
 
 /// A dyno as far as its life is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ pub use pacer::Pacer;
 pub use pool::{Buffer, Pool};
 use tape::Tape;
 
+use crate::frame::Own;
 use crate::frame::{Field, Step};
-use crate::ledger::{Loss, Reason};
+use crate::frame::{Loss, Reason};
 use crate::line::{Splitter, Stream};
-use crate::own::Own;
 use crate::spool::{Spool, SpoolError, Writer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};

@@ -10,7 +10,7 @@ mod processes;
 mod quota;
 mod text;
 
-use crate::own::{Own, Voice};
+use crate::frame::{Own, Voice};
 use alarm::Alarm;
 use files::Files;
 use load::Load;

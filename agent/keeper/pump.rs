@@ -5,9 +5,9 @@
 
 mod outlet;
 
+use crate::frame::Own;
 use crate::frame::now_micros;
 use crate::line::Stream;
-use crate::own::Own;
 use crate::poll::timeout;
 use crate::recorder::{Buffer, Gap, Pool};
 use crossbeam_channel::Sender;

@@ -3,8 +3,8 @@
 use super::pump::Input;
 use crate::diag;
 use crate::frame::now_micros;
+use crate::frame::{Own, Voice};
 use crate::line::Stream;
-use crate::own::{Own, Voice};
 use crate::recorder::{Look, Pacer, Pool, Recorder, Trouble};
 use crate::spool::{Full, Spool, SpoolError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};

@@ -1,6 +1,7 @@
 //! One drain's side of the ledger: its cursor, its sealed batch, its holes and its counts.
 
-use super::{Mark, Reason, Segment};
+use super::{Mark, Segment};
+use crate::frame::{Loss, Reason};
 use crate::line::Stream;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -46,33 +47,6 @@ impl Identity<'_> {
             }
             id
         })
-    }
-}
-
-/// Lines that are gone and not yet announced to the drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// How many.
-    pub lines: u64,
-    /// Time of the first of them, in µs since the Unix epoch.
-    pub since: u64,
-    /// Time of the last of them, in µs since the Unix epoch.
-    pub until: u64,
-    /// Why.
-    pub reason: Reason,
-}
-
-impl Loss {
-    fn join(mine: Option<Self>, other: Option<Self>) -> Option<Self> {
-        match (mine, other) {
-            (Some(a), Some(b)) => Some(Self {
-                lines: a.lines + b.lines,
-                since: a.since.min(b.since),
-                until: a.until.max(b.until),
-                reason: b.reason,
-            }),
-            (one, other) => one.or(other),
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The ledger as others see it: `TAILRACE_LEDGER_FILE`, `status`, the closing line.
 
-use super::{Account, Ledger, Reason};
+use super::{Account, Ledger};
+use crate::frame::Reason;
 use std::fmt::Write;
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
 //! Frames on their way to the spool, with the marks that the ledger needs.
 
 use super::Look;
+use crate::frame::Notices;
+use crate::frame::Own;
 use crate::frame::{Encoder, Field, PRI_APP, Stamper, Step};
-use crate::ledger::{Appended, Loss, Mark, Reason};
+use crate::frame::{Loss, Reason};
+use crate::ledger::{Appended, Mark};
 use crate::line::{Piece, Stream};
-use crate::notice::Notices;
-use crate::own::Own;
 use crate::spool::{SpoolError, Writer};
 
 /// Bytes of frames that are gathered at most before they are appended.

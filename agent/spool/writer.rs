@@ -1,7 +1,8 @@
 //! Writing the spool: segments, the size limit, and what to do when the disk does not take it.
 
 use super::{Directory, SEGMENT, SLOTS, SpoolError, dispose, drop_cache};
-use crate::ledger::{Appended, Ledger, Place, Reason, Segment};
+use crate::frame::Reason;
+use crate::ledger::{Appended, Ledger, Place, Segment};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;

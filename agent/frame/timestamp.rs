@@ -1,106 +1,13 @@
-//! Lines to frames: the one place that knows how a Logplex drain frame looks.
-//!
-//! A frame is `LEN SP <PRI>1 SP TIME SP host SP app SP web.1 SP - SP MSG LF`: octet counting of
-//! RFC 6587 section 3.4.1 around RFC 5424 without structured data, as Logplex writes it on HTTPS drains
-//! (heroku/logplex `src/logplex_http_drain.erl`, function `rfc5424`). LEN counts the bytes from `<` up to
-//! and including the one LF at the end.
-
-mod field;
-mod parse;
-
-pub use field::{Field, FieldError};
-pub use parse::{Frame, ParseError, ParseErrorKind, parse, parse_all, span};
+//! The timestamps of frames: their text, and the clock that makes them strictly increase.
 
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// PRI of an app's line: local7.info, stdout and stderr alike (heroku/log-shuttle `config.go`).
-pub const PRI_APP: u8 = 190;
-/// PRI of a loss notice: local5.warning, as Logplex's L10 (`src/logplex_syslog_utils.erl`).
-pub const PRI_NOTICE: u8 = 172;
-/// PRI of runtime samples and dyno-manager lines: local0.info (captures of 2023 and later).
-pub const PRI_DYNO: u8 = 134;
-
-/// Largest prefix + message that heroku/x and Grafana Alloy accept (heroku/x `logplex/encoding/scanner.go`).
-pub const MAX_FRAME: usize = 10_240;
 
 /// Bytes of a timestamp as log-shuttle writes it: `2026-03-04T05:06:07.089012+00:00`.
 pub const STAMP_LEN: usize = 32;
 
-/// Room for LEN and its space before the header: 2^64 has 20 digits.
-const LEN_ROOM: usize = 21;
-const STAMP_AT: usize = LEN_ROOM + 7; // after `<190>1 `; PRI has three digits in all our frames
-/// Headers up to this size are copied in one piece of this size: with a length that is known when this is built,
-/// a copy is a few instructions.
-const HEAD: usize = 96;
-
 /// Microseconds since the Unix epoch by the system clock; 0 when the clock stands before it.
 pub fn now_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
-}
-
-/// Writes frames of one source: everything but LEN, time and message is laid out once.
-#[derive(Clone, Debug)]
-pub struct Encoder {
-    /// Room for LEN, the header, and padding up to a copy of [`HEAD`] bytes from anywhere in that room.
-    layout: Vec<u8>,
-    /// Bytes of the header.
-    header: usize,
-    stamp: StampText,
-}
-
-impl Encoder {
-    /// An encoder for `host app proc` with a three-digit PRI (100 to 191).
-    ///
-    /// # Panics
-    /// When `pri` does not have three digits: the callers pass the constants of this module.
-    pub fn new(pri: u8, host: &Field, app: &Field, proc_id: &Field) -> Self {
-        assert!((100..=191).contains(&pri), "PRI of our own frames has three digits");
-        let stamp = StampText::default();
-        let mut layout = vec![b' '; LEN_ROOM];
-        layout.extend_from_slice(format!("<{pri}>1 {stamp} {host} {app} {proc_id} - ").as_bytes());
-        let header = layout.len() - LEN_ROOM;
-        layout.resize(layout.len().max(LEN_ROOM + HEAD), 0);
-        Self { layout, header, stamp }
-    }
-
-    /// Bytes of the header: from `<` to the space before MSG.
-    pub fn header_len(&self) -> usize {
-        self.header
-    }
-
-    /// Appends one frame to `out`. `micros` is the time in µs since the Unix epoch; `msg` is clean:
-    /// UTF-8 without LF, CR or NUL.
-    pub fn encode(&mut self, out: &mut Vec<u8>, micros: u64, msg: &[u8]) {
-        if self.stamp.set(micros) {
-            self.layout[STAMP_AT..STAMP_AT + STAMP_LEN].copy_from_slice(self.stamp.as_bytes());
-        }
-        let from = self.put_len(self.header + msg.len() + 1);
-        let head = LEN_ROOM - from + self.header;
-        out.reserve(HEAD.max(head) + msg.len() + 1);
-        match self.layout[from..].first_chunk::<HEAD>() {
-            Some(piece) if head <= HEAD => {
-                let end = out.len() + head;
-                out.extend_from_slice(piece);
-                out.truncate(end);
-            }
-            _ => out.extend_from_slice(&self.layout[from..from + head]),
-        }
-        out.extend_from_slice(msg);
-        out.push(b'\n');
-    }
-
-    /// Writes `len` in decimal before the header, with a space between; returns where it starts.
-    fn put_len(&mut self, mut len: usize) -> usize {
-        let mut at = LEN_ROOM - 1;
-        loop {
-            at -= 1;
-            self.layout[at] = b'0' + (len % 10) as u8;
-            len /= 10;
-            if len == 0 {
-                return at;
-            }
-        }
-    }
 }
 
 /// A timestamp's text, kept so that lines of one second rewrite their fraction only.
@@ -248,6 +155,3 @@ impl Stamper {
         self.last
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,70 @@
 //! Loss notices: the stream itself says how many lines are missing, since when, until when and why.
 
-use crate::frame::{Encoder, Field, PRI_NOTICE, StampText};
-use crate::ledger::Loss;
+use super::{Encoder, Field, PRI_NOTICE, StampText};
+
+/// Why lines were dropped: the reasons of the loss notice and of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The spool was at its limit: the oldest segment went.
+    SpoolFull,
+    /// The spool could not be written, neither on disk nor in memory.
+    SpoolUnwritable,
+    /// All buffers were full: the recorder did not keep up (a disk that stands still).
+    RecorderBehind,
+    /// The recorder met a bug of ours on these lines.
+    RecorderFault,
+    /// What stood in the spool was not frames any more: somebody else wrote there.
+    SpoolDamaged,
+}
+
+impl Reason {
+    /// All, in the order of the enum.
+    pub const ALL: [Self; 5] = [
+        Self::SpoolFull,
+        Self::SpoolUnwritable,
+        Self::RecorderBehind,
+        Self::RecorderFault,
+        Self::SpoolDamaged,
+    ];
+
+    /// The stable word in notices, ledger and stderr lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SpoolFull => "spool-full",
+            Self::SpoolUnwritable => "spool-unwritable",
+            Self::RecorderBehind => "recorder-behind",
+            Self::RecorderFault => "recorder-fault",
+            Self::SpoolDamaged => "spool-damaged",
+        }
+    }
+}
+
+/// Lines that are gone and not yet announced to the drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// How many.
+    pub lines: u64,
+    /// Time of the first of them, in µs since the Unix epoch.
+    pub since: u64,
+    /// Time of the last of them, in µs since the Unix epoch.
+    pub until: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Loss {
+    pub(crate) fn join(mine: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (mine, other) {
+            (Some(a), Some(b)) => Some(Self {
+                lines: a.lines + b.lines,
+                since: a.since.min(b.since),
+                until: a.until.max(b.until),
+                reason: b.reason,
+            }),
+            (one, other) => one.or(other),
+        }
+    }
+}
 
 /// Writes loss notices of one dyno.
 #[derive(Clone, Debug)]
@@ -43,7 +106,6 @@ impl Notices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Reason;
 
     #[test]
     fn a_notice_reads_as_logplex_writes_it_and_tells_ours_apart() {

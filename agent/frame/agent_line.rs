@@ -1,6 +1,6 @@
 //! Frames of our own between the app's: samples, what happens to the dyno, and what the agent says of itself.
 
-use crate::frame::{Field, MAX_FRAME, StampText};
+use super::{Field, MAX_FRAME, StampText};
 use std::fmt::Write as _;
 
 /// Bytes of text at most: with its header it fits the frames that receivers accept.
