@@ -5,7 +5,7 @@ use crate::drain::https::{Answer, Outgoing, Stage};
 use crate::drain::verdict::Verdict;
 use crate::exit_code::ExitCode;
 use crate::frame::{Encoder, Field, PRI_APP, now_micros};
-use crate::sample::Sampler;
+use crate::sample::{self, Sampler, Wish};
 use crate::shipper;
 use crate::spool;
 use std::io::{self, Write};
@@ -34,8 +34,13 @@ fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::
         writeln!(out, "           unknown: set TAILRACE_APP, or `heroku labs:enable runtime-dyno-metadata`")?;
     }
     writeln!(out, "  dyno     {}", config.dyno)?;
-    writeln!(out, "  probe    {}", Sampler::new(config.wish()).describe())?;
-    writeln!(out, "  spool    {}, at most {}", config.spool_dir.display(), show_bytes(config.spool_limit()))?;
+    writeln!(out, "  probe    {}", Sampler::new(Wish::of(config)).describe())?;
+    writeln!(
+        out,
+        "  spool    {}, at most {}",
+        config.spool_dir.display(),
+        show_bytes(config.spool_limit(sample::quota))
+    )?;
     if !config.enabled {
         writeln!(out, "  TAILRACE is off: `tailrace run` execs the command and does nothing else")?;
     }

@@ -1,6 +1,6 @@
 //! The command line. What the command itself is given passes untouched, whatever its encoding.
 
-use crate::procfile;
+use crate::dyno::{name::is_entry_name, procfile};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
@@ -165,7 +165,7 @@ fn run(words: Vec<OsString>) -> Result<Command, UsageError> {
         }
         Some("--type") => {
             let name = words.next().and_then(|name| name.into_string().ok());
-            let Some(name) = name.filter(|name| procfile::is_name(name)) else {
+            let Some(name) = name.filter(|name| is_entry_name(name)) else {
                 return usage("run: expected the name of a Procfile entry behind --type");
             };
             Ok(Command::RunType { name, arguments: words.collect() })

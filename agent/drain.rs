@@ -5,5 +5,4 @@ pub mod gzip;
 pub mod https;
 pub mod outlet;
 pub mod tls;
-pub mod url;
 pub mod verdict;

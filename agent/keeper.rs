@@ -7,7 +7,6 @@ mod child;
 mod clerk;
 mod hands;
 mod mood;
-mod port;
 mod pump;
 mod relay;
 mod scribe;
@@ -29,9 +28,9 @@ pub use vitals::Vitals;
 
 use crate::config::Config;
 use crate::diag;
+use crate::dyno::lifecycle::Lifecycle;
 use crate::exit_code::ExitCode;
 use crate::frame::Own;
-use crate::lifecycle::Lifecycle;
 use crate::line::Stream;
 use crate::poll::{timeout, until};
 use crate::recorder::Look;

@@ -10,6 +10,7 @@ use crate::line::Stream;
 use crate::poll;
 use crate::protocol::{Link, Order};
 use crate::recorder::{Pacer, Recorder};
+use crate::sample;
 use crate::shipper;
 use crate::spool::{self, Directory, Estate, Full, Spool};
 use nix::errno::Errno;
@@ -142,7 +143,7 @@ fn read(config: &Config, spool: &Spool, shared: &Shared) {
     let stdin = io::stdin();
     let input = stdin.as_fd();
     let _best_effort = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
-    let writer = spool.writer(config.spool_limit(), Full::Wait, give_up);
+    let writer = spool.writer(config.spool_limit(sample::quota), Full::Wait, give_up);
     let mut recorder = Recorder::new(spool, writer, &config.look());
     let mut pacer = Pacer::new(config.batch_linger);
     let mut buffer = vec![0; BUFFER];

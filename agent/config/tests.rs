@@ -1,4 +1,8 @@
+use super::config::spool_default;
 use super::*;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
 
 fn read(vars: &[(&str, &str)]) -> (Config, Vec<Problem>) {
     Config::from_env(vars.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
@@ -23,7 +27,7 @@ fn defaults_are_those_of_the_table() {
 
 #[test]
 fn the_spool_keeps_to_a_quarter_of_the_quota() {
-    let of = |set: &[(&str, &str)]| good(set).spool_limit();
+    let of = |set: &[(&str, &str)]| good(set).spool_limit(|set| set);
     assert_eq!(of(&[("TAILRACE_MEMORY_QUOTA", "512MiB")]), 128 << 20);
     assert_eq!(of(&[("TAILRACE_MEMORY_QUOTA", "14GiB")]), 256 << 20);
     assert_eq!(of(&[("TAILRACE_MEMORY_QUOTA", "512MiB"), ("TAILRACE_SPOOL_BYTES", "1GiB")]), 1 << 30);
@@ -127,7 +131,7 @@ fn entries_are_wrapped_as_listed_and_never_in_a_one_off_dyno() {
 #[test]
 fn every_setting_of_the_table_is_read() {
     let vars: Vec<(String, String)> =
-        table::names().filter(|name| !name.contains('<')).map(|name| (name, String::from("-"))).collect();
+        settings::names().filter(|name| !name.contains('<')).map(|name| (name, String::from("-"))).collect();
     let vars = vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>();
     let (_, problems) = read(&vars);
     assert!(problems.iter().all(|problem| problem.is_fatal), "{problems:#?}");

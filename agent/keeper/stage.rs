@@ -8,6 +8,7 @@ use super::watch::Watch;
 use crate::config::Config;
 use crate::line::Stream;
 use crate::recorder::{Pacer, Pool};
+use crate::sample;
 use crate::spool::{self, Spool};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::errno::Errno;
@@ -163,7 +164,7 @@ fn start_recorder(
     start("recorder", move || {
         let pacer = Pacer::new(config.batch_linger);
         scribe.run(&input, &config.look(), pacer, || {
-            (Spool::open(&config.spool_dir, agent, config.taps(), memory), config.spool_limit())
+            (Spool::open(&config.spool_dir, agent, config.taps(), memory), config.spool_limit(sample::quota))
         });
     })
 }

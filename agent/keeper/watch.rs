@@ -1,15 +1,14 @@
 //! The sampler's thread: tells the start, takes samples, waits for the port, and says how the agent itself is.
 //! Nothing waits for it. What the recorder has no room for is not said.
 
-use super::port;
 use super::pump::{self, Input, Place};
 use super::scribe::Scribe;
 use super::vitals::Vitals;
 use crate::config::Config;
 use crate::diag;
+use crate::dyno::{lifecycle::Lifecycle, port};
 use crate::frame::{Own, Voice};
-use crate::lifecycle::Lifecycle;
-use crate::sample::{self, Sampler};
+use crate::sample::{self, Sampler, Wish};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -75,7 +74,7 @@ impl Watch {
     fn work(&self) {
         let Ok(app) = self.begin.recv() else { return };
         let started = Instant::now();
-        let mut sampler = Sampler::new(self.config.wish());
+        let mut sampler = Sampler::new(Wish::of(&self.config));
         self.vitals.set_probe(sampler.describe());
         let is_told_by_port = self.config.waits_for_port();
         let greeting = self.start(&sampler, is_told_by_port);

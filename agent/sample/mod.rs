@@ -10,6 +10,7 @@ mod processes;
 mod quota;
 mod text;
 
+use crate::config::Config;
 use crate::frame::{Own, Voice};
 use alarm::Alarm;
 use files::Files;
@@ -34,6 +35,19 @@ pub struct Wish {
     pub more: bool,
     /// R14 and R15.
     pub alarms: bool,
+}
+
+impl Wish {
+    /// What these settings ask for.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            dyno: config.dyno.clone(),
+            dyno_id: config.dyno_id.clone(),
+            quota: config.memory_quota,
+            more: config.sample_more,
+            alarms: config.lifecycle,
+        }
+    }
 }
 
 /// Takes samples of this dyno.

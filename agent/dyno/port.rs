@@ -1,6 +1,5 @@
 //! Whether somebody listens on the app's port: asked of the kernel, without touching the app.
 
-use crate::lifecycle::listens;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket,
     sockopt,
@@ -25,7 +24,7 @@ const PORT_AT: usize = HEAD + 4;
 const PATIENCE: i64 = 100;
 
 /// Whether somebody listens on this port; without a port there is nothing to wait for.
-pub(super) fn is_open(port: Option<u16>) -> bool {
+pub fn is_open(port: Option<u16>) -> bool {
     let Some(port) = port else { return true };
     let asked = [AddressFamily::Inet, AddressFamily::Inet6].map(|family| ask(family, port));
     if asked.contains(&Some(true)) {
@@ -98,6 +97,16 @@ fn found(mut bytes: &[u8], port: u16) -> Option<Found> {
     Some(Found::Nothing)
 }
 
+/// Whether a table of sockets (`/proc/net/tcp`, `tcp6`; proc(5)) shows somebody who listens on this port.
+fn listens(table: &str, port: u16) -> bool {
+    let port = format!("{port:04X}");
+    table.lines().skip(1).any(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let local = fields.next().and_then(|local| local.rsplit_once(':')).map(|(_, port)| port);
+        local == Some(port.as_str()) && fields.nth(1) == Some("0A") // TCP_LISTEN
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +144,20 @@ mod tests {
             assert_eq!(found(&socket[..len], 5000), None, "{len}");
         }
         assert_eq!(found(&[0; 64], 5000), None, "a length of 0 leads nowhere");
+    }
+
+    #[test]
+    fn a_listener_is_found_in_the_kernels_tables() {
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n";
+        let v4 =
+            format!("{head}   0: 00000000:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0\n");
+        assert!(listens(&v4, 5000) && !listens(&v4, 5001));
+        let connected = v4.replace(" 0A ", " 01 ");
+        assert!(!listens(&connected, 5000));
+        let v6 = format!(
+            "{head}   0: 00000000000000000000000000000000:1388 00000000000000000000000000000000:0000 0A 0\n"
+        );
+        assert!(listens(&v6, 5000));
+        assert!(!listens("", 5000));
     }
 }

@@ -1,6 +1,7 @@
 //! What happens to a dyno, in the words of the platform's dyno manager (Dev Center "Dyno Lifecycle" and captures of
 //! 2013 to 2026), for places where no platform says it. Pure: who calls it knows what happened.
 
+use super::name::process_type;
 use crate::frame::{Own, Voice};
 
 /// A dyno as far as its life is concerned.
@@ -27,13 +28,6 @@ impl Lifecycle {
             is_task: ["run", "release", "scheduler"].contains(&kind),
             is_local: kind == "local",
         }
-    }
-
-    /// Whether the platform that names a dyno like this tells its life itself, into a Logplex: Cedar does.
-    pub fn is_told(dyno: Option<&str>) -> bool {
-        let numbered =
-            |(_, number): (&str, &str)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-        dyno.is_some_and(|dyno| dyno.rsplit_once('.').is_some_and(numbered))
     }
 
     /// The command starts; the port's number stands where its name did.
@@ -66,12 +60,6 @@ impl Lifecycle {
     }
 }
 
-/// `web` of `web.1` (Cedar), and of `web-12a34b56d-e78f9` (Fir; Dev Center, "Dyno Startup Behavior").
-pub(crate) fn process_type(dyno: &str) -> &str {
-    let of_fir = || dyno.rsplitn(3, '-').nth(2).unwrap_or(dyno);
-    dyno.split_once('.').map_or_else(of_fir, |(of_cedar, _)| of_cedar)
-}
-
 /// A command with a number in the place of `$PORT` and `${PORT}`, where a shell would have it there.
 fn with_port(command: &str, port: &str) -> String {
     let mut out = String::with_capacity(command.len());
@@ -100,18 +88,6 @@ fn with_port(command: &str, port: &str) -> String {
 
 fn changed(was_up: bool, to: &str) -> Own {
     say(format!("State changed from {} to {to}", if was_up { "up" } else { "starting" }))
-}
-
-/// Whether a table of sockets (`/proc/net/tcp`, `tcp6`; proc(5)) shows somebody who listens on this port.
-pub fn listens(table: &str, port: u16) -> bool {
-    /// `TCP_LISTEN` (`include/net/tcp_states.h`).
-    const LISTEN: &str = "0A";
-    let port = format!("{port:04X}");
-    table.lines().skip(1).any(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let local = fields.next().and_then(|local| local.rsplit_once(':')).map(|(_, port)| port);
-        local == Some(port.as_str()) && fields.nth(1) == Some(LISTEN)
-    })
 }
 
 #[cfg(test)]
@@ -165,32 +141,5 @@ mod tests {
             text(r#"echo $PORTFOLIO \$PORT "$PORT_X" \\$PORT $$PORT $PORT"#, Some(1)),
             r#"Starting process with command `echo $PORTFOLIO \$PORT "$PORT_X" \\1 $$PORT 1`"#
         );
-    }
-
-    #[test]
-    fn cedar_tells_it_itself() {
-        for (dyno, told) in [
-            (Some("web.1"), true),
-            (Some("web-12a34b56d-e78f9"), false),
-            (Some("web."), false),
-            (None, false),
-        ] {
-            assert_eq!(Lifecycle::is_told(dyno), told, "{dyno:?}");
-        }
-    }
-
-    #[test]
-    fn a_listener_is_found_in_the_kernels_tables() {
-        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n";
-        let v4 =
-            format!("{head}   0: 00000000:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0\n");
-        assert!(listens(&v4, 5000) && !listens(&v4, 5001));
-        let connected = v4.replace(" 0A ", " 01 ");
-        assert!(!listens(&connected, 5000));
-        let v6 = format!(
-            "{head}   0: 00000000000000000000000000000000:1388 00000000000000000000000000000000:0000 0A 0\n"
-        );
-        assert!(listens(&v6, 5000));
-        assert!(!listens("", 5000));
     }
 }

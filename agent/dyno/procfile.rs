@@ -7,12 +7,6 @@ use std::os::unix::ffi::OsStringExt;
 /// Where the lines are, a file for each entry: below the app's directory, where every process of a dyno starts.
 const DIR: &str = ".tailrace/types";
 
-/// Whether this can be the name of an entry: letters, digits, `-` and `_` (Dev Center, "The Procfile", and what
-/// the platform puts up with). Nothing else names a file of ours.
-pub(crate) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
 /// The words that run an entry's line through bash, as the platform does. Arguments stand behind the line, where
 /// `heroku run NAME ARG…` puts them (Dev Center, "One-Off Dynos"), as they are.
 ///
