@@ -13,6 +13,7 @@ pub mod keeper;
 pub mod ledger;
 pub mod line;
 pub(crate) mod poll;
+pub(crate) mod procfs;
 pub mod protocol;
 pub mod recorder;
 pub mod sample;

@@ -2,6 +2,7 @@
 
 use super::relay::Received;
 use crate::canary::{PASSED_ON, bit, set_of};
+use crate::procfs::ProcessStat;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -77,39 +78,19 @@ pub(super) fn is_untouched(pid: i32) -> bool {
     !is_zombie && sets.iter().all(|set| set.is_some_and(|set| set & bit(Signal::SIGTERM) == 0))
 }
 
-/// A process, as far as its place among others is concerned (`/proc/PID/stat`, proc(5)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kin {
-    parent: i32,
-    group: i32,
-    session: i32,
-    is_stopped: bool,
-}
-
-impl Kin {
-    fn of(pid: i32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The command stands in parentheses and may hold any.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        let is_stopped = fields.next()? == "T";
-        let mut number = || fields.next()?.parse().ok();
-        Some(Self { parent: number()?, group: number()?, session: number()?, is_stopped })
-    }
-}
-
 /// The parent of a process, as far as `/proc` knows.
 pub(super) fn parent_of(pid: i32) -> Option<i32> {
-    Kin::of(pid).map(|kin| kin.parent)
+    ProcessStat::of(pid).map(|kin| kin.parent)
 }
 
 /// Whether a process is stopped, as by SIGTSTP.
 pub(super) fn is_stopped(pid: i32) -> bool {
-    Kin::of(pid).is_some_and(|kin| kin.is_stopped)
+    ProcessStat::of(pid).is_some_and(|kin| kin.is_stopped())
 }
 
 /// Whether two processes are in one process group.
 pub(super) fn are_grouped(pid: i32, other: i32) -> bool {
-    Kin::of(pid).zip(Kin::of(other)).is_none_or(|(pid, other)| pid.group == other.group)
+    ProcessStat::of(pid).zip(ProcessStat::of(other)).is_none_or(|(pid, other)| pid.group == other.group)
 }
 
 /// A process and all above it, as far as `/proc` knows: deeper than any tree, for pids that are used again meanwhile.
@@ -131,7 +112,7 @@ pub(super) fn is_of_the_app(pid: i32, app: i32, own: i32) -> bool {
         return own == 1 && pid != own;
     }
     let above: Vec<i32> = line_of(own).collect();
-    match Kin::of(pid) {
+    match ProcessStat::of(pid) {
         Some(kin) => is_orphan(&line, &above) && is_of_our_session(kin, own),
         None => !has_strangers(app, own, &above),
     }
@@ -142,8 +123,8 @@ fn is_orphan(line: &[i32], above: &[i32]) -> bool {
     matches!(line, [.., top, 1] if !above.contains(top))
 }
 
-fn is_of_our_session(kin: Kin, own: i32) -> bool {
-    Kin::of(own).is_some_and(|ours| ours.session == kin.session)
+fn is_of_our_session(kin: ProcessStat, own: i32) -> bool {
+    ProcessStat::of(own).is_some_and(|ours| ours.session == kin.session)
 }
 
 /// Whether there are processes that are neither ours, nor the app's, nor above us.
@@ -152,7 +133,7 @@ fn has_strangers(app: i32, own: i32, above: &[i32]) -> bool {
     let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.any(|pid| {
         let line: Vec<i32> = line_of(pid).collect();
-        let Some(kin) = Kin::of(pid) else { return false };
+        let Some(kin) = ProcessStat::of(pid) else { return false };
         let is_ours = line.iter().any(|pid| *pid == app || *pid == own);
         let is_left_over = is_orphan(&line, above) && is_of_our_session(kin, own);
         !(is_ours || is_left_over || above.contains(&pid))

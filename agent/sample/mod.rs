@@ -1,10 +1,9 @@
 //! Runtime samples: the dyno's load and memory, in the lines of Heroku's log-runtime-metrics, which published
 //! dashboards parse (Dev Center "Log Runtime Metrics"). Heroku itself samples every 20 s on Cedar, and not on Fir.
 
-mod alarm;
-mod files;
+mod extra;
 mod load;
-mod more;
+mod memory_alarm;
 mod probe;
 mod processes;
 mod quota;
@@ -12,10 +11,10 @@ mod text;
 
 use crate::config::Config;
 use crate::frame::{Own, Voice};
-use alarm::Alarm;
-use files::Files;
+use crate::procfs::Files;
+use extra::More;
 use load::Load;
-use more::More;
+use memory_alarm::Alarm;
 use probe::Probe;
 use processes::{Process, Processes, Who};
 use std::path::Path;
@@ -151,12 +150,12 @@ impl Sampler {
     /// R14 and R15, of a figure that nobody can doubt: a false alarm wakes people.
     fn alarm(&mut self, seen: &probe::Memory, is_sure: bool, all: &[Process], now: Instant) -> Vec<Own> {
         let Some(quota) = self.alarm_above() else { return Vec::new() };
-        if alarm::of(seen, quota) == Alarm::Well {
+        if memory_alarm::of(seen, quota) == Alarm::Well {
             return Vec::new();
         }
         let sure = if is_sure { Some(*seen) } else { self.probe.make_sure(&mut self.processes, all, now) };
         let Some(memory) = sure else { return Vec::new() };
-        let lines = alarm::of(&memory, quota).lines(&memory, quota);
+        let lines = memory_alarm::of(&memory, quota).lines(&memory, quota);
         lines.into_iter().map(|line| Own::new(Voice::State, line)).collect()
     }
 }
@@ -180,7 +179,7 @@ pub fn cost(pids: [i32; 2]) -> (u64, u64) {
     let mut cost = (0, 0);
     for pid in pids.into_iter().filter(|pid| *pid > 0) {
         cost.0 += files.key(&format!("proc/{pid}/smaps_rollup"), "Pss:").unwrap_or(0) << 10;
-        cost.1 += processes.one(pid).map_or(0, |process| more::millis(process.own_cpu));
+        cost.1 += processes.one(pid).map_or(0, |process| extra::millis(process.own_cpu));
     }
     cost
 }

@@ -1,9 +1,9 @@
 //! Where the dyno's memory is read: its own cgroup where it has one and may see it, else its processes. The choice
 //! is made once.
 
-use super::files::Files;
 use super::processes::{Process, Processes};
 use super::quota::NONE;
+use crate::procfs::Files;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,7 @@ impl Probe for V2 {
     fn memory(&mut self, _: &mut Processes, _: &[Process], _: Instant) -> Option<(Memory, bool)> {
         let dir = &self.dir;
         let stat = self.files.text(&format!("{dir}/memory.stat"))?;
-        let key = |key| super::files::key_of(&stat, key);
+        let key = |key| crate::procfs::key_of(&stat, key);
         let swap = self.files.number(&format!("{dir}/memory.swap.current")).unwrap_or(0);
         Some((Memory { rss: key("anon ")?, cache: key("file ")?, swap, ..Memory::default() }, true))
     }
@@ -105,7 +105,7 @@ impl Probe for V1 {
 
     fn memory(&mut self, _: &mut Processes, _: &[Process], _: Instant) -> Option<(Memory, bool)> {
         let stat = self.files.text(&format!("{}/memory.stat", self.dir))?;
-        let key = |key| super::files::key_of(&stat, key);
+        let key = |key| crate::procfs::key_of(&stat, key);
         let (rss, cache) = (key("total_rss ")?, key("total_cache ")?);
         let or_none = |name| key(name).unwrap_or(0);
         let memory = Memory {

@@ -1,6 +1,6 @@
 //! The processes of the dyno, as `/proc` shows them (proc(5), procfs(5)).
 
-use super::files::{Files, key_of};
+use crate::procfs::{Files, ProcessStat, key_of};
 use nix::time::ClockId;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -48,19 +48,17 @@ pub(crate) struct Process {
 impl Process {
     /// Reads a line of `/proc/<pid>/stat`.
     fn parse(text: &str, page: u64) -> Option<Self> {
-        let pid = text.split(' ').next()?.parse().ok()?;
-        // The command stands in parentheses and may hold any.
-        let mut fields = text.rsplit_once(") ")?.1.split(' ');
-        let is_runnable = fields.next()? == "R";
-        let parent = fields.next()?.parse().ok()?;
-        let mut number = |skip: usize| fields.nth(skip)?.parse::<u64>().ok();
-        // Fields 14 to 17: utime, stime, cutime, cstime; 20: num_threads; 22: starttime; 24: rss.
-        let (user, system, of_children, of_children_system) =
-            (number(9)?, number(0)?, number(0)?, number(0)?);
-        let (threads, start, resident) = (number(2)? as u32, number(1)?, number(1)?);
-        let cpu = [user + of_children, system + of_children_system];
-        let resident = resident.saturating_mul(page);
-        Some(Self { pid, parent, is_runnable, threads, resident, cpu, own_cpu: user + system, start })
+        let stat = ProcessStat::parse(text)?;
+        Some(Self {
+            pid: stat.pid,
+            parent: stat.parent,
+            is_runnable: stat.is_runnable(),
+            threads: stat.threads,
+            resident: stat.resident_pages.saturating_mul(page),
+            cpu: [stat.cpu.user + stat.children_cpu.user, stat.cpu.system + stat.children_cpu.system],
+            own_cpu: stat.cpu.user + stat.cpu.system,
+            start: stat.start,
+        })
     }
 }
 
@@ -173,8 +171,8 @@ impl Processes {
             let Ok(entries) = std::fs::read_dir(self.files.path(&dir)) else { continue };
             for entry in entries.flatten() {
                 let name = format!("{dir}/{}/stat", entry.file_name().to_string_lossy());
-                let text = self.read(&name).unwrap_or_default();
-                count += u32::from(text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R')));
+                let state = self.read(&name).and_then(ProcessStat::state_in);
+                count += u32::from(state == Some(b'R'));
             }
         }
         count

@@ -1,6 +1,6 @@
 //! How much memory the dyno has.
 
-use super::files::Files;
+use crate::procfs::Files;
 
 /// Values above say that there is no limit (heroku-buildpack-python, `vendor/WEB_CONCURRENCY.sh`).
 pub(crate) const NONE: u64 = 1 << 40;
@@ -39,7 +39,7 @@ pub(crate) fn vastly(quota: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::files::tests::layout;
+    use crate::procfs::tests::layout;
 
     #[test]
     fn the_first_that_knows_is_asked() {

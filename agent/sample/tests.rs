@@ -1,5 +1,5 @@
 use super::*;
-use files::tests::layout;
+use crate::procfs::tests::layout;
 use std::process::{Command, Stdio};
 use std::thread;
 use tempfile::TempDir;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::sample::files::tests::layout;
+use crate::procfs::tests::layout;
 
 /// What a probe shows of a layout.
 fn shown(files: &[(&str, &str)]) -> (&'static str, Option<(Memory, bool)>, Option<u64>) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::sample::files::tests::layout;
+use crate::procfs::tests::layout;
 
 /// A line of `/proc/<pid>/stat`.
 fn stat(pid: i32, parent: i32, state: char, threads: u32, pages: u64) -> String {

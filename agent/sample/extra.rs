@@ -1,9 +1,9 @@
 //! The third line: more than Heroku gives, in its convention, so that no published parser sees anything new in the
 //! other two. Traffic is read by sysinfo, whose numbers are the dyno's here: a dyno has interfaces of its own.
 
-use super::files::Files;
 use super::processes::Process;
 use super::text::Whose;
+use crate::procfs::Files;
 use std::fmt::Write as _;
 use std::time::Duration;
 use sysinfo::Networks;
