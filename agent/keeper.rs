@@ -8,9 +8,7 @@ mod clerk;
 mod hands;
 mod mood;
 mod pump;
-mod relay;
 mod scribe;
-mod signal;
 mod stage;
 mod vitals;
 mod warden;
@@ -21,9 +19,7 @@ pub use bulletin::{Bulletin, Health, NAME, SEPARATOR};
 pub use child::exec;
 pub use clerk::{Clerk, Heard};
 pub use mood::{Mood, Moods};
-pub use relay::Received;
 pub(crate) use scribe::complain;
-pub use signal::Signals;
 pub use vitals::Vitals;
 
 use crate::config::Config;
@@ -34,6 +30,10 @@ use crate::frame::Own;
 use crate::line::Stream;
 use crate::poll::{timeout, until};
 use crate::recorder::Look;
+use crate::signals::ancestry;
+use crate::signals::forward::{Relay, Sight};
+use crate::signals::pending;
+use crate::signals::source::Signals;
 use crate::spool::Tap;
 use child::Reaped;
 use crossbeam_channel::Sender;
@@ -42,7 +42,6 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pump::Input;
-use relay::{Relay, Sight};
 use scribe::Scribe;
 use stage::Stage;
 use std::ffi::OsString;
@@ -229,19 +228,19 @@ struct Proc {
 
 impl Sight for Proc {
     fn canary(&self) -> Option<u64> {
-        self.shipper.and_then(|shipper| signal::waiting(shipper.as_raw()))
+        self.shipper.and_then(|shipper| pending::waiting(shipper.as_raw()))
     }
 
     fn is_of_the_app(&self, pid: i32) -> bool {
-        signal::is_of_the_app(pid, self.app.as_raw(), std::process::id() as i32)
+        ancestry::is_of_the_app(pid, self.app.as_raw(), std::process::id() as i32)
     }
 
     fn is_in_our_group(&self) -> bool {
-        signal::are_grouped(self.app.as_raw(), std::process::id() as i32)
+        ancestry::are_grouped(self.app.as_raw(), std::process::id() as i32)
     }
 
     fn is_untouched(&self) -> bool {
-        signal::is_untouched(self.app.as_raw())
+        pending::is_untouched(self.app.as_raw())
     }
 }
 
@@ -352,7 +351,7 @@ impl Keeper<'_> {
     fn suspend(&mut self) {
         if self.suspends.is_some_and(|until| Instant::now() <= until)
             && !self.relay.is_watching()
-            && signal::is_stopped(self.app.as_raw())
+            && ancestry::is_stopped(self.app.as_raw())
         {
             self.suspends = None;
             let _as_a_terminal_has_it = nix::sys::signal::raise(Signal::SIGSTOP);

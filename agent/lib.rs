@@ -1,6 +1,5 @@
 //! tailrace: an embedded log agent for Heroku dynos.
 
-pub mod canary;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -19,5 +18,6 @@ pub mod recorder;
 pub mod sample;
 pub mod ship;
 pub mod shipper;
+pub mod signals;
 pub mod spool;
 pub mod status;

@@ -1,13 +1,13 @@
 //! The shipper: everything that talks to the world. It reads the spool, asks the keeper before it sends, and
 //! may die at any time.
 
-use crate::canary::{self, Strays};
 use crate::config::{Config, DrainConfig};
 use crate::drain::https::{Client, Target};
 use crate::drain::outlet::{Board, Outlet, Pace};
 use crate::drain::tls;
 use crate::ledger::Place;
 use crate::protocol::{Inbox, Message, Order, Word};
+use crate::signals::pending::{self, Strays};
 use crate::spool::{Estate, Reader};
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -223,7 +223,7 @@ async fn take(
             let deadline = Instant::now() + Duration::from_millis(left);
             board.send_modify(|board| board.deadline = Some(deadline));
         }
-        Order::Calm => canary::forget(),
+        Order::Calm => pending::forget(),
         Order::Finish => board.send_modify(|board| board.finish = true),
         Order::Window { drain, .. } | Order::Plan { drain, .. } => {
             if let Some(outlet) = boxes.get(drain) {

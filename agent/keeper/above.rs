@@ -1,6 +1,6 @@
 //! Whether a keeper above us ships what we would print: `tailrace run` in a line that runs under tailrace already.
 
-use super::signal::parent_of;
+use crate::signals::ancestry::parent_of;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

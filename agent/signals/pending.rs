@@ -37,6 +37,19 @@ pub(crate) fn set_of(status: &str, field: &str) -> Option<u64> {
     u64::from_str_radix(set.trim(), 16).ok()
 }
 
+/// The signals that wait for a process (proc(5), `ShdPnd`).
+pub fn waiting(pid: i32) -> Option<u64> {
+    set_of(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "ShdPnd")
+}
+
+/// Whether a process cannot have had a SIGTERM: it neither catches nor ignores it, and none waits (proc(5)).
+pub fn is_untouched(pid: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let sets = ["SigCgt", "SigIgn", "SigBlk", "ShdPnd", "SigPnd"].map(|field| set_of(&status, field));
+    let is_zombie = status.lines().any(|line| line.starts_with("State:\tZ"));
+    !is_zombie && sets.iter().all(|set| set.is_some_and(|set| set & bit(Signal::SIGTERM) == 0))
+}
+
 /// Forgets what waits for this process, so that the next one is news.
 pub fn forget() {
     let mut set = SigSet::empty();

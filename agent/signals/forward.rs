@@ -5,7 +5,8 @@
 //! group, is the canary: when a signal of ours waits there too, it went to all. Cedar signals one process after
 //! the other, so for SIGTERM it is looked at for a while. Without a canary the sender decides.
 
-use crate::canary::{PASSED_ON, bit};
+use super::pending::{PASSED_ON, bit};
+use super::source::Received;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -20,27 +21,6 @@ const LOOK: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 50;
 /// When a SIGTERM was kept: how long after it is made sure that the app had one.
 const ASSURANCE: Duration = Duration::from_secs(5);
-
-/// A signal that we got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Which one.
-    pub signal: Signal,
-    /// Who sent it; 0 for the kernel and for whoever is outside of our pid namespace.
-    pub sender: i32,
-    /// The kernel itself did.
-    pub from_kernel: bool,
-}
-
-impl Received {
-    /// Whether the kernel sent it for something of ours that is none of the app's. A terminal that is gone tells the
-    /// leader of its session only (`tty_ioctl(4)`), and a timer outlives an exec (setitimer(2)): both would have been
-    /// the app's.
-    fn is_of_the_kernel(self) -> bool {
-        use Signal::{SIGALRM, SIGHUP, SIGPROF, SIGVTALRM};
-        self.from_kernel && ![SIGHUP, SIGALRM, SIGPROF, SIGVTALRM].contains(&self.signal)
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Watch {
@@ -61,7 +41,7 @@ enum Term {
 }
 
 /// What the relay has to know of the app and of the canary when it decides.
-pub(super) trait Sight {
+pub trait Sight {
     /// The signals that wait for the canary, as the bits of proc(5); none without a canary.
     fn canary(&self) -> Option<u64>;
     /// Whether the process is the app, or was started by it, or by something that was.
@@ -74,7 +54,7 @@ pub(super) trait Sight {
 
 /// Decides, for one app.
 #[derive(Debug)]
-pub(super) struct Relay {
+pub struct Relay {
     /// The platform signals every process, as on Cedar: so without a canary one from outside went to all.
     to_all: bool,
     watches: Vec<Watch>,
@@ -88,13 +68,13 @@ pub(super) struct Relay {
 
 impl Relay {
     /// `to_all`: the platform signals every process of a dyno.
-    pub(super) fn new(to_all: bool) -> Self {
+    pub fn new(to_all: bool) -> Self {
         Self { to_all, watches: Vec::new(), term: Term::None, stale: false, soiled: 0, looks: 0 }
     }
 
     /// Takes a signal; what is to be passed on is said by [`Relay::decide`]. False when it comes from the app itself,
     /// and means nothing to the dyno.
-    pub(super) fn take(&mut self, received: Received, now: Instant, sight: &impl Sight) -> bool {
+    pub fn take(&mut self, received: Received, now: Instant, sight: &impl Sight) -> bool {
         let Received { signal, sender, .. } = received;
         let is_term = signal == Signal::SIGTERM;
         if !PASSED_ON.contains(&signal) {
@@ -127,7 +107,7 @@ impl Relay {
     }
 
     /// What is to be passed on now.
-    pub(super) fn decide(&mut self, now: Instant, sight: &impl Sight) -> Vec<Signal> {
+    pub fn decide(&mut self, now: Instant, sight: &impl Sight) -> Vec<Signal> {
         let mut passed = Vec::new();
         if !self.watches.is_empty() || self.soiled != 0 {
             let canary = sight.canary();
@@ -171,7 +151,7 @@ impl Relay {
     }
 
     /// When there is something to decide.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+    pub fn due(&self, now: Instant) -> Option<Instant> {
         let watched = self.watches.iter().map(|watch| watch.until.min(now + LOOK)).min();
         let forgotten = (self.soiled != 0 && self.looks > 0).then(|| now + 2 * LOOK);
         let kept = if let Term::Kept(at) = self.term { Some(at) } else { None };
@@ -179,12 +159,12 @@ impl Relay {
     }
 
     /// Whether something is being decided.
-    pub(super) fn is_watching(&self) -> bool {
+    pub fn is_watching(&self) -> bool {
         !self.watches.is_empty()
     }
 
     /// Whether what waits for the canary is of no more use: it shall forget it, so that the next is news.
-    pub(super) fn take_stale(&mut self) -> bool {
+    pub fn take_stale(&mut self) -> bool {
         !self.is_watching() && std::mem::take(&mut self.stale)
     }
 }

@@ -1,0 +1,6 @@
+//! Signals: received as events, forwarded to the app when they were meant for us alone.
+
+pub mod ancestry;
+pub mod forward;
+pub mod pending;
+pub mod source;
