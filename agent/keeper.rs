@@ -7,8 +7,6 @@ mod child;
 mod clerk;
 mod hands;
 mod mood;
-mod pump;
-mod scribe;
 mod stage;
 mod vitals;
 mod warden;
@@ -19,9 +17,9 @@ pub use bulletin::{Bulletin, Health, NAME, SEPARATOR};
 pub use child::exec;
 pub use clerk::{Clerk, Heard};
 pub use mood::{Mood, Moods};
-pub(crate) use scribe::complain;
 pub use vitals::Vitals;
 
+use crate::capture::pump;
 use crate::config::Config;
 use crate::diag;
 use crate::dyno::lifecycle::Lifecycle;
@@ -29,7 +27,7 @@ use crate::exit_code::ExitCode;
 use crate::frame::Own;
 use crate::line::Stream;
 use crate::poll::{timeout, until};
-use crate::recorder::Look;
+use crate::recorder::{Input, Look, Scribe, input};
 use crate::signals::ancestry;
 use crate::signals::forward::{Relay, Sight};
 use crate::signals::pending;
@@ -41,8 +39,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pump::Input;
-use scribe::Scribe;
 use stage::Stage;
 use std::ffi::OsString;
 use std::io;
@@ -317,7 +313,7 @@ impl Keeper<'_> {
                 if self.stop_at.is_none() && self.status.is_none() {
                     self.vitals.end(|was_up| {
                         let lines = self.life(|| Lifecycle::stopping(was_up));
-                        self.tell(Input::Own(lines, pump::Place::default()));
+                        self.tell(Input::Own(lines, input::Place::default()));
                     });
                 }
                 let stop_at = *self.stop_at.get_or_insert(now + self.config.stop_grace);

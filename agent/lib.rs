@@ -1,7 +1,8 @@
 //! tailrace: an embedded log agent for Heroku dynos.
 
-pub mod check;
+pub mod capture;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod diag;
 pub mod drain;
@@ -16,8 +17,6 @@ pub(crate) mod procfs;
 pub mod protocol;
 pub mod recorder;
 pub mod sample;
-pub mod ship;
 pub mod shipper;
 pub mod signals;
 pub mod spool;
-pub mod status;

@@ -6,11 +6,12 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use tailrace::cli::{self, Command};
+use tailrace::commands::{check, ship, status};
 use tailrace::config::{self, Config, Problem, Tty};
 use tailrace::dyno::procfile;
 use tailrace::exit_code::ExitCode;
 use tailrace::shipper::{self, Ending};
-use tailrace::{check, diag, keeper, ship, status};
+use tailrace::{diag, keeper};
 
 fn main() -> std::process::ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {

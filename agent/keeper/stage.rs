@@ -1,13 +1,12 @@
 //! Setting the stage: everything that must be there before the app starts. Whatever cannot be had is named, and
 //! the app runs without us.
 
-use super::pump::{self, Input, Pump};
-use super::scribe::Scribe;
 use super::vitals::Vitals;
 use super::watch::Watch;
+use crate::capture::pump::Pump;
 use crate::config::Config;
 use crate::line::Stream;
-use crate::recorder::{Pacer, Pool};
+use crate::recorder::{Input, Pacer, Pool, Scribe, buffer_pool, input};
 use crate::sample;
 use crate::spool::{self, Spool};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -64,11 +63,11 @@ impl Stage {
         let wake = step("cannot make an event", event())?;
         let gone = step("cannot make an event", event())?;
         let memory = spool::memory_file().ok();
-        let pool = Pool::new(pump::BUFFERS, pump::BUFFER);
-        let (recorder, input) = bounded(pump::INPUTS);
+        let pool = Pool::new(buffer_pool::BUFFERS, buffer_pool::BUFFER);
+        let (recorder, inputs) = bounded(input::INPUTS);
         let scribe = Arc::new(Scribe::new(Arc::clone(&wake), Arc::clone(&pool)));
         let shared = Arc::new(config.clone());
-        start_recorder(Arc::clone(&shared), &scribe, input, memory.as_ref())?;
+        start_recorder(Arc::clone(&shared), &scribe, inputs, memory.as_ref())?;
         let finished = Arc::<AtomicUsize>::default();
         let common =
             Common { pool, recorder: recorder.clone(), gone: Arc::clone(&gone), wake: Arc::clone(&wake) };
@@ -82,7 +81,7 @@ impl Stage {
             recorder: recorder.clone(),
             scribe: Arc::clone(&scribe),
             vitals: Arc::clone(&vitals),
-            places: pump::Place::default(),
+            places: input::Place::default(),
         };
         start("sampler", move || watch.run())?;
         Ok(Self { wake, gone, scribe, finished, recorder, begin, vitals, ends, memory })

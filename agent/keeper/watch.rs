@@ -1,13 +1,13 @@
 //! The sampler's thread: tells the start, takes samples, waits for the port, and says how the agent itself is.
 //! Nothing waits for it. What the recorder has no room for is not said.
 
-use super::pump::{self, Input, Place};
-use super::scribe::Scribe;
 use super::vitals::Vitals;
 use crate::config::Config;
 use crate::diag;
 use crate::dyno::{lifecycle::Lifecycle, port};
 use crate::frame::{Own, Voice};
+use crate::recorder::Scribe;
+use crate::recorder::input::{self, Input, Place};
 use crate::sample::{self, Sampler, Wish};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,7 +66,7 @@ impl Watch {
     }
 
     fn tell(&self, lines: Vec<Own>) {
-        if let Some(place) = pump::place(&self.places) {
+        if let Some(place) = input::place(&self.places) {
             let _room_is_kept_for_it = self.recorder.try_send(Input::Own(lines, place));
         }
     }

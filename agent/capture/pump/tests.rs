@@ -1,4 +1,5 @@
 use super::*;
+use crate::recorder::buffer_pool::BUFFER;
 use crossbeam_channel::bounded;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::EfdFlags;
@@ -42,13 +43,4 @@ fn a_chunk_that_nobody_takes_is_a_gap() {
         let Ok(Input::End { gap: Some(gap), .. }) = input.recv() else { panic!("no gap at the end") };
         assert_eq!((gap.newlines, gap.ends_line), (3, true));
     });
-}
-
-#[test]
-fn places_for_our_own_are_bounded_and_free_again() {
-    let places = Place::default();
-    let mut taken: Vec<_> = std::iter::from_fn(|| place(&places)).collect();
-    assert_eq!(taken.len(), OWN);
-    taken.pop();
-    assert!(place(&places).is_some());
 }

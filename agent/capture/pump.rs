@@ -3,27 +3,20 @@
 //! A pump does not wait for a recorder that stands still: without a free buffer the bytes pass through and are
 //! counted as a gap. For one that is at work it waits a moment, as any pipe would have the app wait.
 
-mod outlet;
-
-use crate::frame::Own;
+use super::passthrough::{Passthrough, Piece};
 use crate::frame::now_micros;
 use crate::line::Stream;
 use crate::poll::timeout;
-use crate::recorder::{Buffer, Gap, Pool};
+use crate::recorder::{Gap, Input, Pool};
 use crossbeam_channel::Sender;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
-use outlet::{Passthrough, Piece};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes of a buffer.
-pub(super) const BUFFER: usize = 256 << 10;
-/// Buffers at most: 4 MiB.
-pub(super) const BUFFERS: usize = 16;
 /// A read below this was a small write: others are gathered before the next read.
 const SMALL: usize = 16 << 10;
 /// For how long they are gathered.
@@ -34,7 +27,7 @@ const HEAD_START: Duration = Duration::from_millis(2);
 /// The app is gone: a pipe that stays silent so long is done with.
 const IDLE: Duration = Duration::from_millis(100);
 /// The app is gone: when a pipe that goes on talking is given up.
-pub(super) const LAST: Duration = Duration::from_secs(2);
+pub const LAST: Duration = Duration::from_secs(2);
 /// Reads that empty a pipe.
 const PIPE: usize = (1 << 20) / SPARE;
 /// For how long a pump waits for a buffer: several times what the recorder needs for one, unless its disk
@@ -46,52 +39,6 @@ const SPARE: usize = 64 << 10;
 const BEHIND: usize = 2;
 /// Bytes that wait to be passed on at most, the app being gone.
 const KEPT: usize = 4 << 20;
-
-/// From pump to recorder.
-#[derive(Debug)]
-pub(super) enum Input {
-    /// The app runs: the spool may be opened.
-    Start,
-    /// A chunk, read at `now` in µs since the Unix epoch, and what went by before it unrecorded.
-    Chunk {
-        /// Of which stream.
-        stream: Stream,
-        /// Its bytes.
-        bytes: Arc<Buffer>,
-        /// When it was read.
-        now: u64,
-        /// What is missing before it.
-        gap: Option<Gap>,
-    },
-    /// The first lines of our own: nothing is complete without them.
-    Greeting(Vec<Own>),
-    /// Lines of our own, and the place that they hold while they wait.
-    Own(Vec<Own>, Place),
-    /// The last lines of our own, to stand behind everything that the app said.
-    Farewell(Vec<Own>),
-    /// The stream ended.
-    End {
-        /// Which one.
-        stream: Stream,
-        /// What is missing at its end.
-        gap: Option<Gap>,
-    },
-}
-
-/// A place for lines of our own on the way to the recorder. They come whether the recorder works or not, and must not
-/// take the places of the app's: those are as many as there are buffers.
-pub(super) type Place = Arc<()>;
-
-/// Lines of our own that may wait at once.
-const OWN: usize = 16;
-/// Inputs that may wait at once: every buffer, both ends, the start, the greeting, the word of the stop, the farewell,
-/// and our own.
-pub(super) const INPUTS: usize = BUFFERS + 6 + OWN;
-
-/// Another place, of all that are `places`; none when so many wait that something must be wrong.
-pub(super) fn place(places: &Place) -> Option<Place> {
-    (Arc::strong_count(places) <= OWN).then(|| Arc::clone(places))
-}
 
 /// Whether there are bytes to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,31 +55,31 @@ enum Ready {
 
 /// One stream's pump.
 #[derive(Debug)]
-pub(super) struct Pump {
+pub struct Pump {
     /// Which stream.
-    pub(super) stream: Stream,
+    pub stream: Stream,
     /// The app's pipe, non-blocking.
-    pub(super) from: OwnedFd,
+    pub from: OwnedFd,
     /// The dyno's own stream; none to keep what is recorded off it.
-    pub(super) passthrough: bool,
+    pub passthrough: bool,
     /// Whether the pipe is large enough to gather small writes in it.
-    pub(super) gathers: bool,
+    pub gathers: bool,
     /// Buffers, shared with the other pump.
-    pub(super) pool: Arc<Pool>,
+    pub pool: Arc<Pool>,
     /// To the recorder.
-    pub(super) recorder: Sender<Input>,
+    pub recorder: Sender<Input>,
     /// Becomes readable, for good, when the app is gone.
-    pub(super) gone: Arc<EventFd>,
+    pub gone: Arc<EventFd>,
     /// Both streams go to one file or pipe: who has it writes.
-    pub(super) turn: Option<Arc<Mutex<()>>>,
+    pub turn: Option<Arc<Mutex<()>>>,
     /// How many pumps have passed on everything, or given up; the main loop is woken then.
-    pub(super) finished: Arc<AtomicUsize>,
+    pub finished: Arc<AtomicUsize>,
     /// See above.
-    pub(super) wake: Arc<EventFd>,
+    pub wake: Arc<EventFd>,
     /// What went by unrecorded since the last chunk.
-    pub(super) gap: Option<Gap>,
+    pub gap: Option<Gap>,
     /// Where bytes are read to when no buffer is free.
-    pub(super) spare: Vec<u8>,
+    pub spare: Vec<u8>,
 }
 
 fn locked(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
@@ -142,7 +89,7 @@ fn locked(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
 impl Pump {
     /// Pumps until the pipe ends, or until the app is gone and the pipe silent; then passes on what the dyno's own
     /// stream has not taken yet.
-    pub(super) fn run(mut self, to: BorrowedFd<'_>) {
+    pub fn run(mut self, to: BorrowedFd<'_>) {
         let mut outlet = Passthrough::to(to);
         let gap = if self.flow(&mut outlet) { self.ebb(&mut outlet) } else { self.gap.take() };
         drop(self.recorder.send_timeout(Input::End { stream: self.stream, gap }, LAST));

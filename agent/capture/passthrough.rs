@@ -19,7 +19,7 @@ const SURE: usize = 4096;
 
 /// Bytes under way.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub enum Piece {
     /// The recorder has them too.
     Buffer(Arc<Buffer>),
     /// Nobody else has them.
@@ -49,7 +49,7 @@ enum Way {
 
 /// The dyno's own stream.
 #[derive(Debug)]
-pub(super) struct Passthrough<'a> {
+pub struct Passthrough<'a> {
     to: BorrowedFd<'a>,
     way: Way,
     queue: VecDeque<Piece>,
@@ -59,7 +59,8 @@ pub(super) struct Passthrough<'a> {
 }
 
 impl<'a> Passthrough<'a> {
-    pub(super) fn to(to: BorrowedFd<'a>) -> Self {
+    /// Output to this descriptor.
+    pub fn to(to: BorrowedFd<'a>) -> Self {
         let kind = fstat(to).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
         let way = match kind {
             Ok(SFlag::S_IFIFO) => {
@@ -74,24 +75,24 @@ impl<'a> Passthrough<'a> {
     }
 
     /// More to pass on.
-    pub(super) fn add(&mut self, piece: Piece) {
+    pub fn add(&mut self, piece: Piece) {
         if !self.broken {
             self.queue.push_back(piece);
         }
     }
 
     /// Whether all is passed on that will be.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Bytes that wait.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.queue.iter().map(|piece| piece.bytes().len()).sum::<usize>() - self.written
     }
 
     /// Passes everything on; false when the app is `gone` before that.
-    pub(super) fn pass(&mut self, gone: &EventFd) -> bool {
+    pub fn pass(&mut self, gone: &EventFd) -> bool {
         while self.write() {
             let mut polled =
                 [PollFd::new(self.to, PollFlags::POLLOUT), PollFd::new(gone.as_fd(), PollFlags::POLLIN)];
@@ -105,14 +106,14 @@ impl<'a> Passthrough<'a> {
     }
 
     /// Passes on what is taken now.
-    pub(super) fn offer(&mut self) {
+    pub fn offer(&mut self) {
         if self.write() {
             self.keep();
         }
     }
 
     /// Passes everything on, unless nothing is taken for as long as `patience`.
-    pub(super) fn flush(&mut self, patience: Duration) {
+    pub fn flush(&mut self, patience: Duration) {
         let (mut since, mut left) = (Instant::now(), self.len());
         while self.write() {
             if self.len() < left {

@@ -1,11 +1,10 @@
 //! The recorder's thread in the keeper: takes chunks from the pumps, and tells the main loop of news.
 
-use super::pump::Input;
+use super::{Input, Look, Pacer, Pool, Recorder, Trouble};
 use crate::diag;
 use crate::frame::now_micros;
 use crate::frame::{Own, Voice};
 use crate::line::Stream;
-use crate::recorder::{Look, Pacer, Pool, Recorder, Trouble};
 use crate::spool::{Full, Spool, SpoolError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nix::sys::eventfd::EventFd;
@@ -20,7 +19,7 @@ const GREETING: Duration = Duration::from_millis(500);
 
 /// What the recorder's thread shares with the main loop.
 #[derive(Debug)]
-pub(super) struct Scribe {
+pub struct Scribe {
     spool: OnceLock<Arc<Spool>>,
     finished: AtomicBool,
     wake: Arc<EventFd>,
@@ -29,17 +28,17 @@ pub(super) struct Scribe {
 
 impl Scribe {
     /// `wake` is written to when there are news; `pool` is trimmed when nothing comes.
-    pub(super) fn new(wake: Arc<EventFd>, pool: Arc<Pool>) -> Self {
+    pub fn new(wake: Arc<EventFd>, pool: Arc<Pool>) -> Self {
         Self { spool: OnceLock::new(), finished: AtomicBool::new(false), wake, pool }
     }
 
     /// The spool, once it is open.
-    pub(super) fn spool(&self) -> Option<Arc<Spool>> {
+    pub fn spool(&self) -> Option<Arc<Spool>> {
         self.spool.get().cloned()
     }
 
     /// Both streams have ended and everything is in the spool.
-    pub(super) fn is_finished(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
     }
 
@@ -50,7 +49,7 @@ impl Scribe {
 
     /// Waits for the start, opens the spool, which comes with its limit in bytes, and records until both streams
     /// have ended. `pacer` says how often the main loop hears of it.
-    pub(super) fn run(
+    pub fn run(
         &self,
         input: &Receiver<Input>,
         look: &Look,

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// Bytes of a buffer.
+pub const BUFFER: usize = 256 << 10;
+/// Buffers at most: 4 MiB.
+pub const BUFFERS: usize = 16;
 /// The pool.
 #[derive(Debug)]
 pub struct Pool {

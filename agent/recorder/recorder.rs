@@ -1,16 +1,7 @@
-//! The recorder: chunks become lines, lines become frames, frames are appended to the spool.
-//!
-//! It is the single writer of the spool. A chunk that could not be recorded is a *gap*: the lines in it are
-//! dropped whole, counted, and announced at the place where they are missing.
+//! Records the streams of one app: splits, frames and appends; books gaps.
 
-mod pacer;
-mod pool;
-mod tape;
-
-pub use pacer::Pacer;
-pub use pool::{Buffer, Pool};
-use tape::Tape;
-
+use super::frame_writer::Tape;
+use super::input::Gap;
 use crate::frame::Own;
 use crate::frame::{Field, Step};
 use crate::frame::{Loss, Reason};
@@ -35,42 +26,6 @@ pub struct Look {
     pub source: String,
     /// Bytes of message per frame at most.
     pub max_line: usize,
-}
-
-/// Bytes that passed by without being recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// LFs in them.
-    pub newlines: u64,
-    /// Whether the last byte is an LF.
-    pub ends_line: bool,
-    /// Time of the first byte, in µs since the Unix epoch.
-    pub since: u64,
-    /// Time of the last byte, in µs since the Unix epoch.
-    pub until: u64,
-}
-
-impl Gap {
-    /// The gap that `bytes`, read at `now`, leave behind.
-    pub fn of(bytes: &[u8], now: u64) -> Self {
-        Self {
-            newlines: memchr::memchr_iter(b'\n', bytes).count() as u64,
-            ends_line: bytes.last() == Some(&b'\n'),
-            since: now,
-            until: now,
-        }
-    }
-
-    /// More bytes behind these.
-    #[must_use]
-    pub fn and(self, more: Self) -> Self {
-        Self {
-            newlines: self.newlines + more.newlines,
-            ends_line: more.ends_line,
-            since: self.since,
-            until: more.until,
-        }
-    }
 }
 
 struct Track {

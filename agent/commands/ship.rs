@@ -1,12 +1,11 @@
 //! `tailrace ship`: the same stages in one process, fed from standard input. It does not drop: when the spool is
 //! full it stops reading, and whoever writes waits.
 
+use crate::capture::stdin::{self, Shared};
 use crate::config::Config;
 use crate::diag;
 use crate::exit_code::ExitCode;
-use crate::frame::now_micros;
-use crate::keeper::{Clerk, complain};
-use crate::line::Stream;
+use crate::keeper::Clerk;
 use crate::poll;
 use crate::protocol::{Link, Order};
 use crate::recorder::{Pacer, Recorder};
@@ -14,14 +13,12 @@ use crate::sample;
 use crate::shipper;
 use crate::signals::source::Signals;
 use crate::spool::{self, Directory, Estate, Full, Spool};
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,29 +27,6 @@ use std::time::{Duration, Instant};
 
 /// What ends the reading.
 const STOP: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
-/// Bytes read at a time.
-const BUFFER: usize = 256 << 10;
-/// What the pipe shall hold.
-const PIPE: i32 = 1 << 20;
-
-/// What reader and books tell each other.
-struct Shared {
-    /// There are news for the books.
-    wake: EventFd,
-    /// The reader shall stop: a signal came, or the time is over.
-    stop: AtomicBool,
-    /// Wakes the reader to see that.
-    halt: EventFd,
-    /// Everything that was read is in the spool.
-    finished: AtomicBool,
-}
-
-impl Shared {
-    fn news(&self) {
-        let _or_full = self.wake.write(1);
-    }
-}
-
 /// Ships standard input until it ends, and what is held for the grace after that.
 ///
 /// # Errors
@@ -125,7 +99,10 @@ fn deliver(
         if reads {
             let reader = thread::Builder::new().name("recorder".to_owned());
             reader.spawn_scoped(scope, || {
-                read(config, spool, &shared);
+                let give_up = || shared.stop.load(Ordering::Relaxed);
+                let writer = spool.writer(config.spool_limit(sample::quota), Full::Wait, give_up);
+                let recorder = Recorder::new(spool, writer, &config.look());
+                stdin::read(recorder, Pacer::new(config.batch_linger), &shared);
                 shared.finished.store(true, Ordering::Release);
                 shared.news();
             })?;
@@ -136,60 +113,6 @@ fn deliver(
 
 fn clone(file: Option<&File>) -> io::Result<Option<File>> {
     file.map(File::try_clone).transpose()
-}
-
-/// Reads and records standard input until it ends.
-fn read(config: &Config, spool: &Spool, shared: &Shared) {
-    let give_up = || shared.stop.load(Ordering::Relaxed);
-    let stdin = io::stdin();
-    let input = stdin.as_fd();
-    let _best_effort = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
-    let writer = spool.writer(config.spool_limit(sample::quota), Full::Wait, give_up);
-    let mut recorder = Recorder::new(spool, writer, &config.look());
-    let mut pacer = Pacer::new(config.batch_linger);
-    let mut buffer = vec![0; BUFFER];
-    while !give_up() {
-        if !wait(input, &mut recorder, &mut pacer, shared) {
-            continue;
-        }
-        match nix::unistd::read(input, &mut buffer) {
-            Ok(0) => break,
-            Ok(got) => {
-                recorder.chunk(Stream::Out, &buffer[..got], now_micros());
-                if pacer.add(got as u64, Instant::now()) {
-                    shared.news();
-                }
-            }
-            Err(Errno::EINTR | Errno::EAGAIN) => continue,
-            Err(errno) => {
-                diag::at("cannot-read").with("error", errno.desc()).say();
-                break;
-            }
-        }
-        complain(&mut recorder);
-    }
-    recorder.end(Stream::Out);
-    complain(&mut recorder);
-}
-
-/// Waits for input; a line that stands still goes out meanwhile. False when there is none yet.
-fn wait(input: BorrowedFd<'_>, recorder: &mut Recorder<'_>, pacer: &mut Pacer, shared: &Shared) -> bool {
-    let mut polled =
-        [PollFd::new(input, PollFlags::POLLIN), PollFd::new(shared.halt.as_fd(), PollFlags::POLLIN)];
-    let silence = recorder.silence();
-    let _or_interrupted = poll(&mut polled, poll::until(silence.into_iter().chain(pacer.due()).min()));
-    if polled[0].any().unwrap_or(false) {
-        return true;
-    }
-    let now = Instant::now();
-    if silence.is_some_and(|silence| silence <= now) {
-        recorder.flush(now_micros());
-        shared.news();
-    }
-    if pacer.is_due(now) {
-        shared.news();
-    }
-    false
 }
 
 /// The keeper's part: answers the outlets, and knows when it is over.
