@@ -206,7 +206,7 @@ impl Directory {
         for (_, _, path) in self.segments().unwrap_or_default() {
             drop(std::fs::remove_file(path));
         }
-        for name in [super::adopt::CURSORS, LOCK] {
+        for name in [super::checkpoint::CURSORS, LOCK] {
             drop(std::fs::remove_file(self.path.join(name)));
         }
         drop(std::fs::remove_dir(&self.path));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::frame::{Encoder, Field, PRI_APP};
-use crate::ledger::{Appended, Identity, Ledger};
+use crate::ledger::{Appended, Identity, Ledger, Shared};
 
 const IDENTITY: Identity<'_> = Identity { agent: "00aa", drain: "d.1" };
 

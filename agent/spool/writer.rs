@@ -2,14 +2,12 @@
 
 use super::{Directory, SEGMENT, SLOTS, SpoolError, dispose, drop_cache};
 use crate::frame::Reason;
-use crate::ledger::{Appended, Ledger, Place, Segment};
+use crate::ledger::{Appended, Ledger, Place, Segment, Shared};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A segment that is still there when so many younger ones exist is written back, then dropped from the page
@@ -37,34 +35,6 @@ pub enum Full {
     Shed,
     /// Wait until a drain took something: the reader of standard input may.
     Wait,
-}
-
-/// The ledger as recorder, keeper and outlets share it.
-#[derive(Debug)]
-pub struct Shared {
-    ledger: Mutex<Ledger>,
-    freed: Condvar,
-    /// How often segments were removed.
-    removals: AtomicU64,
-}
-
-impl Shared {
-    /// Shares a ledger.
-    pub fn new(ledger: Ledger) -> Self {
-        Self { ledger: Mutex::new(ledger), freed: Condvar::new(), removals: AtomicU64::new(0) }
-    }
-
-    /// The ledger, for a short moment. A panic elsewhere does not take it away: its numbers are changed in
-    /// steps that each leave it whole.
-    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells a waiting writer that segments were removed, or that it shall not wait any longer.
-    pub fn notify(&self) {
-        self.removals.fetch_add(1, Ordering::Relaxed);
-        self.freed.notify_all();
-    }
 }
 
 /// The segment that is being written.
@@ -199,10 +169,10 @@ impl<'a> Writer<'a> {
         let mut shed = Vec::new();
         let mut ledger = self.shared.lock();
         if self.full == Full::Wait && ledger.segments().len() > AHEAD {
-            let removals = self.shared.removals.load(Ordering::Relaxed);
+            let removals = self.shared.removals();
             if self.in_vain != Some(removals) {
-                ledger = self.wait(ledger, PATIENCE);
-                let is_stuck = self.shared.removals.load(Ordering::Relaxed) == removals;
+                ledger = self.shared.wait_for_removal(ledger, PATIENCE);
+                let is_stuck = self.shared.removals() == removals;
                 self.in_vain = is_stuck.then_some(removals);
             }
         }
@@ -212,7 +182,7 @@ impl<'a> Writer<'a> {
                 if ledger.segments().len() < 2 || (self.give_up)() {
                     break;
                 }
-                ledger = self.wait(ledger, MOMENT);
+                ledger = self.shared.wait_for_removal(ledger, MOMENT);
                 continue;
             }
             let Some(segment) = ledger.shed(Reason::SpoolFull) else { break };
@@ -284,7 +254,7 @@ impl<'a> Writer<'a> {
                 if (self.give_up)() {
                     return None;
                 }
-                drop(self.wait(ledger, MOMENT));
+                drop(self.shared.wait_for_removal(ledger, MOMENT));
                 continue;
             }
             let mut ledger = ledger;
@@ -326,11 +296,6 @@ impl<'a> Writer<'a> {
         let slot = (0..SLOTS).find(is_free)?;
         self.open = Some(Open::Memory(slot));
         Some(Place::Memory(slot))
-    }
-
-    /// Waits a moment for a drain to take something.
-    fn wait<'l>(&self, ledger: MutexGuard<'l, Ledger>, moment: Duration) -> MutexGuard<'l, Ledger> {
-        self.shared.freed.wait_timeout(ledger, moment).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// What is to be written back and forgotten now: the page cache counts as the dyno's memory.

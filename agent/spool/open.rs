@@ -1,10 +1,8 @@
 //! One agent's spool as a whole: ledger, directory, memory file, and what was adopted.
 
-use super::{
-    Adopted, Cursor, Cursors, Directory, Estate, Full, SEGMENT, Shared, SpoolError, Writer, adopt, dispose,
-};
+use super::{Adopted, Cursor, Cursors, Directory, Estate, Full, SEGMENT, SpoolError, Writer, adopt, dispose};
 use crate::frame::{StampText, now_micros};
-use crate::ledger::{Ledger, Place, Segment};
+use crate::ledger::{Ledger, Place, Segment, Shared};
 use std::fmt::Write;
 use std::fs::File;
 use std::io;

@@ -18,12 +18,12 @@
 //! DIR/                       $TMPDIR/tailrace, 0700, ours, no link
 //!   5f2c…/                   one per agent, 128 random bits in hex, 0700
 //!     lock                   flock(2)ed by the keeper as long as it lives
-//!     cursors                per drain: how far it is, and the batch that is sealed (see `adopt`)
+//!     cursors                per drain: how far it is, and the batch that is sealed (see `checkpoint`)
 //!     00000000000000000000   a segment: at most 1 MiB, named by its offset in 20 decimal digits
 //!     00000000000001048392
 //! ```
 //!
-//! A directory whose lock nobody holds belonged to an agent that is dead: the next agent adopts it (`adopt`).
+//! A directory whose lock nobody holds belonged to an agent that is dead: the next agent adopts it (`recovery`).
 //!
 //! No fsync: what `write` took survives the agent, and a dyno's disk dies with the dyno. The page cache counts as
 //! the dyno's memory, so a segment that stays is written back and dropped from the cache. Linux starts the
@@ -35,17 +35,21 @@
 //! When no directory can be used, or the disk is full, segments are slots of one memory file (`memfd_create`)
 //! that the shipper inherits: what is in them survives the shipper, and goes with the keeper.
 
-mod adopt;
+mod checkpoint;
 mod directory;
+mod open;
 mod reader;
-mod stock;
+mod recovery;
+mod takeover;
 mod writer;
 
-pub use adopt::{Adopted, Cursor, Cursors, Estate, adopt};
+pub use checkpoint::{Cursor, Cursors};
 pub use directory::{Directory, SpoolError};
+pub use open::{Spool, Tap, agent_id};
 pub use reader::{ReadError, Reader};
-pub use stock::{Spool, Tap, agent_id};
-pub use writer::{Full, Shared, Writer};
+pub use recovery::{Adopted, adopt};
+pub use takeover::Estate;
+pub use writer::{Full, Writer};
 
 use crate::ledger::{Place, Segment};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};

@@ -1,128 +1,9 @@
-//! The ledger: what became of every captured line, per drain, and the law that it adds up.
-//!
-//! `captured = delivered + held + dropped(reason) + rejected`, by lines, at every instant. The keeper holds
-//! the one ledger; recorder and shipper tell it what they did.
-//!
-//! The spool holds frames, a line is mostly one frame, and a segment knows how many frames it has. What is not
-//! a line in one frame carries a *mark*: a frame of our own, a part of a long line, its end. So the lines of
-//! any byte range are its frames less those marks, and no line needs an entry of its own. A line counts where
-//! its last frame is; one of which a frame was dropped or rejected counts there at once, whole, and is
-//! *doomed* for that drain: its last frame, when it comes by, counts no more.
+//! The ledger of one agent: its segments, and an account per drain.
 
-mod account;
-mod report;
-
-pub use account::{Account, Identity, Plan, Refusal};
-pub use report::{DrainReport, Report, json_text};
-
+use super::account::{Account, Identity, Plan, Refusal};
+use super::segment::{Appended, Mark, Place, Segment};
 use crate::frame::{Loss, Reason};
-use crate::line::{Piece, Stream};
 use std::collections::VecDeque;
-use std::path::PathBuf;
-
-/// What a frame is when it is not a line in one frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// Made by the agent itself: no line.
-    Own,
-    /// A part of a line of which more may follow.
-    Part(Stream),
-    /// The last frame of a line that needed several.
-    End(Stream),
-    /// The last frame of a line whose rest was dropped before it was recorded.
-    Dead(Stream, Reason),
-}
-
-impl Mark {
-    /// The mark of a message of `stream`; none for a line in one frame.
-    pub fn of(piece: Piece, stream: Stream) -> Option<Self> {
-        match piece {
-            Piece::Whole | Piece::Void => None,
-            Piece::Part => Some(Self::Part(stream)),
-            Piece::End => Some(Self::End(stream)),
-        }
-    }
-
-    fn stream(self) -> Option<Stream> {
-        match self {
-            Self::Own => None,
-            Self::Part(stream) | Self::End(stream) | Self::Dead(stream, _) => Some(stream),
-        }
-    }
-}
-
-/// Where the bytes of a segment are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A file.
-    File(PathBuf),
-    /// A slot of the memory segments.
-    Memory(u8),
-}
-
-/// A stretch of the spool: a file or a slot of memory, named by the offset of its first byte.
-#[derive(Clone, Debug)]
-pub struct Segment {
-    /// Offset of the first byte.
-    pub start: u64,
-    /// Bytes.
-    pub len: u64,
-    /// Whole frames.
-    pub frames: u64,
-    /// Time of the first and of the last frame, in µs since the Unix epoch.
-    pub times: Option<(u64, u64)>,
-    /// Where it is.
-    pub place: Place,
-    /// The dead agent that wrote it, when it was adopted: its frames are no lines of ours.
-    pub origin: Option<std::sync::Arc<Origin>>,
-    marks: Vec<(u32, Mark)>,
-}
-
-/// A dead agent whose spool was adopted.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Its id: frame ids of its batches are hashed from it.
-    pub agent: String,
-    /// What is added to an offset in its spool to get the offset in ours.
-    pub shift: u64,
-}
-
-impl Segment {
-    /// An empty segment of our own.
-    pub fn new(start: u64, place: Place) -> Self {
-        Self { start, len: 0, frames: 0, times: None, place, origin: None, marks: Vec::new() }
-    }
-
-    /// Offset behind the last byte.
-    pub fn end(&self) -> u64 {
-        self.start + self.len
-    }
-
-    fn marks_in(&self, from: u64, to: u64) -> &[(u32, Mark)] {
-        let index = |at: u64| {
-            let at = at.clamp(self.start, self.end()) - self.start;
-            self.marks.partition_point(|(offset, _)| u64::from(*offset) < at)
-        };
-        &self.marks[index(from)..index(to)]
-    }
-}
-
-/// What the recorder appended in one write.
-#[derive(Debug, Default)]
-pub struct Appended {
-    /// Bytes written to the last segment.
-    pub len: u64,
-    /// Frames in them.
-    pub frames: u64,
-    /// Marks by offset from the first of these bytes, ascending.
-    pub marks: Vec<(u32, Mark)>,
-    /// Lines that ended.
-    pub ended: u64,
-    /// A line whose parts were appended earlier turned out to have ended with its last part.
-    pub closed: Vec<Mark>,
-    /// Time of the first and of the last frame, in µs since the Unix epoch.
-    pub times: Option<(u64, u64)>,
-}
 
 /// The ledger of one agent.
 #[derive(Debug)]
@@ -134,7 +15,7 @@ pub struct Ledger {
     open: [bool; 2],
     /// Offset of the last part of the line under way, when it has parts.
     last_part: [Option<u64>; 2],
-    own_frames: u64,
+    pub(super) own_frames: u64,
     bytes: u64,
 }
 

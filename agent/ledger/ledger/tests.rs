@@ -1,4 +1,5 @@
 use super::*;
+use crate::line::{Piece, Stream};
 use proptest::prelude::*;
 
 const IDENTITY: Identity<'_> = Identity { agent: "a1", drain: "d.1" };

@@ -1,0 +1,48 @@
+//! The ledger as several threads share it.
+
+use super::Ledger;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The ledger as recorder, keeper and outlets share it.
+#[derive(Debug)]
+pub struct Shared {
+    ledger: Mutex<Ledger>,
+    freed: Condvar,
+    /// How often segments were removed.
+    removals: AtomicU64,
+}
+
+impl Shared {
+    /// Shares a ledger.
+    pub fn new(ledger: Ledger) -> Self {
+        Self { ledger: Mutex::new(ledger), freed: Condvar::new(), removals: AtomicU64::new(0) }
+    }
+
+    /// The ledger, for a short moment. A panic elsewhere does not take it away: its numbers are changed in
+    /// steps that each leave it whole.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a waiting writer that segments were removed, or that it shall not wait any longer.
+    pub fn notify(&self) {
+        self.removals.fetch_add(1, Ordering::Relaxed);
+        self.freed.notify_all();
+    }
+
+    /// How often segments were removed.
+    pub fn removals(&self) -> u64 {
+        self.removals.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a segment was removed, `timeout` at most; the lock is released meanwhile.
+    pub fn wait_for_removal<'l>(
+        &self,
+        ledger: MutexGuard<'l, Ledger>,
+        timeout: Duration,
+    ) -> MutexGuard<'l, Ledger> {
+        self.freed.wait_timeout(ledger, timeout).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
