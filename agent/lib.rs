@@ -5,7 +5,6 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod diag;
-pub mod drain;
 pub mod dyno;
 pub mod exit_code;
 pub mod frame;

@@ -12,9 +12,9 @@ use rig::{Authority, Server, batch, delivered, large, proxy, reply, status, targ
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tailrace::drain::https::{Client, Target, TargetError};
-use tailrace::drain::tls::{TlsError, client_config};
-use tailrace::drain::verdict::Verdict;
+use tailrace::shipper::http::tls::{TlsError, client_config};
+use tailrace::shipper::http::{Client, Target, TargetError};
+use tailrace::shipper::verdict::Verdict;
 
 #[tokio::test]
 async fn the_request_is_exact() {

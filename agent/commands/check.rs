@@ -1,12 +1,12 @@
 //! `tailrace check`: who we are, what is set, and whether each drain takes a frame; what is wrong in plain words.
 
 use crate::config::{Config, DrainConfig, Problem, show_bytes};
-use crate::drain::https::{Answer, Outgoing, Stage};
-use crate::drain::verdict::Verdict;
 use crate::exit_code::ExitCode;
 use crate::frame::{Encoder, Field, PRI_APP, now_micros};
 use crate::sample::{self, Sampler, Wish};
 use crate::shipper;
+use crate::shipper::http::{Answer, Outgoing, Stage};
+use crate::shipper::verdict::Verdict;
 use crate::spool;
 use std::io::{self, Write};
 

@@ -6,9 +6,9 @@ use crate::rig::{
 use rcgen::date_time_ymd;
 use std::io::{Read, Write};
 use std::time::Duration;
-use tailrace::drain::https::{Client, Stage};
-use tailrace::drain::tls::client_config;
-use tailrace::drain::verdict::Verdict;
+use tailrace::shipper::http::tls::client_config;
+use tailrace::shipper::http::{Client, Stage};
+use tailrace::shipper::verdict::Verdict;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 

@@ -1,10 +1,10 @@
-//! The shipper: everything that talks to the world. It reads the spool, asks the keeper before it sends, and
-//! may die at any time.
+//! The shipper's runtime: one worker per drain, and the socket to the supervisor.
 
+use super::control_stream::Post;
+use super::http::tls;
+use super::http::{Client, Target};
+use super::worker::{Board, Outlet, Pace};
 use crate::config::{Config, DrainConfig};
-use crate::drain::https::{Client, Target};
-use crate::drain::outlet::{Board, Outlet, Pace};
-use crate::drain::tls;
 use crate::ledger::Place;
 use crate::protocol::{Inbox, Message, Order, Word};
 use crate::signals::pending::{self, Strays};
@@ -231,50 +231,5 @@ async fn take(
                 let _or_ended = outlet.send(order).await;
             }
         }
-    }
-}
-
-/// The socket to the keeper.
-struct Post<'a> {
-    control: &'a UnixStream,
-    inbox: Inbox,
-}
-
-impl Post<'_> {
-    /// Reads what there is; false when the keeper is gone.
-    async fn fill(&mut self) -> bool {
-        let mut bytes = [0; 4096];
-        loop {
-            if self.control.readable().await.is_err() {
-                return false;
-            }
-            match self.control.try_read(&mut bytes) {
-                Ok(0) => return false,
-                Ok(got) => {
-                    self.inbox.push(&bytes[..got]);
-                    return true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return false,
-            }
-        }
-    }
-
-    /// Sends a message; false when the keeper is gone.
-    async fn send(&self, message: &impl Message) -> bool {
-        let mut bytes = Vec::with_capacity(256);
-        message.write(&mut bytes);
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            if self.control.writable().await.is_err() {
-                return false;
-            }
-            match self.control.try_write(rest) {
-                Ok(sent) => rest = &rest[sent..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return false,
-            }
-        }
-        true
     }
 }

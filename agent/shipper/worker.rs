@@ -2,7 +2,7 @@
 //! there is a verdict, and goes on behind it.
 
 use super::backoff::Backoff;
-use super::https::{Answer, Client, Outgoing};
+use super::http::{Answer, Client, Outgoing};
 use super::verdict::Verdict;
 use crate::ledger::Place;
 use crate::protocol::{Order, Word};

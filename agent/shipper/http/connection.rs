@@ -1,6 +1,6 @@
 //! One connection that lives across requests.
 
-use super::dial::Socket;
+use super::connector::Socket;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;

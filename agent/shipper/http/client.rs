@@ -1,34 +1,25 @@
-//! The HTTPS drain: one request at a time over one connection, HTTP/1.1 as Logplex speaks it.
-//!
-//! Header names and values are those of Logplex (`logplex_http_drain.erl`, `request_to_iolist`). A connection is
-//! kept after an answer of 2xx, and closed after any other: the next attempt then may meet another backend.
+//! The HTTPS client of one drain: posts a batch and says what came of it.
 
-mod dial;
-mod live;
-mod target;
-mod words;
-
-pub use dial::Stage;
-pub use target::{Target, TargetError};
-
-use crate::drain::gzip::Gzip;
-use crate::drain::verdict::{Verdict, judge, retry_after};
+use super::connection::Live;
+use super::connector::{Dialer, Progress, Stage, Tunnel};
+use super::encoding::{Coding, Gzip};
+use super::endpoint::{FRAME_ID, MSG_COUNT, Target, TargetError, host_and_port};
+use super::error_text;
+use super::redact::Secrets;
+use super::retry_after::retry_after;
+use crate::shipper::verdict::{Verdict, judge};
 use bytes::Bytes;
-use dial::{Dialer, Progress, Tunnel};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
-use live::Live;
 use rustls::ClientConfig;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use target::{FRAME_ID, MSG_COUNT, host_and_port};
 use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
-use words::Secrets;
 
 /// The whole of connecting: name, TCP, proxy, TLS.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -135,7 +126,7 @@ impl Client {
             Some(request) => match timeout_at(deadline, self.exchange(&request, &mut resent)).await {
                 Ok(Ok((live, response))) => Ok(self.listen(live, response, deadline).await),
                 Ok(Err(detail)) => Err(detail),
-                Err(_) => Err(words::timed_out(self.request_timeout, self.progress.get())),
+                Err(_) => Err(error_text::timed_out(self.request_timeout, self.progress.get())),
             },
             None => Err("the frame id has a byte that no header may have".to_owned()),
         };
@@ -189,7 +180,7 @@ impl Client {
             self.progress.set(Stage::Request);
             match live.send(request.clone()).await {
                 Ok(response) => return Ok((live, response)),
-                Err(error) if error.is_parse() => return Err(words::transport(&error)),
+                Err(error) if error.is_parse() => return Err(error_text::transport(&error)),
                 Err(_) => *resent = true,
             }
         }
@@ -197,7 +188,7 @@ impl Client {
         self.progress.set(Stage::Request);
         match live.send(request.clone()).await {
             Ok(response) => Ok((live, response)),
-            Err(error) => Err(words::transport(&error)),
+            Err(error) => Err(error_text::transport(&error)),
         }
     }
 
@@ -219,10 +210,10 @@ impl Client {
         let patience = CONNECT.min(self.request_timeout);
         let stream = match timeout(patience, self.connector.call(self.authority.clone())).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(words::transport(error.as_ref())),
-            Err(_) => return Err(words::timed_out(patience, self.progress.get())),
+            Ok(Err(error)) => return Err(error_text::transport(error.as_ref())),
+            Err(_) => return Err(error_text::timed_out(patience, self.progress.get())),
         };
-        Live::over(stream).await.map_err(|error| words::transport(&error))
+        Live::over(stream).await.map_err(|error| error_text::transport(&error))
     }
 
     /// Reads the answer, and keeps the connection when nothing speaks against it.
@@ -264,34 +255,4 @@ async fn read(body: &mut Incoming, text: &mut Vec<u8>) -> bool {
         }
     }
     true
-}
-
-/// Whether bodies go out with gzip, and what the drain made of it.
-#[derive(Debug)]
-enum Coding {
-    Plain,
-    Gzip(Gzip),
-    /// A gzipped body was answered 400 or 415: until the next delivery or refusal it is not known why.
-    Doubted(Gzip),
-}
-
-impl Coding {
-    /// The body to send, and whether it is gzip.
-    fn encode(&mut self, body: &Bytes) -> (Bytes, bool) {
-        match self {
-            Self::Plain | Self::Doubted(_) => (body.clone(), false),
-            Self::Gzip(gzip) => (gzip.compress(body).into(), true),
-        }
-    }
-
-    /// A drain that takes plain what it refused with gzip does not take gzip. One that refuses both means the
-    /// batch.
-    fn learn(&mut self, verdict: Verdict) {
-        *self = match (std::mem::replace(self, Self::Plain), verdict) {
-            (Self::Gzip(gzip), Verdict::Plain) => Self::Doubted(gzip),
-            (Self::Doubted(_), Verdict::Delivered) => Self::Plain,
-            (Self::Doubted(gzip), Verdict::Reject) => Self::Gzip(gzip),
-            (same, _) => same,
-        };
-    }
 }

@@ -1,5 +1,7 @@
 //! gzip bodies (RFC 1952) for drains that take them.
 
+use crate::shipper::verdict::Verdict;
+use bytes::Bytes;
 use libdeflater::{CompressionLvl, Compressor};
 
 /// Measured on framed log lines of 250 bytes, bodies of 512 KiB, against level 6 of zlib-rs on the same machine:
@@ -42,6 +44,36 @@ impl Gzip {
 impl std::fmt::Debug for Gzip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gzip").finish_non_exhaustive()
+    }
+}
+
+/// Whether bodies go out with gzip, and what the drain made of it.
+#[derive(Debug)]
+pub(super) enum Coding {
+    Plain,
+    Gzip(Gzip),
+    /// A gzipped body was answered 400 or 415: until the next delivery or refusal it is not known why.
+    Doubted(Gzip),
+}
+
+impl Coding {
+    /// The body to send, and whether it is gzip.
+    pub(super) fn encode(&mut self, body: &Bytes) -> (Bytes, bool) {
+        match self {
+            Self::Plain | Self::Doubted(_) => (body.clone(), false),
+            Self::Gzip(gzip) => (gzip.compress(body).into(), true),
+        }
+    }
+
+    /// A drain that takes plain what it refused with gzip does not take gzip. One that refuses both means the
+    /// batch.
+    pub(super) fn learn(&mut self, verdict: Verdict) {
+        *self = match (std::mem::replace(self, Self::Plain), verdict) {
+            (Self::Gzip(gzip), Verdict::Plain) => Self::Doubted(gzip),
+            (Self::Doubted(_), Verdict::Delivered) => Self::Plain,
+            (Self::Doubted(gzip), Verdict::Reject) => Self::Gzip(gzip),
+            (same, _) => same,
+        };
     }
 }
 

@@ -1,42 +1,9 @@
-//! What an answer means for the batch: pure.
+//! The `Retry-After` header (RFC 9110 section 10.2.3).
 
 use std::time::{Duration, SystemTime};
 
 /// The longest `Retry-After` that is obeyed; a drain that names a longer one is asked again after this.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
-
-/// What becomes of a batch after an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The drain has it.
-    Delivered,
-    /// Send it again, after the back-off.
-    Retry,
-    /// Keep it and ask slowly: a person has to act (credentials, address).
-    Hold,
-    /// Too large: send each half as a batch of its own.
-    Halve,
-    /// Refused for good: count it and go on.
-    Reject,
-    /// The drain may not take gzip: send the same batch again at once, plain.
-    Plain,
-}
-
-/// Judges the status code of an answer. `gzipped`: the body went out with `Content-Encoding: gzip`.
-///
-/// Logplex throws a batch away on every 4xx but 429 (`logplex_http_drain.erl`, `handle_response_status`); here
-/// what time or a person can cure keeps it. Redirects are not followed: a drain that moved is retried.
-pub fn judge(status: u16, gzipped: bool) -> Verdict {
-    match status {
-        200..=299 => Verdict::Delivered,
-        400 | 415 if gzipped => Verdict::Plain,
-        401 | 403 | 404 => Verdict::Hold,
-        408 | 425 | 429 => Verdict::Retry,
-        413 => Verdict::Halve,
-        400..=499 => Verdict::Reject,
-        _ => Verdict::Retry,
-    }
-}
 
 /// The wait that a `Retry-After` value asks for at `now`, at most [`MAX_RETRY_AFTER`]; a date in the past is
 /// zero, what is in neither form of RFC 9110 §10.2.3 is `None`. The two obsolete date forms of §5.6.7 are read
@@ -94,23 +61,6 @@ fn imf_fixdate(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_status_has_its_verdict() {
-        for status in 0..1000 {
-            let expected = match status {
-                200..300 => Verdict::Delivered,
-                401 | 403 | 404 => Verdict::Hold,
-                413 => Verdict::Halve,
-                408 | 425 | 429 => Verdict::Retry,
-                400..500 => Verdict::Reject,
-                _ => Verdict::Retry,
-            };
-            assert_eq!(judge(status, false), expected, "{status}");
-            let gzipped = if matches!(status, 400 | 415) { Verdict::Plain } else { expected };
-            assert_eq!(judge(status, true), gzipped, "{status} to gzip");
-        }
-    }
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)

@@ -1,6 +1,6 @@
 //! How long a drain is left alone after an attempt: one gate per drain, pure but for its seed.
 
-use crate::drain::verdict::Verdict;
+use super::verdict::Verdict;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
