@@ -11,7 +11,9 @@ use crate::spool;
 use std::io::{self, Write};
 
 /// Explains and tries everything; with `send`, posts one test frame to each drain. Returns the exit status.
-pub fn run(config: &Config, problems: &[Problem], send: bool, out: &mut impl Write) -> ExitCode {
+pub fn run(send: bool, out: &mut impl Write) -> ExitCode {
+    let (config, problems) = super::settings();
+    let (config, problems) = (&config, problems.as_slice());
     // Whoever reads this may go away; that changes nothing of the result.
     drop(settings(config, problems, out));
     if problems.iter().any(|problem| problem.is_fatal) || config.drains.is_empty() {

@@ -1,5 +1,32 @@
 //! The subcommands.
 
 pub mod check;
+pub mod run;
 pub mod ship;
+pub mod shipper;
 pub mod status;
+
+use crate::config::{Config, Problem};
+use crate::diag;
+
+/// The settings of this process, paths made absolute, and what is wrong with them.
+fn settings() -> (Config, Vec<Problem>) {
+    let (mut config, problems) = Config::from_env(std::env::vars_os());
+    config.settle_paths();
+    (config, problems)
+}
+
+/// All problems in one line; whether one of them is fatal.
+fn complain(problems: &[Problem], consequence: &str) -> bool {
+    let is_fatal = problems.iter().any(|problem| problem.is_fatal);
+    if !problems.is_empty() {
+        let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        let event = if is_fatal { "bad-settings" } else { "unknown-settings" };
+        let mut line = diag::at(event).with("error", texts.join("; "));
+        if is_fatal {
+            line = line.with("detail", consequence);
+        }
+        line.with("try", "tailrace check").say();
+    }
+    is_fatal
+}

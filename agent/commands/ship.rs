@@ -1,18 +1,19 @@
 //! `tailrace ship`: the same stages in one process, fed from standard input. It does not drop: when the spool is
 //! full it stops reading, and whoever writes waits.
 
+use super::{complain, settings};
 use crate::capture::stdin::{self, Shared};
 use crate::config::Config;
+use crate::delivery::Clerk;
 use crate::diag;
 use crate::exit_code::ExitCode;
-use crate::keeper::Clerk;
 use crate::poll;
 use crate::protocol::{Link, Order};
-use crate::recorder::{Pacer, Recorder};
+use crate::recorder::{Look, Pacer, Recorder};
 use crate::sample;
 use crate::shipper;
 use crate::signals::source::Signals;
-use crate::spool::{self, Directory, Estate, Full, Spool};
+use crate::spool::{self, Directory, Estate, Full, Spool, Tap};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
@@ -27,15 +28,34 @@ use std::time::{Duration, Instant};
 
 /// What ends the reading.
 const STOP: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+/// Ships standard input, and returns the exit status.
+pub fn run() -> u8 {
+    let (config, problems) = settings();
+    if complain(&problems, "nothing was read") {
+        return ExitCode::Usage.into();
+    }
+    if config.drains.is_empty() {
+        let line = diag::at("no-drain").with("error", "TAILRACE_DRAIN_URL is not set");
+        line.with("detail", "nothing was read").say();
+        return ExitCode::Usage.into();
+    }
+    ship(&config)
+        .unwrap_or_else(|error| {
+            diag::at("cannot-ship").with("error", error).say();
+            ExitCode::System
+        })
+        .into()
+}
+
 /// Ships standard input until it ends, and what is held for the grace after that.
 ///
 /// # Errors
 /// When something cannot be set up: nothing was read yet.
-pub fn run(config: &Config) -> io::Result<ExitCode> {
+fn ship(config: &Config) -> io::Result<ExitCode> {
     let signals = Signals::take(STOP)?;
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
-    let (spool, trouble) = Spool::open(&config.spool_dir, agent, config.taps(), clone(memory.as_ref())?);
+    let (spool, trouble) = Spool::open(&config.spool_dir, agent, Tap::all(config), clone(memory.as_ref())?);
     if let Some(error) = trouble {
         diag::at("spool-in-memory").with("error", error).say();
     }
@@ -58,7 +78,7 @@ pub fn inherit(config: &Config, memory: Option<File>, estate: &Estate) -> io::Re
         }
     }
     let (agent, of_us) = (spool::agent_id()?, clone(memory.as_ref())?);
-    let (spool, _) = Spool::open_after(&config.spool_dir, agent, config.taps(), of_us, estate);
+    let (spool, _) = Spool::open_after(&config.spool_dir, agent, Tap::all(config), of_us, estate);
     let bytes = spool.adopted_bytes();
     if bytes == 0 {
         spool.close();
@@ -101,7 +121,7 @@ fn deliver(
             reader.spawn_scoped(scope, || {
                 let give_up = || shared.stop.load(Ordering::Relaxed);
                 let writer = spool.writer(config.spool_limit(sample::quota), Full::Wait, give_up);
-                let recorder = Recorder::new(spool, writer, &config.look());
+                let recorder = Recorder::new(spool, writer, &Look::of(config));
                 stdin::read(recorder, Pacer::new(config.batch_linger), &shared);
                 shared.finished.store(true, Ordering::Release);
                 shared.news();

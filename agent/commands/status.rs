@@ -2,7 +2,7 @@
 //! a second shell lacks the config vars.
 
 use crate::exit_code::ExitCode;
-use crate::keeper::{NAME, SEPARATOR};
+use crate::status::{NAME, SEPARATOR};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};

@@ -2,6 +2,7 @@
 
 use super::frame_writer::Tape;
 use super::input::Gap;
+use crate::config::Config;
 use crate::frame::Own;
 use crate::frame::{Field, Step};
 use crate::frame::{Loss, Reason};
@@ -26,6 +27,19 @@ pub struct Look {
     pub source: String,
     /// Bytes of message per frame at most.
     pub max_line: usize,
+}
+
+impl Look {
+    /// As the settings say.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            host: config.frame_host.clone(),
+            app: config.frame_app.clone(),
+            proc_id: config.frame_proc.clone(),
+            source: config.dyno.clone(),
+            max_line: config.max_line,
+        }
+    }
 }
 
 struct Track {

@@ -1,6 +1,7 @@
 //! One agent's spool as a whole: ledger, directory, memory file, and what was adopted.
 
 use super::{Adopted, Cursor, Cursors, Directory, Estate, Full, SEGMENT, SpoolError, Writer, adopt, dispose};
+use crate::config::{Config, DrainConfig};
 use crate::frame::{StampText, now_micros};
 use crate::ledger::{Ledger, Place, Segment, Shared};
 use std::fmt::Write;
@@ -18,6 +19,14 @@ pub struct Tap {
     pub name: String,
     /// Its token.
     pub token: String,
+}
+
+impl Tap {
+    /// The drains of the settings, in their order.
+    pub fn all(config: &Config) -> Vec<Self> {
+        let tap = |drain: &DrainConfig| Self { name: drain.url.name(), token: drain.token.clone() };
+        config.drains.iter().map(tap).collect()
+    }
 }
 
 #[derive(Debug)]

@@ -1,11 +1,11 @@
 //! The warden: starts the shipper, watches it, and replaces it when it dies or hangs.
 
-use super::bulletin::Health;
-use super::child;
-use super::clerk::Clerk;
-use super::vitals::Vitals;
+use super::shared_state::Vitals;
+use super::spawn;
+use crate::delivery::Clerk;
 use crate::diag;
 use crate::protocol::{Link, Order};
+use crate::status::Health;
 use nix::poll::poll;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -177,7 +177,7 @@ impl Warden {
         self.next_start = None;
         let started = UnixStream::pair().and_then(|(ours, theirs)| {
             let (memory, agent) = (self.memory.as_ref(), clerk.spool().agent.as_str());
-            let child = child::start_shipper(theirs, memory, &self.paths, agent, self.restarts == 0)?;
+            let child = spawn::start_shipper(theirs, memory, &self.paths, agent, self.restarts == 0)?;
             Ok((child.id(), Link::new(ours)?))
         });
         match started {

@@ -1,7 +1,7 @@
 //! The sampler's thread: tells the start, takes samples, waits for the port, and says how the agent itself is.
 //! Nothing waits for it. What the recorder has no room for is not said.
 
-use super::vitals::Vitals;
+use super::shared_state::Vitals;
 use crate::config::Config;
 use crate::diag;
 use crate::dyno::{lifecycle::Lifecycle, port};

@@ -1,88 +1,44 @@
-//! The keeper: the dyno's main process. It starts the app, passes on what it prints, keeps the books, and exits
-//! as the app did. It does no network work, and it is complete without a shipper.
+//! The event loop of the supervisor: signals, children, the shipper, and the end.
 
-mod above;
-mod bulletin;
-mod child;
-mod clerk;
-mod hands;
-mod mood;
-mod stage;
-mod vitals;
-mod warden;
-mod watch;
-
-pub use above::is_below_another;
-pub use bulletin::{Bulletin, Health, NAME, SEPARATOR};
-pub use child::exec;
-pub use clerk::{Clerk, Heard};
-pub use mood::{Mood, Moods};
-pub use vitals::Vitals;
-
-use crate::capture::pump;
+use super::setup::Stage;
+use super::shared_state::Vitals;
+use super::shipper_process::Warden;
+use super::spawn::{self, Reaped, cannot_start, exec};
 use crate::config::Config;
+use crate::delivery::Clerk;
 use crate::diag;
 use crate::dyno::lifecycle::Lifecycle;
-use crate::exit_code::ExitCode;
 use crate::frame::Own;
-use crate::line::Stream;
-use crate::poll::{timeout, until};
-use crate::recorder::{Input, Look, Scribe, input};
+use crate::poll::until;
+use crate::recorder::{Input, Scribe, input};
 use crate::signals::ancestry;
 use crate::signals::forward::{Relay, Sight};
 use crate::signals::pending;
 use crate::signals::source::Signals;
-use crate::spool::Tap;
-use child::Reaped;
+use crate::status::Bulletin;
 use crossbeam_channel::Sender;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use stage::Stage;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
-use warden::Warden;
 
-/// The app's last words are waited for so long: as long as a pump goes on, and the recorder behind it.
-const LAST_WORDS: Duration = pump::LAST.saturating_add(Duration::from_millis(500));
 /// An app that stops by a SIGTSTP has done so after this time.
 const SUSPENDS: Duration = Duration::from_secs(1);
-/// The last that is written to the disk is waited for so long.
-const FILES: Duration = Duration::from_secs(1);
 /// A shipper that says nothing for longer than any request may take, and this, hangs.
 const SLACK: Duration = Duration::from_secs(5);
-
-impl Config {
-    /// How the frames of this dyno look.
-    pub(crate) fn look(&self) -> Look {
-        Look {
-            host: self.frame_host.clone(),
-            app: self.frame_app.clone(),
-            proc_id: self.frame_proc.clone(),
-            source: self.dyno.clone(),
-            max_line: self.max_line,
-        }
-    }
-
-    /// The drains as the spool knows them.
-    pub(crate) fn taps(&self) -> Vec<Tap> {
-        let tap =
-            |drain: &crate::config::DrainConfig| Tap { name: drain.url.name(), token: drain.token.clone() };
-        self.drains.iter().map(tap).collect()
-    }
-}
 
 /// Runs the command `words` as the dyno's process and returns its exit status. What cannot be set up is said in
 /// one line, and the command runs in our place.
 pub fn run(config: &Config, words: &[OsString]) -> u8 {
-    let inherited = child::inherited();
-    child::hear_of_children();
+    let inherited = spawn::inherited();
+    spawn::hear_of_children();
     let steps_aside = |what: &str, error: &io::Error| {
         diag::at("not-shipping").with("error", format!("{what}: {error}")).say();
         cannot_start(words, &exec(words))
@@ -99,17 +55,17 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
         }
     };
     let [out, err] = stage.ends;
-    let app = match child::start_app(words, out, err, signals.before) {
+    let app = match spawn::start_app(words, out, err, signals.before) {
         Ok(child) => Pid::from_raw(child.id() as i32),
         Err(error) => {
             signals.give_back();
-            if child::is_of_the_start(&error) {
+            if spawn::is_of_the_start(&error) {
                 return steps_aside("cannot start a process", &error);
             }
             return cannot_start(words, &error);
         }
     };
-    child::let_go(inherited);
+    spawn::let_go(inherited);
     if !config.waits_for_port() {
         stage.vitals.up(|| {});
     }
@@ -157,7 +113,7 @@ fn wait_for(app: Pid) -> u8 {
                 let _gone_already = kill(app, received.signal);
             }
         }
-        while let Some(reaped) = child::reap() {
+        while let Some(reaped) = spawn::reap() {
             if let Reaped::Ended(pid, status) = reaped
                 && pid == app
             {
@@ -179,41 +135,34 @@ fn told(words: &[OsString]) -> String {
     }
 }
 
-/// Says that the command could not be started; returns the exit status that says so.
-pub fn cannot_start(words: &[OsString], error: &io::Error) -> u8 {
-    let name = words.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
-    diag::at("cannot-start").with("command", name).with("error", error).say();
-    ExitCode::of_exec_error(error).into()
-}
-
-struct Keeper<'a> {
-    config: &'a Config,
-    signals: Signals,
-    wake: Arc<EventFd>,
-    gone: Arc<EventFd>,
-    scribe: Arc<Scribe>,
+pub(super) struct Keeper<'a> {
+    pub(super) config: &'a Config,
+    pub(super) signals: Signals,
+    pub(super) wake: Arc<EventFd>,
+    pub(super) gone: Arc<EventFd>,
+    pub(super) scribe: Arc<Scribe>,
     /// How many of both have nothing more to pass on.
-    pumps: Arc<AtomicUsize>,
-    warden: Warden,
-    clerk: Option<Clerk>,
-    bulletin: Option<Bulletin>,
-    since: Instant,
-    app: Pid,
-    status: Option<u8>,
-    relay: Relay,
+    pub(super) pumps: Arc<AtomicUsize>,
+    pub(super) warden: Warden,
+    pub(super) clerk: Option<Clerk>,
+    pub(super) bulletin: Option<Bulletin>,
+    pub(super) since: Instant,
+    pub(super) app: Pid,
+    pub(super) status: Option<u8>,
+    pub(super) relay: Relay,
     /// TERM + grace.
-    stop_at: Option<Instant>,
+    pub(super) stop_at: Option<Instant>,
     /// The books were written at that time, the app still being there: what comes now may be the kill.
-    has_taken_stock: bool,
+    pub(super) has_taken_stock: bool,
     /// When the app ended.
-    ended: Option<Instant>,
+    pub(super) ended: Option<Instant>,
     /// A SIGTSTP came: when the app stops by it until then, so do we.
-    suspends: Option<Instant>,
+    pub(super) suspends: Option<Instant>,
     /// For lines of our own.
-    recorder: Sender<Input>,
-    vitals: Arc<Vitals>,
+    pub(super) recorder: Sender<Input>,
+    pub(super) vitals: Arc<Vitals>,
     /// The sampler ends when this does.
-    _sampler: Sender<i32>,
+    pub(super) _sampler: Sender<i32>,
 }
 
 /// What the relay sees, by `/proc`.
@@ -248,7 +197,7 @@ impl Keeper<'_> {
             if self.clerk.is_none()
                 && let Some(spool) = self.scribe.spool()
             {
-                self.bulletin = Bulletin::open(&spool.agent, self.since, Arc::clone(&self.vitals)).ok();
+                self.bulletin = Bulletin::open(&spool.agent, self.since).ok();
                 let wake = Some(Arc::clone(&self.wake));
                 let clerk = Clerk::new(spool, &self.config.frame_host, &self.config.dyno, wake);
                 self.clerk = Some(clerk);
@@ -259,7 +208,7 @@ impl Keeper<'_> {
                 }
                 self.warden.tick(clerk);
                 if let Some(bulletin) = &self.bulletin {
-                    bulletin.answer(self.config, clerk, Some(self.warden.health()));
+                    bulletin.answer(self.config, clerk, Some(self.warden.health()), self.vitals.probe());
                 }
             }
             if let Some(status) = self.status
@@ -356,7 +305,7 @@ impl Keeper<'_> {
 
     /// Reaps whoever is ours, also orphans when we are PID 1.
     fn reap(&mut self) {
-        while let Some(reaped) = child::reap() {
+        while let Some(reaped) = spawn::reap() {
             let (pid, status) = match reaped {
                 Reaped::Ended(pid, status) => (pid, status),
                 // It is looked at once all signals are taken.
@@ -386,98 +335,5 @@ impl Keeper<'_> {
 
     fn tell(&self, input: Input) {
         let _room_is_kept_for_it = self.recorder.try_send(input);
-    }
-
-    /// When delivery ends, the app having ended: with the grace, and before that once no drain is worth waiting for.
-    fn deadline(&self) -> Instant {
-        if let Some(stop_at) = self.stop_at {
-            return stop_at;
-        }
-        let Some(ended) = self.ended else { return Instant::now() + self.config.stop_grace };
-        let until = match &self.clerk {
-            Some(clerk) if !self.warden.fails() => {
-                let ledger = clerk.spool().shared.lock();
-                let drains = || 0..self.config.drains.len();
-                let waits = drains().filter(|drain| ledger.held_bytes(*drain) > 0);
-                // What is left is our own when no drain holds lines.
-                let is_ours = self.scribe.is_finished() && drains().all(|drain| ledger.held(drain) == 0);
-                waits.map(|drain| clerk.moods().patience(drain, ended, is_ours)).max()
-            }
-            _ => None,
-        };
-        let until = until.unwrap_or(ended + mood::SILENCE);
-        until.min(ended + self.config.stop_grace)
-    }
-
-    /// Whether we may go, the app having gone.
-    fn is_over(&mut self) -> bool {
-        if self.scribe.is_finished()
-            && let Some(clerk) = &self.clerk
-        {
-            self.warden.finish();
-            if clerk.is_done() && self.has_passed_on() {
-                return true;
-            }
-        }
-        Instant::now() >= self.leave_at()
-    }
-
-    /// Whether the dyno's own streams have taken all, or do not take anything.
-    fn has_passed_on(&self) -> bool {
-        self.pumps.load(Ordering::Acquire) == Stream::ALL.len()
-    }
-
-    /// When we go at the latest, the app having gone: what it left in its pipes is recorded and passed on, also when
-    /// the time for delivery is over.
-    fn leave_at(&self) -> Instant {
-        let deadline = self.deadline();
-        match self.ended {
-            Some(ended) if !self.scribe.is_finished() => deadline.max(ended + LAST_WORDS),
-            // Somebody reads, or the pump would have given up.
-            Some(ended) if !self.has_passed_on() => {
-                deadline.max(self.stop_at.unwrap_or(ended + self.config.stop_grace)).max(ended + LAST_WORDS)
-            }
-            _ => deadline,
-        }
-    }
-
-    /// The time for delivery is over and the app is still there: the platform is about to kill us all, so what can be
-    /// said is said now.
-    fn take_stock(&mut self) {
-        let is_late = self.stop_at.is_some_and(|stop_at| Instant::now() >= stop_at);
-        if self.status.is_some() || !is_late || self.has_taken_stock {
-            return;
-        }
-        if let Some(clerk) = &self.clerk {
-            clerk.say_missing();
-            clerk.write_ledger(self.config);
-        }
-        self.has_taken_stock = true;
-    }
-
-    /// The last words: the ledger, and what did not arrive.
-    fn close(&mut self) {
-        self.warden.kill(self.clerk.as_mut());
-        let Some(clerk) = &self.clerk else {
-            diag::at("no-spool")
-                .with("detail", "the spool was not ready in time; lines may be missing")
-                .say();
-            return;
-        };
-        clerk.say_missing();
-        clerk.write_ledger(self.config);
-        let (last, until) = (clerk.close(), Instant::now() + FILES);
-        while !clerk.has_done(last) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                diag::at("disk-stands-still")
-                    .with("detail", "the last words of the books are not written")
-                    .say();
-                return;
-            }
-            let mut polled = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
-            let _or_interrupted = poll(&mut polled, timeout(left));
-            let _or_nothing = self.wake.read();
-        }
     }
 }

@@ -1,6 +1,8 @@
 //! Starting processes: the app, and the shipper. The one room with `unsafe`: what must happen between fork
 //! and exec, and the one look before `main` that it depends on.
 
+use crate::diag;
+use crate::exit_code::ExitCode;
 use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
@@ -109,6 +111,13 @@ pub fn exec(words: &[OsString]) -> io::Error {
     let mut command = command(words);
     restore(&mut command, None, 0..3);
     command.exec()
+}
+
+/// Says that the command could not be started; returns the exit status that says so.
+pub fn cannot_start(words: &[OsString], error: &io::Error) -> u8 {
+    let name = words.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
+    diag::at("cannot-start").with("command", name).with("error", error).say();
+    ExitCode::of_exec_error(error).into()
 }
 
 /// Starts the app with these ends of pipes, and with the signal mask that it would have had.

@@ -1,7 +1,7 @@
 //! The clerk: answers the shipper from the ledger, books what it reports, and says what a person must know.
 
-use super::hands::Hands;
-use super::mood::Moods;
+use super::disk_worker::Hands;
+use super::health::Moods;
 use crate::config::Config;
 use crate::diag;
 use crate::frame::Field;

@@ -2,9 +2,8 @@
 //! name stands in `/proc/net/unix`, so a second shell finds it without a setting. It answers also while the shipper
 //! is stuck or dead.
 
-use super::clerk::Clerk;
-use super::vitals::Vitals;
 use crate::config::Config;
+use crate::delivery::Clerk;
 use crate::ledger::{Report, json_text};
 use crate::spool::Spool;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -13,7 +12,6 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What an agent's socket is called: this, and its id.
@@ -39,7 +37,6 @@ pub struct Health {
 pub struct Bulletin {
     listener: UnixListener,
     since: Instant,
-    vitals: Arc<Vitals>,
 }
 
 impl Bulletin {
@@ -47,11 +44,11 @@ impl Bulletin {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn open(agent: &str, since: Instant, vitals: Arc<Vitals>) -> io::Result<Self> {
+    pub fn open(agent: &str, since: Instant) -> io::Result<Self> {
         let address = SocketAddr::from_abstract_name(format!("{NAME}{agent}"))?;
         let listener = UnixListener::bind_addr(&address)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, since, vitals })
+        Ok(Self { listener, since })
     }
 
     /// To poll.
@@ -60,18 +57,22 @@ impl Bulletin {
     }
 
     /// Answers who asks now. `health` is none where the shipper is a part of this process.
-    pub fn answer(&self, config: &Config, clerk: &Clerk, health: Option<Health>) {
+    pub fn answer(&self, config: &Config, clerk: &Clerk, health: Option<Health>, probe: Option<&str>) {
         for _ in 0..AT_ONCE {
             let Ok((stream, _)) = self.listener.accept() else { return };
             // Numbers only, but they are this user's.
             let user = getsockopt(&stream, PeerCredentials).map(|peer| peer.uid());
             if user.is_ok_and(|user| user == nix::unistd::geteuid().as_raw() || user == 0) {
-                drop(send(stream, &self.text(config, clerk, health), &self.json(config, clerk, health)));
+                drop(send(
+                    stream,
+                    &self.text(config, clerk, health, probe),
+                    &self.json(config, clerk, health, probe),
+                ));
             }
         }
     }
 
-    fn text(&self, config: &Config, clerk: &Clerk, health: Option<Health>) -> String {
+    fn text(&self, config: &Config, clerk: &Clerk, health: Option<Health>, probe: Option<&str>) -> String {
         let spool: &Spool = clerk.spool();
         let report = spool.shared.lock().report();
         let mut out = format!(
@@ -83,7 +84,7 @@ impl Bulletin {
             time(self.since.elapsed()),
             report.captured
         );
-        let _infallible = writeln!(out, "  probe       {}", self.vitals.probe().unwrap_or("not chosen yet"));
+        let _infallible = writeln!(out, "  probe       {}", probe.unwrap_or("not chosen yet"));
         if let Some(Health { pid, silent, starts }) = health {
             let _infallible = match pid {
                 Some(pid) => writeln!(
@@ -148,7 +149,7 @@ impl Bulletin {
         out
     }
 
-    fn json(&self, config: &Config, clerk: &Clerk, health: Option<Health>) -> String {
+    fn json(&self, config: &Config, clerk: &Clerk, health: Option<Health>, probe: Option<&str>) -> String {
         let spool: &Spool = clerk.spool();
         let Report { captured, own_frames, drains } = spool.shared.lock().report();
         let mut out = format!(
@@ -160,7 +161,7 @@ impl Bulletin {
             json_text(&config.app),
             json_text(&config.dyno),
             self.since.elapsed().as_secs(),
-            json_text(self.vitals.probe().unwrap_or("")),
+            json_text(probe.unwrap_or("")),
         );
         match health {
             None => out.push_str("null"),

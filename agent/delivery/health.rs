@@ -12,7 +12,7 @@ const AGAIN: Duration = Duration::from_mins(10);
 /// A failure that took longer, or is followed by a longer wait, is no weather.
 const WEATHER: Duration = Duration::from_secs(2);
 /// For how long a drain is waited for that says nothing, once the app has ended.
-pub(super) const SILENCE: Duration = Duration::from_secs(5);
+pub const SILENCE: Duration = Duration::from_secs(5);
 /// The same for one that fails, when nothing but lines of our own is left.
 const OURS: Duration = Duration::from_millis(500);
 
@@ -46,18 +46,18 @@ pub struct Moods {
 
 impl Moods {
     /// Nothing is known of the drains of `spool` yet.
-    pub(super) fn new(spool: Arc<Spool>) -> Self {
+    pub fn new(spool: Arc<Spool>) -> Self {
         let all = spool.taps().iter().map(|_| Mood::default()).collect();
         Self { spool, all, is_ending: false }
     }
 
     /// From now on only that is said of which a person has to know more than what came of it.
-    pub(super) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.is_ending = true;
     }
 
     /// Why the drain does not take anything, while it does not.
-    pub(super) fn failure(&self, drain: usize) -> Option<&str> {
+    pub fn failure(&self, drain: usize) -> Option<&str> {
         let mood = self.all.get(drain).filter(|mood| mood.failures > 0)?;
         mood.last.as_ref().map(|(_, detail, _)| detail.as_str()).filter(|detail| !detail.is_empty())
     }
@@ -69,7 +69,7 @@ impl Moods {
 
     /// Until when a drain is worth waiting for, the app having `ended`: one that delivers, for as long as it does.
     /// `is_ours`: nothing but lines of our own is left.
-    pub(super) fn patience(&self, drain: usize, ended: Instant, is_ours: bool) -> Instant {
+    pub fn patience(&self, drain: usize, ended: Instant, is_ours: bool) -> Instant {
         let Some(mood) = self.all.get(drain).filter(|mood| mood.failures == 0) else {
             return ended + if is_ours { OURS } else { SILENCE };
         };
@@ -78,7 +78,7 @@ impl Moods {
     }
 
     /// A batch is sealed, and goes out now.
-    pub(super) fn begins(&mut self, drain: usize) {
+    pub fn begins(&mut self, drain: usize) {
         if let Some(mood) = self.all.get_mut(drain) {
             mood.begun = Some(Instant::now());
         }
@@ -90,7 +90,8 @@ impl Moods {
         (held, self.spool.oldest(drain))
     }
 
-    pub(super) fn delivered(&mut self, drain: usize) {
+    /// The drain took a batch.
+    pub fn delivered(&mut self, drain: usize) {
         let Some(mood) = self.all.get_mut(drain) else { return };
         let now = Instant::now();
         let last = Some((200, String::new(), now));
@@ -107,7 +108,7 @@ impl Moods {
     }
 
     /// `acts`: a person has to act before it can succeed.
-    pub(super) fn failed(&mut self, drain: usize, status: u16, acts: bool, wait: Duration, detail: &str) {
+    pub fn failed(&mut self, drain: usize, status: u16, acts: bool, wait: Duration, detail: &str) {
         let Some(mood) = self.all.get_mut(drain) else { return };
         let now = Instant::now();
         mood.failures += 1;
@@ -147,7 +148,8 @@ impl Moods {
         line.with("try", "tailrace check").say();
     }
 
-    pub(super) fn rejected(&mut self, drain: usize, status: u16, detail: &str) {
+    /// The drain refused a batch for good.
+    pub fn rejected(&mut self, drain: usize, status: u16, detail: &str) {
         let Some(mood) = self.all.get_mut(drain) else { return };
         mood.failures = 0;
         mood.next = None;

@@ -1,14 +1,14 @@
 //! Setting the stage: everything that must be there before the app starts. Whatever cannot be had is named, and
 //! the app runs without us.
 
-use super::vitals::Vitals;
-use super::watch::Watch;
+use super::sampler_thread::Watch;
+use super::shared_state::Vitals;
 use crate::capture::pump::Pump;
 use crate::config::Config;
 use crate::line::Stream;
-use crate::recorder::{Input, Pacer, Pool, Scribe, buffer_pool, input};
+use crate::recorder::{Input, Look, Pacer, Pool, Scribe, buffer_pool, input};
 use crate::sample;
-use crate::spool::{self, Spool};
+use crate::spool::{self, Spool, Tap};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -162,8 +162,11 @@ fn start_recorder(
     let scribe = Arc::clone(scribe);
     start("recorder", move || {
         let pacer = Pacer::new(config.batch_linger);
-        scribe.run(&input, &config.look(), pacer, || {
-            (Spool::open(&config.spool_dir, agent, config.taps(), memory), config.spool_limit(sample::quota))
+        scribe.run(&input, &Look::of(&config), pacer, || {
+            (
+                Spool::open(&config.spool_dir, agent, Tap::all(&config), memory),
+                config.spool_limit(sample::quota),
+            )
         });
     })
 }

@@ -1,0 +1,5 @@
+//! The status socket: an agent tells whoever asks what it captured, delivered, holds and dropped.
+
+mod socket;
+
+pub use socket::{Bulletin, Health, NAME, SEPARATOR};
