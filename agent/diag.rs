@@ -13,17 +13,17 @@ const MOST: usize = 4096;
 
 /// A line under way: `tailrace at=… key=value …`.
 #[derive(Debug)]
-pub struct Line(String);
+pub struct Event(String);
 
 /// Starts the line about an event.
-pub fn at(event: &str) -> Line {
-    Line(format!("tailrace at={event}"))
+pub fn event(event: &str) -> Event {
+    Event(format!("tailrace at={event}"))
 }
 
-impl Line {
+impl Event {
     /// Adds `key=value`, quoted where needed.
     #[must_use]
-    pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
+    pub fn field(mut self, key: &str, value: impl fmt::Display) -> Self {
         let _infallible = write!(self.0, " {key}={}", quoted(&value.to_string()));
         self
     }
@@ -34,7 +34,7 @@ impl Line {
     }
 
     /// Says it.
-    pub fn say(mut self) {
+    pub fn emit(mut self) {
         let cut = self.0.floor_char_boundary(MOST - 1);
         self.0.truncate(cut);
         self.0.push('\n');
@@ -68,8 +68,10 @@ pub fn seconds(duration: Duration) -> String {
 mod tests {
     #[test]
     fn values_are_quoted_where_they_must_be() {
-        let line =
-            super::at("drain-refused").with("status", 401).with("error", "a \"b\" c\nd").with("try", "");
+        let line = super::event("drain-refused")
+            .field("status", 401)
+            .field("error", "a \"b\" c\nd")
+            .field("try", "");
         assert_eq!(line.text(), r#"tailrace at=drain-refused status=401 error="a \"b\" c d" try="""#);
     }
 }

@@ -22,15 +22,15 @@ impl Stream {
 
 /// What a message is to the line that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum Fragment {
     /// The whole line.
-    Whole,
+    Full,
     /// Not the end of its line: more follows, or the line stood still.
-    Part,
-    /// The end of a line of which a [`Piece::Part`] went before.
-    End,
-    /// The line ended with nothing left after its last [`Piece::Part`]: the message is empty, no frame is due.
-    Void,
+    Partial,
+    /// The end of a line of which a [`Fragment::Partial`] went before.
+    Final,
+    /// The line ended with nothing left after its last [`Fragment::Partial`]: the message is empty, no frame is due.
+    EmptyFinal,
 }
 
 const REPLACEMENT: &str = "\u{fffd}";
@@ -46,7 +46,7 @@ pub struct Splitter {
     /// A byte of the current line was seen.
     started: bool,
     /// A part of the current line was emitted.
-    parted: bool,
+    emitted_partial: bool,
     /// The current line is thrown away up to its LF.
     skipping: bool,
 }
@@ -62,7 +62,7 @@ impl Splitter {
             held: Vec::new(),
             open: Vec::new(),
             started: false,
-            parted: false,
+            emitted_partial: false,
             skipping: false,
         }
     }
@@ -77,18 +77,18 @@ impl Splitter {
         !self.held.is_empty() || !self.open.is_empty()
     }
 
-    /// A [`Piece::Part`] of the current line was emitted.
-    pub fn parted(&self) -> bool {
-        self.parted
+    /// A [`Fragment::Partial`] of the current line was emitted.
+    pub fn emitted_partial(&self) -> bool {
+        self.emitted_partial
     }
 
-    /// The current line is being thrown away, since [`Splitter::tear`].
+    /// The current line is being thrown away, since [`Splitter::discard_line`].
     pub fn is_skipping(&self) -> bool {
         self.skipping
     }
 
     /// Takes the next bytes of the stream and hands every finished message to `emit`.
-    pub fn push(&mut self, chunk: &[u8], emit: &mut impl FnMut(&[u8], Piece)) {
+    pub fn push(&mut self, chunk: &[u8], emit: &mut impl FnMut(&[u8], Fragment)) {
         let Some(first) = memchr(b'\n', chunk) else {
             return self.feed(chunk, emit);
         };
@@ -103,13 +103,13 @@ impl Splitter {
 
     /// Lines that both begin and end in `lines`. One look over all of them decides whether they are clean, so
     /// that the common case costs one search per line and no copy.
-    fn whole_lines(&mut self, lines: &[u8], emit: &mut impl FnMut(&[u8], Piece)) {
+    fn whole_lines(&mut self, lines: &[u8], emit: &mut impl FnMut(&[u8], Fragment)) {
         let clean = memchr2(0, b'\r', lines).is_none() && std::str::from_utf8(lines).is_ok();
         let mut from = 0;
         for end in memchr_iter(b'\n', lines) {
             let line = &lines[from..end];
             if clean && line.len() <= self.max {
-                emit(line, Piece::Whole);
+                emit(line, Fragment::Full);
             } else {
                 self.feed(line, emit);
                 self.end_line(emit);
@@ -119,14 +119,14 @@ impl Splitter {
     }
 
     /// The stream ended: what is left is a line without its LF.
-    pub fn finish(&mut self, emit: &mut impl FnMut(&[u8], Piece)) {
+    pub fn finish(&mut self, emit: &mut impl FnMut(&[u8], Fragment)) {
         if self.started {
             self.end_line(emit);
         }
     }
 
     /// The stream stood still: what is held goes out as a part of its line. Undecided bytes stay.
-    pub fn flush(&mut self, emit: &mut impl FnMut(&[u8], Piece)) {
+    pub fn flush(&mut self, emit: &mut impl FnMut(&[u8], Fragment)) {
         if !self.held.is_empty() {
             self.part(emit);
         }
@@ -134,7 +134,7 @@ impl Splitter {
 
     /// Bytes were lost here: forgets the current line, and throws away what follows up to the next LF when
     /// `resume` is false.
-    pub fn tear(&mut self, resume: bool) {
+    pub fn discard_line(&mut self, resume: bool) {
         self.reset();
         self.skipping = !resume;
         self.started = !resume;
@@ -144,12 +144,12 @@ impl Splitter {
         self.held.clear();
         self.open.clear();
         self.started = false;
-        self.parted = false;
+        self.emitted_partial = false;
         self.skipping = false;
     }
 
     /// Bytes of the current line; none of them is an LF.
-    fn feed(&mut self, mut raw: &[u8], emit: &mut impl FnMut(&[u8], Piece)) {
+    fn feed(&mut self, mut raw: &[u8], emit: &mut impl FnMut(&[u8], Fragment)) {
         if raw.is_empty() {
             return;
         }
@@ -195,7 +195,7 @@ impl Splitter {
     }
 
     /// Valid text with NUL and CR mapped away; a CR at the very end waits for the byte behind it.
-    fn put_text(&mut self, mut text: &str, is_last: bool, emit: &mut impl FnMut(&[u8], Piece)) {
+    fn put_text(&mut self, mut text: &str, is_last: bool, emit: &mut impl FnMut(&[u8], Fragment)) {
         while let Some(at) = memchr2(0, b'\r', text.as_bytes()) {
             self.put(&text[..at], emit);
             if is_last && at + 1 == text.len() && text.as_bytes()[at] == b'\r' {
@@ -208,7 +208,7 @@ impl Splitter {
         self.put(text, emit);
     }
 
-    fn put(&mut self, mut text: &str, emit: &mut impl FnMut(&[u8], Piece)) {
+    fn put(&mut self, mut text: &str, emit: &mut impl FnMut(&[u8], Fragment)) {
         loop {
             let room = self.max - self.held.len();
             if text.len() <= room {
@@ -222,22 +222,22 @@ impl Splitter {
         }
     }
 
-    fn part(&mut self, emit: &mut impl FnMut(&[u8], Piece)) {
-        emit(&self.held, Piece::Part);
+    fn part(&mut self, emit: &mut impl FnMut(&[u8], Fragment)) {
+        emit(&self.held, Fragment::Partial);
         self.held.clear();
-        self.parted = true;
+        self.emitted_partial = true;
     }
 
-    fn end_line(&mut self, emit: &mut impl FnMut(&[u8], Piece)) {
+    fn end_line(&mut self, emit: &mut impl FnMut(&[u8], Fragment)) {
         if !self.skipping {
             if !self.open.is_empty() && self.open != b"\r" {
                 self.open.clear();
                 self.put(REPLACEMENT, emit);
             }
-            match (self.parted, self.held.is_empty()) {
-                (false, _) => emit(&self.held, Piece::Whole),
-                (true, false) => emit(&self.held, Piece::End),
-                (true, true) => emit(&[], Piece::Void),
+            match (self.emitted_partial, self.held.is_empty()) {
+                (false, _) => emit(&self.held, Fragment::Full),
+                (true, false) => emit(&self.held, Fragment::Final),
+                (true, true) => emit(&[], Fragment::EmptyFinal),
             }
         }
         self.reset();

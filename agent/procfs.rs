@@ -9,11 +9,11 @@ const MOST: u64 = 256 << 10;
 
 /// Where the files are.
 #[derive(Clone, Debug)]
-pub(crate) struct Files {
+pub(crate) struct ProcFs {
     root: PathBuf,
 }
 
-impl Files {
+impl ProcFs {
     /// Below this root.
     pub(crate) fn below(root: &Path) -> Self {
         Self { root: root.to_path_buf() }
@@ -126,14 +126,14 @@ pub(crate) mod tests {
     use tempfile::TempDir;
 
     /// A root with these files.
-    pub(crate) fn layout(files: &[(&str, &str)]) -> (TempDir, Files) {
+    pub(crate) fn layout(files: &[(&str, &str)]) -> (TempDir, ProcFs) {
         let dir = TempDir::new().unwrap();
         for (name, text) in files {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let files = Files::below(dir.path());
+        let files = ProcFs::below(dir.path());
         (dir, files)
     }
 

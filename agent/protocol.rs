@@ -3,7 +3,7 @@
 //! The keeper holds the truth. The shipper asks before it sends (`seal`) and tells what came of it; a new
 //! shipper is told all segments, and per drain where it goes on (`window`) or what is sealed (`plan`).
 
-use crate::ledger::Place;
+use crate::ledger::SegmentLocation;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
@@ -12,20 +12,20 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-/// Keeper to shipper.
+/// Supervisor to shipper.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum ToShipper {
     /// A segment was opened at this offset.
     Segment {
         /// Offset of its first byte.
         start: u64,
         /// Where it is.
-        place: Place,
+        place: SegmentLocation,
     },
     /// Frames are booked up to this offset.
-    Head(u64),
+    LogEnd(u64),
     /// The drain may seal from `cursor` up to `limit`.
-    Window {
+    SealRange {
         /// Index of the drain.
         drain: usize,
         /// Where its next batch starts.
@@ -34,7 +34,7 @@ pub enum Order {
         limit: u64,
     },
     /// The drain has this batch to deliver, and no other.
-    Plan {
+    SealedBatch {
         /// Index of the drain.
         drain: usize,
         /// Offset of the first byte.
@@ -49,20 +49,20 @@ pub enum Order {
         notice: Vec<u8>,
     },
     /// Ship without waiting for fuller batches; delivery ends in so many ms at the latest.
-    Hurry(u64),
+    Deadline(u64),
     /// No more frames will come: go when everything is answered for.
-    Finish,
+    EndOfLog,
     /// Signals that wait for you are of no more use: forget them.
-    Calm,
+    ClearPendingSignals,
 }
 
 /// Shipper to keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum ToSupervisor {
     /// Nothing hangs here.
-    Alive,
+    Ping,
     /// May I send this range?
-    Seal {
+    SealRequest {
         /// Index of the drain.
         drain: usize,
         /// Offset of the first byte.
@@ -73,7 +73,7 @@ pub enum Word {
         frames: u64,
     },
     /// The drain took the sealed batch.
-    Done {
+    Delivered {
         /// Index of the drain.
         drain: usize,
     },
@@ -87,7 +87,7 @@ pub enum Word {
         detail: String,
     },
     /// An attempt that will be repeated.
-    Tried {
+    AttemptFailed {
         /// Index of the drain.
         drain: usize,
         /// HTTP status; 0 when there was none.
@@ -100,7 +100,7 @@ pub enum Word {
         detail: String,
     },
     /// There are no frames at this offset, the drain's cursor.
-    Damaged {
+    SpoolDamaged {
         /// Index of the drain.
         drain: usize,
         /// Offset in the spool.
@@ -120,7 +120,7 @@ impl fmt::Display for BadMessage {
 
 impl std::error::Error for BadMessage {}
 
-/// What goes over a [`Link`].
+/// What goes over a [`Connection`].
 pub trait Message: Sized {
     /// Appends the message, with its LF.
     fn write(&self, out: &mut Vec<u8>);
@@ -156,29 +156,31 @@ impl<'a> Words<'a> {
     }
 }
 
-impl Message for Order {
+impl Message for ToShipper {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Segment { start, place: Place::Memory(slot) } => {
+            Self::Segment { start, place: SegmentLocation::Memory(slot) } => {
                 out.extend_from_slice(format!("segment {start} memory {slot}").as_bytes());
             }
-            Self::Segment { start, place: Place::File(path) } => {
+            Self::Segment { start, place: SegmentLocation::File(path) } => {
                 out.extend_from_slice(format!("segment {start} file ").as_bytes());
                 // The one byte that a path may have and a line may not.
                 let path = path.as_os_str().as_bytes();
                 out.extend(path.iter().map(|b| if *b == b'\n' { 0 } else { *b }));
             }
-            Self::Head(offset) => out.extend_from_slice(format!("head {offset}").as_bytes()),
-            Self::Window { drain, cursor, limit } => {
-                out.extend_from_slice(format!("window {drain} {cursor} {limit}").as_bytes());
+            Self::LogEnd(offset) => out.extend_from_slice(format!("log-end {offset}").as_bytes()),
+            Self::SealRange { drain, cursor, limit } => {
+                out.extend_from_slice(format!("seal-range {drain} {cursor} {limit}").as_bytes());
             }
-            Self::Plan { drain, start, end, frames, id, notice } => {
-                out.extend_from_slice(format!("plan {drain} {start} {end} {frames} {id} ").as_bytes());
+            Self::SealedBatch { drain, start, end, frames, id, notice } => {
+                out.extend_from_slice(
+                    format!("sealed-batch {drain} {start} {end} {frames} {id} ").as_bytes(),
+                );
                 out.extend_from_slice(notice.strip_suffix(b"\n").unwrap_or(notice));
             }
-            Self::Hurry(millis) => out.extend_from_slice(format!("hurry {millis}").as_bytes()),
-            Self::Finish => out.extend_from_slice(b"finish"),
-            Self::Calm => out.extend_from_slice(b"calm"),
+            Self::Deadline(millis) => out.extend_from_slice(format!("deadline {millis}").as_bytes()),
+            Self::EndOfLog => out.extend_from_slice(b"end-of-log"),
+            Self::ClearPendingSignals => out.extend_from_slice(b"clear-pending-signals"),
         }
         out.push(b'\n');
     }
@@ -189,20 +191,20 @@ impl Message for Order {
             "segment" => {
                 let start = words.number()?;
                 let place = match words.word()? {
-                    "memory" => Place::Memory(words.number()?),
+                    "memory" => SegmentLocation::Memory(words.number()?),
                     "file" => {
                         let path = words.rest().iter().map(|b| if *b == 0 { b'\n' } else { *b }).collect();
-                        Place::File(PathBuf::from(OsString::from_vec(path)))
+                        SegmentLocation::File(PathBuf::from(OsString::from_vec(path)))
                     }
                     _ => return None,
                 };
                 Self::Segment { start, place }
             }
-            "head" => Self::Head(words.number()?),
-            "window" => {
-                Self::Window { drain: words.number()?, cursor: words.number()?, limit: words.number()? }
+            "log-end" => Self::LogEnd(words.number()?),
+            "seal-range" => {
+                Self::SealRange { drain: words.number()?, cursor: words.number()?, limit: words.number()? }
             }
-            "plan" => {
+            "sealed-batch" => {
                 let (drain, start, end, frames) =
                     (words.number()?, words.number()?, words.number()?, words.number()?);
                 let id = words.word()?.to_owned();
@@ -210,29 +212,31 @@ impl Message for Order {
                 if !notice.is_empty() {
                     notice.push(b'\n');
                 }
-                Self::Plan { drain, start, end, frames, id, notice }
+                Self::SealedBatch { drain, start, end, frames, id, notice }
             }
-            "hurry" => Self::Hurry(words.number()?),
-            "finish" => Self::Finish,
-            "calm" => Self::Calm,
+            "deadline" => Self::Deadline(words.number()?),
+            "end-of-log" => Self::EndOfLog,
+            "clear-pending-signals" => Self::ClearPendingSignals,
             _ => return None,
         })
     }
 }
 
-impl Message for Word {
+impl Message for ToSupervisor {
     fn write(&self, out: &mut Vec<u8>) {
         let text = match self {
-            Self::Alive => "alive".to_owned(),
-            Self::Seal { drain, start, end, frames } => format!("seal {drain} {start} {end} {frames}"),
-            Self::Done { drain } => format!("done {drain}"),
+            Self::Ping => "ping".to_owned(),
+            Self::SealRequest { drain, start, end, frames } => {
+                format!("seal-request {drain} {start} {end} {frames}")
+            }
+            Self::Delivered { drain } => format!("delivered {drain}"),
             Self::Rejected { drain, status, detail } => {
                 format!("rejected {drain} {status} {}", one_line(detail))
             }
-            Self::Tried { drain, status, hold, wait, detail } => {
-                format!("tried {drain} {status} {hold} {wait} {}", one_line(detail))
+            Self::AttemptFailed { drain, status, hold, wait, detail } => {
+                format!("attempt-failed {drain} {status} {hold} {wait} {}", one_line(detail))
             }
-            Self::Damaged { drain, at } => format!("damaged {drain} {at}"),
+            Self::SpoolDamaged { drain, at } => format!("spool-damaged {drain} {at}"),
         };
         out.extend_from_slice(text.as_bytes());
         out.push(b'\n');
@@ -241,24 +245,24 @@ impl Message for Word {
     fn read(line: &[u8]) -> Option<Self> {
         let mut words = Words(line);
         Some(match words.word()? {
-            "alive" => Self::Alive,
-            "seal" => Self::Seal {
+            "ping" => Self::Ping,
+            "seal-request" => Self::SealRequest {
                 drain: words.number()?,
                 start: words.number()?,
                 end: words.number()?,
                 frames: words.number()?,
             },
-            "done" => Self::Done { drain: words.number()? },
+            "delivered" => Self::Delivered { drain: words.number()? },
             "rejected" => {
                 let (drain, status) = (words.number()?, words.number()?);
                 Self::Rejected { drain, status, detail: words.text() }
             }
-            "tried" => {
+            "attempt-failed" => {
                 let (drain, status) = (words.number()?, words.number()?);
                 let (hold, wait) = (words.number()?, words.number()?);
-                Self::Tried { drain, status, hold, wait, detail: words.text() }
+                Self::AttemptFailed { drain, status, hold, wait, detail: words.text() }
             }
-            "damaged" => Self::Damaged { drain: words.number()?, at: words.number()? },
+            "spool-damaged" => Self::SpoolDamaged { drain: words.number()?, at: words.number()? },
             _ => return None,
         })
     }
@@ -266,11 +270,11 @@ impl Message for Word {
 
 /// Bytes that came in, cut into messages.
 #[derive(Debug, Default)]
-pub struct Inbox {
+pub struct Decoder {
     bytes: VecDeque<u8>,
 }
 
-impl Inbox {
+impl Decoder {
     /// Takes bytes as they came.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
@@ -289,14 +293,14 @@ impl Inbox {
 
 /// The keeper's end of the socket: it never blocks, and what it holds back is bounded by who fills it.
 #[derive(Debug)]
-pub struct Link {
+pub struct Connection {
     socket: UnixStream,
-    inbox: Inbox,
+    decoder: Decoder,
     outbox: Vec<u8>,
     closed: bool,
 }
 
-impl Link {
+impl Connection {
     /// What may wait for a peer that does not read before news are held back, in bytes.
     pub const OUTBOX: usize = 16 << 10;
 
@@ -306,7 +310,7 @@ impl Link {
     /// When the socket cannot be made so.
     pub fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, inbox: Inbox::default(), outbox: Vec::new(), closed: false })
+        Ok(Self { socket, decoder: Decoder::default(), outbox: Vec::new(), closed: false })
     }
 
     /// The socket, to poll it.
@@ -329,7 +333,7 @@ impl Link {
         self.outbox.len() < Self::OUTBOX && !self.closed
     }
 
-    /// Adds a message; [`Link::flush`] sends it.
+    /// Adds a message; [`Connection::flush`] sends it.
     pub fn send(&mut self, message: &impl Message) {
         if !self.closed {
             message.write(&mut self.outbox);
@@ -354,7 +358,7 @@ impl Link {
         for _ in 0..16 {
             match self.socket.read(&mut bytes) {
                 Ok(0) => self.closed = true,
-                Ok(more) => self.inbox.push(&bytes[..more]),
+                Ok(more) => self.decoder.push(&bytes[..more]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => self.closed = true,
@@ -367,7 +371,7 @@ impl Link {
 
     /// The next message that came in. One that cannot be read closes the link.
     pub fn take<M: Message>(&mut self) -> Option<M> {
-        if let Ok(message) = self.inbox.take()? {
+        if let Ok(message) = self.decoder.take()? {
             return Some(message);
         }
         self.closed = true;
@@ -380,52 +384,58 @@ mod tests {
     use super::*;
 
     fn back<M: Message + fmt::Debug + PartialEq>(message: &M) {
-        let mut inbox = Inbox::default();
+        let mut decoder = Decoder::default();
         let mut bytes = Vec::new();
         message.write(&mut bytes);
         for byte in &bytes[..bytes.len() - 1] {
-            inbox.push(&[*byte]);
-            assert_eq!(inbox.take::<M>(), None, "a message without its end is not there yet");
+            decoder.push(&[*byte]);
+            assert_eq!(decoder.take::<M>(), None, "a message without its end is not there yet");
         }
-        inbox.push(b"\n");
-        assert_eq!(inbox.take::<M>().expect("a whole message").expect("a good one"), *message);
+        decoder.push(b"\n");
+        assert_eq!(decoder.take::<M>().expect("a whole message").expect("a good one"), *message);
     }
 
     #[test]
     fn every_message_comes_back_as_it_was() {
-        back(&Order::Segment { start: 7, place: Place::Memory(3) });
-        back(&Order::Segment { start: 7, place: Place::File(PathBuf::from("/tmp/a b\nc")) });
-        back(&Order::Head(u64::MAX));
-        back(&Order::Window { drain: 1, cursor: 2, limit: 3 });
+        back(&ToShipper::Segment { start: 7, place: SegmentLocation::Memory(3) });
+        back(&ToShipper::Segment { start: 7, place: SegmentLocation::File(PathBuf::from("/tmp/a b\nc")) });
+        back(&ToShipper::LogEnd(u64::MAX));
+        back(&ToShipper::SealRange { drain: 1, cursor: 2, limit: 3 });
         let (id, notice) = ("0A".repeat(16), b"9 <172>1 x\n".to_vec());
-        back(&Order::Plan { drain: 1, start: 2, end: 3, frames: 4, id: id.clone(), notice });
-        back(&Order::Plan { drain: 1, start: 2, end: 3, frames: 4, id, notice: Vec::new() });
-        back(&Order::Hurry(28_000));
-        back(&Order::Finish);
-        back(&Order::Calm);
-        back(&Word::Alive);
-        back(&Word::Seal { drain: 0, start: 1, end: 2, frames: 3 });
-        back(&Word::Done { drain: 4 });
-        back(&Word::Rejected { drain: 0, status: 400, detail: "bad  request".to_owned() });
-        back(&Word::Tried { drain: 0, status: 0, hold: true, wait: 5, detail: String::new() });
-        back(&Word::Damaged { drain: 0, at: 9 });
+        back(&ToShipper::SealedBatch { drain: 1, start: 2, end: 3, frames: 4, id: id.clone(), notice });
+        back(&ToShipper::SealedBatch { drain: 1, start: 2, end: 3, frames: 4, id, notice: Vec::new() });
+        back(&ToShipper::Deadline(28_000));
+        back(&ToShipper::EndOfLog);
+        back(&ToShipper::ClearPendingSignals);
+        back(&ToSupervisor::Ping);
+        back(&ToSupervisor::SealRequest { drain: 0, start: 1, end: 2, frames: 3 });
+        back(&ToSupervisor::Delivered { drain: 4 });
+        back(&ToSupervisor::Rejected { drain: 0, status: 400, detail: "bad  request".to_owned() });
+        back(&ToSupervisor::AttemptFailed {
+            drain: 0,
+            status: 0,
+            hold: true,
+            wait: 5,
+            detail: String::new(),
+        });
+        back(&ToSupervisor::SpoolDamaged { drain: 0, at: 9 });
     }
 
     #[test]
     fn a_detail_with_line_ends_stays_one_message() {
         let mut bytes = Vec::new();
-        Word::Rejected { drain: 0, status: 400, detail: "a\nb\r\nc".to_owned() }.write(&mut bytes);
+        ToSupervisor::Rejected { drain: 0, status: 400, detail: "a\nb\r\nc".to_owned() }.write(&mut bytes);
         assert_eq!(bytes, b"rejected 0 400 a b  c\n");
     }
 
     #[test]
     fn nonsense_closes_the_link() {
         let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
-        let mut link = Link::new(ours).expect("a link");
-        theirs.write_all(b"done 1\nGET / HTTP/1.1\n").expect("a write");
+        let mut link = Connection::new(ours).expect("a link");
+        theirs.write_all(b"delivered 1\nGET / HTTP/1.1\n").expect("a write");
         link.fill();
-        assert_eq!(link.take(), Some(Word::Done { drain: 1 }));
-        assert_eq!(link.take::<Word>(), None);
+        assert_eq!(link.take(), Some(ToSupervisor::Delivered { drain: 1 }));
+        assert_eq!(link.take::<ToSupervisor>(), None);
         assert!(link.is_closed());
     }
 }

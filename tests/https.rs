@@ -13,7 +13,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tailrace::shipper::http::tls::{TlsError, client_config};
-use tailrace::shipper::http::{Client, Target, TargetError};
+use tailrace::shipper::http::{Client, Endpoint, EndpointError};
 use tailrace::shipper::verdict::Verdict;
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn every_kind_of_answer() {
         (400, Verdict::Reject),
         (401, Verdict::Hold),
         (404, Verdict::Hold),
-        (413, Verdict::Halve),
+        (413, Verdict::Split),
         (429, Verdict::Retry),
         (500, Verdict::Retry),
         (503, Verdict::Retry),
@@ -205,10 +205,10 @@ async fn gzip_is_given_up_when_the_drain_takes_only_plain() {
             verdicts,
             [
                 (Verdict::Delivered, true),
-                (Verdict::Plain, true),
+                (Verdict::RetryUncompressed, true),
                 (Verdict::Reject, false),
                 (Verdict::Delivered, true),
-                (Verdict::Plain, true),
+                (Verdict::RetryUncompressed, true),
                 (Verdict::Retry, false),
                 (Verdict::Delivered, false),
                 (Verdict::Delivered, false),
@@ -243,14 +243,14 @@ async fn no_secret_in_what_is_told() {
 #[test]
 fn targets_that_cannot_be_sent() {
     let tls = client_config(&[]).unwrap();
-    let check = |edit: &dyn Fn(&mut Target)| {
+    let check = |edit: &dyn Fn(&mut Endpoint)| {
         let mut target = target(443);
         edit(&mut target);
         Client::new(&target, Arc::clone(&tls)).err()
     };
     assert_eq!(check(&|_| {}), None);
     for host in ["", "a b", "a/b", "user@host", "[::1", "a:1"] {
-        assert_eq!(check(&|target| target.host = host.to_owned()), Some(TargetError::Host), "{host}");
+        assert_eq!(check(&|target| target.host = host.to_owned()), Some(EndpointError::Host), "{host}");
     }
     for host in ["::1", "[::1]", "10.0.0.1"] {
         assert_eq!(check(&|target| target.host = host.to_owned()), None, "{host}");
@@ -258,22 +258,22 @@ fn targets_that_cannot_be_sent() {
     for path in ["", "logs", "?a", "/a b", "/a#b", "/a\r\nX: y", "*"] {
         assert_eq!(
             check(&|target| target.path_and_query = path.to_owned()),
-            Some(TargetError::Path),
+            Some(EndpointError::Path),
             "{path}"
         );
     }
     assert_eq!(
         check(&|target| target.authorization = Some("Basic \n".to_owned())),
-        Some(TargetError::Authorization)
+        Some(EndpointError::Authorization)
     );
-    assert_eq!(check(&|target| target.token = "\r\n".to_owned()), Some(TargetError::Token));
-    assert_eq!(check(&|target| target.proxy = Some((String::new(), 1))), Some(TargetError::Proxy));
+    assert_eq!(check(&|target| target.token = "\r\n".to_owned()), Some(EndpointError::Token));
+    assert_eq!(check(&|target| target.proxy = Some((String::new(), 1))), Some(EndpointError::Proxy));
     for (name, value) in [("a b", "x"), ("", "x"), ("X-A", "\n")] {
-        let expected = Some(TargetError::Header(name.to_owned()));
+        let expected = Some(EndpointError::Header(name.to_owned()));
         assert_eq!(check(&|target| target.headers = vec![(name.to_owned(), value.to_owned())]), expected);
     }
     for name in ["Content-Length", "transfer-encoding", "LOGPLEX-FRAME-ID", "Host"] {
-        let expected = Some(TargetError::Reserved(name.to_owned()));
+        let expected = Some(EndpointError::Reserved(name.to_owned()));
         assert_eq!(check(&|target| target.headers = vec![(name.to_owned(), "1".to_owned())]), expected);
     }
 }

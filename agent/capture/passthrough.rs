@@ -19,14 +19,14 @@ const SURE: usize = 4096;
 
 /// Bytes under way.
 #[derive(Debug)]
-pub enum Piece {
+pub enum PendingChunk {
     /// The recorder has them too.
     Buffer(Arc<Buffer>),
     /// Nobody else has them.
     Copy(Vec<u8>),
 }
 
-impl Piece {
+impl PendingChunk {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Buffer(buffer) => buffer,
@@ -37,7 +37,7 @@ impl Piece {
 
 /// How it is written to.
 #[derive(Debug)]
-enum Way {
+enum WriteMode {
     /// A description of our own of the same pipe that does not wait: the one that we were given is others' too.
     Pipe(OwnedFd),
     /// A pipe of which we cannot have one.
@@ -51,9 +51,9 @@ enum Way {
 #[derive(Debug)]
 pub struct Passthrough<'a> {
     to: BorrowedFd<'a>,
-    way: Way,
-    queue: VecDeque<Piece>,
-    /// Bytes of the first piece that are written.
+    way: WriteMode,
+    queue: VecDeque<PendingChunk>,
+    /// Bytes of the first chunk that are written.
     written: usize,
     broken: bool,
 }
@@ -66,18 +66,18 @@ impl<'a> Passthrough<'a> {
             Ok(SFlag::S_IFIFO) => {
                 let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
                 let path = format!("/proc/self/fd/{}", to.as_raw_fd());
-                open(path.as_str(), flags, Mode::empty()).map_or(Way::GivenPipe, Way::Pipe)
+                open(path.as_str(), flags, Mode::empty()).map_or(WriteMode::GivenPipe, WriteMode::Pipe)
             }
-            Ok(SFlag::S_IFSOCK) => Way::Socket,
-            _ => Way::Other,
+            Ok(SFlag::S_IFSOCK) => WriteMode::Socket,
+            _ => WriteMode::Other,
         };
         Self { to, way, queue: VecDeque::new(), written: 0, broken: false }
     }
 
-    /// More to pass on.
-    pub fn add(&mut self, piece: Piece) {
+    /// ExtraLine to pass on.
+    pub fn add(&mut self, chunk: PendingChunk) {
         if !self.broken {
-            self.queue.push_back(piece);
+            self.queue.push_back(chunk);
         }
     }
 
@@ -88,7 +88,7 @@ impl<'a> Passthrough<'a> {
 
     /// Bytes that wait.
     pub fn len(&self) -> usize {
-        self.queue.iter().map(|piece| piece.bytes().len()).sum::<usize>() - self.written
+        self.queue.iter().map(|chunk| chunk.bytes().len()).sum::<usize>() - self.written
     }
 
     /// Passes everything on; false when the app is `gone` before that.
@@ -131,8 +131,8 @@ impl<'a> Passthrough<'a> {
 
     /// What waits gives its buffers back: others need them.
     fn keep(&mut self) {
-        for piece in &mut self.queue {
-            *piece = Piece::Copy(piece.bytes().to_vec());
+        for chunk in &mut self.queue {
+            *chunk = PendingChunk::Copy(chunk.bytes().to_vec());
         }
     }
 
@@ -144,11 +144,11 @@ impl<'a> Passthrough<'a> {
 
     /// Writes as much as is taken now; whether some is left.
     fn write(&mut self) -> bool {
-        while let Some(piece) = self.queue.front() {
-            let bytes = &piece.bytes()[self.written..];
+        while let Some(chunk) = self.queue.front() {
+            let bytes = &chunk.bytes()[self.written..];
             match self.write_some(bytes) {
                 Ok(written) if written < bytes.len() => self.written += written,
-                // A full disk behind it may have room again for the next piece.
+                // A full disk behind it may have room again for the next chunk.
                 Ok(_) | Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => {
                     self.queue.pop_front();
                     self.written = 0;
@@ -163,16 +163,18 @@ impl<'a> Passthrough<'a> {
 
     fn write_some(&self, bytes: &[u8]) -> nix::Result<usize> {
         match &self.way {
-            Way::Pipe(own) => nix::unistd::write(own, bytes),
-            Way::Socket => send(self.to.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL),
-            Way::GivenPipe => {
+            WriteMode::Pipe(own) => nix::unistd::write(own, bytes),
+            WriteMode::Socket => {
+                send(self.to.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+            }
+            WriteMode::GivenPipe => {
                 let mut polled = [PollFd::new(self.to, PollFlags::POLLOUT)];
                 match poll(&mut polled, PollTimeout::ZERO) {
                     Ok(0) => Err(Errno::EAGAIN),
                     _ => nix::unistd::write(self.to, &bytes[..bytes.len().min(SURE)]),
                 }
             }
-            Way::Other => nix::unistd::write(self.to, bytes),
+            WriteMode::Other => nix::unistd::write(self.to, bytes),
         }
     }
 }

@@ -3,11 +3,11 @@
 //! A pump does not wait for a recorder that stands still: without a free buffer the bytes pass through and are
 //! counted as a gap. For one that is at work it waits a moment, as any pipe would have the app wait.
 
-use super::passthrough::{Passthrough, Piece};
+use super::passthrough::{Passthrough, PendingChunk};
 use crate::frame::now_micros;
 use crate::line::Stream;
 use crate::poll::timeout;
-use crate::recorder::{Gap, Input, Pool};
+use crate::recorder::{BufferPool, Gap, Input};
 use crossbeam_channel::Sender;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -63,15 +63,15 @@ pub struct Pump {
     /// The dyno's own stream; none to keep what is recorded off it.
     pub passthrough: bool,
     /// Whether the pipe is large enough to gather small writes in it.
-    pub gathers: bool,
+    pub coalesces: bool,
     /// Buffers, shared with the other pump.
-    pub pool: Arc<Pool>,
+    pub pool: Arc<BufferPool>,
     /// To the recorder.
     pub recorder: Sender<Input>,
     /// Becomes readable, for good, when the app is gone.
     pub gone: Arc<EventFd>,
     /// Both streams go to one file or pipe: who has it writes.
-    pub turn: Option<Arc<Mutex<()>>>,
+    pub write_lock: Option<Arc<Mutex<()>>>,
     /// How many pumps have passed on everything, or given up; the main loop is woken then.
     pub finished: Arc<AtomicUsize>,
     /// See above.
@@ -82,52 +82,56 @@ pub struct Pump {
     pub spare: Vec<u8>,
 }
 
-fn locked(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
-    turn.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(write_lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+    write_lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pump {
     /// Pumps until the pipe ends, or until the app is gone and the pipe silent; then passes on what the dyno's own
     /// stream has not taken yet.
     pub fn run(mut self, to: BorrowedFd<'_>) {
-        let mut outlet = Passthrough::to(to);
-        let gap = if self.flow(&mut outlet) { self.ebb(&mut outlet) } else { self.gap.take() };
+        let mut passthrough_to = Passthrough::to(to);
+        let gap = if self.copy_until_exit(&mut passthrough_to) {
+            self.drain_after_exit(&mut passthrough_to)
+        } else {
+            self.gap.take()
+        };
         drop(self.recorder.send_timeout(Input::End { stream: self.stream, gap }, LAST));
-        if !outlet.is_empty() {
-            let _turn = self.turn();
-            outlet.flush(LAST);
+        if !passthrough_to.is_empty() {
+            let _turn = self.write_lock();
+            passthrough_to.flush(LAST);
         }
         self.finished.fetch_add(1, Ordering::Release);
         let _or_full = self.wake.write(1);
     }
 
     /// While the app is there. True when it is gone and its pipe has not ended.
-    fn flow(&mut self, outlet: &mut Passthrough<'_>) -> bool {
-        let turns = self.turn.clone();
-        let mut turn: Option<MutexGuard<'_, ()>> = None;
+    fn copy_until_exit(&mut self, passthrough_to: &mut Passthrough<'_>) -> bool {
+        let turns = self.write_lock.clone();
+        let mut write_lock: Option<MutexGuard<'_, ()>> = None;
         loop {
-            if turn.is_some() && !self.is_ready() {
-                turn = None; // the rest of the line may take its time
+            if write_lock.is_some() && !self.is_ready() {
+                write_lock = None; // the rest of the line may take its time
             }
             match self.wait() {
                 Ready::Gone => return true,
                 Ready::Never => return false,
-                Ready::AfterPause if self.gathers => self.rest(HEAD_START),
+                Ready::AfterPause if self.coalesces => self.rest(HEAD_START),
                 Ready::AfterPause | Ready::Now => {}
             }
             let behind = self.recorder.len();
-            let Some((got, is_end, passes)) = self.take(outlet) else { return false };
+            let Some((got, is_end, passes)) = self.take(passthrough_to) else { return false };
             if passes {
-                turn = turn.or_else(|| turns.as_deref().map(locked));
-                if !outlet.pass(&self.gone) {
+                write_lock = write_lock.or_else(|| turns.as_deref().map(locked));
+                if !passthrough_to.pass(&self.gone) {
                     return true; // what is left is passed on later
                 }
                 // A buffer that was filled may end within a line: the other stream waits for its rest.
                 if is_end {
-                    turn = None;
+                    write_lock = None;
                 }
             }
-            if got > 0 && got < SMALL && self.gathers {
+            if got > 0 && got < SMALL && self.coalesces {
                 // A recorder that is behind shall not have all buffers for a few lines each.
                 self.rest(REST * (1 << behind.saturating_sub(BEHIND).min(5)));
             }
@@ -136,7 +140,7 @@ impl Pump {
 
     /// The app is gone: what it left in its pipe is recorded first, and waits to be passed on. Returns what is missing
     /// at the end.
-    fn ebb(&mut self, outlet: &mut Passthrough<'_>) -> Option<Gap> {
+    fn drain_after_exit(&mut self, passthrough_to: &mut Passthrough<'_>) -> Option<Gap> {
         let (since, mut left) = (Instant::now(), PIPE);
         loop {
             let patience = LAST.saturating_sub(since.elapsed());
@@ -149,19 +153,19 @@ impl Pump {
                 Err(Errno::EINTR) => continue,
                 other => other.is_ok_and(|ready| ready > 0),
             };
-            if !is_there || left == 0 || self.take(outlet).is_none() {
+            if !is_there || left == 0 || self.take(passthrough_to).is_none() {
                 return self.gap.take();
             }
-            outlet.offer();
-            if outlet.len() > KEPT {
-                outlet.flush(LAST);
+            passthrough_to.offer();
+            if passthrough_to.len() > KEPT {
+                passthrough_to.flush(LAST);
             }
         }
     }
 
-    /// Takes what is in the pipe: to the recorder, and to the outlet. Returns the number of bytes, whether a line ends
+    /// Takes what is in the pipe: to the recorder, and to the passthrough_to. Returns the number of bytes, whether a line ends
     /// with them as far as one can tell, and whether they are to be passed on; none at the pipe's end.
-    fn take(&mut self, outlet: &mut Passthrough<'_>) -> Option<(usize, bool, bool)> {
+    fn take(&mut self, passthrough_to: &mut Passthrough<'_>) -> Option<(usize, bool, bool)> {
         let mut buffer = self.pool.take_within(PATIENCE);
         let into = if let Some(buffer) = &mut buffer {
             buffer.space()
@@ -181,7 +185,7 @@ impl Pump {
             let bytes = &self.spare[..got];
             let more = Gap::of(bytes, now);
             self.gap = Some(self.gap.map_or(more, |gap| gap.and(more)));
-            outlet.add(Piece::Copy(bytes.to_vec()));
+            passthrough_to.add(PendingChunk::Copy(bytes.to_vec()));
             return Some((got, got < room || bytes.ends_with(b"\n"), true));
         };
         buffer.set_len(got);
@@ -199,14 +203,14 @@ impl Pump {
         };
         let passes = self.passthrough || !recorded;
         if passes {
-            outlet.add(Piece::Buffer(bytes));
+            passthrough_to.add(PendingChunk::Buffer(bytes));
         }
         Some((got, is_end, passes))
     }
 
-    /// Our turn to write, where both streams go to one place.
-    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.turn.as_deref().map(locked)
+    /// Our write_lock to write, where both streams go to one place.
+    fn write_lock(&self) -> Option<MutexGuard<'_, ()>> {
+        self.write_lock.as_deref().map(locked)
     }
 
     /// Whether bytes are there already.

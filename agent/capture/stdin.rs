@@ -4,7 +4,7 @@ use crate::diag;
 use crate::frame::now_micros;
 use crate::line::Stream;
 use crate::poll;
-use crate::recorder::{Pacer, Recorder, complain};
+use crate::recorder::{Recorder, Wakeups, complain};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -20,7 +20,7 @@ const BUFFER: usize = 256 << 10;
 const PIPE: i32 = 1 << 20;
 
 /// What reader and books tell each other.
-pub struct Shared {
+pub struct StdinState {
     /// There are news for the books.
     pub wake: EventFd,
     /// The reader shall stop: a signal came, or the time is over.
@@ -31,15 +31,15 @@ pub struct Shared {
     pub finished: AtomicBool,
 }
 
-impl Shared {
+impl StdinState {
     /// There are news for the books.
-    pub fn news(&self) {
+    pub fn notify(&self) {
         let _or_full = self.wake.write(1);
     }
 }
 
 /// Reads and records standard input until it ends.
-pub fn read(mut recorder: Recorder<'_>, mut pacer: Pacer, shared: &Shared) {
+pub fn read(mut recorder: Recorder<'_>, mut pacer: Wakeups, shared: &StdinState) {
     let stdin = io::stdin();
     let input = stdin.as_fd();
     let _best_effort = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
@@ -53,12 +53,12 @@ pub fn read(mut recorder: Recorder<'_>, mut pacer: Pacer, shared: &Shared) {
             Ok(got) => {
                 recorder.chunk(Stream::Out, &buffer[..got], now_micros());
                 if pacer.add(got as u64, Instant::now()) {
-                    shared.news();
+                    shared.notify();
                 }
             }
             Err(Errno::EINTR | Errno::EAGAIN) => continue,
             Err(errno) => {
-                diag::at("cannot-read").with("error", errno.desc()).say();
+                diag::event("cannot-read").field("error", errno.desc()).emit();
                 break;
             }
         }
@@ -69,7 +69,12 @@ pub fn read(mut recorder: Recorder<'_>, mut pacer: Pacer, shared: &Shared) {
 }
 
 /// Waits for input; a line that stands still goes out meanwhile. False when there is none yet.
-fn wait(input: BorrowedFd<'_>, recorder: &mut Recorder<'_>, pacer: &mut Pacer, shared: &Shared) -> bool {
+fn wait(
+    input: BorrowedFd<'_>,
+    recorder: &mut Recorder<'_>,
+    pacer: &mut Wakeups,
+    shared: &StdinState,
+) -> bool {
     let mut polled =
         [PollFd::new(input, PollFlags::POLLIN), PollFd::new(shared.halt.as_fd(), PollFlags::POLLIN)];
     let silence = recorder.silence();
@@ -80,10 +85,10 @@ fn wait(input: BorrowedFd<'_>, recorder: &mut Recorder<'_>, pacer: &mut Pacer, s
     let now = Instant::now();
     if silence.is_some_and(|silence| silence <= now) {
         recorder.flush(now_micros());
-        shared.news();
+        shared.notify();
     }
     if pacer.is_due(now) {
-        shared.news();
+        shared.notify();
     }
     false
 }

@@ -1,11 +1,11 @@
 //! `tailrace check`: who we are, what is set, and whether each drain takes a frame; what is wrong in plain words.
 
-use crate::config::{Config, DrainConfig, Problem, show_bytes};
+use crate::config::{Config, DrainSettings, Problem, show_bytes};
 use crate::exit_code::ExitCode;
 use crate::frame::{Encoder, Field, PRI_APP, now_micros};
-use crate::sample::{self, Sampler, Wish};
+use crate::sample::{self, Sampler, SamplerSettings};
 use crate::shipper;
-use crate::shipper::http::{Answer, Outgoing, Stage};
+use crate::shipper::http::{AttemptOutcome, BatchRequest, Phase};
 use crate::shipper::verdict::Verdict;
 use crate::spool;
 use std::io::{self, Write};
@@ -36,7 +36,7 @@ fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::
         writeln!(out, "           unknown: set TAILRACE_APP, or `heroku labs:enable runtime-dyno-metadata`")?;
     }
     writeln!(out, "  dyno     {}", config.dyno)?;
-    writeln!(out, "  probe    {}", Sampler::new(Wish::of(config)).describe())?;
+    writeln!(out, "  probe    {}", Sampler::new(SamplerSettings::of(config)).describe())?;
     writeln!(
         out,
         "  spool    {}, at most {}",
@@ -49,9 +49,9 @@ fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::
     if config.proxy_ignored && config.proxy.is_none() {
         writeln!(out, "  HTTPS_PROXY is the app's and not used: for drains set TAILRACE_PROXY")?;
     }
-    if !config.given().is_empty() {
+    if !config.explicit().is_empty() {
         writeln!(out, "settings that are not the default")?;
-        for (name, value) in config.given() {
+        for (name, value) in config.explicit() {
             writeln!(out, "  {name}={value}")?;
         }
     }
@@ -71,7 +71,7 @@ fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::
 fn try_drain(
     config: &Config,
     index: usize,
-    drain: &DrainConfig,
+    drain: &DrainSettings,
     send: bool,
     out: &mut impl Write,
 ) -> io::Result<bool> {
@@ -90,18 +90,18 @@ fn try_drain(
         if send {
             return Ok(Some(client.post(&test_frame(config)).await));
         }
-        client.connect_only().await.map(|()| None).map_err(|error| (client.stage(), error))
+        client.connect_only().await.map(|()| None).map_err(|error| (client.phase(), error))
     });
     runtime.shutdown_background();
     match attempt {
         Ok(Some(answer)) => answered(drain, &answer, out),
         Ok(None) => {
-            reached(drain, Stage::Request, out)?;
+            reached(drain, Phase::Request, out)?;
             writeln!(out, "not tried")?;
             Ok(true)
         }
-        Err((stage, error)) => {
-            reached(drain, stage, out)?;
+        Err((phase, error)) => {
+            reached(drain, phase, out)?;
             writeln!(out, "FAILED: {error}")?;
             advice(drain, None, &error, out)?;
             Ok(false)
@@ -109,7 +109,7 @@ fn try_drain(
     }
 }
 
-fn test_frame(config: &Config) -> Outgoing {
+fn test_frame(config: &Config) -> BatchRequest {
     let mut body = Vec::new();
     let text = format!("at=check version={} source={}", env!("CARGO_PKG_VERSION"), config.dyno);
     let app = Field::coerce("tailrace");
@@ -117,19 +117,19 @@ fn test_frame(config: &Config) -> Outgoing {
     encoder.encode(&mut body, now_micros(), text.as_bytes());
     // Another id each time, so that no receiver takes a second check for a repetition.
     let id = spool::agent_id().unwrap_or_else(|_| "0".repeat(32)).to_ascii_uppercase();
-    Outgoing { body: body.into(), frames: 1, id }
+    BatchRequest { body: body.into(), frames: 1, id }
 }
 
-/// One line per stage that went well, and the name of the next one.
-fn reached(drain: &DrainConfig, stage: Stage, out: &mut impl Write) -> io::Result<()> {
+/// One line per phase that went well, and the name of the next one.
+fn reached(drain: &DrainSettings, phase: Phase, out: &mut impl Write) -> io::Result<()> {
     let stages = [
-        (Stage::Name, "name", true),
-        (Stage::Connect, "TCP", true),
-        (Stage::Tls, "TLS", drain.url.is_tls()),
-        (Stage::Request, "request", true),
+        (Phase::Lookup, "name", true),
+        (Phase::Connect, "TCP", true),
+        (Phase::Tls, "TLS", drain.url.is_tls()),
+        (Phase::Request, "request", true),
     ];
     for (step, name, is_used) in stages {
-        if is_used && step < stage {
+        if is_used && step < phase {
             writeln!(out, "  {name:<8} ok")?;
         } else if is_used {
             return write!(out, "  {name:<8} ");
@@ -138,14 +138,14 @@ fn reached(drain: &DrainConfig, stage: Stage, out: &mut impl Write) -> io::Resul
     write!(out, "  answer   ")
 }
 
-fn answered(drain: &DrainConfig, answer: &Answer, out: &mut impl Write) -> io::Result<bool> {
+fn answered(drain: &DrainSettings, answer: &AttemptOutcome, out: &mut impl Write) -> io::Result<bool> {
     let Some(status) = answer.status else {
-        reached(drain, answer.stage, out)?;
+        reached(drain, answer.phase, out)?;
         writeln!(out, "FAILED: {}", answer.detail)?;
         advice(drain, None, &answer.detail, out)?;
         return Ok(false);
     };
-    reached(drain, Stage::Answer, out)?;
+    reached(drain, Phase::Response, out)?;
     let taken = answer.verdict == Verdict::Delivered;
     writeln!(
         out,
@@ -162,7 +162,7 @@ fn answered(drain: &DrainConfig, answer: &Answer, out: &mut impl Write) -> io::R
 }
 
 /// What to change.
-fn advice(drain: &DrainConfig, status: Option<u16>, detail: &str, out: &mut impl Write) -> io::Result<()> {
+fn advice(drain: &DrainSettings, status: Option<u16>, detail: &str, out: &mut impl Write) -> io::Result<()> {
     let text = match status {
         Some(401 | 403) => "the drain does not accept the credentials in the URL: were they rotated?",
         Some(404 | 410) => {

@@ -12,7 +12,7 @@ use crate::diag;
 /// The settings of this process, paths made absolute, and what is wrong with them.
 fn settings() -> (Config, Vec<Problem>) {
     let (mut config, problems) = Config::from_env(std::env::vars_os());
-    config.settle_paths();
+    config.absolutize_paths();
     (config, problems)
 }
 
@@ -22,11 +22,11 @@ fn complain(problems: &[Problem], consequence: &str) -> bool {
     if !problems.is_empty() {
         let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
         let event = if is_fatal { "bad-settings" } else { "unknown-settings" };
-        let mut line = diag::at(event).with("error", texts.join("; "));
+        let mut line = diag::event(event).field("error", texts.join("; "));
         if is_fatal {
-            line = line.with("detail", consequence);
+            line = line.field("detail", consequence);
         }
-        line.with("try", "tailrace check").say();
+        line.field("try", "tailrace check").emit();
     }
     is_fatal
 }

@@ -2,18 +2,18 @@
 //! full it stops reading, and whoever writes waits.
 
 use super::{complain, settings};
-use crate::capture::stdin::{self, Shared};
+use crate::capture::stdin::{self, StdinState};
 use crate::config::Config;
-use crate::delivery::Clerk;
+use crate::delivery::Coordinator;
 use crate::diag;
 use crate::exit_code::ExitCode;
 use crate::poll;
-use crate::protocol::{Link, Order};
-use crate::recorder::{Look, Pacer, Recorder};
+use crate::protocol::{Connection, ToShipper};
+use crate::recorder::{FrameFormat, Recorder, Wakeups};
 use crate::sample;
 use crate::shipper;
 use crate::signals::source::Signals;
-use crate::spool::{self, Directory, Estate, Full, Spool, Tap};
+use crate::spool::{self, Directory, DrainId, Spool, TakeoverState, WhenFull};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
@@ -35,13 +35,13 @@ pub fn run() -> u8 {
         return ExitCode::Usage.into();
     }
     if config.drains.is_empty() {
-        let line = diag::at("no-drain").with("error", "TAILRACE_DRAIN_URL is not set");
-        line.with("detail", "nothing was read").say();
+        let line = diag::event("no-drain").field("error", "TAILRACE_DRAIN_URL is not set");
+        line.field("detail", "nothing was read").emit();
         return ExitCode::Usage.into();
     }
     ship(&config)
         .unwrap_or_else(|error| {
-            diag::at("cannot-ship").with("error", error).say();
+            diag::event("cannot-ship").field("error", error).emit();
             ExitCode::System
         })
         .into()
@@ -55,42 +55,46 @@ fn ship(config: &Config) -> io::Result<ExitCode> {
     let signals = Signals::take(STOP)?;
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
-    let (spool, trouble) = Spool::open(&config.spool_dir, agent, Tap::all(config), clone(memory.as_ref())?);
+    let (spool, trouble) =
+        Spool::open(&config.spool_dir, agent, DrainId::all(config), clone(memory.as_ref())?);
     if let Some(error) = trouble {
-        diag::at("spool-in-memory").with("error", error).say();
+        diag::event("spool-in-memory").field("error", error).emit();
     }
     let lost = deliver(config, &signals, &Arc::new(spool), memory, true)?;
     Ok(if lost { ExitCode::LinesLost } else { ExitCode::Success })
 }
 
 /// The keeper was killed, and we were its shipper: what it had recorded is delivered within the grace, and what is not
-/// is said. `estate` is what is in `memory`, the memory file.
+/// is said. `takeover` is what is in `memory`, the memory file.
 ///
 /// # Errors
 /// When something cannot be set up.
-pub fn inherit(config: &Config, memory: Option<File>, estate: &Estate) -> io::Result<()> {
+pub fn inherit(config: &Config, memory: Option<File>, takeover: &TakeoverState) -> io::Result<()> {
     let signals = Signals::take(STOP)?;
     // The kernel lets go of what the dead held in an order of its own: its lock may be the last.
     for _ in 0..10 {
         thread::sleep(Duration::from_millis(20));
-        if !Directory::is_held(&config.spool_dir, &estate.agent) {
+        if !Directory::is_held(&config.spool_dir, &takeover.agent) {
             break;
         }
     }
     let (agent, of_us) = (spool::agent_id()?, clone(memory.as_ref())?);
-    let (spool, _) = Spool::open_after(&config.spool_dir, agent, Tap::all(config), of_us, estate);
+    let (spool, _) = Spool::open_after(&config.spool_dir, agent, DrainId::all(config), of_us, takeover);
     let bytes = spool.adopted_bytes();
     if bytes == 0 {
         spool.close();
         return Ok(());
     }
-    diag::at("keeper-gone").with("held_bytes", bytes).with("grace", diag::seconds(config.stop_grace)).say();
+    diag::event("keeper-gone")
+        .field("held_bytes", bytes)
+        .field("grace", diag::seconds(config.stop_grace))
+        .emit();
     let spool = Arc::new(spool);
     deliver(config, &signals, &spool, memory, false)?;
     for drain in 0..config.drains.len() {
         let left = spool.adopted_left(drain);
         if left > 0 {
-            diag::at("bytes-not-delivered").with("drain", spool.token(drain)).with("bytes", left).say();
+            diag::event("bytes-not-delivered").field("drain", spool.token(drain)).field("bytes", left).emit();
         }
     }
     Ok(())
@@ -105,14 +109,14 @@ fn deliver(
     reads: bool,
 ) -> io::Result<bool> {
     let (ours, theirs) = UnixStream::pair()?;
-    let shared = Shared {
+    let shared = StdinState {
         wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
         halt: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
         stop: AtomicBool::new(false),
         finished: AtomicBool::new(!reads),
     };
-    let clerk = Clerk::new(Arc::clone(spool), &config.frame_host, &config.dyno, None);
-    let books = Books { config, shared: &shared, signals, clerk, link: Link::new(ours)? };
+    let coordinator = Coordinator::new(Arc::clone(spool), &config.frame_host, &config.dyno, None);
+    let books = Books { config, shared: &shared, signals, coordinator, link: Connection::new(ours)? };
     thread::scope(|scope| {
         let outlets = thread::Builder::new().name("shipper".to_owned());
         outlets.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent))?;
@@ -120,11 +124,11 @@ fn deliver(
             let reader = thread::Builder::new().name("recorder".to_owned());
             reader.spawn_scoped(scope, || {
                 let give_up = || shared.stop.load(Ordering::Relaxed);
-                let writer = spool.writer(config.spool_limit(sample::quota), Full::Wait, give_up);
-                let recorder = Recorder::new(spool, writer, &Look::of(config));
-                stdin::read(recorder, Pacer::new(config.batch_linger), &shared);
+                let writer = spool.writer(config.spool_limit(sample::quota), WhenFull::Block, give_up);
+                let recorder = Recorder::new(spool, writer, &FrameFormat::of(config));
+                stdin::read(recorder, Wakeups::new(config.batch_linger), &shared);
                 shared.finished.store(true, Ordering::Release);
-                shared.news();
+                shared.notify();
             })?;
         }
         Ok(books.keep(reads))
@@ -138,51 +142,51 @@ fn clone(file: Option<&File>) -> io::Result<Option<File>> {
 /// The keeper's part: answers the outlets, and knows when it is over.
 struct Books<'a> {
     config: &'a Config,
-    shared: &'a Shared,
+    shared: &'a StdinState,
     signals: &'a Signals,
-    clerk: Clerk,
-    link: Link,
+    coordinator: Coordinator,
+    link: Connection,
 }
 
 impl Books<'_> {
     /// Keeps the books until everything is delivered or the grace is over, and closes them, with a ledger where that
     /// is wanted; true when lines were lost.
     fn keep(mut self, has_ledger: bool) -> bool {
-        self.clerk.greet(&mut self.link);
+        self.coordinator.resync(&mut self.link);
         let mut finishing = false;
         let mut deadline: Option<Instant> = None;
         loop {
             let now = Instant::now();
-            self.clerk.hear(&mut self.link);
+            self.coordinator.handle_messages(&mut self.link);
             let over = self.shared.finished.load(Ordering::Acquire);
-            if self.clerk.has_news() {
-                self.clerk.news(&mut self.link);
+            if self.coordinator.has_updates() {
+                self.coordinator.send_updates(&mut self.link);
             }
             let stopped = self.take_signals();
             if (over || stopped) && deadline.is_none() {
                 deadline = Some(now + self.config.stop_grace);
-                self.link.send(&Order::Hurry(self.config.stop_grace.as_millis() as u64));
+                self.link.send(&ToShipper::Deadline(self.config.stop_grace.as_millis() as u64));
             }
-            if over && !finishing && !self.clerk.has_news() {
+            if over && !finishing && !self.coordinator.has_updates() {
                 finishing = true;
-                self.link.send(&Order::Finish);
+                self.link.send(&ToShipper::EndOfLog);
             }
             self.link.flush();
             let late = deadline.is_some_and(|deadline| deadline <= now);
             if late {
                 self.halt();
             }
-            if (over && self.clerk.is_done()) || late || self.link.is_closed() {
+            if (over && self.coordinator.is_done()) || late || self.link.is_closed() {
                 break;
             }
             self.wait(deadline);
         }
         self.halt();
-        let any = self.clerk.say_missing();
+        let any = self.coordinator.report_missing();
         if has_ledger {
-            self.clerk.write_ledger(self.config);
+            self.coordinator.write_ledger(self.config);
         }
-        self.clerk.close();
+        self.coordinator.close();
         any
     }
 
@@ -202,7 +206,7 @@ impl Books<'_> {
     fn halt(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         let _or_full = self.shared.halt.write(1);
-        self.clerk.spool().shared.notify();
+        self.coordinator.spool().shared.notify();
     }
 
     fn wait(&self, deadline: Option<Instant>) {

@@ -2,7 +2,7 @@
 
 use super::{settings, ship};
 use crate::exit_code::ExitCode;
-use crate::shipper::{self, Ending};
+use crate::shipper::{self, Exit};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -32,10 +32,10 @@ pub fn run(agent: &str) -> u8 {
     volunteer();
     let control = || io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
     match control().and_then(|control| shipper::serve(&config, control, memory(), agent)) {
-        Ok(Ending::Finished) => 0,
+        Ok(Exit::Finished) => 0,
         // The keeper is gone, and cannot have meant it.
-        Ok(Ending::Orphaned(estate)) => {
-            ship::inherit(&config, memory(), &estate).map_or(ExitCode::System.into(), |()| 0)
+        Ok(Exit::SupervisorGone(takeover)) => {
+            ship::inherit(&config, memory(), &takeover).map_or(ExitCode::System.into(), |()| 0)
         }
         Err(error) => {
             // The keeper says it, when somebody has to know.

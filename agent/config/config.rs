@@ -1,10 +1,10 @@
 //! The settings as the agent uses them.
 
 use super::drain_url::DrainUrl;
-use super::env::{Problem, Reader, size, words};
+use super::env::{EnvReader, Problem, size, words};
 use super::settings;
 use super::value;
-use crate::dyno::name::{is_entry_name, is_told, process_type};
+use crate::dyno::name::{is_entry_name, platform_sends_lifecycle, process_type};
 use crate::frame::Field;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -33,7 +33,7 @@ pub enum Tty {
 
 /// One drain.
 #[derive(Clone, Debug)]
-pub struct DrainConfig {
+pub struct DrainSettings {
     /// Where it is.
     pub url: DrainUrl,
     /// `Logplex-Drain-Token`.
@@ -51,7 +51,7 @@ pub struct Config {
     /// `TAILRACE` is not `off`.
     pub enabled: bool,
     /// The drains.
-    pub drains: Vec<DrainConfig>,
+    pub drains: Vec<DrainSettings>,
     /// Which app this is.
     pub app: String,
     /// Whether that was set.
@@ -108,7 +108,7 @@ pub struct Config {
     pub ledger_file: Option<PathBuf>,
     /// Which Procfile entries run under us.
     types: String,
-    given: Vec<(String, String)>,
+    explicit: Vec<(String, String)>,
 }
 
 impl Config {
@@ -125,17 +125,17 @@ impl Config {
 
     /// The settings that are paths, as they are now: for a process of ours that starts in another directory.
     pub fn paths(&self) -> Vec<(&'static str, PathBuf)> {
-        let given = [
+        let explicit = [
             ("TAILRACE_CA_FILE", self.ca_file.as_ref()),
             ("SSL_CERT_FILE", self.ssl_cert_file.as_ref()),
             ("TAILRACE_LEDGER_FILE", self.ledger_file.as_ref()),
             ("TAILRACE_SPOOL_DIR", Some(&self.spool_dir)),
         ];
-        given.into_iter().filter_map(|(name, path)| Some((name, path?.clone()))).collect()
+        explicit.into_iter().filter_map(|(name, path)| Some((name, path?.clone()))).collect()
     }
 
     /// Makes paths absolute, by the directory that we are in now.
-    pub fn settle_paths(&mut self) {
+    pub fn absolutize_paths(&mut self) {
         let optional = [&mut self.ca_file, &mut self.ssl_cert_file, &mut self.ledger_file];
         let paths = optional.into_iter().flatten().chain([&mut self.spool_dir]);
         for path in paths {
@@ -148,7 +148,7 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.given.iter().map(|(name, value)| (name, value))).finish()
+        f.debug_map().entries(self.explicit.iter().map(|(name, value)| (name, value))).finish()
     }
 }
 
@@ -178,10 +178,10 @@ impl Config {
                 Err(_) => {}
             }
         }
-        Self::read(Reader { vars: map, problems, given: Vec::new() })
+        Self::read(EnvReader { vars: map, problems, explicit: Vec::new() })
     }
 
-    fn read(mut from: Reader) -> (Self, Vec<Problem>) {
+    fn read(mut from: EnvReader) -> (Self, Vec<Problem>) {
         let second = Duration::from_secs(1);
         let enabled = from.switch("TAILRACE", true);
         let heroku_app = from.secret("HEROKU_APP_NAME");
@@ -189,7 +189,7 @@ impl Config {
         let app_known = app.is_some();
         let app = app.unwrap_or_else(|| "unknown".to_owned());
         let dyno = from.secret("DYNO");
-        let is_told = is_told(dyno.as_deref());
+        let platform_sends_lifecycle = platform_sends_lifecycle(dyno.as_deref());
         // One word, in the lines of samples as in the frames' header.
         let dyno = dyno.map_or_else(|| "local.1".to_owned(), |dyno| Field::coerce(&dyno).as_str().to_owned());
         let batch_bytes = from.bytes("TAILRACE_BATCH_BYTES", 512 << 10, &BATCH);
@@ -220,9 +220,11 @@ impl Config {
             sample_interval: from.interval("TAILRACE_SAMPLE_INTERVAL", Some(20 * second)),
             sample_more: from.switch("TAILRACE_SAMPLE_MORE", false),
             heartbeat: from.interval("TAILRACE_HEARTBEAT", None),
-            lifecycle: from.parse("TAILRACE_LIFECYCLE", !is_told, |text| match text.trim() {
-                "auto" => Ok(!is_told),
-                text => value::switch(text).map_err(|_| "auto, on or off".to_owned()),
+            lifecycle: from.parse("TAILRACE_LIFECYCLE", !platform_sends_lifecycle, |text| {
+                match text.trim() {
+                    "auto" => Ok(!platform_sends_lifecycle),
+                    text => value::switch(text).map_err(|_| "auto, on or off".to_owned()),
+                }
             }),
             port: from.secret("PORT").and_then(|port| port.trim().parse().ok()),
             dyno_id: from.secret("HEROKU_DYNO_ID"),
@@ -241,13 +243,13 @@ impl Config {
                 are_names.then(|| text.to_owned()).ok_or_else(|| "all, none, or names of entries".to_owned())
             }),
             dyno,
-            given: Vec::new(),
+            explicit: Vec::new(),
         };
         for name in settings::OF_THE_BUILD {
             drop(from.secret(name));
         }
         from.unknown();
-        (Self { given: from.given, ..config }, from.problems)
+        (Self { explicit: from.explicit, ..config }, from.problems)
     }
 
     /// Whether this Procfile entry runs under us here: never in a one-off dyno, where somebody is at the other end.
@@ -256,8 +258,8 @@ impl Config {
         process_type(&self.dyno) != "run" && words(&self.types).any(is_listed)
     }
 
-    /// The settings that were given, as they may be shown.
-    pub fn given(&self) -> &[(String, String)] {
-        &self.given
+    /// The settings that were explicit, as they may be shown.
+    pub fn explicit(&self) -> &[(String, String)] {
+        &self.explicit
     }
 }

@@ -113,7 +113,7 @@ impl DrainUrl {
         self.port
     }
 
-    /// Path and query, byte for byte as they were given; `/` at least.
+    /// Path and query, byte for byte as they were explicit; `/` at least.
     pub fn path_and_query(&self) -> &str {
         &self.path_and_query
     }

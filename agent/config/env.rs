@@ -1,6 +1,6 @@
 //! Environment variables: reads them one by one and collects what is wrong with them.
 
-use super::config::DrainConfig;
+use super::config::DrainSettings;
 use super::drain_url::{DrainUrl, Scheme};
 use super::settings;
 use super::value;
@@ -29,13 +29,13 @@ impl fmt::Display for Problem {
 }
 
 /// Reads variables and gathers what is wrong with them.
-pub(super) struct Reader {
+pub(super) struct EnvReader {
     pub(super) vars: BTreeMap<String, String>,
     pub(super) problems: Vec<Problem>,
-    pub(super) given: Vec<(String, String)>,
+    pub(super) explicit: Vec<(String, String)>,
 }
 
-impl Reader {
+impl EnvReader {
     pub(super) fn problem(&mut self, name: &str, text: impl Into<String>, is_fatal: bool) {
         self.problems.push(Problem { name: name.to_owned(), text: text.into(), is_fatal });
     }
@@ -43,7 +43,7 @@ impl Reader {
     /// A variable that is set to something. Its value is shown as it is.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let text = self.secret(name)?;
-        self.given.push((name.to_owned(), text.clone()));
+        self.explicit.push((name.to_owned(), text.clone()));
         Some(text)
     }
 
@@ -116,7 +116,7 @@ impl Reader {
             let header = words.collect::<Vec<_>>().join("-");
             let Some(text) = self.secret(&name) else { continue };
             if text.bytes().all(|b| (b' '..=b'~').contains(&b)) && !header.is_empty() {
-                self.given.push((name, "(not shown)".to_owned()));
+                self.explicit.push((name, "(not shown)".to_owned()));
                 headers.push((header, text));
             } else {
                 self.problem(
@@ -129,7 +129,7 @@ impl Reader {
         headers
     }
 
-    pub(super) fn drains(&mut self, app: &str, batch_bytes: u64) -> Vec<DrainConfig> {
+    pub(super) fn drains(&mut self, app: &str, batch_bytes: u64) -> Vec<DrainSettings> {
         const URL: &str = "TAILRACE_DRAIN_URL";
         const TOKEN: &str = "TAILRACE_DRAIN_TOKEN";
         let plaintext = self.switch("TAILRACE_ALLOW_PLAINTEXT", false);
@@ -159,9 +159,9 @@ impl Reader {
                 }
                 Scheme::Http | Scheme::Https => {}
             }
-            self.given.push((URL.to_owned(), url.to_string()));
+            self.explicit.push((URL.to_owned(), url.to_string()));
             let batch_bytes = url.batch_bytes().unwrap_or(batch_bytes) as usize;
-            drains.push(DrainConfig {
+            drains.push(DrainSettings {
                 token: token(app, url.host(), index),
                 gzip: url.gzip(),
                 batch_bytes,
@@ -192,7 +192,7 @@ impl Reader {
         let text = self.secret(NAME)?;
         match DrainUrl::parse(&text) {
             Ok(url) if url.scheme() == Scheme::Http && url.authorization().is_none() => {
-                self.given.push((NAME.to_owned(), url.to_string()));
+                self.explicit.push((NAME.to_owned(), url.to_string()));
                 Some((url.host().to_owned(), url.port()))
             }
             _ => {

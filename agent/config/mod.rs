@@ -11,7 +11,7 @@ pub mod value;
 mod tests;
 
 pub(crate) use config::BATCH;
-pub use config::{Config, DrainConfig, Tty};
+pub use config::{Config, DrainSettings, Tty};
 pub use env::Problem;
 pub use settings::{SETTINGS, Setting, markdown, text};
 pub(crate) use value::show_bytes;

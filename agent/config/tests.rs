@@ -75,9 +75,9 @@ fn tokens_are_stable_and_know_nothing_of_secrets() {
     assert_ne!(first, token("blog", "https://h/secret-1 https://h/other"));
     assert_ne!(first[0], first[1]);
     assert_eq!((first[0].len(), &first[0][16..17]), (38, "8"));
-    let given =
+    let explicit =
         good(&[("TAILRACE_DRAIN_URL", "https://h/x https://h/y"), ("TAILRACE_DRAIN_TOKEN", "d.1 d.2")]);
-    assert_eq!((given.drains[0].token.as_str(), given.drains[1].token.as_str()), ("d.1", "d.2"));
+    assert_eq!((explicit.drains[0].token.as_str(), explicit.drains[1].token.as_str()), ("d.1", "d.2"));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn headers_are_named_as_http_does_and_their_values_stay_hidden() {
         ("TAILRACE_DRAIN_URL", "https://u:HIDDEN@h/HIDDEN?HIDDEN"),
     ]);
     assert_eq!(config.headers, [("X-Sumo-Category".to_owned(), "HIDDEN".to_owned())]);
-    assert!(!format!("{config:?} {:?}", config.given()).contains("HIDDEN"), "{config:?}");
+    assert!(!format!("{config:?} {:?}", config.explicit()).contains("HIDDEN"), "{config:?}");
 }
 
 #[test]

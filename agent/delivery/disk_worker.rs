@@ -1,4 +1,4 @@
-//! What the books want done on the disk, by a thread of its own: a disk that stands still holds up delivery, and
+//! What the summary want done on the disk, by a thread of its own: a disk that stands still holds up delivery, and
 //! neither signals nor deadlines.
 
 use crate::diag;
@@ -16,7 +16,7 @@ const STACK: usize = 128 << 10;
 
 /// What is to be done beside keeping the cursors.
 #[derive(Debug, Default)]
-struct Wishes {
+struct PendingJobs {
     /// The ledger's file, and its text.
     ledger: Option<(PathBuf, String)>,
     /// The agent ends.
@@ -24,25 +24,25 @@ struct Wishes {
 }
 
 #[derive(Debug, Default)]
-struct Work {
-    wishes: Mutex<Wishes>,
+struct JobState {
+    pending: Mutex<PendingJobs>,
     asked: AtomicU64,
     done: AtomicU64,
 }
 
-impl Work {
+impl JobState {
     /// Does all that was asked for until now.
     fn round(&self, spool: &Spool) {
         let asked = self.asked.load(Ordering::Acquire);
-        let wishes = std::mem::take(&mut *self.wishes.lock().unwrap_or_else(PoisonError::into_inner));
-        spool.save_cursors();
-        spool.remove_passed();
-        if let Some((path, text)) = wishes.ledger
+        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        spool.save_checkpoint();
+        spool.remove_consumed();
+        if let Some((path, text)) = pending.ledger
             && let Err(error) = std::fs::write(path, text)
         {
-            diag::at("no-ledger").with("setting", "TAILRACE_LEDGER_FILE").with("error", error).say();
+            diag::event("no-ledger").field("setting", "TAILRACE_LEDGER_FILE").field("error", error).emit();
         }
-        if wishes.close {
+        if pending.close {
             spool.close();
         }
         self.done.store(asked, Ordering::Release);
@@ -51,14 +51,14 @@ impl Work {
 
 /// See above.
 #[derive(Debug)]
-pub(super) struct Hands {
+pub(super) struct DiskWorker {
     spool: Arc<Spool>,
-    work: Arc<Work>,
+    work: Arc<JobState>,
     /// Wakes the thread; without one everything is done at once.
     bell: Option<Sender<()>>,
 }
 
-impl Hands {
+impl DiskWorker {
     /// Whoever has nothing better to do meanwhile works by itself.
     pub(super) fn own(spool: Arc<Spool>) -> Self {
         Self { spool, work: Arc::default(), bell: None }
@@ -70,7 +70,7 @@ impl Hands {
     /// When no thread can be started.
     pub(super) fn others(spool: Arc<Spool>, wake: Arc<EventFd>) -> io::Result<Self> {
         let (bell, rings): (_, Receiver<()>) = bounded(1);
-        let work = Arc::<Work>::default();
+        let work = Arc::<JobState>::default();
         let (of_work, of_spool) = (Arc::clone(&work), Arc::clone(&spool));
         let run = move || {
             while rings.recv().is_ok() {
@@ -99,13 +99,13 @@ impl Hands {
 
     /// The same, and writes the ledger to a file.
     pub(super) fn write(&self, path: PathBuf, text: String) -> u64 {
-        self.work.wishes.lock().unwrap_or_else(PoisonError::into_inner).ledger = Some((path, text));
+        self.work.pending.lock().unwrap_or_else(PoisonError::into_inner).ledger = Some((path, text));
         self.ask()
     }
 
-    /// The same as [`Hands::keep`], for the last time: what is not needed any more goes.
+    /// The same as [`DiskWorker::keep`], for the last time: what is not needed any more goes.
     pub(super) fn close(&self) -> u64 {
-        self.work.wishes.lock().unwrap_or_else(PoisonError::into_inner).close = true;
+        self.work.pending.lock().unwrap_or_else(PoisonError::into_inner).close = true;
         self.ask()
     }
 
@@ -128,18 +128,19 @@ mod tests {
         assert!(trouble.is_none());
         let spool = Arc::new(spool);
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap());
-        for hands in
-            [Hands::own(Arc::clone(&spool)), Hands::others(Arc::clone(&spool), Arc::clone(&wake)).unwrap()]
-        {
+        for disk_worker in [
+            DiskWorker::own(Arc::clone(&spool)),
+            DiskWorker::others(Arc::clone(&spool), Arc::clone(&wake)).unwrap(),
+        ] {
             let path = dir.path().join("ledger");
-            let ticket = hands.write(path.clone(), "text".to_owned());
-            while !hands.is_done(ticket) {
+            let ticket = disk_worker.write(path.clone(), "text".to_owned());
+            while !disk_worker.is_done(ticket) {
                 wake.read().unwrap();
             }
             assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
             std::fs::remove_file(path).unwrap();
-            let tickets: Vec<u64> = (0..100).map(|_| hands.keep()).collect();
-            while !hands.is_done(tickets[99]) {
+            let tickets: Vec<u64> = (0..100).map(|_| disk_worker.keep()).collect();
+            while !disk_worker.is_done(tickets[99]) {
                 wake.read().unwrap();
             }
         }

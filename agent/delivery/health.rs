@@ -18,7 +18,7 @@ const OURS: Duration = Duration::from_millis(500);
 
 /// One drain's.
 #[derive(Clone, Debug, Default)]
-pub struct Mood {
+pub struct DrainHealth {
     /// Attempts that failed since the last that did not.
     pub failures: u64,
     /// Since when they do.
@@ -37,17 +37,17 @@ pub struct Mood {
 
 /// All drains'.
 #[derive(Debug)]
-pub struct Moods {
+pub struct HealthTracker {
     spool: Arc<Spool>,
-    all: Vec<Mood>,
+    all: Vec<DrainHealth>,
     /// The end is near: what came of it is said then.
     is_ending: bool,
 }
 
-impl Moods {
+impl HealthTracker {
     /// Nothing is known of the drains of `spool` yet.
     pub fn new(spool: Arc<Spool>) -> Self {
-        let all = spool.taps().iter().map(|_| Mood::default()).collect();
+        let all = spool.drains().iter().map(|_| DrainHealth::default()).collect();
         Self { spool, all, is_ending: false }
     }
 
@@ -58,29 +58,29 @@ impl Moods {
 
     /// Why the drain does not take anything, while it does not.
     pub fn failure(&self, drain: usize) -> Option<&str> {
-        let mood = self.all.get(drain).filter(|mood| mood.failures > 0)?;
-        mood.last.as_ref().map(|(_, detail, _)| detail.as_str()).filter(|detail| !detail.is_empty())
+        let health = self.all.get(drain).filter(|health| health.failures > 0)?;
+        health.last.as_ref().map(|(_, detail, _)| detail.as_str()).filter(|detail| !detail.is_empty())
     }
 
     /// Of one drain.
-    pub fn get(&self, drain: usize) -> Option<&Mood> {
+    pub fn get(&self, drain: usize) -> Option<&DrainHealth> {
         self.all.get(drain)
     }
 
     /// Until when a drain is worth waiting for, the app having `ended`: one that delivers, for as long as it does.
     /// `is_ours`: nothing but lines of our own is left.
     pub fn patience(&self, drain: usize, ended: Instant, is_ours: bool) -> Instant {
-        let Some(mood) = self.all.get(drain).filter(|mood| mood.failures == 0) else {
+        let Some(health) = self.all.get(drain).filter(|health| health.failures == 0) else {
             return ended + if is_ours { OURS } else { SILENCE };
         };
-        let (last, took) = mood.delivered.unwrap_or((ended, Duration::ZERO));
+        let (last, took) = health.delivered.unwrap_or((ended, Duration::ZERO));
         last.max(ended) + SILENCE + took
     }
 
     /// A batch is sealed, and goes out now.
     pub fn begins(&mut self, drain: usize) {
-        if let Some(mood) = self.all.get_mut(drain) {
-            mood.begun = Some(Instant::now());
+        if let Some(health) = self.all.get_mut(drain) {
+            health.begun = Some(Instant::now());
         }
     }
 
@@ -92,79 +92,81 @@ impl Moods {
 
     /// The drain took a batch.
     pub fn delivered(&mut self, drain: usize) {
-        let Some(mood) = self.all.get_mut(drain) else { return };
+        let Some(health) = self.all.get_mut(drain) else { return };
         let now = Instant::now();
         let last = Some((200, String::new(), now));
-        let delivered = Some((now, mood.begun.map_or(Duration::ZERO, |begun| now - begun)));
-        let was = std::mem::replace(mood, Mood { last, delivered, ..Mood::default() });
-        mood.rejected = was.rejected;
+        let delivered = Some((now, health.begun.map_or(Duration::ZERO, |begun| now - begun)));
+        let was = std::mem::replace(health, DrainHealth { last, delivered, ..DrainHealth::default() });
+        health.rejected = was.rejected;
         if let (Some(_), Some(since)) = (was.said, was.since) {
-            diag::at("drain-ok")
-                .with("drain", self.spool.token(drain))
-                .with("down", diag::seconds(since.elapsed()))
-                .with("held", self.held(drain).0)
-                .say();
+            diag::event("drain-ok")
+                .field("drain", self.spool.token(drain))
+                .field("down", diag::seconds(since.elapsed()))
+                .field("held", self.held(drain).0)
+                .emit();
         }
     }
 
     /// `acts`: a person has to act before it can succeed.
     pub fn failed(&mut self, drain: usize, status: u16, acts: bool, wait: Duration, detail: &str) {
-        let Some(mood) = self.all.get_mut(drain) else { return };
+        let Some(health) = self.all.get_mut(drain) else { return };
         let now = Instant::now();
-        mood.failures += 1;
-        mood.since.get_or_insert(now);
-        mood.last = Some((status, detail.to_owned(), now));
+        health.failures += 1;
+        health.since.get_or_insert(now);
+        health.last = Some((status, detail.to_owned(), now));
         let next = now + wait;
-        mood.next = Some(next);
+        health.next = Some(next);
         let took =
-            mood.begun.replace(next).map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+            health.begun.replace(next).map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
         // One failure alone is weather, unless it is a long one.
         let is_long = took >= WEATHER || wait >= WEATHER;
-        let is_due = mood.said.is_none_or(|said| said.elapsed() >= AGAIN);
-        let is_news = !self.is_ending && (is_long || mood.failures >= 2);
+        let is_due = health.said.is_none_or(|said| said.elapsed() >= AGAIN);
+        let is_news = !self.is_ending && (is_long || health.failures >= 2);
         if !is_due || !(acts || is_news) {
             return;
         }
-        mood.said = Some(now);
+        health.said = Some(now);
         let (held, oldest) = self.held(drain);
         let event = match status {
             0 => "drain-unreachable",
             _ if acts => "drain-refused",
             _ => "drain-failing",
         };
-        let mut line = diag::at(event).with("drain", self.spool.token(drain));
+        let mut line = diag::event(event).field("drain", self.spool.token(drain));
         if status != 0 {
-            line = line.with("status", status);
+            line = line.field("status", status);
         }
-        line =
-            line.with("held", held).with("oldest", diag::seconds(oldest)).with("retry", diag::seconds(wait));
+        line = line
+            .field("held", held)
+            .field("oldest", diag::seconds(oldest))
+            .field("retry", diag::seconds(wait));
         let adopted = self.spool.adopted_left(drain);
         if adopted > 0 {
-            line = line.with("adopted_bytes", adopted);
+            line = line.field("adopted_bytes", adopted);
         }
         if !detail.is_empty() {
-            line = line.with("error", detail);
+            line = line.field("error", detail);
         }
-        line.with("try", "tailrace check").say();
+        line.field("try", "tailrace check").emit();
     }
 
     /// The drain refused a batch for good.
     pub fn rejected(&mut self, drain: usize, status: u16, detail: &str) {
-        let Some(mood) = self.all.get_mut(drain) else { return };
-        mood.failures = 0;
-        mood.next = None;
-        mood.last = Some((status, detail.to_owned(), Instant::now()));
-        if mood.rejected.is_some_and(|said| said.elapsed() < AGAIN) {
+        let Some(health) = self.all.get_mut(drain) else { return };
+        health.failures = 0;
+        health.next = None;
+        health.last = Some((status, detail.to_owned(), Instant::now()));
+        if health.rejected.is_some_and(|said| said.elapsed() < AGAIN) {
             return;
         }
-        mood.rejected = Some(Instant::now());
+        health.rejected = Some(Instant::now());
         let rejected = self.spool.shared.lock().accounts().get(drain).map_or(0, Account::rejected);
-        diag::at("drain-rejected")
-            .with("drain", self.spool.token(drain))
-            .with("status", status)
-            .with("rejected", rejected)
-            .with("error", detail)
-            .with("try", "tailrace check")
-            .say();
+        diag::event("drain-rejected")
+            .field("drain", self.spool.token(drain))
+            .field("status", status)
+            .field("rejected", rejected)
+            .field("error", detail)
+            .field("try", "tailrace check")
+            .emit();
     }
 }

@@ -4,5 +4,5 @@ mod coordinator;
 mod disk_worker;
 mod health;
 
-pub use coordinator::{Clerk, Heard};
-pub use health::{Mood, Moods, SILENCE};
+pub use coordinator::{Coordinator, Handled};
+pub use health::{DrainHealth, HealthTracker, SILENCE};

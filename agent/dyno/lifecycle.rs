@@ -2,7 +2,7 @@
 //! 2013 to 2026), for places where no platform says it. Pure: who calls it knows what happened.
 
 use super::name::process_type;
-use crate::frame::{Own, Voice};
+use crate::frame::{AgentLine, AgentLineKind};
 
 /// A dyno as far as its life is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct Lifecycle {
     is_local: bool,
 }
 
-fn say(text: impl Into<String>) -> Own {
-    Own::new(Voice::State, text)
+fn say(text: impl Into<String>) -> AgentLine {
+    AgentLine::new(AgentLineKind::Lifecycle, text)
 }
 
 impl Lifecycle {
@@ -31,7 +31,7 @@ impl Lifecycle {
     }
 
     /// The command starts; the port's number stands where its name did.
-    pub fn starting(command: &str, port: Option<u16>) -> Own {
+    pub fn starting(command: &str, port: Option<u16>) -> AgentLine {
         let mut command = command.to_owned();
         if let Some(port) = port {
             command = with_port(&command, &port.to_string());
@@ -40,17 +40,17 @@ impl Lifecycle {
     }
 
     /// It is up.
-    pub fn up() -> Own {
+    pub fn up() -> AgentLine {
         say("State changed from starting to up")
     }
 
     /// It is asked to stop, when it `was_up` or not yet.
-    pub fn stopping(was_up: bool) -> Vec<Own> {
+    pub fn stopping(was_up: bool) -> Vec<AgentLine> {
         vec![changed(was_up, "down"), say("Stopping all processes with SIGTERM")]
     }
 
     /// Its process ended with this status; when it was asked to, nothing more is to be said.
-    pub fn ended(&self, was_up: bool, was_asked: bool, status: u8) -> Vec<Own> {
+    pub fn ended(&self, was_up: bool, was_asked: bool, status: u8) -> Vec<AgentLine> {
         let mut lines = vec![say(format!("Process exited with status {status}"))];
         if !was_asked {
             let is_complete = self.is_task || (self.is_local && status == 0);
@@ -86,7 +86,7 @@ fn with_port(command: &str, port: &str) -> String {
     out + rest
 }
 
-fn changed(was_up: bool, to: &str) -> Own {
+fn changed(was_up: bool, to: &str) -> AgentLine {
     say(format!("State changed from {} to {to}", if was_up { "up" } else { "starting" }))
 }
 
@@ -94,7 +94,7 @@ fn changed(was_up: bool, to: &str) -> Own {
 mod tests {
     use super::*;
 
-    fn texts(lines: &[Own]) -> Vec<&str> {
+    fn texts(lines: &[AgentLine]) -> Vec<&str> {
         lines.iter().map(|own| own.text.as_str()).collect()
     }
 

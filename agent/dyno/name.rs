@@ -7,7 +7,7 @@ pub fn process_type(dyno: &str) -> &str {
 }
 
 /// Whether the platform that names a dyno like this tells its life itself, into a Logplex: Cedar does.
-pub fn is_told(dyno: Option<&str>) -> bool {
+pub fn platform_sends_lifecycle(dyno: Option<&str>) -> bool {
     let numbered =
         |(_, number): (&str, &str)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     dyno.is_some_and(|dyno| dyno.rsplit_once('.').is_some_and(numbered))
@@ -31,7 +31,7 @@ mod tests {
             (Some("web."), false),
             (None, false),
         ] {
-            assert_eq!(is_told(dyno), told, "{dyno:?}");
+            assert_eq!(platform_sends_lifecycle(dyno), told, "{dyno:?}");
         }
     }
 }

@@ -1,34 +1,34 @@
 //! Frames of our own between the app's: samples, what happens to the dyno, and what the agent says of itself.
 
-use super::{Field, MAX_FRAME, StampText};
+use super::{Field, MAX_FRAME, TimestampText};
 use std::fmt::Write as _;
 
 /// Bytes of text at most: with its header it fits the frames that receivers accept.
 const MOST: usize = MAX_FRAME - 512;
 
-/// Who speaks.
+/// ProcessFilter speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voice {
+pub enum AgentLineKind {
     /// A runtime sample, as the platform's log-runtime-metrics.
     Sample,
     /// The dyno's life, as the platform's dyno manager.
-    State,
+    Lifecycle,
     /// The agent.
     Agent,
 }
 
 /// One line of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Own {
-    /// Who speaks.
-    pub voice: Voice,
+pub struct AgentLine {
+    /// ProcessFilter speaks.
+    pub voice: AgentLineKind,
     /// What is said.
     pub text: String,
 }
 
-impl Own {
+impl AgentLine {
     /// A line; what a frame cannot hold becomes a blank.
-    pub fn new(voice: Voice, text: impl Into<String>) -> Self {
+    pub fn new(voice: AgentLineKind, text: impl Into<String>) -> Self {
         let mut text: String = text.into();
         if text.contains(char::is_control) {
             text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -41,11 +41,11 @@ impl Own {
     pub fn encode(&self, out: &mut Vec<u8>, micros: u64, host: &Field, proc_id: &Field) {
         let (pri, app) = match self.voice {
             // The dyno manager's lines carry the same as its samples (captures of 2025; 45 in those up to 2016).
-            Voice::Sample | Voice::State => (crate::frame::PRI_DYNO, "heroku"),
-            Voice::Agent => (crate::frame::PRI_APP, "tailrace"),
+            AgentLineKind::Sample | AgentLineKind::Lifecycle => (crate::frame::PRI_DYNO, "heroku"),
+            AgentLineKind::Agent => (crate::frame::PRI_APP, "tailrace"),
         };
         let mut frame = String::with_capacity(self.text.len() + 96);
-        let stamp = StampText::of(micros);
+        let stamp = TimestampText::of(micros);
         let _infallible = writeln!(frame, "<{pri}>1 {stamp} {host} {app} {proc_id} - {}", self.text);
         out.extend_from_slice(format!("{} ", frame.len()).as_bytes());
         out.extend_from_slice(frame.as_bytes());
@@ -56,7 +56,7 @@ impl Own {
 mod tests {
     use super::*;
 
-    fn encoded(own: &Own) -> String {
+    fn encoded(own: &AgentLine) -> String {
         let mut out = Vec::new();
         own.encode(&mut out, 1_777_631_327_153_192, &Field::coerce("host"), &Field::coerce("web.1"));
         String::from_utf8(out).unwrap()
@@ -64,19 +64,22 @@ mod tests {
 
     #[test]
     fn frames_are_those_of_the_platform() {
-        let state = Own::new(Voice::State, "State changed from starting to up");
+        let state = AgentLine::new(AgentLineKind::Lifecycle, "State changed from starting to up");
         assert_eq!(
             encoded(&state),
             "94 <134>1 2026-05-01T10:28:47.153192+00:00 host heroku web.1 - State changed from starting to up\n"
         );
-        let sample = encoded(&Own::new(Voice::Sample, "source=web.1"));
+        let sample = encoded(&AgentLine::new(AgentLineKind::Sample, "source=web.1"));
         assert!(sample.starts_with("73 <134>1 ") && sample.ends_with(" host heroku web.1 - source=web.1\n"));
-        assert!(encoded(&Own::new(Voice::Agent, "at=start")).contains("<190>1 "));
+        assert!(encoded(&AgentLine::new(AgentLineKind::Agent, "at=start")).contains("<190>1 "));
     }
 
     #[test]
     fn any_text_is_one_frame() {
-        let frame = encoded(&Own::new(Voice::State, format!("a\nb\0c\r{}", "\u{e9}".repeat(20_000))));
+        let frame = encoded(&AgentLine::new(
+            AgentLineKind::Lifecycle,
+            format!("a\nb\0c\r{}", "\u{e9}".repeat(20_000)),
+        ));
         let (frames, rest) = (crate::frame::parse_all(frame.as_bytes()).unwrap(), frame.len());
         assert!(frames.len() == 1 && rest <= MAX_FRAME && frames[0].msg.starts_with("a b c \u{e9}"));
     }

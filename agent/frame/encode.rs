@@ -1,6 +1,6 @@
 //! The encoder: a message and its time to one frame.
 
-use super::{Field, STAMP_LEN, StampText};
+use super::{Field, TIMESTAMP_LEN, TimestampText};
 
 /// Room for LEN and its space before the header: 2^64 has 20 digits.
 const LEN_ROOM: usize = 21;
@@ -16,7 +16,7 @@ pub struct Encoder {
     layout: Vec<u8>,
     /// Bytes of the header.
     header: usize,
-    stamp: StampText,
+    stamp: TimestampText,
 }
 
 impl Encoder {
@@ -26,7 +26,7 @@ impl Encoder {
     /// When `pri` does not have three digits: the callers pass the constants of this module.
     pub fn new(pri: u8, host: &Field, app: &Field, proc_id: &Field) -> Self {
         assert!((100..=191).contains(&pri), "PRI of our own frames has three digits");
-        let stamp = StampText::default();
+        let stamp = TimestampText::default();
         let mut layout = vec![b' '; LEN_ROOM];
         layout.extend_from_slice(format!("<{pri}>1 {stamp} {host} {app} {proc_id} - ").as_bytes());
         let header = layout.len() - LEN_ROOM;
@@ -43,7 +43,7 @@ impl Encoder {
     /// UTF-8 without LF, CR or NUL.
     pub fn encode(&mut self, out: &mut Vec<u8>, micros: u64, msg: &[u8]) {
         if self.stamp.set(micros) {
-            self.layout[STAMP_AT..STAMP_AT + STAMP_LEN].copy_from_slice(self.stamp.as_bytes());
+            self.layout[STAMP_AT..STAMP_AT + TIMESTAMP_LEN].copy_from_slice(self.stamp.as_bytes());
         }
         let from = self.put_len(self.header + msg.len() + 1);
         let head = LEN_ROOM - from + self.header;

@@ -1,10 +1,10 @@
 //! Loss notices: the stream itself says how many lines are missing, since when, until when and why.
 
-use super::{Encoder, Field, PRI_NOTICE, StampText};
+use super::{Encoder, Field, PRI_NOTICE, TimestampText};
 
 /// Why lines were dropped: the reasons of the loss notice and of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum DropReason {
     /// The spool was at its limit: the oldest segment went.
     SpoolFull,
     /// The spool could not be written, neither on disk nor in memory.
@@ -17,7 +17,7 @@ pub enum Reason {
     SpoolDamaged,
 }
 
-impl Reason {
+impl DropReason {
     /// All, in the order of the enum.
     pub const ALL: [Self; 5] = [
         Self::SpoolFull,
@@ -49,7 +49,7 @@ pub struct Loss {
     /// Time of the last of them, in µs since the Unix epoch.
     pub until: u64,
     /// Why.
-    pub reason: Reason,
+    pub reason: DropReason,
 }
 
 impl Loss {
@@ -68,13 +68,13 @@ impl Loss {
 
 /// Writes loss notices of one dyno.
 #[derive(Clone, Debug)]
-pub struct Notices {
+pub struct LossNotices {
     encoder: Encoder,
     source: String,
 }
 
-impl Notices {
-    /// Notices of dyno `source`, with this HOSTNAME in their header.
+impl LossNotices {
+    /// LossNotices of dyno `source`, with this HOSTNAME in their header.
     pub fn new(host: &Field, source: &str) -> Self {
         let (app, proc_id) = (Field::coerce("heroku"), Field::coerce("logplex"));
         Self { encoder: Encoder::new(PRI_NOTICE, host, &app, &proc_id), source: source.to_owned() }
@@ -84,7 +84,7 @@ impl Notices {
     /// L10; heroku/logplex `src/logplex_utils.erl`), so that published queries count it, and goes on with
     /// what tells ours apart. `time` is that of the frame, in µs since the Unix epoch.
     pub fn encode(&mut self, out: &mut Vec<u8>, time: u64, loss: &Loss) {
-        let (since, until) = (StampText::of(loss.since), StampText::of(loss.until));
+        let (since, until) = (TimestampText::of(loss.since), TimestampText::of(loss.until));
         let text = format!(
             "Error L10 (output buffer overflow): {} messages dropped since {since}. tailrace source={} \
              until={until} reason={}",
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn a_notice_reads_as_logplex_writes_it_and_tells_ours_apart() {
-        let mut notices = Notices::new(&Field::coerce("host"), "web.1");
+        let mut notices = LossNotices::new(&Field::coerce("host"), "web.1");
         let (since, until) = (1_772_600_767_000_000, 1_772_600_770_500_000);
-        let frame = notices.frame(&Loss { lines: 13, since, until, reason: Reason::SpoolFull });
+        let frame = notices.frame(&Loss { lines: 13, since, until, reason: DropReason::SpoolFull });
         let text = String::from_utf8(frame).expect("text");
         assert_eq!(
             text,

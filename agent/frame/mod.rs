@@ -12,12 +12,12 @@ mod loss_notice;
 mod parse;
 mod timestamp;
 
-pub use agent_line::{Own, Voice};
+pub use agent_line::{AgentLine, AgentLineKind};
 pub use encode::Encoder;
 pub use field::{Field, FieldError};
-pub use loss_notice::{Loss, Notices, Reason};
+pub use loss_notice::{DropReason, Loss, LossNotices};
 pub use parse::{Frame, ParseError, ParseErrorKind, parse, parse_all, span};
-pub use timestamp::{STAMP_LEN, StampText, Stamper, Step, now_micros};
+pub use timestamp::{ClockStep, FrameClock, TIMESTAMP_LEN, TimestampText, now_micros};
 
 /// PRI of an app's line: local7.info, stdout and stderr alike (heroku/log-shuttle `config.go`).
 pub const PRI_APP: u8 = 190;

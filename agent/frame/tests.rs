@@ -102,8 +102,8 @@ fn stamps_of_known_instants() {
         (4_107_542_400, "2100-03-01T00:00:00.000000+00:00"),
         (1_772_600_767, "2026-03-04T05:06:07.000000+00:00"),
     ] {
-        assert_eq!(StampText::of(seconds * 1_000_000).to_string(), text);
-        assert_eq!(StampText::read(text), Some(seconds * 1_000_000));
+        assert_eq!(TimestampText::of(seconds * 1_000_000).to_string(), text);
+        assert_eq!(TimestampText::read(text), Some(seconds * 1_000_000));
     }
 }
 
@@ -112,36 +112,36 @@ fn the_time_of_a_frame_is_read_back_and_nothing_else_is_one() {
     let mut encoder = encoder(PRI_APP, "app", "web.1");
     let mut bytes = Vec::new();
     encoder.encode(&mut bytes, AT, b"some line");
-    assert_eq!(StampText::of_frame(&bytes), Some(AT));
+    assert_eq!(TimestampText::of_frame(&bytes), Some(AT));
     for len in 0..bytes.len() {
-        assert!(StampText::of_frame(&bytes[..len]).is_none_or(|time| time == AT), "{len}");
+        assert!(TimestampText::of_frame(&bytes[..len]).is_none_or(|time| time == AT), "{len}");
     }
     for text in ["", "0000-00-00T00:00:00.000000+00:00", "2026-03-04", "x".repeat(40).as_str()] {
-        assert_eq!(StampText::read(text), None, "{text}");
+        assert_eq!(TimestampText::read(text), None, "{text}");
     }
 }
 
 #[test]
 fn stamps_strictly_increase_until_a_second_ahead() {
-    let mut stamper = Stamper::default();
-    assert_eq!(stamper.observe(AT), Step::Forward);
+    let mut stamper = FrameClock::default();
+    assert_eq!(stamper.observe(AT), ClockStep::Forward);
     assert_eq!([stamper.next(AT), stamper.next(AT), stamper.next(AT)], [AT, AT + 1, AT + 2]);
-    for _ in 0..Stamper::AHEAD {
+    for _ in 0..FrameClock::AHEAD {
         stamper.next(AT);
     }
-    assert_eq!(stamper.next(AT), AT + Stamper::AHEAD, "stands still a second ahead");
-    assert_eq!(stamper.next(AT + 10), AT + Stamper::AHEAD + 1, "and moves as the clock does");
+    assert_eq!(stamper.next(AT), AT + FrameClock::AHEAD, "stands still a second ahead");
+    assert_eq!(stamper.next(AT + 10), AT + FrameClock::AHEAD + 1, "and moves as the clock does");
 }
 
 #[test]
 fn a_clock_that_steps_back_is_followed_once() {
-    let mut stamper = Stamper::default();
+    let mut stamper = FrameClock::default();
     stamper.next(AT);
-    assert_eq!(stamper.observe(AT - Stamper::BACK), Step::Forward, "5 s is waited out");
-    assert_eq!(stamper.next(AT - Stamper::BACK), AT, "without going back, or on");
-    assert_eq!(stamper.observe(AT - Stamper::BACK - 1), Step::Back);
-    assert_eq!(stamper.next(AT - Stamper::BACK - 1), AT - Stamper::BACK);
-    assert_eq!(stamper.observe(AT - Stamper::BACK), Step::Forward);
+    assert_eq!(stamper.observe(AT - FrameClock::BACK), ClockStep::Forward, "5 s is waited out");
+    assert_eq!(stamper.next(AT - FrameClock::BACK), AT, "without going back, or on");
+    assert_eq!(stamper.observe(AT - FrameClock::BACK - 1), ClockStep::Back);
+    assert_eq!(stamper.next(AT - FrameClock::BACK - 1), AT - FrameClock::BACK);
+    assert_eq!(stamper.observe(AT - FrameClock::BACK), ClockStep::Forward);
 }
 
 proptest! {

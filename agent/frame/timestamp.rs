@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes of a timestamp as log-shuttle writes it: `2026-03-04T05:06:07.089012+00:00`.
-pub const STAMP_LEN: usize = 32;
+pub const TIMESTAMP_LEN: usize = 32;
 
 /// Microseconds since the Unix epoch by the system clock; 0 when the clock stands before it.
 pub fn now_micros() -> u64 {
@@ -12,19 +12,19 @@ pub fn now_micros() -> u64 {
 
 /// A timestamp's text, kept so that lines of one second rewrite their fraction only.
 #[derive(Clone, Debug)]
-pub struct StampText {
+pub struct TimestampText {
     micros: u64,
     second: u64,
-    text: [u8; STAMP_LEN],
+    text: [u8; TIMESTAMP_LEN],
 }
 
-impl Default for StampText {
+impl Default for TimestampText {
     fn default() -> Self {
         Self { micros: 0, second: 0, text: *b"1970-01-01T00:00:00.000000+00:00" }
     }
 }
 
-impl StampText {
+impl TimestampText {
     /// The text of one instant, in µs since the Unix epoch.
     pub fn of(micros: u64) -> Self {
         let mut text = Self::default();
@@ -34,7 +34,7 @@ impl StampText {
 
     /// The text: six digits of fraction and a numeric offset, never `Z`, because Heroku's own lumbermill
     /// takes nothing else (`drain.go`).
-    pub fn as_bytes(&self) -> &[u8; STAMP_LEN] {
+    pub fn as_bytes(&self) -> &[u8; TIMESTAMP_LEN] {
         &self.text
     }
 
@@ -51,7 +51,7 @@ impl StampText {
     /// behind its time.
     pub fn of_frame(head: &[u8]) -> Option<u64> {
         let at = head.iter().position(|byte| *byte == b'>')? + 3; // behind `>1 `
-        Self::read(std::str::from_utf8(head.get(at..at + STAMP_LEN)?).ok()?)
+        Self::read(std::str::from_utf8(head.get(at..at + TIMESTAMP_LEN)?).ok()?)
     }
 
     /// Moves to another instant; false when it is the same one.
@@ -77,7 +77,7 @@ impl StampText {
     }
 }
 
-impl std::fmt::Display for StampText {
+impl std::fmt::Display for TimestampText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(std::str::from_utf8(&self.text).unwrap_or_default())
     }
@@ -116,33 +116,33 @@ fn days(year: u64, month: u64, day: u64) -> Option<u64> {
 
 /// What the clock of the frames did when it was asked for the next stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ClockStep {
     /// The ordinary case.
     Forward,
-    /// The system clock had stepped back by more than [`Stamper::BACK`]; the stamps follow it, once.
+    /// The system clock had stepped back by more than [`FrameClock::BACK`]; the stamps follow it, once.
     Back,
 }
 
 /// Gives every frame of a dyno its time: strictly increasing in steps of 1 µs, so that consumers that sort
 /// by time keep our order (heroku/logplex issue 120).
 #[derive(Clone, Debug, Default)]
-pub struct Stamper {
+pub struct FrameClock {
     last: u64,
 }
 
-impl Stamper {
+impl FrameClock {
     /// How far the stamps may run ahead of the clock, in µs, before they stand still.
     pub const AHEAD: u64 = 1_000_000;
     /// How far back, in µs, the clock must step to be followed.
     pub const BACK: u64 = 5_000_000;
 
     /// Tells the stamper what the system clock says (µs since the epoch), once per chunk.
-    pub fn observe(&mut self, now: u64) -> Step {
+    pub fn observe(&mut self, now: u64) -> ClockStep {
         if self.last > now.saturating_add(Self::BACK) {
             self.last = now;
-            return Step::Back;
+            return ClockStep::Back;
         }
-        Step::Forward
+        ClockStep::Forward
     }
 
     /// The stamp of the next frame at clock time `now` (µs since the epoch).

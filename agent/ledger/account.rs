@@ -1,13 +1,13 @@
-//! One drain's side of the ledger: its cursor, its sealed batch, its holes and its counts.
+//! One drain's side of the ledger: its cursor, its sealed batch, its dropped_ranges and its counts.
 
-use super::{Mark, Segment};
-use crate::frame::{Loss, Reason};
+use super::{FrameKind, Segment};
+use crate::frame::{DropReason, Loss};
 use crate::line::Stream;
 use std::collections::{BTreeMap, VecDeque};
 
 /// A sealed batch: the same on every attempt and after every restart of the shipper.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct SealedBatch {
     /// Offset of the first byte.
     pub start: u64,
     /// Offset behind the last byte.
@@ -21,7 +21,7 @@ pub struct Plan {
     announces: Option<Loss>,
 }
 
-/// Who seals, for the frame id.
+/// ProcessFilter seals, for the frame id.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
     /// Our id.
@@ -52,7 +52,7 @@ impl Identity<'_> {
 
 /// A batch cannot be sealed as asked: the drain may seal from `cursor` up to `limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct SealRange {
     /// Where the next batch starts.
     pub cursor: u64,
     /// Where it ends at the latest.
@@ -61,12 +61,12 @@ pub struct Refusal {
 
 /// A dropped stretch ahead of the cursor.
 #[derive(Clone, Debug)]
-struct Hole {
+struct DroppedRange {
     from: u64,
     to: u64,
     loss: Option<Loss>,
-    /// Whether a line goes on behind the hole of which a part was in it; unknown where it held no marks.
-    doomed: [Option<bool>; 2],
+    /// Whether a line goes on behind the range of which a part was in it; unknown where it held no kinds.
+    already_counted: [Option<bool>; 2],
 }
 
 /// One drain's account.
@@ -77,15 +77,15 @@ pub struct Account {
     /// Frames passed in the segment that starts at `passed_in`.
     passed: u64,
     passed_in: u64,
-    plan: Option<Plan>,
-    holes: Vec<Hole>,
-    doomed: [bool; 2],
+    batch: Option<SealedBatch>,
+    dropped_ranges: Vec<DroppedRange>,
+    already_counted: [bool; 2],
     pending: Option<Loss>,
     /// Batches that dead agents had sealed: start, end, notice.
     resumed: Vec<(u64, u64, Vec<u8>)>,
     delivered: u64,
     rejected: u64,
-    dropped: BTreeMap<Reason, u64>,
+    dropped: BTreeMap<DropReason, u64>,
     adopted_frames: u64,
     batches: u64,
     /// Loss notices delivered in front of a batch.
@@ -101,9 +101,9 @@ impl Account {
             cursor: 0,
             passed: 0,
             passed_in: 0,
-            plan: None,
-            holes: Vec::new(),
-            doomed: [false; 2],
+            batch: None,
+            dropped_ranges: Vec::new(),
+            already_counted: [false; 2],
             pending: None,
             resumed: Vec::new(),
             delivered: 0,
@@ -127,8 +127,8 @@ impl Account {
     }
 
     /// The sealed batch.
-    pub fn plan(&self) -> Option<&Plan> {
-        self.plan.as_ref()
+    pub fn batch(&self) -> Option<&SealedBatch> {
+        self.batch.as_ref()
     }
 
     /// Lines delivered.
@@ -147,7 +147,7 @@ impl Account {
     }
 
     /// Lines dropped, by reason.
-    pub fn dropped_by(&self) -> impl Iterator<Item = (Reason, u64)> {
+    pub fn dropped_by(&self) -> impl Iterator<Item = (DropReason, u64)> {
         self.dropped.iter().map(|(reason, lines)| (*reason, *lines))
     }
 
@@ -166,18 +166,18 @@ impl Account {
         self.adopted_frames
     }
 
-    pub(super) fn drop_lines(&mut self, lines: u64, reason: Reason) {
+    pub(super) fn drop_lines(&mut self, lines: u64, reason: DropReason) {
         if lines > 0 {
             *self.dropped.entry(reason).or_default() += lines;
         }
     }
 
     /// A dead agent had delivered this stretch of its spool already: no line of ours, nothing to announce.
-    pub fn pass_over(&mut self, from: u64, to: u64) {
+    pub fn skip_range(&mut self, from: u64, to: u64) {
         if from < to {
-            let at = self.holes.partition_point(|other| other.from < from);
-            self.holes.insert(at, Hole { from, to, loss: None, doomed: [None; 2] });
-            self.enter_holes();
+            let at = self.dropped_ranges.partition_point(|other| other.from < from);
+            self.dropped_ranges.insert(at, DroppedRange { from, to, loss: None, already_counted: [None; 2] });
+            self.enter_dropped_ranges();
         }
     }
 
@@ -190,49 +190,59 @@ impl Account {
         if self.passed_in == segment.start { self.passed } else { 0 }
     }
 
-    pub(super) fn in_hole(&self, at: u64) -> bool {
-        self.holes.iter().any(|hole| (hole.from..hole.to).contains(&at))
+    pub(super) fn in_dropped_range(&self, at: u64) -> bool {
+        self.dropped_ranges.iter().any(|range| (range.from..range.to).contains(&at))
     }
 
     pub(super) fn pins(&self, segment: &Segment) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.start < segment.end() && segment.start < plan.end)
+        self.batch.as_ref().is_some_and(|batch| batch.start < segment.end() && segment.start < batch.end)
     }
 
     /// Lines counted already whose last frame is still to come.
-    pub(super) fn doomed_lines(&self) -> u64 {
-        let behind_holes =
-            self.holes.iter().flat_map(|hole| hole.doomed).filter(|doomed| *doomed == Some(true));
-        (self.doomed.iter().filter(|doomed| **doomed).count() + behind_holes.count()) as u64
+    pub(super) fn already_counted_lines(&self) -> u64 {
+        let behind_holes = self
+            .dropped_ranges
+            .iter()
+            .flat_map(|range| range.already_counted)
+            .filter(|already_counted| *already_counted == Some(true));
+        (self.already_counted.iter().filter(|already_counted| **already_counted).count()
+            + behind_holes.count()) as u64
     }
 
     /// Whether the line of `stream` that is under way at `at` was counted already. The one flag that says so
     /// is taken back: the stretch behind `at` carries it on.
-    fn take_doom(&mut self, segments: &VecDeque<Segment>, stream: Stream, at: u64) -> bool {
+    fn take_already_counted(&mut self, segments: &VecDeque<Segment>, stream: Stream, at: u64) -> bool {
         let stream_index = stream as usize;
-        let before = self.holes.iter().rposition(|hole| hole.to <= at && hole.doomed[stream_index].is_some());
-        let from = before.map_or(self.cursor, |index| self.holes[index].to);
-        let doomed = match before {
-            Some(index) => self.holes[index].doomed[stream_index] == Some(true),
-            None => self.doomed[stream_index],
+        let before = self
+            .dropped_ranges
+            .iter()
+            .rposition(|range| range.to <= at && range.already_counted[stream_index].is_some());
+        let from = before.map_or(self.cursor, |index| self.dropped_ranges[index].to);
+        let already_counted = match before {
+            Some(index) => self.dropped_ranges[index].already_counted[stream_index] == Some(true),
+            None => self.already_counted[stream_index],
         };
-        if !doomed || marks(segments, from, at).any(|mark| is_last(mark, stream)) {
+        if !already_counted || kinds(segments, from, at).any(|kind| is_last(kind, stream)) {
             return false;
         }
         match before {
-            Some(index) => self.holes[index].doomed[stream_index] = Some(false),
-            None => self.doomed[stream_index] = false,
+            Some(index) => self.dropped_ranges[index].already_counted[stream_index] = Some(false),
+            None => self.already_counted[stream_index] = false,
         }
         true
     }
 
-    /// Whether the line of `stream` that goes on at `at` was counted already at a hole further ahead.
+    /// Whether the line of `stream` that goes on at `at` was counted already at a range further ahead.
     fn counted_ahead(&self, segments: &VecDeque<Segment>, stream: Stream, at: u64) -> bool {
-        let hole = self.holes.iter().find(|hole| hole.from >= at && hole.doomed[stream as usize].is_some());
-        hole.is_some_and(|hole| !marks(segments, at, hole.from).any(|mark| is_last(mark, stream)))
+        let range = self
+            .dropped_ranges
+            .iter()
+            .find(|range| range.from >= at && range.already_counted[stream as usize].is_some());
+        range.is_some_and(|range| !kinds(segments, at, range.from).any(|kind| is_last(kind, stream)))
     }
 
-    pub(super) fn window(&self, segments: &VecDeque<Segment>, head: u64) -> Refusal {
-        let mut limit = self.holes.first().map_or(head, |hole| hole.from.min(head));
+    pub(super) fn window(&self, segments: &VecDeque<Segment>, head: u64) -> SealRange {
+        let mut limit = self.dropped_ranges.first().map_or(head, |range| range.from.min(head));
         // A batch keeps to the segments of one agent: its id is hashed from that agent's.
         let mut here = None;
         for segment in segments.iter().filter(|s| s.end() > self.cursor) {
@@ -245,7 +255,7 @@ impl Account {
         if let Some((_, end, _)) = self.resumed.iter().find(|(start, ..)| *start == self.cursor) {
             limit = limit.min(*end);
         }
-        Refusal { cursor: self.cursor, limit }
+        SealRange { cursor: self.cursor, limit }
     }
 
     pub(super) fn seal(
@@ -256,13 +266,13 @@ impl Account {
         frames: u64,
         identity: &Identity<'_>,
         notice: impl FnOnce(&Loss) -> Vec<u8>,
-    ) -> Result<&Plan, Refusal> {
+    ) -> Result<&SealedBatch, SealRange> {
         let window = self.window(segments, head);
         if start != window.cursor || end <= start || end > window.limit || frames == 0 {
             return Err(window);
         }
         // A batch that is halved keeps its notice, so that the number in it cannot change under way.
-        let sealed = self.plan.take().map(|plan| (plan.notice, plan.announces));
+        let sealed = self.batch.take().map(|batch| (batch.notice, batch.announces));
         let resumed = self.resumed.iter().position(|(from, to, _)| (*from, *to) == (start, end));
         let (notice, announces) = match (sealed, resumed) {
             (Some(sealed), _) => sealed,
@@ -282,50 +292,51 @@ impl Account {
             ),
             None => identity.frame_id(start, end, &notice),
         };
-        Ok(self.plan.insert(Plan { start, end, frames, notice, id, announces }))
+        Ok(self.batch.insert(SealedBatch { start, end, frames, notice, id, announces }))
     }
 
     /// Takes the sealed batch back; what it would have announced is still to be announced.
-    pub(super) fn withdraw(&mut self) {
-        if let Some(plan) = self.plan.take() {
-            self.pending = Loss::join(plan.announces, self.pending);
+    pub(super) fn cancel_batch(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            self.pending = Loss::join(batch.announces, self.pending);
         }
     }
 
     /// The sealed batch was answered for.
-    pub(super) fn settle(&mut self, segments: &VecDeque<Segment>, delivered: bool) {
-        let Some(plan) = self.plan.take() else { return };
-        let adopted = segments.iter().any(|s| s.origin.is_some() && (s.start..s.end()).contains(&plan.start));
+    pub(super) fn complete_batch(&mut self, segments: &VecDeque<Segment>, delivered: bool) {
+        let Some(batch) = self.batch.take() else { return };
+        let adopted =
+            segments.iter().any(|s| s.origin.is_some() && (s.start..s.end()).contains(&batch.start));
         if adopted {
-            self.adopted_frames += if delivered { plan.frames } else { 0 };
+            self.adopted_frames += if delivered { batch.frames } else { 0 };
         } else {
-            self.count(segments, &plan, delivered);
+            self.count(segments, &batch, delivered);
         }
         if delivered {
             self.batches += 1;
-            self.notices += u64::from(plan.announces.is_some());
+            self.notices += u64::from(batch.announces.is_some());
         } else {
-            self.pending = Loss::join(plan.announces, self.pending);
+            self.pending = Loss::join(batch.announces, self.pending);
         }
-        self.pass(segments, plan.end, plan.frames);
+        self.pass(segments, batch.end, batch.frames);
     }
 
-    fn count(&mut self, segments: &VecDeque<Segment>, plan: &Plan, delivered: bool) {
-        let mut lines = plan.frames;
+    fn count(&mut self, segments: &VecDeque<Segment>, batch: &SealedBatch, delivered: bool) {
+        let mut lines = batch.frames;
         let mut last_is_part = [false; 2];
-        for mark in marks(segments, plan.start, plan.end) {
-            if let Some(stream) = mark.stream() {
-                last_is_part[stream as usize] = matches!(mark, Mark::Part(_));
+        for kind in kinds(segments, batch.start, batch.end) {
+            if let Some(stream) = kind.stream() {
+                last_is_part[stream as usize] = matches!(kind, FrameKind::Partial(_));
             }
-            match mark {
-                Mark::Own | Mark::Part(_) => lines -= 1,
-                Mark::End(stream) | Mark::Dead(stream, _)
-                    if std::mem::take(&mut self.doomed[stream as usize]) =>
+            match kind {
+                FrameKind::Agent | FrameKind::Partial(_) => lines -= 1,
+                FrameKind::Final(stream) | FrameKind::Incomplete(stream, _)
+                    if std::mem::take(&mut self.already_counted[stream as usize]) =>
                 {
                     lines -= 1;
                 }
-                Mark::End(_) => {}
-                Mark::Dead(_, reason) => {
+                FrameKind::Final(_) => {}
+                FrameKind::Incomplete(_, reason) => {
                     if delivered {
                         lines -= 1;
                         self.drop_lines(1, reason);
@@ -338,16 +349,17 @@ impl Account {
             return;
         }
         for stream in Stream::ALL {
-            let counted = self.doomed[stream as usize] || self.counted_ahead(segments, stream, plan.end);
+            let counted =
+                self.already_counted[stream as usize] || self.counted_ahead(segments, stream, batch.end);
             if last_is_part[stream as usize] && !counted {
-                self.doomed[stream as usize] = true;
+                self.already_counted[stream as usize] = true;
                 lines += 1;
             }
         }
         self.rejected += lines;
     }
 
-    /// Moves the cursor over `frames` frames to `to`, and over the holes that begin there.
+    /// Moves the cursor over `frames` frames to `to`, and over the dropped_ranges that begin there.
     fn pass(&mut self, segments: &VecDeque<Segment>, to: u64, mut frames: u64) {
         let mut here = segments.partition_point(|s| s.start <= self.cursor).saturating_sub(1);
         if let Some(segment) = segments.get(here) {
@@ -362,83 +374,85 @@ impl Account {
         self.passed = frames;
         self.passed_in = segments.get(here).map_or(to, |segment| segment.start);
         self.cursor = to;
-        self.enter_holes();
+        self.enter_dropped_ranges();
     }
 
-    fn enter_holes(&mut self) {
-        while self.holes.first().is_some_and(|hole| hole.from <= self.cursor) {
-            let hole = self.holes.remove(0);
-            self.cursor = self.cursor.max(hole.to);
-            self.pending = Loss::join(self.pending, hole.loss);
+    fn enter_dropped_ranges(&mut self) {
+        while self.dropped_ranges.first().is_some_and(|range| range.from <= self.cursor) {
+            let range = self.dropped_ranges.remove(0);
+            self.cursor = self.cursor.max(range.to);
+            self.pending = Loss::join(self.pending, range.loss);
             for stream in Stream::ALL {
-                if let Some(doomed) = hole.doomed[stream as usize] {
-                    self.doomed[stream as usize] = doomed;
+                if let Some(already_counted) = range.already_counted[stream as usize] {
+                    self.already_counted[stream as usize] = already_counted;
                 }
             }
         }
     }
 
     /// A segment is dropped, or what is left of it ahead of the cursor.
-    pub(super) fn shed(&mut self, segments: &VecDeque<Segment>, index: usize, reason: Reason) {
+    pub(super) fn drop_oldest(&mut self, segments: &VecDeque<Segment>, index: usize, reason: DropReason) {
         let segment = &segments[index];
         let from = segment.start.max(self.cursor);
-        if from >= segment.end() || self.in_hole(from) {
+        if from >= segment.end() || self.in_dropped_range(from) {
             return;
         }
-        let mut hole = Hole { from, to: segment.end(), loss: None, doomed: [None; 2] };
+        let mut range = DroppedRange { from, to: segment.end(), loss: None, already_counted: [None; 2] };
         if segment.origin.is_none() {
             let mut lines = segment.frames - self.frames_passed(segment);
-            let inside = segment.marks_in(from, segment.end());
+            let inside = segment.kinds_in(from, segment.end());
             for stream in Stream::ALL {
                 let mut of_stream =
-                    inside.iter().map(|(_, mark)| *mark).filter(|m| m.stream() == Some(stream)).peekable();
+                    inside.iter().map(|(_, kind)| *kind).filter(|m| m.stream() == Some(stream)).peekable();
                 if of_stream.peek().is_none() {
                     continue;
                 }
-                let mut doomed = self.take_doom(segments, stream, from);
+                let mut already_counted = self.take_already_counted(segments, stream, from);
                 let mut goes_on = false;
-                for mark in of_stream {
-                    goes_on = matches!(mark, Mark::Part(_));
-                    lines -= u64::from(goes_on || std::mem::take(&mut doomed));
+                for kind in of_stream {
+                    goes_on = matches!(kind, FrameKind::Partial(_));
+                    lines -= u64::from(goes_on || std::mem::take(&mut already_counted));
                 }
-                let counted = goes_on && !doomed && self.counted_ahead(segments, stream, segment.end());
-                lines += u64::from(goes_on && !doomed && !counted);
-                hole.doomed[stream as usize] = Some(goes_on && !counted);
+                let counted =
+                    goes_on && !already_counted && self.counted_ahead(segments, stream, segment.end());
+                lines += u64::from(goes_on && !already_counted && !counted);
+                range.already_counted[stream as usize] = Some(goes_on && !counted);
             }
-            lines -= inside.iter().filter(|(_, mark)| *mark == Mark::Own).count() as u64;
+            lines -= inside.iter().filter(|(_, kind)| *kind == FrameKind::Agent).count() as u64;
             self.drop_lines(lines, reason);
             let (since, until) = segment.times.unwrap_or_default();
-            hole.loss = (lines > 0).then_some(Loss { lines, since, until, reason });
+            range.loss = (lines > 0).then_some(Loss { lines, since, until, reason });
         }
-        let at = self.holes.partition_point(|other| other.from < from);
-        self.holes.insert(at, hole);
-        self.enter_holes();
+        let at = self.dropped_ranges.partition_point(|other| other.from < from);
+        self.dropped_ranges.insert(at, range);
+        self.enter_dropped_ranges();
         if self.cursor == segment.end() {
             (self.passed_in, self.passed) = (segment.start, segment.frames); // it may grow yet
         }
     }
 
     /// The line of `stream` whose last part was at `at` ended there.
-    pub(super) fn close_line(&mut self, stream: Stream, at: u64, mark: Mark) {
-        if let Some(hole) = self.holes.iter_mut().find(|hole| (hole.from..hole.to).contains(&at)) {
-            hole.doomed[stream as usize] = Some(false);
-        } else if at < self.cursor && !std::mem::take(&mut self.doomed[stream as usize]) {
-            match mark {
-                Mark::Dead(_, reason) => self.drop_lines(1, reason),
+    pub(super) fn close_line(&mut self, stream: Stream, at: u64, kind: FrameKind) {
+        if let Some(range) = self.dropped_ranges.iter_mut().find(|range| (range.from..range.to).contains(&at))
+        {
+            range.already_counted[stream as usize] = Some(false);
+        } else if at < self.cursor && !std::mem::take(&mut self.already_counted[stream as usize]) {
+            match kind {
+                FrameKind::Incomplete(_, reason) => self.drop_lines(1, reason),
                 _ => self.delivered += 1,
             }
         }
     }
 }
 
-fn marks(segments: &VecDeque<Segment>, from: u64, to: u64) -> impl Iterator<Item = Mark> {
+fn kinds(segments: &VecDeque<Segment>, from: u64, to: u64) -> impl Iterator<Item = FrameKind> {
     segments
         .iter()
         .filter(move |s| s.start < to && from < s.end())
-        .flat_map(move |s| s.marks_in(from, to))
-        .map(|(_, mark)| *mark)
+        .flat_map(move |s| s.kinds_in(from, to))
+        .map(|(_, kind)| *kind)
 }
 
-fn is_last(mark: Mark, stream: Stream) -> bool {
-    matches!(mark, Mark::End(s) | Mark::Dead(s, _) if s == stream)
+fn is_last(kind: FrameKind, stream: Stream) -> bool {
+    matches!(kind, FrameKind::Final(s) | FrameKind::Incomplete(s, _) if s == stream)
 }

@@ -1,8 +1,8 @@
 //! The ledger of one agent: its segments, and an account per drain.
 
-use super::account::{Account, Identity, Plan, Refusal};
-use super::segment::{Appended, Mark, Place, Segment};
-use crate::frame::{Loss, Reason};
+use super::account::{Account, Identity, SealRange, SealedBatch};
+use super::segment::{Appended, FrameKind, Segment, SegmentLocation};
+use crate::frame::{DropReason, Loss};
 use std::collections::VecDeque;
 
 /// The ledger of one agent.
@@ -29,7 +29,7 @@ impl Ledger {
         for segment in &adopted {
             // What the dead agent had removed is a gap that nobody can read.
             for account in &mut accounts {
-                account.pass_over(end, segment.start);
+                account.skip_range(end, segment.start);
             }
             end = segment.end();
         }
@@ -71,32 +71,36 @@ impl Ledger {
     }
 
     /// Opens a segment at the head; what is appended from now on is in it.
-    pub fn open_segment(&mut self, place: Place) {
+    pub fn open_segment(&mut self, place: SegmentLocation) {
         self.segments.push_back(Segment::new(self.head, place));
     }
 
     /// Books what the recorder wrote to the last segment.
     pub fn append(&mut self, appended: &Appended) {
-        for mark in &appended.closed {
-            self.close(*mark);
+        for kind in &appended.closed {
+            self.close(*kind);
         }
         self.ended += appended.ended;
         let Some(segment) = self.segments.back_mut() else {
             return;
         };
         let offset = segment.len as u32;
-        segment.marks.extend(appended.marks.iter().map(|(at, mark)| (offset + at, *mark)));
+        segment.kinds.extend(appended.kinds.iter().map(|(at, kind)| (offset + at, *kind)));
         segment.len += appended.len;
         segment.frames += appended.frames;
         if let Some((first, last)) = appended.times {
             segment.times = Some((segment.times.map_or(first, |(earliest, _)| earliest), last));
         }
         self.bytes += appended.len;
-        for (at, mark) in &appended.marks {
-            match mark {
-                Mark::Own => self.own_frames += 1,
-                Mark::Part(stream) => self.last_part[*stream as usize] = Some(self.head + u64::from(*at)),
-                Mark::End(stream) | Mark::Dead(stream, _) => self.last_part[*stream as usize] = None,
+        for (at, kind) in &appended.kinds {
+            match kind {
+                FrameKind::Agent => self.own_frames += 1,
+                FrameKind::Partial(stream) => {
+                    self.last_part[*stream as usize] = Some(self.head + u64::from(*at))
+                }
+                FrameKind::Final(stream) | FrameKind::Incomplete(stream, _) => {
+                    self.last_part[*stream as usize] = None
+                }
             }
         }
         self.head += appended.len;
@@ -108,25 +112,25 @@ impl Ledger {
     }
 
     /// Books `lines` that were captured and dropped without ever reaching the spool.
-    pub fn drop_unrecorded(&mut self, lines: u64, reason: Reason) {
+    pub fn drop_unrecorded(&mut self, lines: u64, reason: DropReason) {
         self.ended += lines;
         for account in &mut self.accounts {
             account.drop_lines(lines, reason);
         }
     }
 
-    /// The line under way ended with its last part, which was appended earlier: `mark` says how.
-    fn close(&mut self, mark: Mark) {
-        let Some(stream) = mark.stream() else { return };
+    /// The line under way ended with its last part, which was appended earlier: `kind` says how.
+    fn close(&mut self, kind: FrameKind) {
+        let Some(stream) = kind.stream() else { return };
         let Some(at) = self.last_part[stream as usize].take() else { return };
         for account in &mut self.accounts {
-            account.close_line(stream, at, mark);
+            account.close_line(stream, at, kind);
         }
         let segment = self.segments.iter_mut().rev().find(|s| s.start <= at);
         if let Some(segment) = segment.filter(|s| at < s.end()) {
             let offset = (at - segment.start) as u32;
-            if let Ok(index) = segment.marks.binary_search_by_key(&offset, |(offset, _)| *offset) {
-                segment.marks[index].1 = mark;
+            if let Ok(index) = segment.kinds.binary_search_by_key(&offset, |(offset, _)| *offset) {
+                segment.kinds[index].1 = kind;
             }
         }
     }
@@ -143,13 +147,13 @@ impl Ledger {
         let mut lines = self.open.iter().filter(|open| **open).count() as u64;
         for (segment, from) in self.ahead(account) {
             let not_lines = segment
-                .marks_in(from, segment.end())
+                .kinds_in(from, segment.end())
                 .iter()
-                .filter(|(_, mark)| matches!(mark, Mark::Own | Mark::Part(_)))
+                .filter(|(_, kind)| matches!(kind, FrameKind::Agent | FrameKind::Partial(_)))
                 .count() as u64;
             lines += (segment.frames - account.frames_passed(segment)).saturating_sub(not_lines);
         }
-        lines.saturating_sub(account.doomed_lines())
+        lines.saturating_sub(account.already_counted_lines())
     }
 
     /// Bytes that this drain has not yet answered for.
@@ -164,7 +168,9 @@ impl Ledger {
         let Some(account) = self.accounts.get(drain) else { return 0 };
         let adopted = self.segments.iter().filter(|segment| segment.origin.is_some());
         let left = adopted.map(|segment| (segment, segment.start.max(account.cursor())));
-        left.filter(|(_, from)| !account.in_hole(*from)).map(|(s, from)| s.end().saturating_sub(from)).sum()
+        left.filter(|(_, from)| !account.in_dropped_range(*from))
+            .map(|(s, from)| s.end().saturating_sub(from))
+            .sum()
     }
 
     /// Where the oldest frame stands that this drain has not answered for: its segment, and its offset in that.
@@ -173,11 +179,11 @@ impl Ledger {
         self.ahead(account).next().map(|(segment, from)| (segment, from - segment.start))
     }
 
-    /// The segments of ours that lie ahead of an account, outside its holes, and from which offset on.
+    /// The segments of ours that lie ahead of an account, outside its dropped_ranges, and from which offset on.
     fn ahead<'a>(&'a self, account: &'a Account) -> impl Iterator<Item = (&'a Segment, u64)> {
         self.segments.iter().filter(|s| s.origin.is_none()).filter_map(|segment| {
             let from = segment.start.max(account.cursor());
-            (from < segment.end() && !account.in_hole(from)).then_some((segment, from))
+            (from < segment.end() && !account.in_dropped_range(from)).then_some((segment, from))
         })
     }
 
@@ -190,14 +196,14 @@ impl Ledger {
 
     /// Drops the oldest segment that no sealed batch pins, for every drain that has not passed it, and takes
     /// it out of the ledger: the caller removes its bytes. The last segment stays, it is being written.
-    pub fn shed(&mut self, reason: Reason) -> Option<Segment> {
+    pub fn drop_oldest(&mut self, reason: DropReason) -> Option<Segment> {
         let last = self.segments.len().checked_sub(1)?;
         let index = (0..last).find(|index| {
             let segment = &self.segments[*index];
             !self.accounts.iter().any(|account| account.pins(segment))
         })?;
         for account in &mut self.accounts {
-            account.shed(&self.segments, index, reason);
+            account.drop_oldest(&self.segments, index, reason);
         }
         let segment = self.segments.remove(index)?;
         self.bytes -= segment.len;
@@ -205,7 +211,7 @@ impl Ledger {
     }
 
     /// Takes out the oldest segment when every drain is past it; the caller removes its bytes.
-    pub fn pop_passed(&mut self) -> Option<Segment> {
+    pub fn pop_consumed(&mut self) -> Option<Segment> {
         let front = self.segments.front()?;
         let is_last = self.segments.len() == 1;
         let passed = self.accounts.iter().all(|account| account.cursor() >= front.end());
@@ -221,7 +227,7 @@ impl Ledger {
     /// answered for or halved. `agent` is our id, `notice` writes a loss notice.
     ///
     /// # Errors
-    /// [`Refusal`] says from where to where the drain may seal.
+    /// [`SealRange`] says from where to where the drain may seal.
     pub fn seal(
         &mut self,
         drain: usize,
@@ -229,16 +235,16 @@ impl Ledger {
         frames: u64,
         identity: &Identity<'_>,
         notice: impl FnOnce(&Loss) -> Vec<u8>,
-    ) -> Result<&Plan, Refusal> {
+    ) -> Result<&SealedBatch, SealRange> {
         let head = self.head;
         let segments = &self.segments;
-        let account = self.accounts.get_mut(drain).ok_or(Refusal { cursor: head, limit: head })?;
+        let account = self.accounts.get_mut(drain).ok_or(SealRange { cursor: head, limit: head })?;
         account.seal(segments, head, range, frames, identity, notice)
     }
 
-    /// Where a drain may seal: from its cursor to its next hole, or to the head.
-    pub fn window(&self, drain: usize) -> Refusal {
-        self.accounts.get(drain).map_or(Refusal { cursor: self.head, limit: self.head }, |account| {
+    /// Where a drain may seal: from its cursor to its next range, or to the head.
+    pub fn window(&self, drain: usize) -> SealRange {
+        self.accounts.get(drain).map_or(SealRange { cursor: self.head, limit: self.head }, |account| {
             account.window(&self.segments, self.head)
         })
     }
@@ -246,14 +252,14 @@ impl Ledger {
     /// The sealed batch of a drain was taken.
     pub fn delivered(&mut self, drain: usize) {
         if let Some(account) = self.accounts.get_mut(drain) {
-            account.settle(&self.segments, true);
+            account.complete_batch(&self.segments, true);
         }
     }
 
     /// The sealed batch of a drain was refused for good.
     pub fn rejected(&mut self, drain: usize) {
         if let Some(account) = self.accounts.get_mut(drain) {
-            account.settle(&self.segments, false);
+            account.complete_batch(&self.segments, false);
         }
     }
 
@@ -265,8 +271,8 @@ impl Ledger {
         let Some(index) = self.segments.iter().position(|s| (s.start..s.end()).contains(&from)) else {
             return 0;
         };
-        account.withdraw();
-        account.shed(&self.segments, index, Reason::SpoolDamaged);
+        account.cancel_batch();
+        account.drop_oldest(&self.segments, index, DropReason::SpoolDamaged);
         account.cursor() - from
     }
 }

@@ -4,10 +4,10 @@
 //! the one ledger; recorder and shipper tell it what they did.
 //!
 //! The spool holds frames, a line is mostly one frame, and a segment knows how many frames it has. What is not
-//! a line in one frame carries a *mark*: a frame of our own, a part of a long line, its end. So the lines of
-//! any byte range are its frames less those marks, and no line needs an entry of its own. A line counts where
+//! a line in one frame carries a *kind*: a frame of our own, a part of a long line, its end. So the lines of
+//! any byte range are its frames less those kinds, and no line needs an entry of its own. A line counts where
 //! its last frame is; one of which a frame was dropped or rejected counts there at once, whole, and is
-//! *doomed* for that drain: its last frame, when it comes by, counts no more.
+//! *already_counted* for that drain: its last frame, when it comes by, counts no more.
 
 mod account;
 mod ledger;
@@ -15,8 +15,8 @@ mod report;
 mod segment;
 mod shared;
 
-pub use account::{Account, Identity, Plan, Refusal};
+pub use account::{Account, Identity, SealRange, SealedBatch};
 pub use ledger::Ledger;
 pub use report::{DrainReport, Report, json_text};
-pub use segment::{Appended, Mark, Origin, Place, Segment};
-pub use shared::Shared;
+pub use segment::{Appended, FrameKind, Origin, Segment, SegmentLocation};
+pub use shared::SharedLedger;

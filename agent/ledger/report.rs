@@ -1,7 +1,7 @@
 //! The ledger as others see it: `TAILRACE_LEDGER_FILE`, `status`, the closing line.
 
 use super::{Account, Ledger};
-use crate::frame::Reason;
+use crate::frame::DropReason;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct DrainReport {
     /// Lines not answered for.
     pub held: u64,
     /// Lines dropped, by reason.
-    pub dropped: Vec<(Reason, u64)>,
+    pub dropped: Vec<(DropReason, u64)>,
     /// Lines refused for good.
     pub rejected: u64,
     /// Batches delivered.
@@ -52,7 +52,7 @@ pub struct Report {
 impl Report {
     /// The numbers as our own frames tell them: those of the drain that got least. `oldest` says how long the oldest
     /// line of a drain has waited.
-    pub fn books(&self, oldest: impl Fn(usize) -> Duration) -> String {
+    pub fn summary(&self, oldest: impl Fn(usize) -> Duration) -> String {
         let worst = self.drains.iter().enumerate().min_by_key(|(_, drain)| drain.delivered);
         let Some((drain, worst)) = worst else { return format!("captured={}", self.captured) };
         format!(

@@ -1,43 +1,43 @@
-//! Segments as the ledger knows them: ranges of frames, and marks on those that are not a line in one frame.
+//! Segments as the ledger knows them: ranges of frames, and kinds on those that are not a line in one frame.
 
-use crate::frame::Reason;
-use crate::line::{Piece, Stream};
+use crate::frame::DropReason;
+use crate::line::{Fragment, Stream};
 use std::path::PathBuf;
 
 /// What a frame is when it is not a line in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum FrameKind {
     /// Made by the agent itself: no line.
-    Own,
+    Agent,
     /// A part of a line of which more may follow.
-    Part(Stream),
+    Partial(Stream),
     /// The last frame of a line that needed several.
-    End(Stream),
+    Final(Stream),
     /// The last frame of a line whose rest was dropped before it was recorded.
-    Dead(Stream, Reason),
+    Incomplete(Stream, DropReason),
 }
 
-impl Mark {
-    /// The mark of a message of `stream`; none for a line in one frame.
-    pub fn of(piece: Piece, stream: Stream) -> Option<Self> {
+impl FrameKind {
+    /// The kind of a message of `stream`; none for a line in one frame.
+    pub fn of(piece: Fragment, stream: Stream) -> Option<Self> {
         match piece {
-            Piece::Whole | Piece::Void => None,
-            Piece::Part => Some(Self::Part(stream)),
-            Piece::End => Some(Self::End(stream)),
+            Fragment::Full | Fragment::EmptyFinal => None,
+            Fragment::Partial => Some(Self::Partial(stream)),
+            Fragment::Final => Some(Self::Final(stream)),
         }
     }
 
     pub(super) fn stream(self) -> Option<Stream> {
         match self {
-            Self::Own => None,
-            Self::Part(stream) | Self::End(stream) | Self::Dead(stream, _) => Some(stream),
+            Self::Agent => None,
+            Self::Partial(stream) | Self::Final(stream) | Self::Incomplete(stream, _) => Some(stream),
         }
     }
 }
 
 /// Where the bytes of a segment are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SegmentLocation {
     /// A file.
     File(PathBuf),
     /// A slot of the memory segments.
@@ -56,10 +56,10 @@ pub struct Segment {
     /// Time of the first and of the last frame, in µs since the Unix epoch.
     pub times: Option<(u64, u64)>,
     /// Where it is.
-    pub place: Place,
+    pub place: SegmentLocation,
     /// The dead agent that wrote it, when it was adopted: its frames are no lines of ours.
     pub origin: Option<std::sync::Arc<Origin>>,
-    pub(super) marks: Vec<(u32, Mark)>,
+    pub(super) kinds: Vec<(u32, FrameKind)>,
 }
 
 /// A dead agent whose spool was adopted.
@@ -73,8 +73,8 @@ pub struct Origin {
 
 impl Segment {
     /// An empty segment of our own.
-    pub fn new(start: u64, place: Place) -> Self {
-        Self { start, len: 0, frames: 0, times: None, place, origin: None, marks: Vec::new() }
+    pub fn new(start: u64, place: SegmentLocation) -> Self {
+        Self { start, len: 0, frames: 0, times: None, place, origin: None, kinds: Vec::new() }
     }
 
     /// Offset behind the last byte.
@@ -82,12 +82,12 @@ impl Segment {
         self.start + self.len
     }
 
-    pub(super) fn marks_in(&self, from: u64, to: u64) -> &[(u32, Mark)] {
+    pub(super) fn kinds_in(&self, from: u64, to: u64) -> &[(u32, FrameKind)] {
         let index = |at: u64| {
             let at = at.clamp(self.start, self.end()) - self.start;
-            self.marks.partition_point(|(offset, _)| u64::from(*offset) < at)
+            self.kinds.partition_point(|(offset, _)| u64::from(*offset) < at)
         };
-        &self.marks[index(from)..index(to)]
+        &self.kinds[index(from)..index(to)]
     }
 }
 
@@ -99,11 +99,11 @@ pub struct Appended {
     /// Frames in them.
     pub frames: u64,
     /// Marks by offset from the first of these bytes, ascending.
-    pub marks: Vec<(u32, Mark)>,
+    pub kinds: Vec<(u32, FrameKind)>,
     /// Lines that ended.
     pub ended: u64,
     /// A line whose parts were appended earlier turned out to have ended with its last part.
-    pub closed: Vec<Mark>,
+    pub closed: Vec<FrameKind>,
     /// Time of the first and of the last frame, in µs since the Unix epoch.
     pub times: Option<(u64, u64)>,
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 /// The ledger as recorder, keeper and outlets share it.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedLedger {
     ledger: Mutex<Ledger>,
     freed: Condvar,
     /// How often segments were removed.
     removals: AtomicU64,
 }
 
-impl Shared {
+impl SharedLedger {
     /// Shares a ledger.
     pub fn new(ledger: Ledger) -> Self {
         Self { ledger: Mutex::new(ledger), freed: Condvar::new(), removals: AtomicU64::new(0) }

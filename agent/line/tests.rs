@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-type Out = Vec<(String, Piece)>;
+type Out = Vec<(String, Fragment)>;
 
 fn split(max: usize, chunks: &[&[u8]]) -> Out {
     let mut out = Out::new();
@@ -16,7 +16,7 @@ fn split(max: usize, chunks: &[&[u8]]) -> Out {
 }
 
 fn whole(texts: &[&str]) -> Out {
-    texts.iter().map(|t| ((*t).to_owned(), Piece::Whole)).collect()
+    texts.iter().map(|t| ((*t).to_owned(), Fragment::Full)).collect()
 }
 
 #[test]
@@ -55,14 +55,14 @@ fn long_lines_are_cut_between_characters_and_no_byte_is_lost() {
     assert_eq!(split(10, &[b"0123456789\n"]), whole(&["0123456789"]));
     assert_eq!(
         split(10, &[b"0123456789x\n"]),
-        vec![("0123456789".to_owned(), Piece::Part), ("x".to_owned(), Piece::End)]
+        vec![("0123456789".to_owned(), Fragment::Partial), ("x".to_owned(), Fragment::Final)]
     );
     assert_eq!(
         split(10, &["123456789é123456789\n".as_bytes()]),
         vec![
-            ("123456789".to_owned(), Piece::Part),
-            ("é12345678".to_owned(), Piece::Part),
-            ("9".to_owned(), Piece::End)
+            ("123456789".to_owned(), Fragment::Partial),
+            ("é12345678".to_owned(), Fragment::Partial),
+            ("9".to_owned(), Fragment::Final)
         ]
     );
     let flood = vec![b'x'; 1_000_003];
@@ -89,12 +89,12 @@ fn a_line_that_stands_still_goes_out_and_goes_on() {
     assert_eq!(
         out,
         [
-            ("Password: ", Piece::Part),
-            ("", Piece::Void),
-            ("prompt> ", Piece::Part),
-            ("ok", Piece::End),
-            ("caf", Piece::Part),
-            ("é", Piece::End)
+            ("Password: ", Fragment::Partial),
+            ("", Fragment::EmptyFinal),
+            ("prompt> ", Fragment::Partial),
+            ("ok", Fragment::Final),
+            ("caf", Fragment::Partial),
+            ("é", Fragment::Final)
         ]
         .map(|(text, piece)| (text.to_owned(), piece))
     );
@@ -106,10 +106,10 @@ fn a_torn_line_is_gone_up_to_its_end() {
     let mut emit = |msg: &[u8], piece| out.push((String::from_utf8_lossy(msg).into_owned(), piece));
     let mut splitter = Splitter::new(100);
     splitter.push(b"one\ntw", &mut emit);
-    splitter.tear(false);
+    splitter.discard_line(false);
     assert!(splitter.mid_line());
     splitter.push(b"o\nthree\nfo", &mut emit);
-    splitter.tear(true);
+    splitter.discard_line(true);
     splitter.push(b"five\n", &mut emit);
     assert_eq!(out, whole(&["one", "three", "five"]));
 }
@@ -140,7 +140,7 @@ proptest! {
         for (text, piece) in &once {
             prop_assert!(text.len() <= max);
             joined.last_mut().expect("one").push_str(text);
-            if *piece != Piece::Part {
+            if *piece != Fragment::Partial {
                 joined.push(String::new());
             }
         }

@@ -12,7 +12,7 @@ pub const BUFFER: usize = 256 << 10;
 pub const BUFFERS: usize = 16;
 /// The pool.
 #[derive(Debug)]
-pub struct Pool {
+pub struct BufferPool {
     give: Sender<Vec<u8>>,
     take: Receiver<Vec<u8>>,
     made: AtomicUsize,
@@ -22,7 +22,7 @@ pub struct Pool {
     stalled: AtomicBool,
 }
 
-impl Pool {
+impl BufferPool {
     /// A pool of at most `most` buffers of `size` bytes.
     pub fn new(most: usize, size: usize) -> Arc<Self> {
         let (give, take) = bounded(most);
@@ -69,7 +69,7 @@ impl Pool {
 pub struct Buffer {
     bytes: Vec<u8>,
     len: usize,
-    pool: Arc<Pool>,
+    pool: Arc<BufferPool>,
 }
 
 impl Buffer {

@@ -1,24 +1,24 @@
-//! Frames on their way to the spool, with the marks that the ledger needs.
+//! Frames on their way to the spool, with the kinds that the ledger needs.
 
-use super::Look;
-use crate::frame::Notices;
-use crate::frame::Own;
-use crate::frame::{Encoder, Field, PRI_APP, Stamper, Step};
-use crate::frame::{Loss, Reason};
-use crate::ledger::{Appended, Mark};
-use crate::line::{Piece, Stream};
+use super::FrameFormat;
+use crate::frame::AgentLine;
+use crate::frame::LossNotices;
+use crate::frame::{ClockStep, Encoder, Field, FrameClock, PRI_APP};
+use crate::frame::{DropReason, Loss};
+use crate::ledger::{Appended, FrameKind};
+use crate::line::{Fragment, Stream};
 use crate::spool::{SpoolError, Writer};
 
 /// Bytes of frames that are gathered at most before they are appended.
 const MOST: usize = 256 << 10;
 
-pub(super) struct Tape<'a> {
+pub(super) struct FrameWriter<'a> {
     writer: Writer<'a>,
     encoder: Encoder,
-    notices: Notices,
+    notices: LossNotices,
     host: Field,
     proc_id: Field,
-    stamper: Stamper,
+    stamper: FrameClock,
     now: u64,
     out: Vec<u8>,
     appended: Appended,
@@ -29,15 +29,15 @@ pub(super) struct Tape<'a> {
     pub(super) panic_at: Option<&'static [u8]>,
 }
 
-impl<'a> Tape<'a> {
-    pub(super) fn new(writer: Writer<'a>, look: &Look) -> Self {
+impl<'a> FrameWriter<'a> {
+    pub(super) fn new(writer: Writer<'a>, look: &FrameFormat) -> Self {
         Self {
             writer,
             encoder: Encoder::new(PRI_APP, &look.host, &look.app, &look.proc_id),
-            notices: Notices::new(&look.host, &look.source),
+            notices: LossNotices::new(&look.host, &look.source),
             host: look.host.clone(),
             proc_id: look.proc_id.clone(),
-            stamper: Stamper::default(),
+            stamper: FrameClock::default(),
             now: 0,
             out: Vec::new(),
             appended: Appended::default(),
@@ -48,7 +48,7 @@ impl<'a> Tape<'a> {
         }
     }
 
-    pub(super) fn observe(&mut self, now: u64) -> Step {
+    pub(super) fn observe(&mut self, now: u64) -> ClockStep {
         self.now = now;
         self.stamper.observe(now)
     }
@@ -57,42 +57,41 @@ impl<'a> Tape<'a> {
         self.ended = 0;
     }
 
-    pub(super) fn frame(&mut self, stream: Stream, msg: &[u8], piece: Piece) {
+    pub(super) fn frame(&mut self, stream: Stream, msg: &[u8], piece: Fragment) {
         #[cfg(test)]
         assert_ne!(self.panic_at, Some(msg), "the fault that a test asked for");
-        if piece == Piece::Void {
-            return self.close(stream, Mark::End(stream));
+        if piece == Fragment::EmptyFinal {
+            return self.close(stream, FrameKind::Final(stream));
         }
         if self.out.len() + self.encoder.header_len() + msg.len() + 8 > MOST {
             self.append();
         }
-        if let Some(mark) = Mark::of(piece, stream) {
-            self.appended.marks.push((self.out.len() as u32, mark));
+        if let Some(kind) = FrameKind::of(piece, stream) {
+            self.appended.kinds.push((self.out.len() as u32, kind));
         }
         let stamp = self.stamper.next(self.now);
         self.encoder.encode(&mut self.out, stamp, msg);
-        self.appended.ended += u64::from(piece != Piece::Part);
+        self.appended.ended += u64::from(piece != Fragment::Partial);
         self.count(stamp);
     }
 
     /// The line under way ended with the part that went before; here or in what was appended earlier.
-    fn close(&mut self, stream: Stream, how: Mark) {
+    fn close(&mut self, stream: Stream, how: FrameKind) {
         self.appended.ended += 1;
-        let of_stream =
-            |mark: &Mark| matches!(mark, Mark::Part(s) | Mark::End(s) | Mark::Dead(s, _) if *s == stream);
-        match self.appended.marks.iter_mut().rev().find(|(_, mark)| of_stream(mark)) {
-            Some((_, mark)) => *mark = how,
+        let of_stream = |kind: &FrameKind| matches!(kind, FrameKind::Partial(s) | FrameKind::Final(s) | FrameKind::Incomplete(s, _) if *s == stream);
+        match self.appended.kinds.iter_mut().rev().find(|(_, kind)| of_stream(kind)) {
+            Some((_, kind)) => *kind = how,
             None => self.appended.closed.push(how),
         }
     }
 
     /// The line under way, of which a part went out, will not be whole.
-    pub(super) fn kill(&mut self, stream: Stream, reason: Reason) {
-        self.close(stream, Mark::Dead(stream, reason));
+    pub(super) fn mark_incomplete(&mut self, stream: Stream, reason: DropReason) {
+        self.close(stream, FrameKind::Incomplete(stream, reason));
     }
 
     pub(super) fn notice(&mut self, loss: &Loss) {
-        self.appended.marks.push((self.out.len() as u32, Mark::Own));
+        self.appended.kinds.push((self.out.len() as u32, FrameKind::Agent));
         // The last line that is missing may be older than what the other stream has here already.
         let stamp = self.stamper.next(loss.until);
         self.notices.encode(&mut self.out, stamp, loss);
@@ -100,10 +99,10 @@ impl<'a> Tape<'a> {
     }
 
     /// A frame of our own.
-    pub(super) fn own(&mut self, own: &Own) {
-        self.appended.marks.push((self.out.len() as u32, Mark::Own));
+    pub(super) fn agent_line(&mut self, line: &AgentLine) {
+        self.appended.kinds.push((self.out.len() as u32, FrameKind::Agent));
         let stamp = self.stamper.next(self.now);
-        own.encode(&mut self.out, stamp, &self.host, &self.proc_id);
+        line.encode(&mut self.out, stamp, &self.host, &self.proc_id);
         self.count(stamp);
     }
 
@@ -127,14 +126,14 @@ impl<'a> Tape<'a> {
 
     fn clear(&mut self) {
         self.out.clear();
-        self.appended.marks.clear();
+        self.appended.kinds.clear();
         self.appended.closed.clear();
         (self.appended.len, self.appended.frames, self.appended.ended) = (0, 0, 0);
         self.appended.times = None;
     }
 
     /// Forgets what was gathered and not appended; says how many lines ended and were, since `begin`.
-    pub(super) fn forget(&mut self) -> u64 {
+    pub(super) fn discard(&mut self) -> u64 {
         self.clear();
         self.ended
     }
@@ -144,11 +143,11 @@ impl<'a> Tape<'a> {
         std::mem::take(&mut self.lost)
     }
 
-    pub(super) fn take_trouble(&mut self) -> Option<SpoolError> {
-        self.writer.take_trouble()
+    pub(super) fn take_warning(&mut self) -> Option<SpoolError> {
+        self.writer.take_warning()
     }
 
-    pub(super) fn shrink(&mut self) {
+    pub(super) fn release_memory(&mut self) {
         self.out = Vec::new();
     }
 }

@@ -1,7 +1,7 @@
 //! What reaches the recorder: chunks and gaps of the app's output, and lines of our own.
 
 use super::buffer_pool::{BUFFERS, Buffer};
-use crate::frame::Own;
+use crate::frame::AgentLine;
 use crate::line::Stream;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Gap {
         }
     }
 
-    /// More bytes behind these.
+    /// ExtraLine bytes behind these.
     #[must_use]
     pub fn and(self, more: Self) -> Self {
         Self {
@@ -58,11 +58,11 @@ pub enum Input {
         gap: Option<Gap>,
     },
     /// The first lines of our own: nothing is complete without them.
-    Greeting(Vec<Own>),
+    FirstLines(Vec<AgentLine>),
     /// Lines of our own, and the place that they hold while they wait.
-    Own(Vec<Own>, Place),
+    AgentLines(Vec<AgentLine>, Permits),
     /// The last lines of our own, to stand behind everything that the app said.
-    Farewell(Vec<Own>),
+    LastLines(Vec<AgentLine>),
     /// The stream ended.
     End {
         /// Which one.
@@ -73,8 +73,8 @@ pub enum Input {
 }
 
 /// A place for lines of our own on the way to the recorder. They come whether the recorder works or not, and must not
-/// take the places of the app's: those are as many as there are buffers.
-pub type Place = Arc<()>;
+/// take the permits of the app's: those are as many as there are buffers.
+pub type Permits = Arc<()>;
 
 /// Lines of our own that may wait at once.
 const OWN: usize = 16;
@@ -82,9 +82,9 @@ const OWN: usize = 16;
 /// and our own.
 pub const INPUTS: usize = BUFFERS + 6 + OWN;
 
-/// Another place, of all that are `places`; none when so many wait that something must be wrong.
-pub fn place(places: &Place) -> Option<Place> {
-    (Arc::strong_count(places) <= OWN).then(|| Arc::clone(places))
+/// Another place, of all that are `permits`; none when so many wait that something must be wrong.
+pub fn permit(permits: &Permits) -> Option<Permits> {
+    (Arc::strong_count(permits) <= OWN).then(|| Arc::clone(permits))
 }
 
 #[cfg(test)]
@@ -93,10 +93,10 @@ mod tests {
 
     #[test]
     fn places_for_our_own_are_bounded_and_free_again() {
-        let places = Place::default();
-        let mut taken: Vec<_> = std::iter::from_fn(|| place(&places)).collect();
+        let permits = Permits::default();
+        let mut taken: Vec<_> = std::iter::from_fn(|| permit(&permits)).collect();
         assert_eq!(taken.len(), OWN);
         taken.pop();
-        assert!(place(&places).is_some());
+        assert!(permit(&permits).is_some());
     }
 }

@@ -10,9 +10,9 @@ mod recorder;
 mod thread;
 mod wakeups;
 
-pub use buffer_pool::{Buffer, Pool};
+pub use buffer_pool::{Buffer, BufferPool};
 pub use input::{Gap, Input};
-pub use recorder::{Look, Recorder, Trouble};
-pub use thread::Scribe;
+pub use recorder::{FrameFormat, Recorder, RecorderWarning};
+pub use thread::RecorderThread;
 pub(crate) use thread::complain;
-pub use wakeups::Pacer;
+pub use wakeups::Wakeups;

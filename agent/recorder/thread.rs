@@ -1,11 +1,11 @@
 //! The recorder's thread in the keeper: takes chunks from the pumps, and tells the main loop of news.
 
-use super::{Input, Look, Pacer, Pool, Recorder, Trouble};
+use super::{BufferPool, FrameFormat, Input, Recorder, RecorderWarning, Wakeups};
 use crate::diag;
 use crate::frame::now_micros;
-use crate::frame::{Own, Voice};
+use crate::frame::{AgentLine, AgentLineKind};
 use crate::line::Stream;
-use crate::spool::{Full, Spool, SpoolError};
+use crate::spool::{Spool, SpoolError, WhenFull};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nix::sys::eventfd::EventFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,16 +19,16 @@ const GREETING: Duration = Duration::from_millis(500);
 
 /// What the recorder's thread shares with the main loop.
 #[derive(Debug)]
-pub struct Scribe {
+pub struct RecorderThread {
     spool: OnceLock<Arc<Spool>>,
     finished: AtomicBool,
     wake: Arc<EventFd>,
-    pool: Arc<Pool>,
+    pool: Arc<BufferPool>,
 }
 
-impl Scribe {
+impl RecorderThread {
     /// `wake` is written to when there are news; `pool` is trimmed when nothing comes.
-    pub fn new(wake: Arc<EventFd>, pool: Arc<Pool>) -> Self {
+    pub fn new(wake: Arc<EventFd>, pool: Arc<BufferPool>) -> Self {
         Self { spool: OnceLock::new(), finished: AtomicBool::new(false), wake, pool }
     }
 
@@ -52,8 +52,8 @@ impl Scribe {
     pub fn run(
         &self,
         input: &Receiver<Input>,
-        look: &Look,
-        mut pacer: Pacer,
+        look: &FrameFormat,
+        mut pacer: Wakeups,
         open: impl FnOnce() -> ((Spool, Option<SpoolError>), u64),
     ) {
         // The app runs before anything is done on its behalf. What comes before the start waits in its place.
@@ -68,22 +68,22 @@ impl Scribe {
         let ((spool, trouble), limit) = open();
         let spool = Arc::new(spool);
         if let Some(error) = trouble {
-            let line = diag::at("spool-in-memory").with("error", error);
-            line.with("detail", "memory serves: little of an outage is covered").say();
+            let line = diag::event("spool-in-memory").field("error", error);
+            line.field("detail", "memory serves: little of an outage is covered").emit();
         }
         let adopted = spool.adopted_bytes();
         if adopted > 0 {
-            diag::at("adopted").with("bytes", adopted).say();
+            diag::event("adopted").field("bytes", adopted).emit();
         }
         let spool = self.spool.get_or_init(|| spool);
-        let recorder = Recorder::new(spool, spool.writer(limit, Full::Shed, || false), look);
-        let mut pen = Pen { recorder, waiting: Vec::new(), farewell: Vec::new(), is_greeted: false };
+        let recorder = Recorder::new(spool, spool.writer(limit, WhenFull::DropOldest, || false), look);
+        let mut pen = InputHandler { recorder, waiting: Vec::new(), farewell: Vec::new(), is_greeted: false };
         // Both streams, our first word and our last.
         let mut left = Stream::ALL.len() + 2;
         let mut awake = true;
         let start = Instant::now();
         while let Ok(next) = input.recv_deadline(start + GREETING) {
-            if matches!(next, Input::Greeting(_)) {
+            if matches!(next, Input::FirstLines(_)) {
                 left -= usize::from(pen.take(next, &mut pacer).1);
                 break;
             }
@@ -122,7 +122,7 @@ impl Scribe {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     awake = false;
-                    pen.recorder.rest();
+                    pen.recorder.release_memory();
                     self.pool.trim();
                     spool.trim();
                     continue;
@@ -140,40 +140,40 @@ impl Scribe {
 
 /// Writes what comes. Lines of our own wait for company: in a batch by themselves they would make the app's next line
 /// wait for the linger.
-struct Pen<'a> {
+struct InputHandler<'a> {
     recorder: Recorder<'a>,
     /// Lines of our own, and when they came, in µs since the Unix epoch.
-    waiting: Vec<(Vec<Own>, u64)>,
-    farewell: Vec<Own>,
+    waiting: Vec<(Vec<AgentLine>, u64)>,
+    farewell: Vec<AgentLine>,
     is_greeted: bool,
 }
 
-impl Pen<'_> {
+impl InputHandler<'_> {
     /// Writes the lines that wait.
     fn write(&mut self) {
         for (lines, now) in self.waiting.drain(..) {
-            self.recorder.own(&lines, now);
+            self.recorder.agent_lines(&lines, now);
         }
     }
 
-    fn wait(&mut self, lines: Vec<Own>, pacer: &mut Pacer) {
+    fn wait(&mut self, lines: Vec<AgentLine>, pacer: &mut Wakeups) {
         self.waiting.push((lines, now_micros()));
         pacer.later(Instant::now());
     }
 
     /// Takes an input; whether there are news, and whether it was the last of its kind.
-    fn take(&mut self, input: Input, pacer: &mut Pacer) -> (bool, bool) {
+    fn take(&mut self, input: Input, pacer: &mut Wakeups) -> (bool, bool) {
         match input {
             Input::Start => (false, false),
-            Input::Own(lines, _place_is_free_again) => {
+            Input::AgentLines(lines, _place_is_free_again) => {
                 self.wait(lines, pacer);
                 (false, false)
             }
-            Input::Greeting(lines) => {
+            Input::FirstLines(lines) => {
                 self.wait(lines, pacer);
                 (false, !std::mem::replace(&mut self.is_greeted, true))
             }
-            Input::Farewell(lines) => {
+            Input::LastLines(lines) => {
                 self.farewell = lines;
                 (false, true)
             }
@@ -199,27 +199,29 @@ impl Pen<'_> {
     /// The end, behind everything else.
     fn farewell(&mut self, spool: &Spool) {
         self.write();
-        let text = format!("at=stop {}", spool.books());
-        self.farewell.push(Own::new(Voice::Agent, text));
-        self.recorder.own(&self.farewell, now_micros());
+        let text = format!("at=stop {}", spool.summary());
+        self.farewell.push(AgentLine::new(AgentLineKind::Agent, text));
+        self.recorder.agent_lines(&self.farewell, now_micros());
     }
 }
 
 pub(crate) fn complain(recorder: &mut Recorder<'_>) {
-    for trouble in recorder.take_trouble() {
+    for trouble in recorder.take_warnings() {
         match trouble {
-            Trouble::Disk(error @ SpoolError::Nowhere) => {
-                let line = diag::at("spool-unwritable").with("error", error);
-                line.with("detail", "lines are passed on, and counted as dropped").say();
+            RecorderWarning::Disk(error @ SpoolError::Nowhere) => {
+                let line = diag::event("spool-unwritable").field("error", error);
+                line.field("detail", "lines are passed on, and counted as dropped").emit();
             }
-            Trouble::Disk(error) => {
-                let line = diag::at("spool-in-memory").with("error", error);
-                line.with("detail", "memory serves: little of an outage is covered").say();
+            RecorderWarning::Disk(error) => {
+                let line = diag::event("spool-in-memory").field("error", error);
+                line.field("detail", "memory serves: little of an outage is covered").emit();
             }
-            Trouble::ClockBack => diag::at("clock-stepped-back").with("detail", "timestamps follow it").say(),
-            Trouble::Fault(lines) => {
-                let line = diag::at("recorder-fault").with("lines", lines);
-                line.with("detail", "a bug of ours; the lines are counted as dropped").say();
+            RecorderWarning::ClockBack => {
+                diag::event("clock-stepped-back").field("detail", "timestamps follow it").emit()
+            }
+            RecorderWarning::Fault(lines) => {
+                let line = diag::event("recorder-fault").field("lines", lines);
+                line.field("detail", "a bug of ours; the lines are counted as dropped").emit();
             }
         }
     }

@@ -10,7 +10,7 @@ const LONGEST: Duration = Duration::from_millis(250);
 
 /// Gathers news: the first one after a pause goes at once, then one per interval, or per 64 KiB.
 #[derive(Debug)]
-pub struct Pacer {
+pub struct Wakeups {
     interval: Duration,
     linger: Duration,
     last: Option<Instant>,
@@ -19,7 +19,7 @@ pub struct Pacer {
     own: Option<Instant>,
 }
 
-impl Pacer {
+impl Wakeups {
     /// A pacer for batches that close after `linger`: more often than that nobody asks. When a batch closes the
     /// shipper reads what there is, told or not.
     pub fn new(linger: Duration) -> Self {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_first_goes_at_once_and_others_wait_for_company() {
-        let mut pacer = Pacer::new(Duration::from_millis(250));
+        let mut pacer = Wakeups::new(Duration::from_millis(250));
         let start = Instant::now();
         assert_eq!(pacer.due(), None, "no news, no wake-up");
         assert!(pacer.add(100, start));
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn our_own_wait_for_company_and_are_no_company_to_wait_for() {
-        let mut pacer = Pacer::new(Duration::from_millis(250));
+        let mut pacer = Wakeups::new(Duration::from_millis(250));
         let start = Instant::now();
         pacer.later(start);
         assert_eq!((pacer.is_due(start), pacer.due()), (false, Some(start + Duration::from_millis(250))));
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn much_does_not_wait() {
-        let mut pacer = Pacer::new(Duration::from_secs(1));
+        let mut pacer = Wakeups::new(Duration::from_secs(1));
         let start = Instant::now();
         assert!(pacer.add(1, start));
         assert!(!pacer.add(MUCH - 1, start));

@@ -1,9 +1,9 @@
 //! The third line: more than Heroku gives, in its convention, so that no published parser sees anything new in the
-//! other two. Traffic is read by sysinfo, whose numbers are the dyno's here: a dyno has interfaces of its own.
+//! other two. Traffic is read by sysinfo, labels numbers are the dyno's here: a dyno has interfaces of its own.
 
 use super::processes::Process;
-use super::text::Whose;
-use crate::procfs::Files;
+use super::text::SampleLabels;
+use crate::procfs::ProcFs;
 use std::fmt::Write as _;
 use std::time::Duration;
 use sysinfo::Networks;
@@ -16,16 +16,16 @@ pub(crate) fn millis(ticks: u64) -> u64 {
 
 /// What is compared from one sample to the next.
 #[derive(Debug)]
-pub(crate) struct More {
+pub(crate) struct ExtraLine {
     tasks: Option<u64>,
     cpu: Option<[u64; 2]>,
-    files: Files,
+    files: ProcFs,
     networks: Networks,
 }
 
-impl More {
+impl ExtraLine {
     /// `tasks` is the cap on processes and threads.
-    pub(crate) fn new(tasks: Option<u64>, files: Files) -> Self {
+    pub(crate) fn new(tasks: Option<u64>, files: ProcFs) -> Self {
         Self {
             // A cap of a machine is none.
             tasks: tasks.filter(|tasks| *tasks <= 1 << 20),
@@ -36,7 +36,7 @@ impl More {
     }
 
     /// The line about these processes, `since` the last one.
-    pub(crate) fn line(&mut self, whose: &Whose, all: &[Process], since: Duration) -> String {
+    pub(crate) fn line(&mut self, labels: &SampleLabels, all: &[Process], since: Duration) -> String {
         let threads: u64 = all.iter().map(|process| u64::from(process.threads)).sum();
         let sum = |which: usize| all.iter().map(|process| process.cpu[which]).sum::<u64>();
         let cpu = [sum(0), sum(1)];
@@ -47,7 +47,7 @@ impl More {
         let (files, files_max) = self.files(all);
         let (input, output) = self.traffic();
         let mut line = format!(
-            "{whose} sample#cpu_user={}ms sample#cpu_system={}ms sample#cpu={}.{:02}% sample#processes={} \
+            "{labels} sample#cpu_user={}ms sample#cpu_system={}ms sample#cpu={}.{:02}% sample#processes={} \
              sample#threads={threads}",
             spent[0],
             spent[1],

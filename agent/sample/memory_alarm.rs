@@ -10,7 +10,7 @@ pub(crate) enum Alarm {
     /// All is well.
     #[default]
     Well,
-    /// More than the quota.
+    /// ExtraLine than the quota.
     Exceeded,
     /// Vastly more.
     Vastly,

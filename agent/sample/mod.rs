@@ -10,20 +10,20 @@ mod quota;
 mod text;
 
 use crate::config::Config;
-use crate::frame::{Own, Voice};
-use crate::procfs::Files;
-use extra::More;
+use crate::frame::{AgentLine, AgentLineKind};
+use crate::procfs::ProcFs;
+use extra::ExtraLine;
 use load::Load;
 use memory_alarm::Alarm;
 use probe::Probe;
-use processes::{Process, Processes, Who};
+use processes::{Process, ProcessFilter, Processes};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use text::Whose;
+use text::SampleLabels;
 
 /// What is sampled, and how it is told.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct SamplerSettings {
     /// `$DYNO`.
     pub dyno: String,
     /// `HEROKU_DYNO_ID`, where there is one.
@@ -36,7 +36,7 @@ pub struct Wish {
     pub alarms: bool,
 }
 
-impl Wish {
+impl SamplerSettings {
     /// What these settings ask for.
     pub fn of(config: &Config) -> Self {
         Self {
@@ -52,44 +52,47 @@ impl Wish {
 /// Takes samples of this dyno.
 #[derive(Debug)]
 pub struct Sampler {
-    wish: Wish,
-    whose: Whose,
+    settings: SamplerSettings,
+    labels: SampleLabels,
     processes: Processes,
     probe: Box<dyn Probe>,
     quota: Option<(u64, &'static str)>,
     load: Load,
     last: Option<Instant>,
-    more: Option<More>,
+    more: Option<ExtraLine>,
 }
 
 /// What one look brought.
 #[derive(Debug, Default)]
 pub struct Sample {
     /// Its lines.
-    pub lines: Vec<Own>,
+    pub lines: Vec<AgentLine>,
     /// Something is not known yet: another look at the memory soon makes the next sample better.
-    pub is_rough: bool,
+    pub needs_prefetch: bool,
 }
 
 impl Sampler {
     /// Looks at what there is, once. Nothing is sampled yet.
-    pub fn new(wish: Wish) -> Self {
-        Self::below(Path::new("/"), wish)
+    pub fn new(settings: SamplerSettings) -> Self {
+        Self::below(Path::new("/"), settings)
     }
 
-    fn below(root: &Path, wish: Wish) -> Self {
-        let files = Files::below(root);
+    fn below(root: &Path, settings: SamplerSettings) -> Self {
+        let files = ProcFs::below(root);
         let probe = probe::choose(&files);
         let tasks = tasks();
         Self {
-            quota: quota::quota(wish.quota, &files, probe.limit(), tasks),
-            whose: Whose { source: wish.dyno.clone(), uuid: uuid(wish.dyno_id.as_deref(), &files) },
-            more: wish.more.then(|| More::new(tasks, files.clone())),
+            quota: quota::quota(settings.quota, &files, probe.limit(), tasks),
+            labels: SampleLabels {
+                source: settings.dyno.clone(),
+                uuid: uuid(settings.dyno_id.as_deref(), &files),
+            },
+            more: settings.more.then(|| ExtraLine::new(tasks, files.clone())),
             processes: Processes::new(files),
             load: Load::default(),
             last: None,
             probe,
-            wish,
+            settings,
         }
     }
 
@@ -108,19 +111,19 @@ impl Sampler {
     }
 
     /// Looks at the memory only, so that the next sample knows more of it. True when it should be done again soon.
-    pub fn learn(&mut self, app: i32, agent: [i32; 2]) -> bool {
-        self.learn_at(app, agent, Instant::now())
+    pub fn prefetch(&mut self, app: i32, agent: [i32; 2]) -> bool {
+        self.prefetch_at(app, agent, Instant::now())
     }
 
-    fn learn_at(&mut self, app: i32, agent: [i32; 2], now: Instant) -> bool {
-        let all = self.processes.list(Who { app, agent });
+    fn prefetch_at(&mut self, app: i32, agent: [i32; 2], now: Instant) -> bool {
+        let all = self.processes.list(ProcessFilter { app, agent });
         let alarm = self.alarm_above();
-        self.probe.learn(&mut self.processes, &all, now, alarm)
+        self.probe.prefetch(&mut self.processes, &all, now, alarm)
     }
 
     /// Memory above this many bytes is an alarm.
     fn alarm_above(&self) -> Option<u64> {
-        self.quota.filter(|_| self.wish.alarms).map(|(bytes, _)| bytes)
+        self.quota.filter(|_| self.settings.alarms).map(|(bytes, _)| bytes)
     }
 
     /// A sample of the app with this pid and what came of it, without the processes of the agent.
@@ -129,26 +132,35 @@ impl Sampler {
     }
 
     fn sample_at(&mut self, app: i32, agent: [i32; 2], now: Instant) -> Sample {
-        let all = self.processes.list(Who { app, agent });
+        let all = self.processes.list(ProcessFilter { app, agent });
         let runnable = self.processes.runnable(&all);
         let since = self.last.replace(now).map_or(Duration::ZERO, |last| now - last);
         self.load.add(runnable, since);
         let alarm = self.alarm_above();
-        let is_rough = self.probe.prepare(&mut self.processes, &all, now, alarm);
-        let mut lines = vec![Own::new(Voice::Sample, text::load(&self.whose, &self.load))];
+        let needs_prefetch = self.probe.prepare(&mut self.processes, &all, now, alarm);
+        let mut lines = vec![AgentLine::new(AgentLineKind::Sample, text::load(&self.labels, &self.load))];
         if let Some((memory, is_sure)) = self.probe.memory(&mut self.processes, &all, now) {
             let quota = self.quota.map(|(bytes, _)| bytes);
-            lines.push(Own::new(Voice::Sample, text::memory(&self.whose, &memory, quota)));
+            lines.push(AgentLine::new(AgentLineKind::Sample, text::memory(&self.labels, &memory, quota)));
             lines.extend(self.alarm(&memory, is_sure, &all, now));
         }
         if let Some(more) = &mut self.more {
-            lines.insert(2.min(lines.len()), Own::new(Voice::Sample, more.line(&self.whose, &all, since)));
+            lines.insert(
+                2.min(lines.len()),
+                AgentLine::new(AgentLineKind::Sample, more.line(&self.labels, &all, since)),
+            );
         }
-        Sample { lines, is_rough }
+        Sample { lines, needs_prefetch }
     }
 
     /// R14 and R15, of a figure that nobody can doubt: a false alarm wakes people.
-    fn alarm(&mut self, seen: &probe::Memory, is_sure: bool, all: &[Process], now: Instant) -> Vec<Own> {
+    fn alarm(
+        &mut self,
+        seen: &probe::Memory,
+        is_sure: bool,
+        all: &[Process],
+        now: Instant,
+    ) -> Vec<AgentLine> {
         let Some(quota) = self.alarm_above() else { return Vec::new() };
         if memory_alarm::of(seen, quota) == Alarm::Well {
             return Vec::new();
@@ -156,13 +168,13 @@ impl Sampler {
         let sure = if is_sure { Some(*seen) } else { self.probe.make_sure(&mut self.processes, all, now) };
         let Some(memory) = sure else { return Vec::new() };
         let lines = memory_alarm::of(&memory, quota).lines(&memory, quota);
-        lines.into_iter().map(|line| Own::new(Voice::State, line)).collect()
+        lines.into_iter().map(|line| AgentLine::new(AgentLineKind::Lifecycle, line)).collect()
     }
 }
 
 /// The dyno's memory in bytes; `set` is what somebody set.
 pub fn quota(set: Option<u64>) -> Option<u64> {
-    let files = Files::below(Path::new("/"));
+    let files = ProcFs::below(Path::new("/"));
     quota::quota(set, &files, probe::choose(&files).limit(), tasks()).map(|(bytes, _)| bytes)
 }
 
@@ -174,7 +186,7 @@ fn tasks() -> Option<u64> {
 
 /// What these processes cost together: bytes of memory, what is shared in proportion, and ms of CPU.
 pub fn cost(pids: [i32; 2]) -> (u64, u64) {
-    let files = Files::below(Path::new("/"));
+    let files = ProcFs::below(Path::new("/"));
     let mut processes = Processes::new(files.clone());
     let mut cost = (0, 0);
     for pid in pids.into_iter().filter(|pid| *pid > 0) {
@@ -190,7 +202,7 @@ pub fn megabytes(bytes: u64) -> String {
 }
 
 /// The dyno's UUID: its own where it can be known, else one that is made now.
-fn uuid(given: Option<&str>, files: &Files) -> String {
+fn uuid(given: Option<&str>, files: &ProcFs) -> String {
     let is_uuid = |text: &str| {
         let is_plain = text.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',

@@ -3,7 +3,7 @@
 
 use super::processes::{Process, Processes};
 use super::quota::NONE;
-use crate::procfs::Files;
+use crate::procfs::ProcFs;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ pub(crate) trait Probe: fmt::Debug + Send {
 
     /// Between two samples, reads ahead what takes time, a little of it. True when it should be done again soon.
     /// Memory above `alarm` bytes will have to be sure.
-    fn learn(&mut self, _: &mut Processes, _: &[Process], _now: Instant, _alarm: Option<u64>) -> bool {
+    fn prefetch(&mut self, _: &mut Processes, _: &[Process], _now: Instant, _alarm: Option<u64>) -> bool {
         false
     }
 
@@ -68,7 +68,7 @@ pub(crate) trait Probe: fmt::Debug + Send {
 /// Version 2 of cgroups (<https://docs.kernel.org/admin-guide/cgroup-v2.html>).
 #[derive(Debug)]
 struct V2 {
-    files: Files,
+    files: ProcFs,
     dir: String,
 }
 
@@ -94,7 +94,7 @@ impl Probe for V2 {
 /// Version 1 (<https://www.kernel.org/doc/Documentation/cgroup-v1/memory.txt>).
 #[derive(Debug)]
 struct V1 {
-    files: Files,
+    files: ProcFs,
     dir: String,
 }
 
@@ -132,7 +132,7 @@ impl Probe for OfProcesses {
         "processes"
     }
 
-    fn learn(
+    fn prefetch(
         &mut self,
         processes: &mut Processes,
         all: &[Process],
@@ -170,12 +170,12 @@ impl Probe for OfProcesses {
 
 /// Chooses the probe. A cgroup counts when it is the container's own, that is, the root of what is mounted: on a
 /// machine it would be that of a session or a service, and other programs in it.
-pub(crate) fn choose(files: &Files) -> Box<dyn Probe> {
+pub(crate) fn choose(files: &ProcFs) -> Box<dyn Probe> {
     let mounts = files.text("proc/self/mountinfo").unwrap_or_default();
     let own = files.text("proc/self/cgroup").unwrap_or_default();
     let has = |dir: &str, name: &str| files.text(&format!("{dir}/{name}")).is_some();
     if let Some(dir) = own_mount(&mounts, &own, "cgroup2", "")
-        // Not in the root of a machine's, whose figures would be the machine's.
+        // Not in the root of a machine's, labels figures would be the machine's.
         && has(&dir, "memory.current")
         && has(&dir, "memory.stat")
     {

@@ -1,13 +1,13 @@
 //! The processes of the dyno, as `/proc` shows them (proc(5), procfs(5)).
 
-use crate::procfs::{Files, ProcessStat, key_of};
+use crate::procfs::{ProcFs, ProcessStat, key_of};
 use nix::time::ClockId;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-/// Threads whose state is looked up one by one, in one sample at most. Beyond, a process counts by its main thread.
+/// Threads labels state is looked up one by one, in one sample at most. Beyond, a process counts by its main thread.
 const THREADS: u32 = 1000;
 /// A process's share of memory is read again after this time at the earliest, because reading it takes a lock that
 /// the process may be waiting for.
@@ -71,9 +71,9 @@ enum Scope {
     OfTheApp,
 }
 
-/// Whose processes are not counted, and whose are.
+/// SampleLabels processes are not counted, and labels are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Who {
+pub(crate) struct ProcessFilter {
     /// The app.
     pub(crate) app: i32,
     /// The agent's own processes; 0 for none.
@@ -116,7 +116,7 @@ pub(crate) struct Sum {
 /// The dyno's processes.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    files: Files,
+    files: ProcFs,
     scope: Scope,
     page: u64,
     shares: HashMap<i32, Share>,
@@ -125,7 +125,7 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// Those that `/proc` below this root shows.
-    pub(crate) fn new(files: Files) -> Self {
+    pub(crate) fn new(files: ProcFs) -> Self {
         let namespace = std::fs::read_link(files.path("proc/self/ns/pid"));
         let is_machine = namespace.is_ok_and(|name| name.as_os_str() == MACHINE);
         let scope = if is_machine { Scope::OfTheApp } else { Scope::All };
@@ -145,7 +145,7 @@ impl Processes {
     }
 
     /// All processes of the dyno but the agent's.
-    pub(crate) fn list(&mut self, who: Who) -> Vec<Process> {
+    pub(crate) fn list(&mut self, who: ProcessFilter) -> Vec<Process> {
         let Ok(entries) = std::fs::read_dir(self.files.path("proc")) else { return Vec::new() };
         let pids: Vec<i32> =
             entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();

@@ -1,6 +1,6 @@
 //! How much memory the dyno has.
 
-use crate::procfs::Files;
+use crate::procfs::ProcFs;
 
 /// Values above say that there is no limit (heroku-buildpack-python, `vendor/WEB_CONCURRENCY.sh`).
 pub(crate) const NONE: u64 = 1 << 40;
@@ -16,7 +16,7 @@ const TYPES: [(u64, u64); 6] =
 /// cgroup, `tasks` the cap on processes and threads.
 pub(crate) fn quota(
     set: Option<u64>,
-    files: &Files,
+    files: &ProcFs,
     cgroup: Option<u64>,
     tasks: Option<u64>,
 ) -> Option<(u64, &'static str)> {
@@ -45,7 +45,7 @@ mod tests {
     fn the_first_that_knows_is_asked() {
         let slug = layout(&[(LIMIT_FILE, "536870912\n"), ("proc/meminfo", "MemTotal:       64000 kB\n")]);
         let (mib, none) = (1 << 20, u64::MAX);
-        let of = |set, files: &Files, cgroup, tasks| quota(set, files, cgroup, tasks);
+        let of = |set, files: &ProcFs, cgroup, tasks| quota(set, files, cgroup, tasks);
         assert_eq!(of(Some(7), &slug.1, Some(mib), None), Some((7, "TAILRACE_MEMORY_QUOTA")));
         assert_eq!(of(Some(2 << 40), &slug.1, None, None), Some((512 << 20, "limit file")), "that is none");
         assert_eq!(of(None, &slug.1, Some(mib), Some(512)), Some((512 << 20, "limit file")));

@@ -4,12 +4,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use tempfile::TempDir;
 
-fn wish() -> Wish {
-    Wish { dyno: "web.1".into(), dyno_id: None, quota: None, more: false, alarms: true }
+fn settings() -> SamplerSettings {
+    SamplerSettings { dyno: "web.1".into(), dyno_id: None, quota: None, more: false, alarms: true }
 }
 
 /// A container with version 2 of cgroups that takes this much.
-fn of(anon: u64, quota: u64) -> Vec<Own> {
+fn of(anon: u64, quota: u64) -> Vec<AgentLine> {
     let (anon, quota) = (format!("anon {anon}\nfile 0\n"), format!("{quota}\n"));
     let (dir, _) = layout(&[
         ("proc/self/cgroup", "0::/\n"),
@@ -19,10 +19,10 @@ fn of(anon: u64, quota: u64) -> Vec<Own> {
         ("sys/fs/cgroup/memory.max", &quota),
         ("proc/sys/kernel/hostname", "5d0a2b7e-97b6-4486-a9f7-d9486f7d9009\n"),
     ]);
-    Sampler::below(dir.path(), wish()).sample(1, [0, 0]).lines
+    Sampler::below(dir.path(), settings()).sample(1, [0, 0]).lines
 }
 
-fn texts(lines: &[Own]) -> Vec<&str> {
+fn texts(lines: &[AgentLine]) -> Vec<&str> {
     lines.iter().map(|own| own.text.split_once("9009 ").map_or(own.text.as_str(), |(_, text)| text)).collect()
 }
 
@@ -40,7 +40,7 @@ fn load_comes_first_then_memory_then_alarms() {
     );
     let lines = of(870 * mb, 512 * mb);
     assert_eq!(texts(&lines)[2..], ["Process running mem=870M(169.9%)", "Error R14 (Memory quota exceeded)"]);
-    assert_eq!((lines[1].voice, lines[2].voice), (Voice::Sample, Voice::State));
+    assert_eq!((lines[1].voice, lines[2].voice), (AgentLineKind::Sample, AgentLineKind::Lifecycle));
     assert_eq!(texts(&of(1025 * mb, 512 * mb))[3], "Error R15 (Memory quota vastly exceeded)");
 }
 
@@ -54,7 +54,7 @@ struct Slug {
 impl Slug {
     fn new() -> Self {
         let (dir, _) = layout(&[("sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n")]);
-        let sampler = Sampler::below(dir.path(), wish());
+        let sampler = Sampler::below(dir.path(), settings());
         Self { dir, sampler, start: Instant::now() }
     }
 
@@ -74,7 +74,7 @@ impl Slug {
         for second in seconds.step_by(20) {
             let now = self.start + Duration::from_secs(second);
             let ahead = self.start + Duration::from_secs(second.saturating_sub(5));
-            while second > 0 && self.sampler.learn_at(2, [0, 0], ahead) {}
+            while second > 0 && self.sampler.prefetch_at(2, [0, 0], ahead) {}
             let sample = self.sampler.sample_at(2, [0, 0], now);
             if texts(&sample.lines).iter().any(|text| text.starts_with("Error R14")) {
                 seen.push(second);
@@ -123,7 +123,7 @@ fn the_dynos_own_id_is_taken_where_there_is_one() {
     assert_eq!(uuid(None, &layout(&[]).1), "unknown");
 }
 
-/// A child in Python whose memory and CPU are its own; it does a step for every line it gets.
+/// A child in Python labels memory and CPU are its own; it does a step for every line it gets.
 const CHILD: &str = "
 import os, sys
 def step(): return sys.stdin.readline()
@@ -163,13 +163,13 @@ fn memory_and_load_of_real_processes_are_seen() {
         assert_eq!(output.next().unwrap().unwrap(), word);
     };
     let pid = child.id() as i32;
-    let mut processes = Processes::new(Files::below(Path::new("/")));
+    let mut processes = Processes::new(ProcFs::below(Path::new("/")));
     // On a machine and in a container alike: what comes from the child.
     let mut look = |exact: bool| {
-        let mut all = processes.list(Who { app: pid, agent: [0, 0] });
+        let mut all = processes.list(ProcessFilter { app: pid, agent: [0, 0] });
         processes::keep_descendants(&mut all, pid);
         if exact {
-            let mut fresh = Processes::new(Files::below(Path::new("/")));
+            let mut fresh = Processes::new(ProcFs::below(Path::new("/")));
             let now = Instant::now();
             fresh.refresh_all(&all, now, Duration::from_mins(1));
             let sum = fresh.sum(&all, now);

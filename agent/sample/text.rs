@@ -25,16 +25,16 @@ impl fmt::Display for Mb {
     }
 }
 
-/// Whose sample it is: the first fields of each line.
+/// SampleLabels sample it is: the first fields of each line.
 #[derive(Clone, Debug)]
-pub(crate) struct Whose {
+pub(crate) struct SampleLabels {
     /// `$DYNO`.
     pub(crate) source: String,
     /// A UUID, new at every start.
     pub(crate) uuid: String,
 }
 
-impl fmt::Display for Whose {
+impl fmt::Display for SampleLabels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The platform has the app's number where we have 0: it is not known in a dyno.
         write!(f, "source={} dyno=heroku.0.{}", self.source, self.uuid)
@@ -42,8 +42,8 @@ impl fmt::Display for Whose {
 }
 
 /// The line of loads: those that are known.
-pub(crate) fn load(whose: &Whose, load: &Load) -> String {
-    let mut line = whose.to_string();
+pub(crate) fn load(labels: &SampleLabels, load: &Load) -> String {
+    let mut line = labels.to_string();
     for (name, value) in ["1m", "5m", "15m"].into_iter().zip(load.hundredths()) {
         let _infallible = write!(line, " sample#load_avg_{name}={}", Hundredths(value));
     }
@@ -51,9 +51,9 @@ pub(crate) fn load(whose: &Whose, load: &Load) -> String {
 }
 
 /// The line of memory. Where there is no quota it says 0.
-pub(crate) fn memory(whose: &Whose, memory: &Memory, quota: Option<u64>) -> String {
+pub(crate) fn memory(labels: &SampleLabels, memory: &Memory, quota: Option<u64>) -> String {
     format!(
-        "{whose} sample#memory_total={} sample#memory_rss={} sample#memory_cache={} sample#memory_swap={} \
+        "{labels} sample#memory_total={} sample#memory_rss={} sample#memory_cache={} sample#memory_swap={} \
          sample#memory_pgpgin={}pages sample#memory_pgpgout={}pages sample#memory_quota={}",
         Mb(memory.total()),
         Mb(memory.rss),
@@ -77,15 +77,15 @@ mod tests {
     use proptest::prelude::*;
     use std::time::Duration;
 
-    fn whose() -> Whose {
-        Whose { source: "web.1".into(), uuid: "63c5abfd-838b-4e2d-bce1-ce46de280675".into() }
+    fn labels() -> SampleLabels {
+        SampleLabels { source: "web.1".into(), uuid: "63c5abfd-838b-4e2d-bce1-ce46de280675".into() }
     }
 
     #[test]
     fn lines_are_those_of_the_platform() {
         let seen = Memory { rss: 188_796_109, cache: 398_459, swap: 0, pgpgin: 84_329, pgpgout: 38_140 };
         assert_eq!(
-            memory(&whose(), &seen, Some(512 << 20)),
+            memory(&labels(), &seen, Some(512 << 20)),
             "source=web.1 dyno=heroku.0.63c5abfd-838b-4e2d-bce1-ce46de280675 sample#memory_total=180.43MB \
              sample#memory_rss=180.05MB sample#memory_cache=0.38MB sample#memory_swap=0.00MB \
              sample#memory_pgpgin=84329pages sample#memory_pgpgout=38140pages sample#memory_quota=512.00MB"
@@ -97,10 +97,10 @@ mod tests {
                 .enumerate()
         {
             known.add(u32::from(count == 2), Duration::from_secs(if count == 2 { 9 } else { 0 }));
-            assert!(count == 2 || load(&whose(), &known).ends_with(text));
+            assert!(count == 2 || load(&labels(), &known).ends_with(text));
         }
         assert_eq!(
-            load(&whose(), &known),
+            load(&labels(), &known),
             "source=web.1 dyno=heroku.0.63c5abfd-838b-4e2d-bce1-ce46de280675 sample#load_avg_1m=0.14 \
              sample#load_avg_5m=0.03 sample#load_avg_15m=0.01"
         );
@@ -123,7 +123,7 @@ mod tests {
         #[test]
         fn no_value_is_misread(rss: u64, cache: u64, swap: u64, pgpgin: u64, pgpgout: u64, quota: Option<u64>) {
             let seen = Memory { rss, cache, swap, pgpgin, pgpgout };
-            let line = memory(&whose(), &seen, quota);
+            let line = memory(&labels(), &seen, quota);
             // The parsers of Sumo Logic's app for Heroku.
             for (key, unit, value) in [
                 ("total", "MB ", shown(seen.total())),
@@ -146,7 +146,7 @@ mod tests {
             for count in counts {
                 known.add(count, Duration::from_secs(secs));
             }
-            let line = load(&whose(), &known);
+            let line = load(&labels(), &known);
             let tail = |from: &str| format!("dyno=(?<dyno>.*?(?= )).*load_avg_{from}");
             for (parser, at) in [
                 (tail("1m=(?<value>.*?(?= )).*load_avg_5m=.*?(?= ).*load_avg_15m=.*?(?=$)"), 0),
@@ -163,7 +163,7 @@ mod tests {
     fn the_largest_numbers_are_numbers() {
         let most = u64::MAX;
         let seen = Memory { rss: most, cache: most, swap: most, pgpgin: most, pgpgout: most };
-        let line = memory(&whose(), &seen, Some(most));
+        let line = memory(&labels(), &seen, Some(most));
         assert!(line.contains(" sample#memory_rss=17592186044416.00MB "), "{line}");
         assert!(running(most, 0).ends_with("%)"));
     }

@@ -58,7 +58,7 @@ impl Backoff {
                 self.random.within(window)
             }
             Verdict::Hold => HOLD * 3 / 4 + self.random.within(HOLD / 2),
-            Verdict::Halve | Verdict::Plain | Verdict::Reject => Duration::ZERO,
+            Verdict::Split | Verdict::RetryUncompressed | Verdict::Reject => Duration::ZERO,
         };
         let Some(least) = retry_after.filter(|least| !least.is_zero()) else { return wait };
         window = window.max(least / 4);
@@ -138,7 +138,7 @@ mod tests {
         for _ in 0..20 {
             backoff.next(Verdict::Retry, None);
         }
-        for verdict in [Verdict::Halve, Verdict::Plain, Verdict::Reject] {
+        for verdict in [Verdict::Split, Verdict::RetryUncompressed, Verdict::Reject] {
             assert_eq!(backoff.next(verdict, None), Duration::ZERO);
         }
         backoff.next(Verdict::Hold, None);
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_the_least_and_is_spread() {
-        for verdict in [Verdict::Retry, Verdict::Halve, Verdict::Plain, Verdict::Reject] {
+        for verdict in [Verdict::Retry, Verdict::Split, Verdict::RetryUncompressed, Verdict::Reject] {
             let (low, high) = spread(1, verdict, Some(Duration::from_secs(80)));
             assert!(low >= Duration::from_secs(80) && low < Duration::from_secs(81), "{low:?}");
             assert!(high <= Duration::from_secs(100) && high > Duration::from_secs(99), "{high:?}");

@@ -1,13 +1,13 @@
 //! The shipper's end of the socket to its supervisor.
 
-use crate::protocol::{Inbox, Message};
+use crate::protocol::{Decoder, Message};
 use std::io;
 use tokio::net::UnixStream;
 
 /// The socket to the keeper.
 pub(super) struct Post<'a> {
     pub(super) control: &'a UnixStream,
-    pub(super) inbox: Inbox,
+    pub(super) decoder: Decoder,
 }
 
 impl Post<'_> {
@@ -21,7 +21,7 @@ impl Post<'_> {
             match self.control.try_read(&mut bytes) {
                 Ok(0) => return false,
                 Ok(got) => {
-                    self.inbox.push(&bytes[..got]);
+                    self.decoder.push(&bytes[..got]);
                     return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -2,13 +2,13 @@
 
 use super::control_stream::Post;
 use super::http::tls;
-use super::http::{Client, Target};
-use super::worker::{Board, Outlet, Pace};
-use crate::config::{Config, DrainConfig};
-use crate::ledger::Place;
-use crate::protocol::{Inbox, Message, Order, Word};
-use crate::signals::pending::{self, Strays};
-use crate::spool::{Estate, Reader};
+use super::http::{Client, Endpoint};
+use super::worker::{BatchLimits, DrainWorker, SpoolProgress};
+use crate::config::{Config, DrainSettings};
+use crate::ledger::SegmentLocation;
+use crate::protocol::{Decoder, Message, ToShipper, ToSupervisor};
+use crate::signals::pending::{self, StalePending};
+use crate::spool::{Reader, TakeoverState};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
@@ -30,11 +30,11 @@ const LOOKUPS: usize = 2;
 
 /// How the shipper's work ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum Exit {
     /// Everything is answered for, and no more will come.
     Finished,
     /// The keeper went without a word, and left this.
-    Orphaned(Estate),
+    SupervisorGone(TakeoverState),
 }
 
 /// Ships until the keeper says that no more will come, or is gone. `control` is our end of its socket, `memory`
@@ -42,7 +42,7 @@ pub enum Ending {
 ///
 /// # Errors
 /// When the runtime or the socket cannot be set up.
-pub fn serve(config: &Config, control: StdStream, memory: Option<File>, agent: &str) -> io::Result<Ending> {
+pub fn serve(config: &Config, control: StdStream, memory: Option<File>, agent: &str) -> io::Result<Exit> {
     control.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -50,10 +50,10 @@ pub fn serve(config: &Config, control: StdStream, memory: Option<File>, agent: &
         .max_blocking_threads(LOOKUPS)
         .thread_keep_alive(Duration::from_secs(10))
         .build()?;
-    let mut estate = Estate::of(agent, config.drains.iter().map(|drain| drain.token.clone()));
-    let result = runtime.block_on(ship(config, control, memory, &mut estate));
+    let mut takeover = TakeoverState::of(agent, config.drains.iter().map(|drain| drain.token.clone()));
+    let result = runtime.block_on(ship(config, control, memory, &mut takeover));
     runtime.shutdown_background(); // a look-up that hangs is not waited for
-    Ok(if result? { Ending::Finished } else { Ending::Orphaned(estate) })
+    Ok(if result? { Exit::Finished } else { Exit::SupervisorGone(takeover) })
 }
 
 /// Tells the keeper why there is no shipper: as each drain's failure.
@@ -64,7 +64,7 @@ pub fn tell(config: &Config, mut control: StdStream, error: &io::Error) -> io::R
     let mut bytes = Vec::new();
     for drain in 0..config.drains.len() {
         let detail = format!("the shipper cannot work: {error}");
-        Word::Tried { drain, status: 0, hold: false, wait: 0, detail }.write(&mut bytes);
+        ToSupervisor::AttemptFailed { drain, status: 0, hold: false, wait: 0, detail }.write(&mut bytes);
     }
     control.write_all(&bytes)
 }
@@ -74,12 +74,12 @@ async fn ship(
     config: &Config,
     control: StdStream,
     memory: Option<File>,
-    estate: &mut Estate,
+    takeover: &mut TakeoverState,
 ) -> io::Result<bool> {
     let control = UnixStream::from_std(control)?;
-    let (board, watch) = watch::channel(Board::default());
-    let (say, mut words) = mpsc::channel(64);
-    let mut outlets = JoinSet::new();
+    let (progress, watch) = watch::channel(SpoolProgress::default());
+    let (say, mut replies) = mpsc::channel(64);
+    let mut workers = JoinSet::new();
     let mut boxes = Vec::new();
     let mut seen = Vec::new();
     for (drain, drain_config) in config.drains.iter().enumerate() {
@@ -87,22 +87,22 @@ async fn ship(
         boxes.push(order);
         let memory = memory.as_ref().map(File::try_clone).transpose()?;
         let (reader, watch, say) = (Reader::new(memory), watch.clone(), say.clone());
-        let pace = Pace { batch_bytes: drain_config.batch_bytes, linger: config.batch_linger };
+        let limits = BatchLimits { batch_bytes: drain_config.batch_bytes, linger: config.batch_linger };
         match client(config, drain_config) {
             Ok(client) => {
                 let known = Arc::new(AtomicU64::new(0));
                 seen.push(Arc::clone(&known));
-                let outlet = Outlet::new(drain, client, pace, reader, watch, orders, say, known);
-                outlets.spawn(async move { outlet.run().await.is_ok() });
+                let worker = DrainWorker::new(drain, client, limits, reader, watch, orders, say, known);
+                workers.spawn(async move { worker.run().await.is_ok() });
             }
             Err(detail) => {
-                outlets.spawn(hold(drain, detail, orders, say));
+                workers.spawn(hold(drain, detail, orders, say));
             }
         }
     }
     drop((watch, say));
-    let mut post = Post { control: &control, inbox: Inbox::default() };
-    let mut strays = Strays::default();
+    let mut post = Post { control: &control, decoder: Decoder::default() };
+    let mut strays = StalePending::default();
     let mut alive = interval(ALIVE);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -111,28 +111,28 @@ async fn ship(
                 if !more {
                     return Ok(false);
                 }
-                while let Some(order) = post.inbox.take::<Order>() {
+                while let Some(order) = post.decoder.take::<ToShipper>() {
                     let order = order.map_err(io::Error::other)?;
-                    note(&order, estate);
-                    take(order, &board, &boxes, &seen).await;
+                    note(&order, takeover);
+                    take(order, &progress, &boxes, &seen).await;
                 }
             }
-            Some(word) = words.recv() => {
+            Some(word) = replies.recv() => {
                 if !post.send(&word).await {
                     return Ok(false);
                 }
             }
             _ = alive.tick() => {
-                if board.borrow().deadline.is_none() {
+                if progress.borrow().deadline.is_none() {
                     strays.look();
                 }
-                if !post.send(&Word::Alive).await {
+                if !post.send(&ToSupervisor::Ping).await {
                     return Ok(false);
                 }
             }
-            Some(_) = outlets.join_next() => {
-                if outlets.is_empty() {
-                    while let Ok(word) = words.try_recv() {
+            Some(_) = workers.join_next() => {
+                if workers.is_empty() {
+                    while let Ok(word) = replies.try_recv() {
                         if !post.send(&word).await {
                             break;
                         }
@@ -148,12 +148,12 @@ async fn ship(
 async fn hold(
     drain: usize,
     detail: String,
-    mut orders: mpsc::Receiver<Order>,
-    say: mpsc::Sender<Word>,
+    mut orders: mpsc::Receiver<ToShipper>,
+    say: mpsc::Sender<ToSupervisor>,
 ) -> bool {
     let wait = HOLD.as_millis() as u64;
     loop {
-        let word = Word::Tried { drain, status: 0, hold: true, wait, detail: detail.clone() };
+        let word = ToSupervisor::AttemptFailed { drain, status: 0, hold: true, wait, detail: detail.clone() };
         if say.send(word).await.is_err() {
             return false;
         }
@@ -166,8 +166,8 @@ async fn hold(
     }
 }
 
-/// The client for a drain; else what is wrong, in plain words.
-pub(crate) fn client(config: &Config, drain: &DrainConfig) -> Result<Client, String> {
+/// The client for a drain; else what is wrong, in plain replies.
+pub(crate) fn client(config: &Config, drain: &DrainSettings) -> Result<Client, String> {
     let mut ca_files: Vec<PathBuf> = config.ca_file.iter().cloned().collect();
     // Another program's setting: a file that is not there is not our trouble.
     ca_files.extend(config.ssl_cert_file.iter().filter(|file| file.is_file()).cloned());
@@ -175,8 +175,8 @@ pub(crate) fn client(config: &Config, drain: &DrainConfig) -> Result<Client, Str
     Client::new(&target(config, drain), tls).map_err(|error| error.to_string())
 }
 
-fn target(config: &Config, drain: &DrainConfig) -> Target {
-    Target {
+fn target(config: &Config, drain: &DrainSettings) -> Endpoint {
+    Endpoint {
         host: drain.url.host().to_owned(),
         port: drain.url.port(),
         path_and_query: drain.url.path_and_query().to_owned(),
@@ -191,44 +191,44 @@ fn target(config: &Config, drain: &DrainConfig) -> Target {
 }
 
 /// Takes note of what counts when the keeper is gone.
-fn note(order: &Order, estate: &mut Estate) {
+fn note(order: &ToShipper, takeover: &mut TakeoverState) {
     match order {
-        Order::Segment { start, place: Place::Memory(slot) } => estate.open(*start, *slot),
-        Order::Window { drain, cursor, .. } => estate.set_cursor(*drain, *cursor, None),
-        Order::Plan { drain, start, end, notice, .. } => {
-            estate.set_cursor(*drain, *start, Some((*end, notice.clone())));
+        ToShipper::Segment { start, place: SegmentLocation::Memory(slot) } => takeover.open(*start, *slot),
+        ToShipper::SealRange { drain, cursor, .. } => takeover.set_cursor(*drain, *cursor, None),
+        ToShipper::SealedBatch { drain, start, end, notice, .. } => {
+            takeover.set_cursor(*drain, *start, Some((*end, notice.clone())));
         }
         _ => {}
     }
 }
 
 async fn take(
-    order: Order,
-    board: &watch::Sender<Board>,
-    boxes: &[mpsc::Sender<Order>],
+    order: ToShipper,
+    progress: &watch::Sender<SpoolProgress>,
+    boxes: &[mpsc::Sender<ToShipper>],
     seen: &[Arc<AtomicU64>],
 ) {
     match order {
-        Order::Segment { start, place } => {
+        ToShipper::Segment { start, place } => {
             // No news by itself: the head that follows is.
             let all_know = seen.iter().map(|seen| seen.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
-            board.send_if_modified(|board| {
-                board.segments.retain(|(start, _)| *start >= all_know);
-                board.segments.push((start, place));
+            progress.send_if_modified(|progress| {
+                progress.segments.retain(|(start, _)| *start >= all_know);
+                progress.segments.push((start, place));
                 false
             });
         }
-        Order::Head(head) => board.send_modify(|board| board.head = head),
-        Order::Hurry(left) => {
+        ToShipper::LogEnd(head) => progress.send_modify(|progress| progress.head = head),
+        ToShipper::Deadline(left) => {
             let deadline = Instant::now() + Duration::from_millis(left);
-            board.send_modify(|board| board.deadline = Some(deadline));
+            progress.send_modify(|progress| progress.deadline = Some(deadline));
         }
-        Order::Calm => pending::forget(),
-        Order::Finish => board.send_modify(|board| board.finish = true),
-        Order::Window { drain, .. } | Order::Plan { drain, .. } => {
-            if let Some(outlet) = boxes.get(drain) {
-                // One order answers one word, so there is room; an outlet that has ended needs none.
-                let _or_ended = outlet.send(order).await;
+        ToShipper::ClearPendingSignals => pending::forget(),
+        ToShipper::EndOfLog => progress.send_modify(|progress| progress.finish = true),
+        ToShipper::SealRange { drain, .. } | ToShipper::SealedBatch { drain, .. } => {
+            if let Some(worker) = boxes.get(drain) {
+                // One order answers one word, so there is room; an worker that has ended needs none.
+                let _or_ended = worker.send(order).await;
             }
         }
     }

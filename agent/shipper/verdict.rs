@@ -10,11 +10,11 @@ pub enum Verdict {
     /// Keep it and ask slowly: a person has to act (credentials, address).
     Hold,
     /// Too large: send each half as a batch of its own.
-    Halve,
+    Split,
     /// Refused for good: count it and go on.
     Reject,
     /// The drain may not take gzip: send the same batch again at once, plain.
-    Plain,
+    RetryUncompressed,
 }
 
 /// Judges the status code of an answer. `gzipped`: the body went out with `Content-Encoding: gzip`.
@@ -24,10 +24,10 @@ pub enum Verdict {
 pub fn judge(status: u16, gzipped: bool) -> Verdict {
     match status {
         200..=299 => Verdict::Delivered,
-        400 | 415 if gzipped => Verdict::Plain,
+        400 | 415 if gzipped => Verdict::RetryUncompressed,
         401 | 403 | 404 => Verdict::Hold,
         408 | 425 | 429 => Verdict::Retry,
-        413 => Verdict::Halve,
+        413 => Verdict::Split,
         400..=499 => Verdict::Reject,
         _ => Verdict::Retry,
     }
@@ -43,13 +43,13 @@ mod tests {
             let expected = match status {
                 200..300 => Verdict::Delivered,
                 401 | 403 | 404 => Verdict::Hold,
-                413 => Verdict::Halve,
+                413 => Verdict::Split,
                 408 | 425 | 429 => Verdict::Retry,
                 400..500 => Verdict::Reject,
                 _ => Verdict::Retry,
             };
             assert_eq!(judge(status, false), expected, "{status}");
-            let gzipped = if matches!(status, 400 | 415) { Verdict::Plain } else { expected };
+            let gzipped = if matches!(status, 400 | 415) { Verdict::RetryUncompressed } else { expected };
             assert_eq!(judge(status, true), gzipped, "{status} to gzip");
         }
     }

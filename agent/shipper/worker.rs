@@ -1,11 +1,11 @@
-//! An outlet: the task that serves one drain. It gathers a batch, asks the keeper to seal it, posts it until
+//! An worker: the task that serves one drain. It gathers a batch, asks the keeper to seal it, posts it until
 //! there is a verdict, and goes on behind it.
 
 use super::backoff::Backoff;
-use super::http::{Answer, Client, Outgoing};
+use super::http::{AttemptOutcome, BatchRequest, Client};
 use super::verdict::Verdict;
-use crate::ledger::Place;
-use crate::protocol::{Order, Word};
+use crate::ledger::SegmentLocation;
+use crate::protocol::{ToShipper, ToSupervisor};
 use crate::spool::{ReadError, Reader};
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ const READ_AGAIN: Duration = Duration::from_millis(500);
 /// The shortest wait between attempts while stopping.
 const SHORT: Duration = Duration::from_millis(100);
 
-/// What all outlets see of the spool.
+/// What all workers see of the spool.
 #[derive(Clone, Debug, Default)]
-pub struct Board {
-    /// Segments that an outlet may not know yet, ascending.
-    pub segments: Vec<(u64, Place)>,
+pub struct SpoolProgress {
+    /// Segments that an worker may not know yet, ascending.
+    pub segments: Vec<(u64, SegmentLocation)>,
     /// Offset behind the last booked byte.
     pub head: u64,
     /// The agent is stopping, and delivery ends here.
@@ -36,7 +36,7 @@ pub struct Board {
 
 /// The sealed batch.
 #[derive(Clone, Debug)]
-struct Plan {
+struct SealedBatch {
     start: u64,
     end: u64,
     frames: u64,
@@ -44,25 +44,25 @@ struct Plan {
     notice: Vec<u8>,
 }
 
-/// How an outlet gathers.
+/// How an worker gathers.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct BatchLimits {
     /// Bytes at which a batch closes.
     pub batch_bytes: usize,
     /// For how long it is kept open.
     pub linger: Duration,
 }
 
-/// The outlet of one drain.
+/// The worker of one drain.
 #[derive(Debug)]
-pub struct Outlet {
+pub struct DrainWorker {
     drain: usize,
     client: Client,
-    pace: Pace,
+    limits: BatchLimits,
     reader: Reader,
-    board: watch::Receiver<Board>,
-    orders: mpsc::Receiver<Order>,
-    words: mpsc::Sender<Word>,
+    progress: watch::Receiver<SpoolProgress>,
+    orders: mpsc::Receiver<ToShipper>,
+    replies: mpsc::Sender<ToSupervisor>,
     cursor: u64,
     limit: u64,
     backoff: Backoff,
@@ -75,32 +75,32 @@ pub struct Outlet {
 
 /// The keeper is gone.
 #[derive(Clone, Copy, Debug)]
-pub struct Orphaned;
+pub struct SupervisorGone;
 
-type Going<T> = Result<T, Orphaned>;
+type Going<T> = Result<T, SupervisorGone>;
 
-impl Outlet {
-    /// An outlet for drain `drain` that reads with `reader`. In `seen` it leaves up to which offset it
+impl DrainWorker {
+    /// An worker for drain `drain` that reads with `reader`. In `seen` it leaves up to which offset it
     /// knows where segments start.
     #[expect(clippy::too_many_arguments, reason = "all of them are ends of channels, made in one place")]
     pub fn new(
         drain: usize,
         client: Client,
-        pace: Pace,
+        limits: BatchLimits,
         reader: Reader,
-        board: watch::Receiver<Board>,
-        orders: mpsc::Receiver<Order>,
-        words: mpsc::Sender<Word>,
+        progress: watch::Receiver<SpoolProgress>,
+        orders: mpsc::Receiver<ToShipper>,
+        replies: mpsc::Sender<ToSupervisor>,
         seen: Arc<AtomicU64>,
     ) -> Self {
         Self {
             drain,
             client,
-            pace,
+            limits,
             reader,
-            board,
+            progress,
             orders,
-            words,
+            replies,
             cursor: 0,
             limit: u64::MAX,
             backoff: Backoff::new(),
@@ -114,13 +114,13 @@ impl Outlet {
     /// Serves until no more frames will come and all are answered for.
     ///
     /// # Errors
-    /// [`Orphaned`] when the keeper is gone.
+    /// [`SupervisorGone`] when the keeper is gone.
     pub async fn run(mut self) -> Going<()> {
         loop {
-            match self.orders.recv().await.ok_or(Orphaned)? {
-                Order::Window { cursor, limit, .. } => (self.cursor, self.limit) = (cursor, limit),
-                Order::Plan { start, end, frames, id, notice, .. } => {
-                    if !self.deliver(Plan { start, end, frames, id, notice }).await? {
+            match self.orders.recv().await.ok_or(SupervisorGone)? {
+                ToShipper::SealRange { cursor, limit, .. } => (self.cursor, self.limit) = (cursor, limit),
+                ToShipper::SealedBatch { start, end, frames, id, notice, .. } => {
+                    if !self.deliver(SealedBatch { start, end, frames, id, notice }).await? {
                         continue; // the keeper was asked
                     }
                 }
@@ -131,24 +131,24 @@ impl Outlet {
         }
     }
 
-    async fn say(&self, word: Word) -> Going<()> {
-        self.words.send(word).await.map_err(|_| Orphaned)
+    async fn say(&self, word: ToSupervisor) -> Going<()> {
+        self.replies.send(word).await.map_err(|_| SupervisorGone)
     }
 
     /// Learns of new segments; returns the head, the deadline, and whether more will come.
     fn look(&mut self) -> (u64, Option<Instant>, bool) {
-        let board = self.board.borrow_and_update();
-        self.reader.learn(&board.segments, self.cursor);
+        let progress = self.progress.borrow_and_update();
+        self.reader.learn(&progress.segments, self.cursor);
         self.seen.store(self.reader.last().map_or(0, |last| last + 1), Ordering::Relaxed);
-        (board.head, board.deadline, board.finish)
+        (progress.head, progress.deadline, progress.finish)
     }
 
     async fn changed(&mut self) -> Going<()> {
-        self.board.changed().await.map_err(|_| Orphaned)
+        self.progress.changed().await.map_err(|_| SupervisorGone)
     }
 
     /// Waits for a batch and reads it; returns what to ask the keeper, or nothing at the end.
-    async fn gather(&mut self) -> Going<Option<Word>> {
+    async fn gather(&mut self) -> Going<Option<ToSupervisor>> {
         let mut reads = 0;
         loop {
             let (head, deadline, finish) = self.look();
@@ -157,7 +157,7 @@ impl Outlet {
                 if self.cursor < head {
                     // A gap is ahead: the keeper knows where it ends.
                     let (start, end) = (self.cursor, self.cursor);
-                    return Ok(Some(Word::Seal { drain: self.drain, start, end, frames: 0 }));
+                    return Ok(Some(ToSupervisor::SealRequest { drain: self.drain, start, end, frames: 0 }));
                 }
                 if finish {
                     return Ok(None);
@@ -166,21 +166,21 @@ impl Outlet {
                 continue;
             }
             // After a pause the first line leaves at once; then a batch closes at its size or at the linger.
-            let due = self.posted.map(|posted| posted + self.pace.linger);
+            let due = self.posted.map(|posted| posted + self.limits.linger);
             if let Some(due) = due.filter(|due| *due > Instant::now())
                 && deadline.is_none()
-                && available < self.pace.batch_bytes as u64
+                && available < self.limits.batch_bytes as u64
             {
                 if let Ok(changed) = timeout_at(due, self.changed()).await {
                     changed?;
                 }
                 continue;
             }
-            match self.read(self.limit, self.pace.batch_bytes) {
+            match self.read(self.limit, self.limits.batch_bytes) {
                 Ok((end, frames)) if frames > 0 => {
                     self.gathered = (self.cursor, end);
                     let start = self.cursor;
-                    return Ok(Some(Word::Seal { drain: self.drain, start, end, frames }));
+                    return Ok(Some(ToSupervisor::SealRequest { drain: self.drain, start, end, frames }));
                 }
                 Ok(_) => self.changed().await?,
                 Err(ReadError::Io(_)) if reads < READS => {
@@ -191,7 +191,7 @@ impl Outlet {
                     // What is good before it goes out first.
                     self.limit = at;
                 }
-                Err(_) => return Ok(Some(Word::Damaged { drain: self.drain, at: self.cursor })),
+                Err(_) => return Ok(Some(ToSupervisor::SpoolDamaged { drain: self.drain, at: self.cursor })),
             }
         }
     }
@@ -202,7 +202,7 @@ impl Outlet {
     }
 
     /// Posts a sealed batch until it is answered for; false when the keeper was asked instead.
-    async fn deliver(&mut self, plan: Plan) -> Going<bool> {
+    async fn deliver(&mut self, plan: SealedBatch) -> Going<bool> {
         self.cursor = plan.start;
         self.look();
         if self.gathered != (plan.start, plan.end) || self.body.is_empty() {
@@ -215,7 +215,7 @@ impl Outlet {
                         sleep(READ_AGAIN).await;
                     }
                     _ => {
-                        self.say(Word::Damaged { drain: self.drain, at: plan.start }).await?;
+                        self.say(ToSupervisor::SpoolDamaged { drain: self.drain, at: plan.start }).await?;
                         return Ok(false);
                     }
                 }
@@ -228,7 +228,7 @@ impl Outlet {
             frames.extend_from_slice(&alone);
         }
         let count = plan.frames + u64::from(!plan.notice.is_empty());
-        let batch = Outgoing { body: frames.freeze(), frames: count, id: plan.id.clone() };
+        let batch = BatchRequest { body: frames.freeze(), frames: count, id: plan.id.clone() };
         let asked = self.post(&plan, &batch).await?;
         // The buffer comes back when nobody else holds it any more.
         self.body = batch.body.try_into_mut().unwrap_or_default();
@@ -243,29 +243,30 @@ impl Outlet {
     }
 
     /// Attempts until there is a verdict; what to ask the keeper when the batch has to be smaller.
-    async fn post(&mut self, plan: &Plan, batch: &Outgoing) -> Going<Option<Word>> {
+    async fn post(&mut self, plan: &SealedBatch, batch: &BatchRequest) -> Going<Option<ToSupervisor>> {
         loop {
             let answer = self.client.post(batch).await;
             match answer.verdict {
                 Verdict::Delivered => {
                     self.backoff.next(answer.verdict, None); // forgets the failures before
-                    self.say(Word::Done { drain: self.drain }).await?;
+                    self.say(ToSupervisor::Delivered { drain: self.drain }).await?;
                     return Ok(None);
                 }
-                Verdict::Halve if plan.frames > 1 => {
+                Verdict::Split if plan.frames > 1 => {
                     let half = batch.body.len() / 2;
                     // What was too much once will be so again.
-                    self.pace.batch_bytes = self.pace.batch_bytes.min(half.max(LEAST));
+                    self.limits.batch_bytes = self.limits.batch_bytes.min(half.max(LEAST));
                     if let Ok((end, frames)) = self.read(plan.end, half)
                         && end < plan.end
                     {
-                        let word = Word::Seal { drain: self.drain, start: plan.start, end, frames };
+                        let word =
+                            ToSupervisor::SealRequest { drain: self.drain, start: plan.start, end, frames };
                         return Ok(Some(word));
                     }
                     self.refused(&answer).await?;
                     return Ok(None);
                 }
-                Verdict::Halve | Verdict::Reject => {
+                Verdict::Split | Verdict::Reject => {
                     self.refused(&answer).await?;
                     return Ok(None);
                 }
@@ -274,17 +275,17 @@ impl Outlet {
         }
     }
 
-    async fn refused(&self, answer: &Answer) -> Going<()> {
+    async fn refused(&self, answer: &AttemptOutcome) -> Going<()> {
         let (status, detail) = (answer.status.unwrap_or(0), answer.detail.clone());
-        self.say(Word::Rejected { drain: self.drain, status, detail }).await
+        self.say(ToSupervisor::Rejected { drain: self.drain, status, detail }).await
     }
 
     /// Waits until the next attempt; while stopping, no longer than the grace allows.
-    async fn wait(&mut self, answer: &Answer) -> Going<()> {
+    async fn wait(&mut self, answer: &AttemptOutcome) -> Going<()> {
         let wait = self.backoff.next(answer.verdict, answer.retry_after);
         let until = Instant::now() + wait;
-        let deadline = self.board.borrow().deadline;
-        self.say(Word::Tried {
+        let deadline = self.progress.borrow().deadline;
+        self.say(ToSupervisor::AttemptFailed {
             drain: self.drain,
             status: answer.status.unwrap_or(0),
             hold: answer.verdict == Verdict::Hold,
@@ -297,7 +298,7 @@ impl Outlet {
             let until = cut(until, deadline);
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
-                changed = self.board.changed() => changed.map_err(|_| Orphaned)?,
+                changed = self.progress.changed() => changed.map_err(|_| SupervisorGone)?,
             }
             if deadline.is_some() {
                 // It was cut already; only the deadline's first coming is news.

@@ -5,7 +5,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What is passed on to the app when it was meant for the keeper alone: all but those that cannot be caught, those of
 /// children, terminals and pipes, which are the keeper's own, and those of faults.
-pub const PASSED_ON: [Signal; 18] = [
+pub const FORWARDED: [Signal; 18] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
@@ -53,14 +53,14 @@ pub fn is_untouched(pid: i32) -> bool {
 /// Forgets what waits for this process, so that the next one is news.
 pub fn forget() {
     let mut set = SigSet::empty();
-    for signal in PASSED_ON {
+    for signal in FORWARDED {
         set.add(signal);
     }
     let Ok(waiting) = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else {
         return;
     };
     // Each waits once at most.
-    for _ in PASSED_ON {
+    for _ in FORWARDED {
         if !matches!(waiting.read_signal(), Ok(Some(_))) {
             return;
         }
@@ -69,14 +69,14 @@ pub fn forget() {
 
 /// What was sent to the shipper by itself: nobody will come for it, and it would be taken for what went to all.
 #[derive(Debug, Default)]
-pub struct Strays(u64);
+pub struct StalePending(u64);
 
-impl Strays {
+impl StalePending {
     /// To be called every few seconds while the keeper has nothing to say: what waited the last time too is
     /// forgotten.
     pub fn look(&mut self) {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let all = PASSED_ON.into_iter().fold(0, |all, signal| all | bit(signal));
+        let all = FORWARDED.into_iter().fold(0, |all, signal| all | bit(signal));
         let waiting = set_of(&status, "ShdPnd").unwrap_or(0) & all;
         if waiting & self.0 != 0 {
             forget();

@@ -1,21 +1,21 @@
 //! Signals as events.
 
-use super::pending::PASSED_ON;
+use super::pending::FORWARDED;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// A signal that we got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
+pub struct ReceivedSignal {
     /// Which one.
     pub signal: Signal,
-    /// Who sent it; 0 for the kernel and for whoever is outside of our pid namespace.
+    /// ProcessFilter sent it; 0 for the kernel and for whoever is outside of our pid namespace.
     pub sender: i32,
     /// The kernel itself did.
     pub from_kernel: bool,
 }
 
-impl Received {
+impl ReceivedSignal {
     /// Whether the kernel sent it for something of ours that is none of the app's. A terminal that is gone tells the
     /// leader of its session only (`tty_ioctl(4)`), and a timer outlives an exec (setitimer(2)): both would have been
     /// the app's.
@@ -38,10 +38,10 @@ impl Signals {
     ///
     /// # Errors
     /// As [`Signals::take`].
-    pub fn take_all() -> nix::Result<Self> {
-        // Who writes to a terminal from the background is not stopped for it: TTOU and TTIN are ours too.
+    pub fn block_forwarded() -> nix::Result<Self> {
+        // ProcessFilter writes to a terminal from the background is not stopped for it: TTOU and TTIN are ours too.
         let others = [Signal::SIGCHLD, Signal::SIGTTIN, Signal::SIGTTOU];
-        Self::take(PASSED_ON.into_iter().chain(others))
+        Self::take(FORWARDED.into_iter().chain(others))
     }
 
     /// Blocks them and opens the event source. To be called before any thread starts.
@@ -69,9 +69,9 @@ impl Signals {
     }
 
     /// The next signal.
-    pub fn next(&self) -> Option<Received> {
+    pub fn next(&self) -> Option<ReceivedSignal> {
         let info = self.fd.read_signal().ok()??;
-        Some(Received {
+        Some(ReceivedSignal {
             signal: Signal::try_from(info.ssi_signo as i32).ok()?,
             sender: info.ssi_pid as i32,
             from_kernel: info.ssi_code == nix::libc::SI_KERNEL,
@@ -79,7 +79,7 @@ impl Signals {
     }
 
     /// Gives the signals back, before the app is exec'ed in our place.
-    pub fn give_back(&self) {
+    pub fn restore_mask(&self) {
         let _best_effort = self.before.thread_set_mask();
     }
 }

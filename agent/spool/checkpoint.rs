@@ -1,7 +1,7 @@
 //! The checkpoint: how far each drain is in the spool of one agent, in a file beside its segments.
 
 use super::directory::{Directory, SpoolError};
-use crate::ledger::{Account, Plan};
+use crate::ledger::{Account, SealedBatch};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
@@ -21,11 +21,11 @@ pub struct Cursor {
 impl Cursor {
     /// The place of an account in the spool that stands in ours from `shift` up to `end`.
     pub fn of(account: &Account, token: &str, shift: u64, end: u64) -> Self {
-        let inside = |plan: &&Plan| (shift..end).contains(&plan.start);
+        let inside = |batch: &&SealedBatch| (shift..end).contains(&batch.start);
         Self {
             token: token.to_owned(),
             offset: account.cursor().clamp(shift, end) - shift,
-            sealed: account.plan().filter(inside).map(|plan| (plan.end - shift, plan.notice.clone())),
+            sealed: account.batch().filter(inside).map(|batch| (batch.end - shift, batch.notice.clone())),
         }
     }
 }
@@ -36,9 +36,9 @@ impl Cursor {
 /// One line per drain: `TOKEN OFFSET END NOTICE`, END and NOTICE being `-` without a sealed batch; the last line
 /// is `.`, so that a file that was cut short is known as such.
 #[derive(Debug)]
-pub struct Cursors(File);
+pub struct Checkpoint(File);
 
-impl Cursors {
+impl Checkpoint {
     /// Opens the file in `directory`.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ impl std::error::Error for SpoolError {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Files of segments that are done with, to be used again.
+    /// ProcFs of segments that are done with, to be used again.
     spares: Mutex<Vec<PathBuf>>,
     _lock: Flock<File>,
 }

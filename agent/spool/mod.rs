@@ -43,15 +43,15 @@ mod recovery;
 mod takeover;
 mod writer;
 
-pub use checkpoint::{Cursor, Cursors};
+pub use checkpoint::{Checkpoint, Cursor};
 pub use directory::{Directory, SpoolError};
-pub use open::{Spool, Tap, agent_id};
+pub use open::{DrainId, Spool, agent_id};
 pub use reader::{ReadError, Reader};
 pub use recovery::{Adopted, adopt};
-pub use takeover::Estate;
-pub use writer::{Full, Writer};
+pub use takeover::TakeoverState;
+pub use writer::{WhenFull, Writer};
 
-use crate::ledger::{Place, Segment};
+use crate::ledger::{Segment, SegmentLocation};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use std::fs::File;
 
@@ -72,24 +72,24 @@ pub fn memory_file() -> nix::Result<File> {
 /// Removes the bytes of a segment that is no longer in the ledger, or has `directory` use its file again.
 fn dispose(segment: &Segment, directory: Option<&Directory>, memory: Option<&File>) {
     match &segment.place {
-        Place::File(path) => match directory {
+        SegmentLocation::File(path) => match directory {
             Some(directory) => directory.retire(path),
             // Somebody who cleaned the directory has done it for us.
             None => drop(std::fs::remove_file(path)),
         },
-        Place::Memory(slot) => {
+        SegmentLocation::Memory(slot) => {
             if let Some(memory) = memory {
-                let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                let range = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
                 let at = i64::from(*slot) * SEGMENT as i64;
-                let _best_effort = fallocate(memory, hole, at, SEGMENT as i64);
+                let _best_effort = fallocate(memory, range, at, SEGMENT as i64);
             }
         }
     }
 }
 
 /// Starts the write-back of a segment's dirty pages and drops its clean ones from the page cache.
-fn drop_cache(place: &Place) {
-    if let Place::File(path) = place
+fn drop_cache(place: &SegmentLocation) {
+    if let SegmentLocation::File(path) = place
         && let Ok(file) = File::open(path)
     {
         let _best_effort = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);

@@ -1,9 +1,12 @@
 //! One agent's spool as a whole: ledger, directory, memory file, and what was adopted.
 
-use super::{Adopted, Cursor, Cursors, Directory, Estate, Full, SEGMENT, SpoolError, Writer, adopt, dispose};
-use crate::config::{Config, DrainConfig};
-use crate::frame::{StampText, now_micros};
-use crate::ledger::{Ledger, Place, Segment, Shared};
+use super::{
+    Adopted, Checkpoint, Cursor, Directory, SEGMENT, SpoolError, TakeoverState, WhenFull, Writer, adopt,
+    dispose,
+};
+use crate::config::{Config, DrainSettings};
+use crate::frame::{TimestampText, now_micros};
+use crate::ledger::{Ledger, Segment, SegmentLocation, SharedLedger};
 use std::fmt::Write;
 use std::fs::File;
 use std::io;
@@ -14,25 +17,25 @@ use std::time::Duration;
 
 /// A drain as the spool knows it.
 #[derive(Clone, Debug)]
-pub struct Tap {
+pub struct DrainId {
     /// How it is shown: never with a secret.
     pub name: String,
     /// Its token.
     pub token: String,
 }
 
-impl Tap {
+impl DrainId {
     /// The drains of the settings, in their order.
     pub fn all(config: &Config) -> Vec<Self> {
-        let tap = |drain: &DrainConfig| Self { name: drain.url.name(), token: drain.token.clone() };
-        config.drains.iter().map(tap).collect()
+        let drain = |drain: &DrainSettings| Self { name: drain.url.name(), token: drain.token.clone() };
+        config.drains.iter().map(drain).collect()
     }
 }
 
 #[derive(Debug)]
-struct Guest {
+struct AdoptedSpool {
     adopted: Adopted,
-    cursors: Option<Cursors>,
+    cursors: Option<Checkpoint>,
 }
 
 /// One agent's spool.
@@ -41,12 +44,12 @@ pub struct Spool {
     /// Our id: 128 random bits in hex.
     pub agent: String,
     /// The ledger.
-    pub shared: Shared,
-    taps: Vec<Tap>,
+    pub shared: SharedLedger,
+    drains: Vec<DrainId>,
     directory: Option<Directory>,
-    cursors: Option<Cursors>,
+    cursors: Option<Checkpoint>,
     memory: Option<File>,
-    guests: Mutex<Vec<Guest>>,
+    adopted: Mutex<Vec<AdoptedSpool>>,
 }
 
 /// 128 random bits in hex.
@@ -69,19 +72,19 @@ impl Spool {
     pub fn open(
         base: &Path,
         agent: String,
-        taps: Vec<Tap>,
+        drains: Vec<DrainId>,
         memory: Option<File>,
     ) -> (Self, Option<SpoolError>) {
-        Self::open_after(base, agent, taps, memory, &Estate::default())
+        Self::open_after(base, agent, drains, memory, &TakeoverState::default())
     }
 
     /// The same for the shipper of a dead agent, which left this in the memory file.
     pub fn open_after(
         base: &Path,
         agent: String,
-        taps: Vec<Tap>,
+        drains: Vec<DrainId>,
         memory: Option<File>,
-        estate: &Estate,
+        takeover: &TakeoverState,
     ) -> (Self, Option<SpoolError>) {
         let mut trouble = None;
         let directory = Directory::create(base, &agent).map_err(|error| trouble = Some(error)).ok();
@@ -89,46 +92,46 @@ impl Spool {
             Some(_) => adopt(base, &agent).unwrap_or_default(),
             None => (Vec::new(), Vec::new()),
         };
-        adopted.extend(memory.as_ref().and_then(|memory| estate.lay_out(memory, &mut segments)));
-        let mut ledger = Ledger::new(taps.iter().map(|tap| tap.name.clone()), segments);
-        for (drain, tap) in taps.iter().enumerate() {
-            if let Some(account) = ledger.account_mut(drain) {
-                for guest in &adopted {
-                    guest.resume(account, &tap.token);
+        adopted.extend(memory.as_ref().and_then(|memory| takeover.lay_out(memory, &mut segments)));
+        let mut ledger = Ledger::new(drains.iter().map(|drain| drain.name.clone()), segments);
+        for (index, drain) in drains.iter().enumerate() {
+            if let Some(account) = ledger.account_mut(index) {
+                for adopted in &adopted {
+                    adopted.resume(account, &drain.token);
                 }
             }
         }
-        let guests = adopted.into_iter().map(|adopted| {
-            let cursors = adopted.directory.as_ref().and_then(|directory| Cursors::open(directory).ok());
-            Guest { adopted, cursors }
+        let adopted = adopted.into_iter().map(|adopted| {
+            let cursors = adopted.directory.as_ref().and_then(|directory| Checkpoint::open(directory).ok());
+            AdoptedSpool { adopted, cursors }
         });
         let spool = Self {
             agent,
-            shared: Shared::new(ledger),
-            taps,
-            cursors: directory.as_ref().and_then(|directory| Cursors::open(directory).ok()),
+            shared: SharedLedger::new(ledger),
+            drains,
+            cursors: directory.as_ref().and_then(|directory| Checkpoint::open(directory).ok()),
             directory,
             memory,
-            guests: Mutex::new(guests.collect()),
+            adopted: Mutex::new(adopted.collect()),
         };
         (spool, trouble)
     }
 
     /// The drains.
-    pub fn taps(&self) -> &[Tap] {
-        &self.taps
+    pub fn drains(&self) -> &[DrainId] {
+        &self.drains
     }
 
     /// The token of a drain.
     pub fn token(&self, drain: usize) -> &str {
-        self.taps.get(drain).map_or("", |tap| &tap.token)
+        self.drains.get(drain).map_or("", |drain| &drain.token)
     }
 
     /// The one writer. `limit` is in bytes; `give_up` ends waiting.
     pub fn writer<'a>(
         &'a self,
         limit: u64,
-        full: Full,
+        full: WhenFull,
         give_up: impl Fn() -> bool + Send + 'a,
     ) -> Writer<'a> {
         let (directory, memory) = (self.directory.as_ref(), self.memory.as_ref());
@@ -146,27 +149,27 @@ impl Spool {
         };
         // The file may be gone by now, or serve again: then its segment's own time is near enough.
         let now = now_micros();
-        let read = self.head_at(&place, at).and_then(|head| StampText::of_frame(&head));
+        let read = self.head_at(&place, at).and_then(|head| TimestampText::of_frame(&head));
         let time = read.filter(|time| first.is_none_or(|first| first <= *time)).or(first).unwrap_or(now);
         Duration::from_micros(now.saturating_sub(time))
     }
 
     /// The first bytes of the frame that stands at `at` in a segment.
-    fn head_at(&self, place: &Place, at: u64) -> Option<[u8; 64]> {
+    fn head_at(&self, place: &SegmentLocation, at: u64) -> Option<[u8; 64]> {
         let mut head = [0; 64];
         match place {
-            Place::File(path) => File::open(path).ok()?.read_at(&mut head, at).ok()?,
-            Place::Memory(slot) => {
+            SegmentLocation::File(path) => File::open(path).ok()?.read_at(&mut head, at).ok()?,
+            SegmentLocation::Memory(slot) => {
                 self.memory.as_ref()?.read_at(&mut head, u64::from(*slot) * SEGMENT + at).ok()?
             }
         };
         Some(head)
     }
 
-    /// The books as our own frames tell them.
-    pub fn books(&self) -> String {
+    /// The summary as our own frames tell them.
+    pub fn summary(&self) -> String {
         let report = self.shared.lock().report();
-        report.books(|drain| self.oldest(drain))
+        report.summary(|drain| self.oldest(drain))
     }
 
     /// Bytes that dead agents left and that a drain has still to get.
@@ -181,10 +184,10 @@ impl Spool {
     }
 
     /// Writes down how far each drain is, for whoever adopts us.
-    pub fn save_cursors(&self) {
+    pub fn save_checkpoint(&self) {
         let places = |ledger: &Ledger, shift: u64, end: u64| -> Vec<Cursor> {
-            let accounts = ledger.accounts().iter().zip(&self.taps);
-            accounts.map(|(account, tap)| Cursor::of(account, &tap.token, shift, end)).collect()
+            let accounts = ledger.accounts().iter().zip(&self.drains);
+            accounts.map(|(account, drain)| Cursor::of(account, &drain.token, shift, end)).collect()
         };
         let own = self.cursors.as_ref().map(|cursors| {
             let ledger = self.shared.lock();
@@ -193,19 +196,19 @@ impl Spool {
         if let Some((cursors, places)) = own {
             cursors.save(&places);
         }
-        for guest in self.guests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Some(cursors) = &guest.cursors {
-                let place = places(&self.shared.lock(), guest.adopted.origin.shift, guest.adopted.end);
+        for adopted in self.adopted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(cursors) = &adopted.cursors {
+                let place = places(&self.shared.lock(), adopted.adopted.origin.shift, adopted.adopted.end);
                 cursors.save(&place);
             }
         }
     }
 
     /// Removes the segments that every drain is past, and the adopted directories of which none is left.
-    pub fn remove_passed(&self) {
+    pub fn remove_consumed(&self) {
         let passed: Vec<Segment> = {
             let mut ledger = self.shared.lock();
-            std::iter::from_fn(|| ledger.pop_passed()).collect()
+            std::iter::from_fn(|| ledger.pop_consumed()).collect()
         };
         if passed.is_empty() {
             return;
@@ -218,10 +221,10 @@ impl Spool {
     }
 
     fn remove_guests(&self, is_passed: impl Fn(u64) -> bool) {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let (gone, kept) = std::mem::take(&mut *guests).into_iter().partition(|g| is_passed(g.adopted.end));
-        *guests = kept;
-        for Guest { adopted, .. } in gone {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (gone, kept) = std::mem::take(&mut *adopted).into_iter().partition(|g| is_passed(g.adopted.end));
+        *adopted = kept;
+        for AdoptedSpool { adopted, .. } in gone {
             if let Some(directory) = adopted.directory {
                 directory.remove();
             }
@@ -238,7 +241,7 @@ impl Spool {
     /// The agent ends: directories in which no drain has anything to get are removed. The others stay, for
     /// an agent that starts later on the same disk.
     pub fn close(&self) {
-        self.save_cursors();
+        self.save_checkpoint();
         let (cursor, head) = {
             let ledger = self.shared.lock();
             let cursor = ledger.accounts().iter().map(crate::ledger::Account::cursor).min();

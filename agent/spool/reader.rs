@@ -2,7 +2,7 @@
 
 use super::SEGMENT;
 use crate::frame::{self, ParseErrorKind};
-use crate::ledger::Place;
+use crate::ledger::SegmentLocation;
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::fmt;
@@ -46,10 +46,10 @@ impl std::error::Error for ReadError {
 
 /// A segment as the reader knows it: it learns of a segment's end by the start of the next one.
 #[derive(Debug)]
-struct Known {
+struct KnownSegment {
     start: u64,
     /// None for a stretch that is gone.
-    place: Option<Place>,
+    place: Option<SegmentLocation>,
 }
 
 /// So many segments may be known before it is looked which of them are gone.
@@ -58,7 +58,7 @@ const MANY: usize = 512;
 /// One consumer of the spool.
 #[derive(Debug, Default)]
 pub struct Reader {
-    known: VecDeque<Known>,
+    known: VecDeque<KnownSegment>,
     open: Option<(u64, File)>,
     memory: Option<File>,
     many: usize,
@@ -71,9 +71,9 @@ impl Reader {
     }
 
     /// A segment was opened behind all others.
-    pub fn add(&mut self, start: u64, place: Place) {
+    pub fn add(&mut self, start: u64, place: SegmentLocation) {
         self.known.retain(|known| known.start < start);
-        self.known.push_back(Known { start, place: Some(place) });
+        self.known.push_back(KnownSegment { start, place: Some(place) });
         if self.known.len() > self.many.max(MANY) {
             self.merge_gone();
             self.many = self.known.len() * 2;
@@ -83,7 +83,8 @@ impl Reader {
     /// In a long outage the oldest segments are dropped one by one: a stretch of them needs one entry.
     fn merge_gone(&mut self) {
         for known in &mut self.known {
-            if matches!(&known.place, Some(Place::File(path)) if std::fs::symlink_metadata(path).is_err()) {
+            if matches!(&known.place, Some(SegmentLocation::File(path)) if std::fs::symlink_metadata(path).is_err())
+            {
                 known.place = None;
             }
         }
@@ -95,7 +96,7 @@ impl Reader {
     }
 
     /// Learns of those of `segments`, which ascend, that are new and not wholly before `offset`.
-    pub fn learn(&mut self, segments: &[(u64, Place)], offset: u64) {
+    pub fn learn(&mut self, segments: &[(u64, SegmentLocation)], offset: u64) {
         let last = self.known.back().map(|known| known.start);
         let new = segments.partition_point(|(start, _)| last.is_some_and(|last| *start <= last));
         for (start, place) in &segments[new..] {
@@ -146,7 +147,7 @@ impl Reader {
             let here = (at - from) as usize;
             let index = self.known.partition_point(|known| known.start <= at);
             let mut end = self.known.get(index).map_or(limit, |next| next.start.min(limit));
-            if let Some(Known { start, place: Some(Place::Memory(_)) }) =
+            if let Some(KnownSegment { start, place: Some(SegmentLocation::Memory(_)) }) =
                 self.known.get(index.wrapping_sub(1))
             {
                 end = end.min(start + SEGMENT); // another slot is behind it
@@ -184,10 +185,10 @@ impl Reader {
             index.checked_sub(1).and_then(|index| self.known.get(index)).ok_or(ReadError::Gone { at })?;
         let (file, base) = match &known.place {
             None => return Err(ReadError::Gone { at }),
-            Some(Place::Memory(slot)) => {
+            Some(SegmentLocation::Memory(slot)) => {
                 (self.memory.as_ref().ok_or(ReadError::Gone { at })?, u64::from(*slot) * SEGMENT)
             }
-            Some(Place::File(path)) => {
+            Some(SegmentLocation::File(path)) => {
                 if self.open.as_ref().is_none_or(|(start, _)| *start != known.start) {
                     let file = File::open(path).map_err(|error| match error.kind() {
                         io::ErrorKind::NotFound => ReadError::Gone { at },

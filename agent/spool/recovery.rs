@@ -1,8 +1,8 @@
 //! Recovery: takes over the directories of dead agents, with how far each drain was.
 
-use super::checkpoint::{Cursor, Cursors};
+use super::checkpoint::{Checkpoint, Cursor};
 use super::directory::{Directory, SpoolError};
-use crate::ledger::{Account, Origin, Place, Segment};
+use crate::ledger::{Account, Origin, Segment, SegmentLocation};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ const DIRECTORIES: usize = 64;
 /// What was adopted of one agent.
 #[derive(Debug)]
 pub struct Adopted {
-    /// Whose it was, and where it stands in our spool.
+    /// SampleLabels it was, and where it stands in our spool.
     pub origin: Arc<Origin>,
     /// Offset behind its last byte, in our spool.
     pub end: u64,
@@ -28,7 +28,7 @@ impl Adopted {
         let shift = self.origin.shift;
         if let Some(cursor) = self.cursors.iter().find(|cursor| cursor.token == token) {
             let offset = (shift + cursor.offset).min(self.end);
-            account.pass_over(shift, offset);
+            account.skip_range(shift, offset);
             if let Some((end, notice)) = &cursor.sealed {
                 account.resume(offset, shift + end, notice.clone());
             }
@@ -61,7 +61,7 @@ pub fn adopt(base: &Path, own: &str) -> Result<(Vec<Adopted>, Vec<Segment>), Spo
         }
         // What it had removed stays a gap, so that its offsets and ours differ by one number only.
         let shift = segments.last().map_or(0, Segment::end);
-        let cursors = Cursors::read(&directory);
+        let cursors = Checkpoint::read(&directory);
         let origin = Arc::new(Origin { agent, shift });
         if let Some((_, len, path)) = pieces.last_mut() {
             // The one that was being written: a NUL may end it.
@@ -69,7 +69,7 @@ pub fn adopt(base: &Path, own: &str) -> Result<(Vec<Adopted>, Vec<Segment>), Spo
             *len = memchr::memchr(0, &bytes).map_or(*len, |end| end as u64);
         }
         for (offset, len, path) in &pieces {
-            let mut segment = Segment::new(shift + offset, Place::File(path.clone()));
+            let mut segment = Segment::new(shift + offset, SegmentLocation::File(path.clone()));
             segment.len = *len;
             segment.origin = Some(Arc::clone(&origin));
             segments.push(segment);

@@ -3,15 +3,15 @@
 use super::SEGMENT;
 use super::checkpoint::Cursor;
 use super::recovery::Adopted;
-use crate::ledger::{Origin, Place, Segment};
+use crate::ledger::{Origin, Segment, SegmentLocation};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// What a shipper knows of its keeper's spool when that is gone: the segments in memory are in no directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Estate {
-    /// Whose it was.
+pub struct TakeoverState {
+    /// SampleLabels it was.
     pub agent: String,
     /// Offset and slot of each segment in memory, ascending.
     segments: Vec<(u64, u8)>,
@@ -19,7 +19,7 @@ pub struct Estate {
     pub cursors: Vec<Cursor>,
 }
 
-impl Estate {
+impl TakeoverState {
     /// That of this agent, with drains of these tokens.
     pub fn of(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
         let cursors = tokens.map(|token| Cursor { token, offset: 0, sealed: None }).collect();
@@ -50,7 +50,7 @@ impl Estate {
             let mut bytes = vec![0; SEGMENT as usize];
             memory.read_at(&mut bytes, u64::from(*slot) * SEGMENT).ok()?;
             let len = memchr::memchr(0, &bytes).unwrap_or(bytes.len()) as u64;
-            let mut segment = Segment::new(shift + start, Place::Memory(*slot));
+            let mut segment = Segment::new(shift + start, SegmentLocation::Memory(*slot));
             segment.len = len.min(end - start);
             segment.origin = Some(Arc::clone(&origin));
             if segment.len > 0 {

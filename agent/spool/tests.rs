@@ -1,6 +1,6 @@
 use super::*;
 use crate::frame::{Encoder, Field, PRI_APP};
-use crate::ledger::{Appended, Identity, Ledger, Shared};
+use crate::ledger::{Appended, Identity, Ledger, SharedLedger};
 
 const IDENTITY: Identity<'_> = Identity { agent: "00aa", drain: "d.1" };
 
@@ -17,8 +17,8 @@ fn frames(numbers: std::ops::Range<u64>) -> (Vec<u8>, Appended) {
     (out, Appended { len, frames: count, ended: count, times: Some((1, 2)), ..Appended::default() })
 }
 
-fn shared(drains: usize) -> Shared {
-    Shared::new(Ledger::new((0..drains).map(|d| format!("d{d}")), Vec::new()))
+fn shared(drains: usize) -> SharedLedger {
+    SharedLedger::new(Ledger::new((0..drains).map(|d| format!("d{d}")), Vec::new()))
 }
 
 fn write(writer: &mut Writer<'_>, numbers: std::ops::Range<u64>) {
@@ -26,7 +26,7 @@ fn write(writer: &mut Writer<'_>, numbers: std::ops::Range<u64>) {
     writer.append(&bytes, &appended);
 }
 
-fn reader_of(shared: &Shared, memory: Option<File>) -> Reader {
+fn reader_of(shared: &SharedLedger, memory: Option<File>) -> Reader {
     let mut reader = Reader::new(memory);
     for segment in shared.lock().segments() {
         reader.add(segment.start, segment.place.clone());
@@ -58,7 +58,7 @@ fn what_is_written_is_read_back_in_order_across_segments() {
     let base = tempfile::tempdir().expect("a directory");
     let directory = Directory::create(&base.path().join("spool"), "00aa").expect("ours");
     let shared = shared(1);
-    let mut writer = Writer::new(&shared, Some(&directory), None, 1 << 30, Full::Shed, || false);
+    let mut writer = Writer::new(&shared, Some(&directory), None, 1 << 30, WhenFull::DropOldest, || false);
     for start in (0..20_000).step_by(1000) {
         write(&mut writer, start..start + 1000);
     }
@@ -78,7 +78,7 @@ fn at_the_limit_the_oldest_segments_go_and_their_lines_are_counted() {
     let base = tempfile::tempdir().expect("a directory");
     let directory = Directory::create(base.path(), "00aa").expect("ours");
     let shared = shared(2);
-    let mut writer = Writer::new(&shared, Some(&directory), None, 4 << 20, Full::Shed, || false);
+    let mut writer = Writer::new(&shared, Some(&directory), None, 4 << 20, WhenFull::DropOldest, || false);
     for start in (0..60_000).step_by(1000) {
         write(&mut writer, start..start + 1000);
     }
@@ -97,7 +97,7 @@ fn at_the_limit_the_oldest_segments_go_and_their_lines_are_counted() {
 fn memory_serves_when_there_is_no_directory() {
     let memory = memory_file().expect("memfd");
     let shared = shared(1);
-    let mut writer = Writer::new(&shared, None, Some(&memory), 1 << 30, Full::Shed, || false);
+    let mut writer = Writer::new(&shared, None, Some(&memory), 1 << 30, WhenFull::DropOldest, || false);
     for start in (0..50_000).step_by(1000) {
         write(&mut writer, start..start + 1000);
     }
@@ -117,23 +117,24 @@ fn a_disk_that_goes_away_is_replaced_by_memory_and_said_once() {
     let directory = Directory::create(base.path(), "00aa").expect("ours");
     let memory = memory_file().expect("memfd");
     let shared = shared(1);
-    let mut writer = Writer::new(&shared, Some(&directory), Some(&memory), 1 << 30, Full::Shed, || false);
+    let mut writer =
+        Writer::new(&shared, Some(&directory), Some(&memory), 1 << 30, WhenFull::DropOldest, || false);
     write(&mut writer, 0..5000);
     std::fs::remove_dir_all(directory.path()).expect("removed by somebody");
     write(&mut writer, 5000..9000);
     write(&mut writer, 9000..12_000);
-    assert!(writer.take_trouble().is_some_and(|e| e.to_string().starts_with("cannot write to")));
-    assert!(writer.take_trouble().is_none());
+    assert!(writer.take_warning().is_some_and(|e| e.to_string().starts_with("cannot write to")));
+    assert!(writer.take_warning().is_none());
     let ledger = shared.lock();
     assert_eq!(ledger.captured(), 12_000);
     assert_eq!(ledger.imbalance(0), 0);
-    assert!(ledger.segments().any(|s| matches!(s.place, Place::Memory(_))));
+    assert!(ledger.segments().any(|s| matches!(s.place, SegmentLocation::Memory(_))));
 }
 
 #[test]
 fn without_disk_and_memory_the_lines_are_counted_as_dropped() {
     let shared = shared(1);
-    let mut writer = Writer::new(&shared, None, None, 1 << 30, Full::Shed, || false);
+    let mut writer = Writer::new(&shared, None, None, 1 << 30, WhenFull::DropOldest, || false);
     write(&mut writer, 0..10);
     let ledger = shared.lock();
     assert_eq!((ledger.captured(), ledger.accounts()[0].dropped(), ledger.imbalance(0)), (10, 10, 0));
@@ -144,7 +145,7 @@ fn damage_is_found_where_it_is() {
     let base = tempfile::tempdir().expect("a directory");
     let directory = Directory::create(base.path(), "00aa").expect("ours");
     let shared = shared(1);
-    let mut writer = Writer::new(&shared, Some(&directory), None, 1 << 30, Full::Shed, || false);
+    let mut writer = Writer::new(&shared, Some(&directory), None, 1 << 30, WhenFull::DropOldest, || false);
     write(&mut writer, 0..10);
     let path = directory.segment(0);
     let mut bytes = std::fs::read(&path).expect("the segment");
@@ -183,7 +184,8 @@ fn a_dead_agents_directory_is_adopted_where_each_drain_was() {
     let (sealed, total) = {
         let directory = Directory::create(base.path(), "00aa").expect("ours");
         let shared = shared(1);
-        let mut writer = Writer::new(&shared, Some(&directory), None, 1 << 30, Full::Shed, || false);
+        let mut writer =
+            Writer::new(&shared, Some(&directory), None, 1 << 30, WhenFull::DropOldest, || false);
         for start in (0..20_000).step_by(1000) {
             write(&mut writer, start..start + 1000);
         }
@@ -193,10 +195,10 @@ fn a_dead_agents_directory_is_adopted_where_each_drain_was() {
         ledger.seal(0, (0, end), frames, &IDENTITY, |_| Vec::new()).expect("sealed");
         ledger.delivered(0);
         let (next, frames) = reader.read(end, u64::MAX, 1 << 18, &mut bytes::BytesMut::new()).expect("read");
-        let plan = ledger.seal(0, (end, next), frames, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
+        let batch = ledger.seal(0, (end, next), frames, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
         let cursor = Cursor::of(&ledger.accounts()[0], "d.1", 0, u64::MAX);
-        Cursors::open(&directory).expect("a file").save(&[cursor]);
-        (plan, ledger.head())
+        Checkpoint::open(&directory).expect("a file").save(&[cursor]);
+        (batch, ledger.head())
     };
     std::fs::create_dir(base.path().join("not an agent")).expect("made");
     let (adopted, segments) = adopt(base.path(), "00bb").expect("listed");
@@ -232,15 +234,15 @@ fn fill_and_retire(spool: &Spool, writer: &mut Writer<'_>) -> u64 {
     ledger.seal(0, (0, head), frames, &IDENTITY, |_| Vec::new()).expect("sealed");
     ledger.delivered(0);
     drop(ledger);
-    spool.remove_passed();
+    spool.remove_consumed();
     head
 }
 
 #[test]
 fn a_file_that_serves_again_shows_nothing_of_what_it_held() {
     let base = tempfile::tempdir().expect("a directory");
-    let tap = Tap { name: "d0".to_owned(), token: "d.1".to_owned() };
-    let (spool, trouble) = Spool::open(base.path(), "00aa".to_owned(), vec![tap], None);
+    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let (spool, trouble) = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
     assert!(trouble.is_none(), "{trouble:?}");
     let files = || {
         let mut paths: Vec<_> =
@@ -248,7 +250,7 @@ fn a_file_that_serves_again_shows_nothing_of_what_it_held() {
         paths.retain(|entry| entry.file_name().len() == 20);
         paths.len()
     };
-    let mut writer = spool.writer(1 << 30, Full::Shed, || false);
+    let mut writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
     let head = fill_and_retire(&spool, &mut writer);
     assert_eq!(files(), 3, "the last segment and two spares");
     // Fills the last segment, and goes on in a spare.
@@ -258,7 +260,7 @@ fn a_file_that_serves_again_shows_nothing_of_what_it_held() {
     let ledger = spool.shared.lock();
     let last = ledger.segments().next_back().expect("a segment").clone();
     drop(ledger);
-    let Place::File(path) = &last.place else { panic!("{:?}", last.place) };
+    let SegmentLocation::File(path) = &last.place else { panic!("{:?}", last.place) };
     let bytes = std::fs::read(path).expect("the segment");
     assert!(bytes.len() as u64 > last.len, "older frames are behind");
     assert_eq!(bytes[last.len as usize], 0);
@@ -290,7 +292,7 @@ fn an_append_that_was_cut_short_in_a_file_that_serves_again_is_not_seen() {
     std::os::unix::fs::FileExt::write_all_at(&file, &[0], at + more.len() as u64).expect("the NUL");
     std::os::unix::fs::FileExt::write_all_at(&file, &more[1..], at + 1).expect("all but the first byte");
     let mut reader = Reader::new(None);
-    reader.add(0, Place::File(path));
+    reader.add(0, SegmentLocation::File(path));
     assert!(read_all(&mut reader, 0, u64::MAX, 1 << 20).into_iter().eq(500..510));
     writer::write_over(&file, &more, at, SEGMENT).expect("written");
     assert!(read_all(&mut reader, 0, u64::MAX, 1 << 20).into_iter().eq(500..520));
@@ -299,9 +301,9 @@ fn an_append_that_was_cut_short_in_a_file_that_serves_again_is_not_seen() {
 #[test]
 fn spare_files_go_when_nothing_is_written() {
     let base = tempfile::tempdir().expect("a directory");
-    let tap = Tap { name: "d0".to_owned(), token: "d.1".to_owned() };
-    let (spool, _) = Spool::open(base.path(), "00aa".to_owned(), vec![tap], None);
-    let mut writer = spool.writer(1 << 30, Full::Shed, || false);
+    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let (spool, _) = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
+    let mut writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
     fill_and_retire(&spool, &mut writer);
     spool.trim();
     let left: Vec<_> = std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten().collect();

@@ -1,8 +1,8 @@
 //! Writing the spool: segments, the size limit, and what to do when the disk does not take it.
 
 use super::{Directory, SEGMENT, SLOTS, SpoolError, dispose, drop_cache};
-use crate::frame::Reason;
-use crate::ledger::{Appended, Ledger, Place, Segment, Shared};
+use crate::frame::DropReason;
+use crate::ledger::{Appended, Ledger, Segment, SegmentLocation, SharedLedger};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// A segment that is still there when so many younger ones exist is written back, then dropped from the page
 /// cache; later again, since pages that are being written stay.
 const CACHED: [usize; 4] = [3, 4, 6, 9];
-/// Who may wait does so when so many segments are not delivered yet: what the drains take from the page cache
+/// ProcessFilter may wait does so when so many segments are not delivered yet: what the drains take from the page cache
 /// costs no disk.
 const AHEAD: usize = 2;
 /// But not for longer than this without a segment delivered: then the spool fills up to its limit.
@@ -30,16 +30,16 @@ const MEMORY_FS: u64 = 8 << 20;
 
 /// What to do when the spool is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum WhenFull {
     /// Drop the oldest segment: the app must not wait.
-    Shed,
+    DropOldest,
     /// Wait until a drain took something: the reader of standard input may.
-    Wait,
+    Block,
 }
 
 /// The segment that is being written.
 #[derive(Debug)]
-enum Open {
+enum OpenSegment {
     /// A new file: what is behind its frames is the end of the file.
     Fresh(File),
     /// A file that held another segment: older frames are behind those of this one.
@@ -47,7 +47,7 @@ enum Open {
     Memory(u8),
 }
 
-impl Open {
+impl OpenSegment {
     /// Where in which file the segment starts.
     fn place<'a>(&'a self, memory: Option<&'a File>) -> Option<(&'a File, u64)> {
         match self {
@@ -59,18 +59,18 @@ impl Open {
 
 /// The one writer of a spool.
 pub struct Writer<'a> {
-    shared: &'a Shared,
+    shared: &'a SharedLedger,
     directory: Option<&'a Directory>,
     memory: Option<&'a File>,
     limit: u64,
-    full: Full,
-    open: Option<Open>,
+    full: WhenFull,
+    open: Option<OpenSegment>,
     len: u64,
     /// Waiting for a removal was in vain when there had been so many of them.
     in_vain: Option<u64>,
     disk_failed: Option<Instant>,
     said: bool,
-    trouble: Option<SpoolError>,
+    warning: Option<SpoolError>,
     /// Since when nothing can be written anywhere, and when that was said.
     nowhere: Option<(Instant, Option<Instant>)>,
     give_up: Box<dyn Fn() -> bool + Send + 'a>,
@@ -85,11 +85,11 @@ impl fmt::Debug for Writer<'_> {
 impl<'a> Writer<'a> {
     /// A writer into `directory`, or into `memory` without one. `limit` is in bytes; `give_up` ends waiting.
     pub fn new(
-        shared: &'a Shared,
+        shared: &'a SharedLedger,
         directory: Option<&'a Directory>,
         memory: Option<&'a File>,
         limit: u64,
-        full: Full,
+        full: WhenFull,
         give_up: impl Fn() -> bool + Send + 'a,
     ) -> Self {
         let limit = match directory {
@@ -107,13 +107,13 @@ impl<'a> Writer<'a> {
             in_vain: None,
             disk_failed: None,
             said: false,
-            trouble: None,
+            warning: None,
             nowhere: None,
             give_up: Box::new(give_up),
         }
     }
 
-    /// Writes whole frames and books them; they may be empty, when only lines that closed are to be booked.
+    /// Writes whole frames and summary them; they may be empty, when only lines that closed are to be booked.
     /// What can be written nowhere is booked as dropped, the lines that ended in it: then the answer is false.
     pub fn append(&mut self, frames: &[u8], appended: &Appended) -> bool {
         if frames.is_empty() {
@@ -137,38 +137,38 @@ impl<'a> Writer<'a> {
         let kept = Appended { closed: appended.closed.clone(), ended: closed, ..Appended::default() };
         let mut ledger = self.shared.lock();
         ledger.append(&kept);
-        ledger.drop_unrecorded(appended.ended - closed, Reason::SpoolUnwritable);
+        ledger.drop_unrecorded(appended.ended - closed, DropReason::SpoolUnwritable);
         false
     }
 
     /// Memory does not serve in the disk's place. That is said a moment later, and again while it lasts: an app that
     /// ends sooner has the closing line.
     fn nothing_serves(&mut self) {
-        (self.trouble, self.said) = (None, false);
+        (self.warning, self.said) = (None, false);
         let (since, said) = self.nowhere.get_or_insert_with(|| (Instant::now(), None));
         if since.elapsed() >= UNSAID && said.is_none_or(|said| said.elapsed() >= AGAIN) {
             *said = Some(Instant::now());
-            self.trouble = Some(SpoolError::Nowhere);
+            self.warning = Some(SpoolError::Nowhere);
         }
     }
 
     /// What went wrong since the last time, to be said once.
-    pub fn take_trouble(&mut self) -> Option<SpoolError> {
-        self.trouble.take()
+    pub fn take_warning(&mut self) -> Option<SpoolError> {
+        self.warning.take()
     }
 
     /// Bytes go without the ledger's lock: a disk that stands still holds up nobody else.
     fn make_room(&mut self, len: u64) {
-        for segment in self.shed_for(len) {
+        for segment in self.drop_for(len) {
             dispose(&segment, self.directory, self.memory);
         }
     }
 
     /// Takes segments out of the ledger until `len` more bytes are within the limit, or waits for that.
-    fn shed_for(&mut self, len: u64) -> Vec<Segment> {
-        let mut shed = Vec::new();
+    fn drop_for(&mut self, len: u64) -> Vec<Segment> {
+        let mut drop_oldest = Vec::new();
         let mut ledger = self.shared.lock();
-        if self.full == Full::Wait && ledger.segments().len() > AHEAD {
+        if self.full == WhenFull::Block && ledger.segments().len() > AHEAD {
             let removals = self.shared.removals();
             if self.in_vain != Some(removals) {
                 ledger = self.shared.wait_for_removal(ledger, PATIENCE);
@@ -177,7 +177,7 @@ impl<'a> Writer<'a> {
             }
         }
         while ledger.bytes() + len > self.limit {
-            if self.full == Full::Wait {
+            if self.full == WhenFull::Block {
                 // A limit below what is pinned would wait for ever.
                 if ledger.segments().len() < 2 || (self.give_up)() {
                     break;
@@ -185,10 +185,10 @@ impl<'a> Writer<'a> {
                 ledger = self.shared.wait_for_removal(ledger, MOMENT);
                 continue;
             }
-            let Some(segment) = ledger.shed(Reason::SpoolFull) else { break };
-            shed.push(segment);
+            let Some(segment) = ledger.drop_oldest(DropReason::SpoolFull) else { break };
+            drop_oldest.push(segment);
         }
-        shed
+        drop_oldest
     }
 
     fn write(&mut self, frames: &[u8]) -> bool {
@@ -196,23 +196,23 @@ impl<'a> Writer<'a> {
         let Some((file, start)) = open.place(self.memory) else { return false };
         let at = start + self.len;
         let written = match open {
-            Open::Fresh(_) => file.write_all_at(frames, at),
-            Open::Reused(_) | Open::Memory(_) => write_over(file, frames, at, start + SEGMENT),
+            OpenSegment::Fresh(_) => file.write_all_at(frames, at),
+            OpenSegment::Reused(_) | OpenSegment::Memory(_) => write_over(file, frames, at, start + SEGMENT),
         };
         let Err(error) = written else { return true };
-        if !matches!(open, Open::Memory(_)) {
+        if !matches!(open, OpenSegment::Memory(_)) {
             // Frames that are not booked would only confuse whoever adopts the directory.
             drop(file.set_len(self.len));
-            self.disk_trouble(error);
+            self.disk_warning(error);
         }
         self.open = None;
         false
     }
 
-    fn disk_trouble(&mut self, error: io::Error) {
+    fn disk_warning(&mut self, error: io::Error) {
         if let Some(directory) = self.directory {
             if !std::mem::replace(&mut self.said, true) {
-                self.trouble = Some(SpoolError::io("cannot write to", directory.path())(error));
+                self.warning = Some(SpoolError::io("cannot write to", directory.path())(error));
             }
             self.disk_failed = Some(Instant::now());
         }
@@ -231,7 +231,7 @@ impl<'a> Writer<'a> {
                 old.iter().for_each(drop_cache);
                 return true;
             }
-            if let Place::File(path) = &place {
+            if let SegmentLocation::File(path) = &place {
                 drop(std::fs::remove_file(path));
             }
         }
@@ -239,8 +239,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Opens the next segment's place: a file, else a slot of memory, else what becomes free by dropping.
-    fn rotate(&mut self) -> Option<Place> {
-        if let Some(Open::Reused(file)) = &self.open {
+    fn rotate(&mut self) -> Option<SegmentLocation> {
+        if let Some(OpenSegment::Reused(file)) = &self.open {
             drop(file.set_len(self.len)); // the rest is older frames
         }
         self.open = None;
@@ -250,7 +250,7 @@ impl<'a> Writer<'a> {
                 return Some(place);
             }
             let ledger = self.shared.lock();
-            if self.full == Full::Wait {
+            if self.full == WhenFull::Block {
                 if (self.give_up)() {
                     return None;
                 }
@@ -258,48 +258,48 @@ impl<'a> Writer<'a> {
                 continue;
             }
             let mut ledger = ledger;
-            let segment = ledger.shed(Reason::SpoolFull)?;
+            let segment = ledger.drop_oldest(DropReason::SpoolFull)?;
             drop(ledger);
             dispose(&segment, None, self.memory);
-            if matches!(segment.place, Place::File(_)) {
+            if matches!(segment.place, SegmentLocation::File(_)) {
                 self.disk_failed = None; // there is room again
             }
         }
     }
 
-    fn next_file(&mut self) -> Option<Place> {
+    fn next_file(&mut self) -> Option<SegmentLocation> {
         let may_try = self.disk_failed.is_none_or(|failed| failed.elapsed() >= DISK_AGAIN);
         let directory = self.directory.filter(|_| may_try)?;
         let head = self.shared.lock().head();
         let path = directory.segment(head);
         let opened = match directory.reuse(head) {
-            Some(file) => Ok(Open::Reused(file)),
-            None => create(&path).map(Open::Fresh),
+            Some(file) => Ok(OpenSegment::Reused(file)),
+            None => create(&path).map(OpenSegment::Fresh),
         };
         match opened {
             Ok(open) => {
                 self.disk_failed = None;
                 self.open = Some(open);
-                Some(Place::File(path))
+                Some(SegmentLocation::File(path))
             }
             Err(error) => {
-                self.disk_trouble(error);
+                self.disk_warning(error);
                 None
             }
         }
     }
 
-    fn next_slot(&mut self) -> Option<Place> {
+    fn next_slot(&mut self) -> Option<SegmentLocation> {
         self.memory?;
         let ledger = self.shared.lock();
-        let is_free = |slot: &u8| !ledger.segments().any(|s| s.place == Place::Memory(*slot));
+        let is_free = |slot: &u8| !ledger.segments().any(|s| s.place == SegmentLocation::Memory(*slot));
         let slot = (0..SLOTS).find(is_free)?;
-        self.open = Some(Open::Memory(slot));
-        Some(Place::Memory(slot))
+        self.open = Some(OpenSegment::Memory(slot));
+        Some(SegmentLocation::Memory(slot))
     }
 
     /// What is to be written back and forgotten now: the page cache counts as the dyno's memory.
-    fn uncached(ledger: &Ledger) -> Vec<Place> {
+    fn uncached(ledger: &Ledger) -> Vec<SegmentLocation> {
         let count = ledger.segments().len();
         let older = CACHED.into_iter().filter_map(|younger| count.checked_sub(younger + 1));
         older.filter_map(|index| ledger.segments().nth(index)).map(|segment| segment.place.clone()).collect()

@@ -2,4 +2,4 @@
 
 mod socket;
 
-pub use socket::{Bulletin, Health, NAME, SEPARATOR};
+pub use socket::{NAME, SEPARATOR, ShipperStatus, StatusSocket};

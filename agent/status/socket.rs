@@ -3,7 +3,7 @@
 //! is stuck or dead.
 
 use crate::config::Config;
-use crate::delivery::Clerk;
+use crate::delivery::Coordinator;
 use crate::ledger::{Report, json_text};
 use crate::spool::Spool;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -23,7 +23,7 @@ const AT_ONCE: usize = 8;
 
 /// How the shipper is.
 #[derive(Clone, Copy, Debug)]
-pub struct Health {
+pub struct ShipperStatus {
     /// Its pid, when it runs.
     pub pid: Option<i32>,
     /// How long ago it was heard.
@@ -34,12 +34,12 @@ pub struct Health {
 
 /// The socket, and what does not change.
 #[derive(Debug)]
-pub struct Bulletin {
+pub struct StatusSocket {
     listener: UnixListener,
     since: Instant,
 }
 
-impl Bulletin {
+impl StatusSocket {
     /// Opens the socket of the agent with this id.
     ///
     /// # Errors
@@ -57,7 +57,13 @@ impl Bulletin {
     }
 
     /// Answers who asks now. `health` is none where the shipper is a part of this process.
-    pub fn answer(&self, config: &Config, clerk: &Clerk, health: Option<Health>, probe: Option<&str>) {
+    pub fn answer(
+        &self,
+        config: &Config,
+        coordinator: &Coordinator,
+        health: Option<ShipperStatus>,
+        probe: Option<&str>,
+    ) {
         for _ in 0..AT_ONCE {
             let Ok((stream, _)) = self.listener.accept() else { return };
             // Numbers only, but they are this user's.
@@ -65,15 +71,21 @@ impl Bulletin {
             if user.is_ok_and(|user| user == nix::unistd::geteuid().as_raw() || user == 0) {
                 drop(send(
                     stream,
-                    &self.text(config, clerk, health, probe),
-                    &self.json(config, clerk, health, probe),
+                    &self.text(config, coordinator, health, probe),
+                    &self.json(config, coordinator, health, probe),
                 ));
             }
         }
     }
 
-    fn text(&self, config: &Config, clerk: &Clerk, health: Option<Health>, probe: Option<&str>) -> String {
-        let spool: &Spool = clerk.spool();
+    fn text(
+        &self,
+        config: &Config,
+        coordinator: &Coordinator,
+        health: Option<ShipperStatus>,
+        probe: Option<&str>,
+    ) -> String {
+        let spool: &Spool = coordinator.spool();
         let report = spool.shared.lock().report();
         let mut out = format!(
             "{} of {}: tailrace {}, pid {}, up {}\n  captured    {} lines\n",
@@ -85,7 +97,7 @@ impl Bulletin {
             report.captured
         );
         let _infallible = writeln!(out, "  probe       {}", probe.unwrap_or("not chosen yet"));
-        if let Some(Health { pid, silent, starts }) = health {
+        if let Some(ShipperStatus { pid, silent, starts }) = health {
             let _infallible = match pid {
                 Some(pid) => writeln!(
                     out,
@@ -98,7 +110,7 @@ impl Bulletin {
             };
         }
         for (drain, account) in report.drains.iter().enumerate() {
-            let (_, oldest) = clerk.moods().held(drain);
+            let (_, oldest) = coordinator.health().held(drain);
             let bytes = spool.shared.lock().held_bytes(drain);
             let _infallible = writeln!(out, "drain {} at {}", spool.token(drain), account.drain);
             let _infallible = writeln!(out, "  delivered   {} lines", account.delivered);
@@ -119,16 +131,16 @@ impl Bulletin {
                 reasons.collect::<String>()
             );
             let _infallible = writeln!(out, "  rejected    {} lines", account.rejected);
-            out.push_str(&self.answer_text(clerk, drain));
+            out.push_str(&self.answer_text(coordinator, drain));
         }
         out
     }
 
     #[expect(clippy::unused_self, reason = "a part of `text`")]
-    fn answer_text(&self, clerk: &Clerk, drain: usize) -> String {
+    fn answer_text(&self, coordinator: &Coordinator, drain: usize) -> String {
         let mut out = String::from("  last answer ");
-        let Some(mood) = clerk.moods().get(drain) else { return out };
-        match &mood.last {
+        let Some(health) = coordinator.health().get(drain) else { return out };
+        match &health.last {
             None => out.push_str("none yet"),
             Some((200, detail, at)) if detail.is_empty() => {
                 let _infallible = write!(out, "delivered, {} ago", time(at.elapsed()));
@@ -140,7 +152,7 @@ impl Bulletin {
                 let _infallible = write!(out, "{detail}, {} ago", time(at.elapsed()));
             }
         }
-        if let (Some(next), Some(since)) = (mood.next, mood.since) {
+        if let (Some(next), Some(since)) = (health.next, health.since) {
             let wait = next.saturating_duration_since(Instant::now());
             let _infallible =
                 write!(out, "; failing for {}, next attempt in {}", time(since.elapsed()), time(wait));
@@ -149,8 +161,14 @@ impl Bulletin {
         out
     }
 
-    fn json(&self, config: &Config, clerk: &Clerk, health: Option<Health>, probe: Option<&str>) -> String {
-        let spool: &Spool = clerk.spool();
+    fn json(
+        &self,
+        config: &Config,
+        coordinator: &Coordinator,
+        health: Option<ShipperStatus>,
+        probe: Option<&str>,
+    ) -> String {
+        let spool: &Spool = coordinator.spool();
         let Report { captured, own_frames, drains } = spool.shared.lock().report();
         let mut out = format!(
             "{{\"agent\":{},\"version\":{},\"pid\":{},\"app\":{},\"dyno\":{},\"up_seconds\":{},\
@@ -165,7 +183,7 @@ impl Bulletin {
         );
         match health {
             None => out.push_str("null"),
-            Some(Health { pid, silent, starts }) => {
+            Some(ShipperStatus { pid, silent, starts }) => {
                 let pid = pid.map_or_else(|| "null".to_owned(), |pid| pid.to_string());
                 let silent = silent.as_secs();
                 let _infallible =
@@ -178,9 +196,9 @@ impl Bulletin {
                 account.dropped.iter().map(|(why, lines)| format!("{}:{lines}", json_text(why.as_str())));
             // Two locks in one statement would wait for each other.
             let bytes = spool.shared.lock().held_bytes(drain);
-            let oldest = clerk.moods().held(drain).1.as_secs();
-            let mood = clerk.moods().get(drain);
-            let last = mood.and_then(|mood| mood.last.as_ref());
+            let oldest = coordinator.health().held(drain).1.as_secs();
+            let health = coordinator.health().get(drain);
+            let last = health.and_then(|health| health.last.as_ref());
             let last = last.map_or_else(
                 || "null".to_owned(),
                 |(status, detail, at)| {
@@ -188,7 +206,7 @@ impl Bulletin {
                     format!("{{\"status\":{status},\"detail\":{detail},\"seconds_ago\":{ago}}}")
                 },
             );
-            let next = mood.and_then(|mood| mood.next);
+            let next = health.and_then(|health| health.next);
             let next = next.map_or_else(
                 || "null".to_owned(),
                 |next| next.saturating_duration_since(Instant::now()).as_secs().to_string(),
@@ -210,7 +228,7 @@ impl Bulletin {
                 account.rejected,
                 account.batches,
                 account.attempts,
-                mood.map_or(0, |mood| mood.failures),
+                health.map_or(0, |health| health.failures),
             );
         }
         out.push_str("]}");

@@ -11,6 +11,6 @@ mod spawn;
 mod supervisor;
 
 pub use nested::is_below_another;
-pub use shared_state::Vitals;
+pub use shared_state::SharedState;
 pub use spawn::{cannot_start, exec};
 pub use supervisor::run;

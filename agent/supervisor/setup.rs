@@ -1,14 +1,14 @@
 //! Setting the stage: everything that must be there before the app starts. Whatever cannot be had is named, and
 //! the app runs without us.
 
-use super::sampler_thread::Watch;
-use super::shared_state::Vitals;
+use super::sampler_thread::SamplerThread;
+use super::shared_state::SharedState;
 use crate::capture::pump::Pump;
 use crate::config::Config;
 use crate::line::Stream;
-use crate::recorder::{Input, Look, Pacer, Pool, Scribe, buffer_pool, input};
+use crate::recorder::{BufferPool, FrameFormat, Input, RecorderThread, Wakeups, buffer_pool, input};
 use crate::sample;
-use crate::spool::{self, Spool, Tap};
+use crate::spool::{self, DrainId, Spool};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -34,57 +34,57 @@ fn step<T, E: Into<io::Error>>(what: &'static str, result: Result<T, E>) -> SetU
 }
 
 /// Everything that must be there before the app starts.
-pub(super) struct Stage {
+pub(super) struct Setup {
     /// Wakes the main loop: the recorder has news.
     pub(super) wake: Arc<EventFd>,
     /// Tells the pumps that the app is gone.
     pub(super) gone: Arc<EventFd>,
-    pub(super) scribe: Arc<Scribe>,
+    pub(super) recorder_thread: Arc<RecorderThread>,
     /// How many pumps have nothing more to pass on.
     pub(super) finished: Arc<AtomicUsize>,
     /// To the recorder, which starts once the app runs.
     pub(super) recorder: Sender<Input>,
     /// To the sampler, which starts with the app's pid.
     pub(super) begin: Sender<i32>,
-    pub(super) vitals: Arc<Vitals>,
+    pub(super) shared_state: Arc<SharedState>,
     /// The app's ends of its pipes.
     pub(super) ends: [OwnedFd; 2],
     pub(super) memory: Option<File>,
 }
 
-impl Stage {
-    /// Sets it, with all threads; signals are blocked already. `command` is how the command is told.
+impl Setup {
+    /// Sets it, with all threads; signals are blocked already. `command` is how the command is display_command.
     ///
     /// # Errors
     /// What could not be had, and why.
-    pub(super) fn set(config: &Config, command: String) -> SetUp<Self> {
+    pub(super) fn prepare(config: &Config, command: String) -> SetUp<Self> {
         probe()?;
         let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
         let wake = step("cannot make an event", event())?;
         let gone = step("cannot make an event", event())?;
         let memory = spool::memory_file().ok();
-        let pool = Pool::new(buffer_pool::BUFFERS, buffer_pool::BUFFER);
+        let pool = BufferPool::new(buffer_pool::BUFFERS, buffer_pool::BUFFER);
         let (recorder, inputs) = bounded(input::INPUTS);
-        let scribe = Arc::new(Scribe::new(Arc::clone(&wake), Arc::clone(&pool)));
+        let recorder_thread = Arc::new(RecorderThread::new(Arc::clone(&wake), Arc::clone(&pool)));
         let shared = Arc::new(config.clone());
-        start_recorder(Arc::clone(&shared), &scribe, inputs, memory.as_ref())?;
+        start_recorder(Arc::clone(&shared), &recorder_thread, inputs, memory.as_ref())?;
         let finished = Arc::<AtomicUsize>::default();
         let common =
             Common { pool, recorder: recorder.clone(), gone: Arc::clone(&gone), wake: Arc::clone(&wake) };
         let ends = start_pumps(config, &common, &finished)?;
         let (begin, app) = bounded(1);
-        let vitals = Arc::new(Vitals::default());
-        let watch = Watch {
+        let shared_state = Arc::new(SharedState::default());
+        let watch = SamplerThread {
             config: shared,
             command,
             begin: app,
             recorder: recorder.clone(),
-            scribe: Arc::clone(&scribe),
-            vitals: Arc::clone(&vitals),
-            places: input::Place::default(),
+            recorder_thread: Arc::clone(&recorder_thread),
+            shared_state: Arc::clone(&shared_state),
+            permits: input::Permits::default(),
         };
         start("sampler", move || watch.run())?;
-        Ok(Self { wake, gone, scribe, finished, recorder, begin, vitals, ends, memory })
+        Ok(Self { wake, gone, recorder_thread, finished, recorder, begin, shared_state, ends, memory })
     }
 }
 
@@ -96,7 +96,7 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> SetUp<()> {
 
 /// What both pumps share.
 struct Common {
-    pool: Arc<Pool>,
+    pool: Arc<BufferPool>,
     recorder: Sender<Input>,
     gone: Arc<EventFd>,
     wake: Arc<EventFd>,
@@ -105,7 +105,7 @@ struct Common {
 /// Starts both pumps; returns the ends of their pipes that are for the app.
 fn start_pumps(config: &Config, common: &Common, finished: &Arc<AtomicUsize>) -> SetUp<[OwnedFd; 2]> {
     // In one place, as in most containers, lines shall not be torn more than without us.
-    let turn = is_one_place().then(|| Arc::new(Mutex::new(())));
+    let write_lock = is_one_place().then(|| Arc::new(Mutex::new(())));
     let mut ends = Vec::with_capacity(2);
     for stream in Stream::ALL {
         let (from, end) = step("cannot make a pipe", nix::unistd::pipe2(OFlag::O_CLOEXEC))?;
@@ -115,11 +115,11 @@ fn start_pumps(config: &Config, common: &Common, finished: &Arc<AtomicUsize>) ->
             stream,
             from,
             passthrough: config.passthrough,
-            gathers: size >= PIPE,
+            coalesces: size >= PIPE,
             pool: Arc::clone(&common.pool),
             recorder: common.recorder.clone(),
             gone: Arc::clone(&common.gone),
-            turn: turn.clone(),
+            write_lock: write_lock.clone(),
             finished: Arc::clone(finished),
             wake: Arc::clone(&common.wake),
             gap: None,
@@ -153,18 +153,18 @@ fn probe() -> SetUp<()> {
 
 fn start_recorder(
     config: Arc<Config>,
-    scribe: &Arc<Scribe>,
+    recorder_thread: &Arc<RecorderThread>,
     input: Receiver<Input>,
     memory: Option<&File>,
 ) -> SetUp<()> {
     let agent = step("cannot make an id", spool::agent_id())?;
     let memory = step("cannot use memory", memory.map(File::try_clone).transpose())?;
-    let scribe = Arc::clone(scribe);
+    let recorder_thread = Arc::clone(recorder_thread);
     start("recorder", move || {
-        let pacer = Pacer::new(config.batch_linger);
-        scribe.run(&input, &Look::of(&config), pacer, || {
+        let pacer = Wakeups::new(config.batch_linger);
+        recorder_thread.run(&input, &FrameFormat::of(&config), pacer, || {
             (
-                Spool::open(&config.spool_dir, agent, Tap::all(&config), memory),
+                Spool::open(&config.spool_dir, agent, DrainId::all(&config), memory),
                 config.spool_limit(sample::quota),
             )
         });

@@ -12,15 +12,15 @@ struct Life {
     is_ending: bool,
 }
 
-/// Who lives, and how it is looked at.
+/// ProcessFilter lives, and how it is looked at.
 #[derive(Debug, Default)]
-pub struct Vitals {
+pub struct SharedState {
     shipper: AtomicI32,
     life: Mutex<Life>,
     probe: OnceLock<String>,
 }
 
-impl Vitals {
+impl SharedState {
     /// The shipper's pid, or 0.
     pub(super) fn shipper(&self) -> i32 {
         self.shipper.load(Ordering::Relaxed)
@@ -62,12 +62,12 @@ mod tests {
 
     #[test]
     fn nothing_comes_up_once_the_end_began() {
-        let vitals = Vitals::default();
-        vitals.end(|was_up| assert!(!was_up));
-        vitals.up(|| panic!("it is going down"));
-        vitals.end(|was_up| assert!(!was_up));
-        let vitals = Vitals::default();
-        vitals.up(|| {});
-        vitals.end(|was_up| assert!(was_up));
+        let shared_state = SharedState::default();
+        shared_state.end(|was_up| assert!(!was_up));
+        shared_state.up(|| panic!("it is going down"));
+        shared_state.end(|was_up| assert!(!was_up));
+        let shared_state = SharedState::default();
+        shared_state.up(|| {});
+        shared_state.end(|was_up| assert!(was_up));
     }
 }

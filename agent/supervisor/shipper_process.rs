@@ -1,11 +1,11 @@
-//! The warden: starts the shipper, watches it, and replaces it when it dies or hangs.
+//! The shipper: starts the shipper, watches it, and replaces it when it dies or hangs.
 
-use super::shared_state::Vitals;
+use super::shared_state::SharedState;
 use super::spawn;
-use crate::delivery::Clerk;
+use crate::delivery::Coordinator;
 use crate::diag;
-use crate::protocol::{Link, Order};
-use crate::status::Health;
+use crate::protocol::{Connection, ToShipper};
+use crate::status::ShipperStatus;
 use nix::poll::poll;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -38,20 +38,20 @@ struct Ending {
 #[derive(Debug)]
 struct Running {
     pid: Pid,
-    link: Link,
+    link: Connection,
     heard: Instant,
-    /// It was told that no more frames will come.
+    /// It was display_command that no more frames will come.
     finishing: bool,
 }
 
-/// What a person was told of the shipper: trouble, again every 10 minutes, and when it is over.
+/// What a person was display_command of the shipper: trouble, again every 10 minutes, and when it is over.
 #[derive(Clone, Copy, Debug, Default)]
-struct Trouble {
+struct Throttle {
     since: Option<Instant>,
     said: Option<Instant>,
 }
 
-impl Trouble {
+impl Throttle {
     /// Whether it is to be said now.
     fn is_due(&mut self) -> bool {
         let now = Instant::now();
@@ -63,7 +63,7 @@ impl Trouble {
         is_due
     }
 
-    /// It is over; how long it lasted, when a person was told of it.
+    /// It is over; how long it lasted, when a person was display_command of it.
     fn over(&mut self) -> Option<Duration> {
         std::mem::take(self).since.map(|since| since.elapsed())
     }
@@ -71,7 +71,7 @@ impl Trouble {
 
 /// The shipper as the keeper sees it.
 #[derive(Debug)]
-pub(super) struct Warden {
+pub(super) struct ShipperProcess {
     memory: Option<File>,
     paths: Vec<(&'static str, PathBuf)>,
     silence: Duration,
@@ -82,17 +82,17 @@ pub(super) struct Warden {
     ending: Ending,
     /// Since when no shipper can be started.
     unstartable: Option<Instant>,
-    trouble: Trouble,
-    vitals: Arc<Vitals>,
+    trouble: Throttle,
+    shared_state: Arc<SharedState>,
 }
 
-impl Warden {
+impl ShipperProcess {
     /// `paths` are settings for the shipper. `silence` is how long it may say nothing before it is taken for hung.
     pub(super) fn new(
         memory: Option<File>,
         paths: Vec<(&'static str, PathBuf)>,
         silence: Duration,
-        vitals: Arc<Vitals>,
+        shared_state: Arc<SharedState>,
     ) -> Self {
         Self {
             memory,
@@ -104,13 +104,13 @@ impl Warden {
             starts: 0,
             ending: Ending::default(),
             unstartable: None,
-            trouble: Trouble::default(),
-            vitals,
+            trouble: Throttle::default(),
+            shared_state,
         }
     }
 
     /// The link to the running shipper.
-    pub(super) fn link(&self) -> Option<&Link> {
+    pub(super) fn link(&self) -> Option<&Connection> {
         self.running.as_ref().map(|running| &running.link)
     }
 
@@ -125,9 +125,9 @@ impl Warden {
     }
 
     /// How it is.
-    pub(super) fn health(&self) -> Health {
+    pub(super) fn health(&self) -> ShipperStatus {
         let running = self.running.as_ref();
-        Health {
+        ShipperStatus {
             pid: running.map(|running| running.pid.as_raw()),
             silent: running.map_or(Duration::ZERO, |running| running.heard.elapsed()),
             starts: self.starts,
@@ -135,59 +135,59 @@ impl Warden {
     }
 
     /// Starts, tells, hears and kills, as is due. To be called whenever something happened.
-    pub(super) fn tick(&mut self, clerk: &mut Clerk) {
+    pub(super) fn tick(&mut self, coordinator: &mut Coordinator) {
         let now = Instant::now();
         if self.running.is_none() && self.next_start.is_some_and(|at| at <= now) {
-            self.start(clerk);
+            self.start(coordinator);
         }
         let Some(running) = &mut self.running else { return };
-        let heard = clerk.hear(&mut running.link);
+        let heard = coordinator.handle_messages(&mut running.link);
         if heard.alive {
             running.heard = now;
         }
         if heard.delivered {
             self.restarts = 0;
             if let Some(down) = self.trouble.over() {
-                diag::at("shipper-ok").with("down", diag::seconds(down)).say();
+                diag::event("shipper-ok").field("down", diag::seconds(down)).emit();
             }
         }
-        if clerk.has_news() {
-            clerk.news(&mut running.link);
+        if coordinator.has_updates() {
+            coordinator.send_updates(&mut running.link);
         }
-        if self.ending.finish && !running.finishing && !clerk.has_news() {
+        if self.ending.finish && !running.finishing && !coordinator.has_updates() {
             running.finishing = true;
-            running.link.send(&Order::Finish);
+            running.link.send(&ToShipper::EndOfLog);
         }
         running.link.flush();
         let hangs = running.heard + self.silence <= now;
         if hangs || running.link.is_closed() {
             if hangs && self.trouble.is_due() {
-                diag::at("shipper-hangs").with("silent", diag::seconds(self.silence)).say();
+                diag::event("shipper-hangs").field("silent", diag::seconds(self.silence)).emit();
             }
             let _gone_already = kill(running.pid, Signal::SIGKILL);
         }
     }
 
-    /// When [`Warden::tick`] has something to do by itself.
+    /// When [`ShipperProcess::tick`] has something to do by itself.
     pub(super) fn due(&self) -> Option<Instant> {
         self.running.as_ref().map_or(self.next_start, |running| Some(running.heard + self.silence))
     }
 
-    fn start(&mut self, clerk: &mut Clerk) {
+    fn start(&mut self, coordinator: &mut Coordinator) {
         self.next_start = None;
         let started = UnixStream::pair().and_then(|(ours, theirs)| {
-            let (memory, agent) = (self.memory.as_ref(), clerk.spool().agent.as_str());
+            let (memory, agent) = (self.memory.as_ref(), coordinator.spool().agent.as_str());
             let child = spawn::start_shipper(theirs, memory, &self.paths, agent, self.restarts == 0)?;
-            Ok((child.id(), Link::new(ours)?))
+            Ok((child.id(), Connection::new(ours)?))
         });
         match started {
             Ok((pid, mut link)) => {
-                clerk.greet(&mut link);
+                coordinator.resync(&mut link);
                 self.tell_ending(&mut link);
                 link.flush();
                 let pid = Pid::from_raw(pid as i32);
                 self.starts += 1;
-                self.vitals.set_shipper(pid.as_raw());
+                self.shared_state.set_shipper(pid.as_raw());
                 self.unstartable = None;
                 self.running = Some(Running { pid, link, heard: Instant::now(), finishing: false });
             }
@@ -195,18 +195,18 @@ impl Warden {
                 if self.unstartable.get_or_insert_with(Instant::now).elapsed() >= UNSAID
                     && self.trouble.is_due()
                 {
-                    let line = diag::at("no-shipper").with("error", error);
-                    line.with("detail", "lines are kept and it is tried again").say();
+                    let line = diag::event("no-shipper").field("error", error);
+                    line.field("detail", "lines are kept and it is tried again").emit();
                 }
                 self.schedule();
             }
         }
     }
 
-    fn tell_ending(&self, link: &mut Link) {
+    fn tell_ending(&self, link: &mut Connection) {
         if let Some(deadline) = self.ending.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
-            link.send(&Order::Hurry(left.as_millis() as u64));
+            link.send(&ToShipper::Deadline(left.as_millis() as u64));
         }
     }
 
@@ -223,18 +223,18 @@ impl Warden {
     }
 
     /// The process `pid` was reaped; true when it was the shipper.
-    pub(super) fn reaped(&mut self, pid: Pid, clerk: &mut Clerk) -> bool {
+    pub(super) fn reaped(&mut self, pid: Pid, coordinator: &mut Coordinator) -> bool {
         if self.running.as_ref().is_none_or(|running| running.pid != pid) {
             return false;
         }
         if let Some(mut running) = self.running.take() {
-            hear_out(&mut running, clerk);
+            hear_out(&mut running, coordinator);
         }
         let wait = self.schedule();
         if self.restarts > PATIENT && self.trouble.is_due() {
             let line =
-                diag::at("shipper-fails").with("starts", self.starts).with("retry", diag::seconds(wait));
-            line.with("detail", "lines are kept and it is tried again").say();
+                diag::event("shipper-fails").field("starts", self.starts).field("retry", diag::seconds(wait));
+            line.field("detail", "lines are kept and it is tried again").emit();
         }
         true
     }
@@ -248,7 +248,7 @@ impl Warden {
     /// Signals that wait for it are of no more use.
     pub(super) fn calm(&mut self) {
         if let Some(running) = &mut self.running {
-            running.link.send(&Order::Calm);
+            running.link.send(&ToShipper::ClearPendingSignals);
             running.link.flush();
         }
     }
@@ -270,7 +270,7 @@ impl Warden {
 
     /// The end: it goes, also when it hangs, and is reaped, so that what it used is counted for the dyno; what it
     /// said before is heard.
-    pub(super) fn kill(&mut self, clerk: Option<&mut Clerk>) {
+    pub(super) fn kill(&mut self, coordinator: Option<&mut Coordinator>) {
         self.next_start = None;
         let Some(mut running) = self.running.take() else { return };
         let _gone_already = kill(running.pid, Signal::SIGKILL);
@@ -281,13 +281,13 @@ impl Warden {
             // Not sleep(), which has no answer to a filter that refuses clock_nanosleep(2).
             let _or_interrupted = poll(&mut [], 1_u8);
         }
-        if let Some(clerk) = clerk {
-            hear_out(&mut running, clerk);
+        if let Some(coordinator) = coordinator {
+            hear_out(&mut running, coordinator);
         }
     }
 }
 
 /// Its last words count: what it says was delivered was delivered.
-fn hear_out(running: &mut Running, clerk: &mut Clerk) {
-    while !running.link.is_closed() && clerk.hear(&mut running.link).alive {}
+fn hear_out(running: &mut Running, coordinator: &mut Coordinator) {
+    while !running.link.is_closed() && coordinator.handle_messages(&mut running.link).alive {}
 }

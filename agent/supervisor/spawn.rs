@@ -25,7 +25,7 @@ pub(super) fn is_of_the_start(error: &io::Error) -> bool {
 
 /// Signals of which we change the disposition, and whether they were ignored when we started. Rust's runtime ignores
 /// SIGPIPE before `main`, and has children start with the default (`library/std/src/sys/pal/unix/mod.rs`); a process
-/// that ignores SIGCHLD is told of no child's end (wait(2)). So both are looked at before `main`, and given back.
+/// that ignores SIGCHLD is display_command of no child's end (wait(2)). So both are looked at before `main`, and given back.
 static IGNORED: [(libc::c_int, AtomicBool); 2] =
     [(libc::SIGPIPE, AtomicBool::new(false)), (libc::SIGCHLD, AtomicBool::new(false))];
 /// The standard streams that were closed when we started: Rust's runtime opens `/dev/null` in their places.
@@ -61,7 +61,7 @@ extern "C" fn look_around() {
 #[unsafe(link_section = ".init_array")]
 static LOOK_AROUND: extern "C" fn() = look_around;
 
-/// From now on we are told of our children's end, whoever started us.
+/// From now on we are display_command of our children's end, whoever started us.
 pub(super) fn hear_of_children() {
     #[expect(unsafe_code, reason = "a disposition can be changed in no other way")]
     // SAFETY: SIG_DFL is no function of ours, and nothing else in this process has or wants a handler for SIGCHLD.
@@ -116,7 +116,7 @@ pub fn exec(words: &[OsString]) -> io::Error {
 /// Says that the command could not be started; returns the exit status that says so.
 pub fn cannot_start(words: &[OsString], error: &io::Error) -> u8 {
     let name = words.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
-    diag::at("cannot-start").with("command", name).with("error", error).say();
+    diag::event("cannot-start").field("command", name).field("error", error).emit();
     ExitCode::of_exec_error(error).into()
 }
 

@@ -1,21 +1,21 @@
 //! The event loop of the supervisor: signals, children, the shipper, and the end.
 
-use super::setup::Stage;
-use super::shared_state::Vitals;
-use super::shipper_process::Warden;
+use super::setup::Setup;
+use super::shared_state::SharedState;
+use super::shipper_process::ShipperProcess;
 use super::spawn::{self, Reaped, cannot_start, exec};
 use crate::config::Config;
-use crate::delivery::Clerk;
+use crate::delivery::Coordinator;
 use crate::diag;
 use crate::dyno::lifecycle::Lifecycle;
-use crate::frame::Own;
+use crate::frame::AgentLine;
 use crate::poll::until;
-use crate::recorder::{Input, Scribe, input};
+use crate::recorder::{Input, RecorderThread, input};
 use crate::signals::ancestry;
-use crate::signals::forward::{Relay, Sight};
+use crate::signals::forward::{ProcessView, SignalForwarder};
 use crate::signals::pending;
 use crate::signals::source::Signals;
-use crate::status::Bulletin;
+use crate::status::StatusSocket;
 use crossbeam_channel::Sender;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
@@ -40,25 +40,25 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
     let inherited = spawn::inherited();
     spawn::hear_of_children();
     let steps_aside = |what: &str, error: &io::Error| {
-        diag::at("not-shipping").with("error", format!("{what}: {error}")).say();
+        diag::event("not-shipping").field("error", format!("{what}: {error}")).emit();
         cannot_start(words, &exec(words))
     };
-    let signals = match Signals::take_all() {
+    let signals = match Signals::block_forwarded() {
         Ok(signals) => signals,
         Err(error) => return steps_aside("cannot take signals", &error.into()),
     };
-    let stage = match Stage::set(config, told(words)) {
-        Ok(stage) => stage,
+    let setup = match Setup::prepare(config, display_command(words)) {
+        Ok(setup) => setup,
         Err((what, error)) => {
-            signals.give_back();
+            signals.restore_mask();
             return steps_aside(what, &error);
         }
     };
-    let [out, err] = stage.ends;
+    let [out, err] = setup.ends;
     let app = match spawn::start_app(words, out, err, signals.before) {
         Ok(child) => Pid::from_raw(child.id() as i32),
         Err(error) => {
-            signals.give_back();
+            signals.restore_mask();
             if spawn::is_of_the_start(&error) {
                 return steps_aside("cannot start a process", &error);
             }
@@ -67,46 +67,46 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
     };
     spawn::let_go(inherited);
     if !config.waits_for_port() {
-        stage.vitals.up(|| {});
+        setup.shared_state.up(|| {});
     }
-    let _room_for_both = (stage.recorder.try_send(Input::Start), stage.begin.try_send(app.as_raw()));
-    let keeper = Keeper {
+    let _room_for_both = (setup.recorder.try_send(Input::Start), setup.begin.try_send(app.as_raw()));
+    let keeper = Supervisor {
         config,
         signals,
-        wake: stage.wake,
-        gone: stage.gone,
-        scribe: stage.scribe,
-        pumps: stage.finished,
-        warden: Warden::new(
-            stage.memory,
+        wake: setup.wake,
+        gone: setup.gone,
+        recorder_thread: setup.recorder_thread,
+        pumps: setup.finished,
+        shipper: ShipperProcess::new(
+            setup.memory,
             config.paths(),
             config.request_timeout + SLACK,
-            Arc::clone(&stage.vitals),
+            Arc::clone(&setup.shared_state),
         ),
-        clerk: None,
-        bulletin: None,
+        coordinator: None,
+        status_socket: None,
         since: Instant::now(),
         app,
         status: None,
         // Cedar's dyno manager does; where a container's first process is ours nobody else is signalled.
-        relay: Relay::new(std::env::var_os("DYNO").is_some() && std::process::id() != 1),
+        forwarder: SignalForwarder::new(std::env::var_os("DYNO").is_some() && std::process::id() != 1),
         stop_at: None,
-        has_taken_stock: false,
+        has_reported: false,
         ended: None,
         suspends: None,
-        recorder: stage.recorder,
-        vitals: stage.vitals,
-        _sampler: stage.begin,
+        recorder: setup.recorder,
+        shared_state: setup.shared_state,
+        _sampler: setup.begin,
     };
-    catch_unwind(AssertUnwindSafe(|| keeper.run())).unwrap_or_else(|_| wait_for(app))
+    catch_unwind(AssertUnwindSafe(|| keeper.run())).unwrap_or_else(|_| run_fallback(app))
 }
 
 /// A bug of ours took the keeper away: what is left is to wait for the app, and to pass on what comes.
-fn wait_for(app: Pid) -> u8 {
-    diag::at("keeper-fault")
-        .with("detail", "a bug of ours; the app goes on, and nothing is shipped any more")
-        .say();
-    let signals = Signals::take_all().ok();
+fn run_fallback(app: Pid) -> u8 {
+    diag::event("keeper-fault")
+        .field("detail", "a bug of ours; the app goes on, and nothing is shipped any more")
+        .emit();
+    let signals = Signals::block_forwarded().ok();
     loop {
         while let Some(received) = signals.as_ref().and_then(Signals::next) {
             if received.signal != Signal::SIGCHLD {
@@ -127,7 +127,7 @@ fn wait_for(app: Pid) -> u8 {
 }
 
 /// The command as the platform would tell it: the line that a shell runs, or its words.
-fn told(words: &[OsString]) -> String {
+fn display_command(words: &[OsString]) -> String {
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     match words.as_slice() {
         [shell, flag, line, ..] if shell.ends_with("bash") && flag == "-c" => line.to_string(),
@@ -135,44 +135,44 @@ fn told(words: &[OsString]) -> String {
     }
 }
 
-pub(super) struct Keeper<'a> {
+pub(super) struct Supervisor<'a> {
     pub(super) config: &'a Config,
     pub(super) signals: Signals,
     pub(super) wake: Arc<EventFd>,
     pub(super) gone: Arc<EventFd>,
-    pub(super) scribe: Arc<Scribe>,
+    pub(super) recorder_thread: Arc<RecorderThread>,
     /// How many of both have nothing more to pass on.
     pub(super) pumps: Arc<AtomicUsize>,
-    pub(super) warden: Warden,
-    pub(super) clerk: Option<Clerk>,
-    pub(super) bulletin: Option<Bulletin>,
+    pub(super) shipper: ShipperProcess,
+    pub(super) coordinator: Option<Coordinator>,
+    pub(super) status_socket: Option<StatusSocket>,
     pub(super) since: Instant,
     pub(super) app: Pid,
     pub(super) status: Option<u8>,
-    pub(super) relay: Relay,
+    pub(super) forwarder: SignalForwarder,
     /// TERM + grace.
     pub(super) stop_at: Option<Instant>,
     /// The books were written at that time, the app still being there: what comes now may be the kill.
-    pub(super) has_taken_stock: bool,
+    pub(super) has_reported: bool,
     /// When the app ended.
     pub(super) ended: Option<Instant>,
     /// A SIGTSTP came: when the app stops by it until then, so do we.
     pub(super) suspends: Option<Instant>,
     /// For lines of our own.
     pub(super) recorder: Sender<Input>,
-    pub(super) vitals: Arc<Vitals>,
+    pub(super) shared_state: Arc<SharedState>,
     /// The sampler ends when this does.
     pub(super) _sampler: Sender<i32>,
 }
 
-/// What the relay sees, by `/proc`.
+/// What the forwarder sees, by `/proc`.
 struct Proc {
     app: Pid,
     shipper: Option<Pid>,
 }
 
-impl Sight for Proc {
-    fn canary(&self) -> Option<u64> {
+impl ProcessView for Proc {
+    fn pending_in_shipper(&self) -> Option<u64> {
         self.shipper.and_then(|shipper| pending::waiting(shipper.as_raw()))
     }
 
@@ -189,35 +189,40 @@ impl Sight for Proc {
     }
 }
 
-impl Keeper<'_> {
+impl Supervisor<'_> {
     fn run(mut self) -> u8 {
         loop {
             self.take_signals();
-            self.pass_on();
-            if self.clerk.is_none()
-                && let Some(spool) = self.scribe.spool()
+            self.forward_signals();
+            if self.coordinator.is_none()
+                && let Some(spool) = self.recorder_thread.spool()
             {
-                self.bulletin = Bulletin::open(&spool.agent, self.since).ok();
+                self.status_socket = StatusSocket::open(&spool.agent, self.since).ok();
                 let wake = Some(Arc::clone(&self.wake));
-                let clerk = Clerk::new(spool, &self.config.frame_host, &self.config.dyno, wake);
-                self.clerk = Some(clerk);
+                let coordinator = Coordinator::new(spool, &self.config.frame_host, &self.config.dyno, wake);
+                self.coordinator = Some(coordinator);
             }
-            if let Some(clerk) = &mut self.clerk {
+            if let Some(coordinator) = &mut self.coordinator {
                 if self.status.is_some() || self.stop_at.is_some() {
-                    clerk.end();
+                    coordinator.end();
                 }
-                self.warden.tick(clerk);
-                if let Some(bulletin) = &self.bulletin {
-                    bulletin.answer(self.config, clerk, Some(self.warden.health()), self.vitals.probe());
+                self.shipper.tick(coordinator);
+                if let Some(status_socket) = &self.status_socket {
+                    status_socket.answer(
+                        self.config,
+                        coordinator,
+                        Some(self.shipper.health()),
+                        self.shared_state.probe(),
+                    );
                 }
             }
             if let Some(status) = self.status
-                && self.is_over()
+                && self.may_exit()
             {
                 self.close();
                 return status;
             }
-            self.take_stock();
+            self.report_before_kill();
             self.wait();
         }
     }
@@ -225,24 +230,24 @@ impl Keeper<'_> {
     /// Sleeps until something happens.
     fn wait(&self) {
         let now = Instant::now();
-        let mut due = self.clerk.as_ref().and_then(|_| self.warden.due());
+        let mut due = self.coordinator.as_ref().and_then(|_| self.shipper.due());
         let mut sooner = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
-        if let Some(due) = self.relay.due(now) {
+        if let Some(due) = self.forwarder.due(now) {
             sooner(due);
         }
         if self.ended.is_some() {
-            sooner(self.leave_at());
-        } else if let Some(stop_at) = self.stop_at.filter(|_| !self.has_taken_stock) {
+            sooner(self.exit_deadline());
+        } else if let Some(stop_at) = self.stop_at.filter(|_| !self.has_reported) {
             sooner(stop_at);
         }
         let mut polled = vec![
             PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN),
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
         ];
-        if let Some(bulletin) = &self.bulletin {
-            polled.push(PollFd::new(bulletin.fd(), PollFlags::POLLIN));
+        if let Some(status_socket) = &self.status_socket {
+            polled.push(PollFd::new(status_socket.fd(), PollFlags::POLLIN));
         }
-        if let Some(link) = self.warden.link().filter(|link| !link.is_closed()) {
+        if let Some(link) = self.shipper.link().filter(|link| !link.is_closed()) {
             let out = if link.is_pending() { PollFlags::POLLOUT } else { PollFlags::empty() };
             polled.push(PollFd::new(link.socket().as_fd(), PollFlags::POLLIN | out));
         }
@@ -256,17 +261,17 @@ impl Keeper<'_> {
         while let Some(received) = self.signals.next() {
             let now = Instant::now();
             // Before anything else: whoever sent it may be gone in a moment.
-            let sight = Proc { app: self.app, shipper: self.warden.pid() };
-            let is_for_us = self.status.is_some() || self.relay.take(received, now, &sight);
+            let view = Proc { app: self.app, shipper: self.shipper.pid() };
+            let is_for_us = self.status.is_some() || self.forwarder.take(received, now, &view);
             if received.signal == Signal::SIGTERM && is_for_us {
                 if self.stop_at.is_none() && self.status.is_none() {
-                    self.vitals.end(|was_up| {
+                    self.shared_state.end(|was_up| {
                         let lines = self.life(|| Lifecycle::stopping(was_up));
-                        self.tell(Input::Own(lines, input::Place::default()));
+                        self.tell(Input::AgentLines(lines, input::Permits::default()));
                     });
                 }
                 let stop_at = *self.stop_at.get_or_insert(now + self.config.stop_grace);
-                self.warden.hurry(stop_at);
+                self.shipper.hurry(stop_at);
             }
             match received.signal {
                 Signal::SIGTSTP => self.suspends = Some(now + SUSPENDS),
@@ -278,15 +283,15 @@ impl Keeper<'_> {
     }
 
     /// Passes on what was meant for the app, and stops when that was to stop.
-    fn pass_on(&mut self) {
-        let sight = Proc { app: self.app, shipper: self.warden.pid() };
-        for signal in self.relay.decide(Instant::now(), &sight) {
+    fn forward_signals(&mut self) {
+        let view = Proc { app: self.app, shipper: self.shipper.pid() };
+        for signal in self.forwarder.decide(Instant::now(), &view) {
             if self.status.is_none() {
                 let _gone_already = kill(self.app, signal);
             }
         }
-        if self.relay.take_stale() {
-            self.warden.calm();
+        if self.forwarder.take_stale() {
+            self.shipper.calm();
         }
         self.suspend();
     }
@@ -295,7 +300,7 @@ impl Keeper<'_> {
     /// and so do we.
     fn suspend(&mut self) {
         if self.suspends.is_some_and(|until| Instant::now() <= until)
-            && !self.relay.is_watching()
+            && !self.forwarder.is_deciding()
             && ancestry::is_stopped(self.app.as_raw())
         {
             self.suspends = None;
@@ -317,19 +322,19 @@ impl Keeper<'_> {
                 let _cannot_fail = self.gone.write(1);
                 let was_asked = self.stop_at.is_some();
                 let life = Lifecycle::of(&self.config.dyno);
-                self.vitals.end(|was_up| {
-                    self.tell(Input::Farewell(self.life(|| life.ended(was_up, was_asked, status))));
+                self.shared_state.end(|was_up| {
+                    self.tell(Input::LastLines(self.life(|| life.ended(was_up, was_asked, status))));
                 });
                 let deadline = self.deadline();
-                self.warden.hurry(deadline);
-            } else if let Some(clerk) = &mut self.clerk {
-                self.warden.reaped(pid, clerk);
+                self.shipper.hurry(deadline);
+            } else if let Some(coordinator) = &mut self.coordinator {
+                self.shipper.reaped(pid, coordinator);
             }
         }
     }
 
     /// Lines about the dyno's life, where they are wanted.
-    fn life(&self, lines: impl FnOnce() -> Vec<Own>) -> Vec<Own> {
+    fn life(&self, lines: impl FnOnce() -> Vec<AgentLine>) -> Vec<AgentLine> {
         if self.config.lifecycle { lines() } else { Vec::new() }
     }
 

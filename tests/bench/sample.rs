@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeValLike;
 use nix::time::ClockId;
-use tailrace::sample::{Sampler, Wish};
+use tailrace::sample::{Sampler, SamplerSettings};
 
 use crate::Result;
 use crate::book::Book;
@@ -92,11 +92,12 @@ pub(crate) fn measure() -> Result<()> {
     }
     let (app, agent) = (dyno.0.id() as i32, [std::process::id() as i32, 0]);
     for (key, more) in [("plain", false), ("more", true)] {
-        let wish = Wish { dyno: "web.1".to_owned(), dyno_id: None, quota: None, more, alarms: true };
+        let wish =
+            SamplerSettings { dyno: "web.1".to_owned(), dyno_id: None, quota: None, more, alarms: true };
         let mut sampler = Sampler::new(wish);
         let before = spent()?;
         for _ in 0..LOOKS {
-            sampler.learn(app, agent); // each looks at all, and reads the share of one
+            sampler.prefetch(app, agent); // each looks at all, and reads the share of one
         }
         if !more {
             println!("share={}", (spent()? - before) / LOOKS as f64);

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tailrace::shipper::http::tls::client_config;
-use tailrace::shipper::http::{Answer, Client, Outgoing, Stage, Target};
+use tailrace::shipper::http::{AttemptOutcome, BatchRequest, Client, Endpoint, Phase};
 use tailrace::shipper::verdict::Verdict;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -222,13 +222,13 @@ impl Authority {
         Server::start(Some(self.acceptor.clone()), acts).await
     }
 
-    pub(crate) fn client(&self, target: &Target) -> Client {
+    pub(crate) fn client(&self, target: &Endpoint) -> Client {
         Client::new(target, client_config(&[self.file()]).unwrap()).unwrap()
     }
 }
 
-pub(crate) fn target(port: u16) -> Target {
-    Target {
+pub(crate) fn target(port: u16) -> Endpoint {
+    Endpoint {
         host: "localhost".to_owned(),
         port,
         path_and_query: "/logs".to_owned(),
@@ -242,22 +242,22 @@ pub(crate) fn target(port: u16) -> Target {
     }
 }
 
-pub(crate) fn batch(body: impl Into<Bytes>) -> Outgoing {
-    Outgoing { body: body.into(), frames: 4, id: "09C557EAFCFB6CF2740EE62F62971098".to_owned() }
+pub(crate) fn batch(body: impl Into<Bytes>) -> BatchRequest {
+    BatchRequest { body: body.into(), frames: 4, id: "09C557EAFCFB6CF2740EE62F62971098".to_owned() }
 }
 
-pub(crate) fn large() -> Outgoing {
+pub(crate) fn large() -> BatchRequest {
     batch((0..512 * 1024_u32).map(|n| (n % 251) as u8).collect::<Vec<_>>())
 }
 
-pub(crate) fn delivered(answer: &Answer) {
+pub(crate) fn delivered(answer: &AttemptOutcome) {
     assert_eq!(answer.verdict, Verdict::Delivered, "{answer:?}");
-    assert_eq!((answer.stage, answer.status), (Stage::Answer, Some(200)), "{answer:?}");
+    assert_eq!((answer.phase, answer.status), (Phase::Response, Some(200)), "{answer:?}");
 }
 
-pub(crate) fn failed(answer: &Answer, stage: Stage, detail: &str) {
+pub(crate) fn failed(answer: &AttemptOutcome, phase: Phase, detail: &str) {
     assert_eq!((answer.verdict, answer.status), (Verdict::Retry, None), "{answer:?}");
-    assert_eq!((answer.stage, answer.detail.as_str()), (stage, detail), "{answer:?}");
+    assert_eq!((answer.phase, answer.detail.as_str()), (phase, detail), "{answer:?}");
 }
 
 /// A proxy that answers CONNECT with `answer`, and tunnels when that is 200. Gives its port and what it was asked.

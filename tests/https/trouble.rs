@@ -7,7 +7,7 @@ use rcgen::date_time_ymd;
 use std::io::{Read, Write};
 use std::time::Duration;
 use tailrace::shipper::http::tls::client_config;
-use tailrace::shipper::http::{Client, Stage};
+use tailrace::shipper::http::{Client, Phase};
 use tailrace::shipper::verdict::Verdict;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
@@ -20,7 +20,7 @@ async fn a_stalled_drain_costs_the_request_timeout() {
     target.request_timeout = Duration::from_millis(700);
     let mut client = authority.client(&target);
     let answer = client.post(&batch("x")).await;
-    failed(&answer, Stage::Request, "timed out after 700 ms while waiting for the answer");
+    failed(&answer, Phase::Request, "timed out after 700 ms while waiting for the answer");
     assert!(answer.elapsed >= Duration::from_millis(700) && answer.elapsed < PATIENCE, "{answer:?}");
     server.until_ended(1).await;
     delivered(&client.post(&batch("x")).await);
@@ -54,7 +54,7 @@ async fn a_drain_that_does_not_read_holds_no_memory() {
     target.request_timeout = Duration::from_millis(300);
     let mut client = Client::new(&target, client_config(&[]).unwrap()).unwrap();
     let batch = batch(vec![b'x'; 16 << 20]);
-    failed(&client.post(&batch).await, Stage::Request, "timed out after 300 ms while waiting for the answer");
+    failed(&client.post(&batch).await, Phase::Request, "timed out after 300 ms while waiting for the answer");
     let unique = async {
         while !batch.body.is_unique() {
             sleep(Duration::from_millis(10)).await;
@@ -69,7 +69,7 @@ async fn a_drain_that_is_silent_in_tls() {
     let mut target = target(listener.local_addr().unwrap().port());
     target.request_timeout = Duration::from_millis(300);
     let answer = Authority::new().client(&target).post(&batch("x")).await;
-    failed(&answer, Stage::Tls, "timed out after 300 ms while agreeing on TLS");
+    failed(&answer, Phase::Tls, "timed out after 300 ms while agreeing on TLS");
 }
 
 #[tokio::test]
@@ -78,22 +78,22 @@ async fn certificates_that_are_not_good() {
     let server = authority.serve([]).await;
     let mut stranger = Client::new(&target(server.port), client_config(&[]).unwrap()).unwrap();
     let answer = stranger.post(&batch("x")).await;
-    failed(&answer, Stage::Tls, "certificate: unknown issuer (set TAILRACE_CA_FILE)");
+    failed(&answer, Phase::Tls, "certificate: unknown issuer (set TAILRACE_CA_FILE)");
 
     let other = Authority::signing("drain.example", |_| {});
     let server = other.serve([]).await;
     let answer = other.client(&target(server.port)).post(&batch("x")).await;
-    failed(&answer, Stage::Tls, "certificate: not valid for the drain's host name");
+    failed(&answer, Phase::Tls, "certificate: not valid for the drain's host name");
 
     let old = Authority::signing("localhost", |leaf| leaf.not_after = date_time_ymd(2001, 1, 1));
     let server = old.serve([]).await;
     let answer = old.client(&target(server.port)).post(&batch("x")).await;
-    failed(&answer, Stage::Tls, "certificate: expired");
+    failed(&answer, Phase::Tls, "certificate: expired");
 
     let early = Authority::signing("localhost", |leaf| leaf.not_before = date_time_ymd(3001, 1, 1));
     let server = early.serve([]).await;
     let answer = early.client(&target(server.port)).post(&batch("x")).await;
-    failed(&answer, Stage::Tls, "certificate: not valid yet (is this machine's clock right?)");
+    failed(&answer, Phase::Tls, "certificate: not valid yet (is this machine's clock right?)");
     assert!(server.seen().is_empty());
 }
 
@@ -104,23 +104,23 @@ async fn an_address_that_is_no_drain() {
     let free = listener.local_addr().unwrap().port();
     drop(listener);
     let answer = authority.client(&target(free)).post(&batch("x")).await;
-    failed(&answer, Stage::Connect, "connection refused");
+    failed(&answer, Phase::Connect, "connection refused");
 
     // A label of more than 63 bytes is looked up nowhere (RFC 1035 §2.3.4).
     let mut nowhere = target(free);
     nowhere.host = format!("{}.invalid", "x".repeat(64));
     nowhere.tls = false;
     let answer = authority.client(&nowhere).post(&batch("x")).await;
-    assert_eq!(answer.stage, Stage::Name);
+    assert_eq!(answer.phase, Phase::Lookup);
     assert!(answer.detail.starts_with("name not found: "), "{answer:?}");
 
     let plain = Server::start(None, []).await;
     let answer = authority.client(&target(plain.port)).post(&batch("x")).await;
-    assert_eq!((answer.verdict, answer.stage), (Verdict::Retry, Stage::Tls), "{answer:?}");
+    assert_eq!((answer.verdict, answer.phase), (Verdict::Retry, Phase::Tls), "{answer:?}");
 
     let server = authority.serve([reply("SSH-2.0-OpenSSH_9.6\r\n\r\n")]).await;
     let answer = authority.client(&target(server.port)).post(&batch("x")).await;
-    failed(&answer, Stage::Request, "the answer is not proper HTTP/1.1: invalid HTTP version parsed");
+    failed(&answer, Phase::Request, "the answer is not proper HTTP/1.1: invalid HTTP version parsed");
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn an_answer_before_the_body_was_read_is_heard() {
     let body = batch(vec![b'x'; 16 << 20]);
     for _ in 0..5 {
         let answer = client.post(&body).await;
-        assert_eq!((answer.verdict, answer.detail.as_str()), (Verdict::Halve, "too large"), "{answer:?}");
+        assert_eq!((answer.verdict, answer.detail.as_str()), (Verdict::Split, "too large"), "{answer:?}");
     }
 
     // A server of another thread resets in the middle of our writing.
@@ -211,7 +211,7 @@ async fn an_answer_before_the_body_was_read_is_heard() {
     let mut client = authority.client(&target);
     for _ in 0..50 {
         let answer = client.post(&body).await;
-        assert_eq!((answer.verdict, answer.detail.as_str()), (Verdict::Halve, "too large"), "{answer:?}");
+        assert_eq!((answer.verdict, answer.detail.as_str()), (Verdict::Split, "too large"), "{answer:?}");
     }
     server.join().unwrap();
 }
@@ -274,7 +274,7 @@ async fn only_the_beginning_of_an_answer_is_read() {
         if expected.is_some() {
             assert!(answer.detail.starts_with("no such thing. no such") && answer.detail.len() <= 256);
         } else {
-            failed(&answer, Stage::Request, "the answer is not proper HTTP/1.1: message head is too large");
+            failed(&answer, Phase::Request, "the answer is not proper HTTP/1.1: message head is too large");
         }
         server.until_ended(round).await;
     }
@@ -295,6 +295,6 @@ async fn proxies_that_refuse() {
     for (said, detail) in cases {
         let mut target = target(1);
         target.proxy = Some(("127.0.0.1".to_owned(), proxy(said).await.0));
-        failed(&authority.client(&target).post(&batch("x")).await, Stage::Proxy, detail);
+        failed(&authority.client(&target).post(&batch("x")).await, Phase::Proxy, detail);
     }
 }

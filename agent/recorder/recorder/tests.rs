@@ -1,11 +1,11 @@
 use super::*;
 use crate::frame::{PRI_APP, parse_all};
 use crate::ledger::Identity;
-use crate::spool::{Full, Reader, Tap};
+use crate::spool::{DrainId, Reader, WhenFull};
 use proptest::prelude::*;
 
-fn look() -> Look {
-    Look {
+fn look() -> FrameFormat {
+    FrameFormat {
         host: Field::coerce("host"),
         app: Field::coerce("app"),
         proc_id: Field::coerce("web.1"),
@@ -15,14 +15,14 @@ fn look() -> Look {
 }
 
 fn spool(base: &std::path::Path) -> Spool {
-    let tap = Tap { name: "drain".to_owned(), token: "d.1".to_owned() };
-    let (spool, trouble) = Spool::open(base, "aa".repeat(16), vec![tap], None);
+    let drain = DrainId { name: "drain".to_owned(), token: "d.1".to_owned() };
+    let (spool, trouble) = Spool::open(base, "aa".repeat(16), vec![drain], None);
     assert!(trouble.is_none(), "{trouble:?}");
     spool
 }
 
 fn record<T>(spool: &Spool, act: impl FnOnce(&mut Recorder<'_>) -> T) -> T {
-    let writer = spool.writer(1 << 30, Full::Shed, || false);
+    let writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
     act(&mut Recorder::new(spool, writer, &look()))
 }
 
@@ -67,7 +67,7 @@ fn the_notices_of_two_streams_keep_the_order_of_time() {
         recorder.chunk(Stream::Err, b"line\n", 15);
     });
     let place = spool.shared.lock().segments().next().expect("a segment").place.clone();
-    let crate::ledger::Place::File(path) = place else { panic!("a file is expected") };
+    let crate::ledger::SegmentLocation::File(path) = place else { panic!("a file is expected") };
     let bytes = std::fs::read(path).expect("readable");
     let frames = parse_all(&bytes).expect("whole frames");
     let times: Vec<&str> = frames.iter().map(|frame| &frame.time[20..26]).collect();
@@ -99,7 +99,7 @@ fn a_line_that_stands_still_goes_out_and_counts_once() {
     record(&spool, |recorder| {
         recorder.chunk(Stream::Out, b"name? ", 1);
         assert!(recorder.silence().is_some());
-        recorder.tracks[0].last -= SILENCE;
+        recorder.streams[0].last -= SILENCE;
         recorder.flush(2);
         assert_eq!(recorder.silence(), None);
         assert_eq!(deliver(&spool).0, ["name? "]);
@@ -120,14 +120,14 @@ fn a_panic_costs_the_lines_of_its_chunk_and_no_other() {
         recorder.chunk(Stream::Out, b"rn\nbad\nlost\nha", 2);
         recorder.chunk(Stream::Out, b"lf\nfine\n", 3);
         recorder.end(Stream::Out);
-        assert!(matches!(recorder.take_trouble()[..], [Trouble::Fault(3)]));
+        assert!(matches!(recorder.take_warnings()[..], [RecorderWarning::Fault(3)]));
     });
     let (lines, notices) = deliver(&spool);
     assert_eq!(lines, ["good", "fine"]);
     assert_eq!(announced(&notices), 4);
     let report = spool.shared.lock().report();
     assert_eq!(report.captured, 6);
-    assert_eq!(report.drains[0].dropped, [(Reason::RecorderFault, 4)]);
+    assert_eq!(report.drains[0].dropped, [(DropReason::RecorderFault, 4)]);
 }
 
 proptest! {
@@ -165,7 +165,7 @@ proptest! {
                     recorder.chunk(Stream::Out, chunk, at as u64 + 1);
                 }
                 if quiet {
-                    recorder.tracks[0].last -= SILENCE;
+                    recorder.streams[0].last -= SILENCE;
                     recorder.flush(at as u64 + 1);
                 }
                 at += chunk.len();

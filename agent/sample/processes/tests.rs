@@ -50,7 +50,7 @@ fn runnable_threads_are_counted_without_the_agent() {
     let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let (_dir, files) = layout(&files);
     let mut processes = Processes::new(files);
-    let all = processes.list(Who { app: 2, agent: [4, 0] });
+    let all = processes.list(ProcessFilter { app: 2, agent: [4, 0] });
     let mut pids: Vec<i32> = all.iter().map(|process| process.pid).collect();
     pids.sort_unstable();
     assert_eq!((pids, processes.runnable(&all)), (vec![2, 3], 2));
@@ -79,7 +79,7 @@ fn shares_are_read_one_at_a_time_and_carried_forward() {
         ("proc/3/smaps_rollup", &rollup),
         ("proc/3/status", &status),
     ]);
-    let who = Who { app: 2, agent: [0, 0] };
+    let who = ProcessFilter { app: 2, agent: [0, 0] };
     let mut processes = Processes::new(files);
     let start = Instant::now();
     let mut all = processes.list(who);
@@ -115,7 +115,7 @@ fn what_may_not_be_read_counts_as_it_stands() {
     let text = stat(2, 1, 'S', 1, 100);
     let (_dir, files) = layout(&[("proc/2/stat", &text)]);
     let mut processes = Processes::new(files);
-    let all = processes.list(Who { app: 2, agent: [0, 0] });
+    let all = processes.list(ProcessFilter { app: 2, agent: [0, 0] });
     let now = Instant::now();
     assert!(!processes.refresh(&all, now));
     let sum = processes.sum(&all, now);

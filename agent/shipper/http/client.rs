@@ -1,9 +1,9 @@
 //! The HTTPS client of one drain: posts a batch and says what came of it.
 
-use super::connection::Live;
-use super::connector::{Dialer, Progress, Stage, Tunnel};
-use super::encoding::{Coding, Gzip};
-use super::endpoint::{FRAME_ID, MSG_COUNT, Target, TargetError, host_and_port};
+use super::connection::HttpConnection;
+use super::connector::{DrainConnector, Phase, Progress, Tunnel};
+use super::encoding::{ContentEncoding, Gzip};
+use super::endpoint::{Endpoint, EndpointError, FRAME_ID, MSG_COUNT, host_and_port};
 use super::error_text;
 use super::redact::Secrets;
 use super::retry_after::retry_after;
@@ -30,7 +30,7 @@ const ANSWER_BODY: Duration = Duration::from_secs(2);
 
 /// A batch on its way out.
 #[derive(Clone)]
-pub struct Outgoing {
+pub struct BatchRequest {
     /// Frames, as they are in the spool. Cloned without a copy.
     pub body: Bytes,
     /// `Logplex-Msg-Count`: how many frames.
@@ -39,15 +39,18 @@ pub struct Outgoing {
     pub id: String,
 }
 
-impl fmt::Debug for Outgoing {
+impl fmt::Debug for BatchRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outgoing").field("id", &self.id).field("frames", &self.frames).finish_non_exhaustive()
+        f.debug_struct("BatchRequest")
+            .field("id", &self.id)
+            .field("frames", &self.frames)
+            .finish_non_exhaustive()
     }
 }
 
 /// What came of one attempt.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct AttemptOutcome {
     /// What becomes of the batch; transport errors are [`Verdict::Retry`].
     pub verdict: Verdict,
     /// The status code, when the drain answered.
@@ -62,7 +65,7 @@ pub struct Answer {
     /// From the call to the verdict.
     pub elapsed: Duration,
     /// How far the attempt came.
-    pub stage: Stage,
+    pub phase: Phase,
     /// A kept connection turned out dead before its answer, and the batch was tried once more on a fresh one:
     /// the drain may have seen it twice, under one id.
     pub resent: bool,
@@ -70,7 +73,7 @@ pub struct Answer {
 
 /// Posts batches to one drain.
 pub struct Client {
-    connector: HttpsConnector<Dialer>,
+    connector: HttpsConnector<DrainConnector>,
     /// Where the connector goes.
     authority: Uri,
     /// Path and query.
@@ -78,10 +81,10 @@ pub struct Client {
     /// Every header but those that depend on the batch, which have their place here.
     headers: HeaderMap,
     request_timeout: Duration,
-    coding: Coding,
+    coding: ContentEncoding,
     secrets: Secrets,
     progress: Progress,
-    live: Option<Live>,
+    connection: Option<HttpConnection>,
 }
 
 impl fmt::Debug for Client {
@@ -95,28 +98,28 @@ impl Client {
     ///
     /// # Errors
     /// What of the target cannot be sent.
-    pub fn new(target: &Target, tls: Arc<ClientConfig>) -> Result<Self, TargetError> {
+    pub fn new(target: &Endpoint, tls: Arc<ClientConfig>) -> Result<Self, EndpointError> {
         let authority = target.authority()?;
         let tunnel = target.proxy()?.map(|proxy| Tunnel { proxy, authority: host_and_port(&authority) });
         let progress = Progress::new();
-        let dialer = Dialer::new(tunnel, CONNECT.min(target.request_timeout), progress.clone());
+        let dialer = DrainConnector::new(tunnel, CONNECT.min(target.request_timeout), progress.clone());
         Ok(Self {
             connector: HttpsConnector::from((dialer, tls)),
             headers: target.headers()?,
             authority,
             uri: target.path_and_query()?,
             request_timeout: target.request_timeout,
-            coding: if target.gzip { Coding::Gzip(Gzip::new()) } else { Coding::Plain },
+            coding: if target.gzip { ContentEncoding::Gzip(Gzip::new()) } else { ContentEncoding::Plain },
             secrets: Secrets::of(target),
             progress,
-            live: None,
+            connection: None,
         })
     }
 
     /// Posts `batch` once and says what came of it, within the request timeout.
     ///
     /// May be dropped at any time: the connection under way is closed then.
-    pub async fn post(&mut self, batch: &Outgoing) -> Answer {
+    pub async fn post(&mut self, batch: &BatchRequest) -> AttemptOutcome {
         let start = Instant::now();
         let deadline = start + self.request_timeout;
         let (body, gzipped) = self.coding.encode(&batch.body);
@@ -124,28 +127,28 @@ impl Client {
         let mut resent = false;
         let attempt = match self.request(batch, body, gzipped) {
             Some(request) => match timeout_at(deadline, self.exchange(&request, &mut resent)).await {
-                Ok(Ok((live, response))) => Ok(self.listen(live, response, deadline).await),
+                Ok(Ok((connection, response))) => Ok(self.listen(connection, response, deadline).await),
                 Ok(Err(detail)) => Err(detail),
                 Err(_) => Err(error_text::timed_out(self.request_timeout, self.progress.get())),
             },
             None => Err("the frame id has a byte that no header may have".to_owned()),
         };
-        let mut answer = Answer {
+        let mut answer = AttemptOutcome {
             verdict: Verdict::Retry,
             status: None,
             retry_after: None,
             detail: String::new(),
             body_bytes,
             elapsed: Duration::ZERO,
-            stage: self.progress.get(),
+            phase: self.progress.get(),
             resent,
         };
         match attempt {
-            Ok(said) => {
-                answer.verdict = judge(said.status, gzipped);
-                answer.status = Some(said.status);
-                answer.retry_after = said.retry_after;
-                answer.detail = said.detail;
+            Ok(response_text) => {
+                answer.verdict = judge(response_text.status, gzipped);
+                answer.status = Some(response_text.status);
+                answer.retry_after = response_text.retry_after;
+                answer.detail = response_text.detail;
                 self.coding.learn(answer.verdict);
             }
             Err(detail) => answer.detail = detail,
@@ -154,7 +157,7 @@ impl Client {
         answer
     }
 
-    fn request(&self, batch: &Outgoing, body: Bytes, gzipped: bool) -> Option<Request<Full<Bytes>>> {
+    fn request(&self, batch: &BatchRequest, body: Bytes, gzipped: bool) -> Option<Request<Full<Bytes>>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -173,21 +176,21 @@ impl Client {
         &mut self,
         request: &Request<Full<Bytes>>,
         resent: &mut bool,
-    ) -> Result<(Live, Response<Incoming>), String> {
-        if let Some(mut live) = self.live.take()
-            && live.ready().await
+    ) -> Result<(HttpConnection, Response<Incoming>), String> {
+        if let Some(mut connection) = self.connection.take()
+            && connection.ready().await
         {
-            self.progress.set(Stage::Request);
-            match live.send(request.clone()).await {
-                Ok(response) => return Ok((live, response)),
+            self.progress.set(Phase::Request);
+            match connection.send(request.clone()).await {
+                Ok(response) => return Ok((connection, response)),
                 Err(error) if error.is_parse() => return Err(error_text::transport(&error)),
                 Err(_) => *resent = true,
             }
         }
-        let mut live = self.connect().await?;
-        self.progress.set(Stage::Request);
-        match live.send(request.clone()).await {
-            Ok(response) => Ok((live, response)),
+        let mut connection = self.connect().await?;
+        self.progress.set(Phase::Request);
+        match connection.send(request.clone()).await {
+            Ok(response) => Ok((connection, response)),
             Err(error) => Err(error_text::transport(&error)),
         }
     }
@@ -195,30 +198,35 @@ impl Client {
     /// Looks up, connects and agrees on TLS, and posts nothing.
     ///
     /// # Errors
-    /// What went wrong, in plain words; [`Client::stage`] says where.
+    /// What went wrong, in plain replies; [`Client::phase`] says where.
     pub async fn connect_only(&mut self) -> Result<(), String> {
         self.connect().await.map(drop)
     }
 
     /// How far the last attempt came.
-    pub fn stage(&self) -> Stage {
+    pub fn phase(&self) -> Phase {
         self.progress.get()
     }
 
-    async fn connect(&mut self) -> Result<Live, String> {
-        self.progress.set(Stage::Connect);
+    async fn connect(&mut self) -> Result<HttpConnection, String> {
+        self.progress.set(Phase::Connect);
         let patience = CONNECT.min(self.request_timeout);
         let stream = match timeout(patience, self.connector.call(self.authority.clone())).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(error_text::transport(error.as_ref())),
             Err(_) => return Err(error_text::timed_out(patience, self.progress.get())),
         };
-        Live::over(stream).await.map_err(|error| error_text::transport(&error))
+        HttpConnection::over(stream).await.map_err(|error| error_text::transport(&error))
     }
 
     /// Reads the answer, and keeps the connection when nothing speaks against it.
-    async fn listen(&mut self, live: Live, response: Response<Incoming>, deadline: Instant) -> Said {
-        self.progress.set(Stage::Answer);
+    async fn listen(
+        &mut self,
+        connection: HttpConnection,
+        response: Response<Incoming>,
+        deadline: Instant,
+    ) -> DrainResponse {
+        self.progress.set(Phase::Response);
         let status = response.status();
         let retry_after = response
             .headers()
@@ -229,15 +237,15 @@ impl Client {
         let deadline = deadline.min(Instant::now() + ANSWER_BODY);
         let whole = matches!(timeout_at(deadline, read(&mut body, &mut text)).await, Ok(true));
         if whole && status.is_success() {
-            live.rest();
-            self.live = Some(live);
+            connection.rest();
+            self.connection = Some(connection);
         }
-        Said { status: status.as_u16(), retry_after, detail: self.secrets.mask(&text, !whole) }
+        DrainResponse { status: status.as_u16(), retry_after, detail: self.secrets.mask(&text, !whole) }
     }
 }
 
-/// What the drain said.
-struct Said {
+/// What the drain response_text.
+struct DrainResponse {
     status: u16,
     retry_after: Option<Duration>,
     detail: String,

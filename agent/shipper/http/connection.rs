@@ -29,17 +29,17 @@ type Stream = MaybeHttpsStream<Socket>;
 
 /// The near end of a connection. Its far end is driven by a task of its own, which ends when this is dropped,
 /// when the drain closes, or when there was no request for 20 s.
-pub(super) struct Live {
+pub(super) struct HttpConnection {
     sender: SendRequest<Full<Bytes>>,
     busy: watch::Sender<bool>,
 }
 
-impl Live {
+impl HttpConnection {
     pub(super) async fn over(stream: Stream) -> hyper::Result<Self> {
         let (sender, connection) =
             Builder::new().title_case_headers(true).max_buf_size(READ_BUFFER).handshake(stream).await?;
         let (busy, watched) = watch::channel(true);
-        // Not awaited: it ends by itself, as said above.
+        // Not awaited: it ends by itself, as response_text above.
         drop(tokio::spawn(drive(connection, watched)));
         Ok(Self { sender, busy })
     }

@@ -25,9 +25,9 @@ const MAX_PROXY_ANSWER: usize = 4096;
 
 /// How far an attempt came. It says what a deadline cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum Phase {
     /// The host's name was being looked up.
-    Name = 0,
+    Lookup = 0,
     /// TCP was being connected, to the drain or its proxy.
     Connect = 1,
     /// The proxy was being asked for a tunnel.
@@ -37,37 +37,37 @@ pub enum Stage {
     /// The request was being sent, or its answer waited for.
     Request = 4,
     /// The drain answered.
-    Answer = 5,
+    Response = 5,
 }
 
-/// The stage, shared between the client and what connects for it.
+/// The phase, shared between the client and what connects for it.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<AtomicU8>);
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicU8::new(Stage::Connect as u8)))
+        Self(Arc::new(AtomicU8::new(Phase::Connect as u8)))
     }
 
-    pub(super) fn set(&self, stage: Stage) {
-        self.0.store(stage as u8, Ordering::Relaxed);
+    pub(super) fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Relaxed);
     }
 
-    pub(super) fn get(&self) -> Stage {
+    pub(super) fn get(&self) -> Phase {
         match self.0.load(Ordering::Relaxed) {
-            0 => Stage::Name,
-            1 => Stage::Connect,
-            2 => Stage::Proxy,
-            3 => Stage::Tls,
-            4 => Stage::Request,
-            _ => Stage::Answer,
+            0 => Phase::Lookup,
+            1 => Phase::Connect,
+            2 => Phase::Proxy,
+            3 => Phase::Tls,
+            4 => Phase::Request,
+            _ => Phase::Response,
         }
     }
 }
 
 /// What goes wrong below TLS and is not plain TCP.
 #[derive(Debug)]
-pub(super) enum DialError {
+pub(super) enum ConnectError {
     /// The look-up failed.
     Name(io::Error),
     /// The look-up found no address.
@@ -78,10 +78,10 @@ pub(super) enum DialError {
     Garbled,
 }
 
-impl fmt::Display for DialError {
+impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // The standard library puts "failed to lookup address information: " before the resolver's words.
+            // The standard library puts "failed to lookup address information: " before the resolver's replies.
             Self::Name(error) => {
                 let text = error.to_string();
                 write!(f, "name not found: {}", text.rsplit(": ").next().unwrap_or_default())
@@ -95,7 +95,7 @@ impl fmt::Display for DialError {
     }
 }
 
-impl Error for DialError {}
+impl Error for ConnectError {}
 
 type Lookup = JoinHandle<io::Result<vec::IntoIter<SocketAddr>>>;
 
@@ -109,26 +109,26 @@ pub(super) struct Resolver {
 
 impl Service<Name> for Resolver {
     type Response = vec::IntoIter<SocketAddr>;
-    type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
         let Self { under_way, progress } = self.clone();
         Box::pin(async move {
-            progress.set(Stage::Name);
+            progress.set(Phase::Lookup);
             let mut under_way = under_way.lock().await;
             let lookup = under_way.get_or_insert_with(|| {
                 tokio::task::spawn_blocking(move || (name.as_str(), 0).to_socket_addrs())
             });
             let found = lookup.await;
             *under_way = None;
-            let addresses = found.map_err(io::Error::other).flatten().map_err(DialError::Name)?;
-            progress.set(Stage::Connect);
-            if addresses.as_slice().is_empty() { Err(DialError::NoAddress) } else { Ok(addresses) }
+            let addresses = found.map_err(io::Error::other).flatten().map_err(ConnectError::Name)?;
+            progress.set(Phase::Connect);
+            if addresses.as_slice().is_empty() { Err(ConnectError::NoAddress) } else { Ok(addresses) }
         })
     }
 }
@@ -144,13 +144,13 @@ pub(super) struct Tunnel {
 
 /// The innermost connector, which hyper-rustls wraps.
 #[derive(Clone)]
-pub(super) struct Dialer {
+pub(super) struct DrainConnector {
     tcp: HttpConnector<Resolver>,
     tunnel: Option<Arc<Tunnel>>,
     progress: Progress,
 }
 
-impl Dialer {
+impl DrainConnector {
     /// `patience` is for all addresses of the name together.
     pub(super) fn new(tunnel: Option<Tunnel>, patience: Duration, progress: Progress) -> Self {
         let resolver = Resolver { under_way: Arc::default(), progress: progress.clone() };
@@ -162,7 +162,7 @@ impl Dialer {
     }
 }
 
-impl Service<Uri> for Dialer {
+impl Service<Uri> for DrainConnector {
     type Response = Socket;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Socket, Self::Error>> + Send>>;
@@ -174,15 +174,15 @@ impl Service<Uri> for Dialer {
     fn call(&mut self, drain: Uri) -> Self::Future {
         let Self { tcp, tunnel, progress } = self;
         let (tunnel, progress) = (tunnel.clone(), progress.clone());
-        progress.set(Stage::Connect);
+        progress.set(Phase::Connect);
         let connecting = tcp.call(tunnel.as_ref().map_or(drain, |tunnel| tunnel.proxy.clone()));
         Box::pin(async move {
             let stream = connecting.await?.into_inner();
             if let Some(tunnel) = tunnel {
-                progress.set(Stage::Proxy);
+                progress.set(Phase::Proxy);
                 connect(&stream, &tunnel.authority).await?;
             }
-            progress.set(Stage::Tls);
+            progress.set(Phase::Tls);
             Ok(Socket { stream: TokioIo::new(stream), deaf: false })
         })
     }
@@ -205,11 +205,11 @@ async fn connect(stream: &TcpStream, authority: &str) -> Result<(), Box<dyn Erro
     let mut filled = 0;
     while !head[..filled].ends_with(b"\r\n\r\n") {
         if filled == head.len() {
-            return Err(DialError::Garbled.into());
+            return Err(ConnectError::Garbled.into());
         }
         stream.readable().await?;
         match stream.try_read(&mut head[filled..]) {
-            Ok(0) => return Err(DialError::Garbled.into()),
+            Ok(0) => return Err(ConnectError::Garbled.into()),
             Ok(n) => filled += n,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
@@ -222,11 +222,11 @@ async fn connect(stream: &TcpStream, authority: &str) -> Result<(), Box<dyn Erro
             });
             match status {
                 Some(200..=299) => Ok(()),
-                Some(status) => Err(DialError::Refused(status).into()),
-                None => Err(DialError::Garbled.into()),
+                Some(status) => Err(ConnectError::Refused(status).into()),
+                None => Err(ConnectError::Garbled.into()),
             }
         }
-        _ => Err(DialError::Garbled.into()),
+        _ => Err(ConnectError::Garbled.into()),
     }
 }
 

@@ -49,14 +49,14 @@ impl std::fmt::Debug for Gzip {
 
 /// Whether bodies go out with gzip, and what the drain made of it.
 #[derive(Debug)]
-pub(super) enum Coding {
+pub(super) enum ContentEncoding {
     Plain,
     Gzip(Gzip),
     /// A gzipped body was answered 400 or 415: until the next delivery or refusal it is not known why.
     Doubted(Gzip),
 }
 
-impl Coding {
+impl ContentEncoding {
     /// The body to send, and whether it is gzip.
     pub(super) fn encode(&mut self, body: &Bytes) -> (Bytes, bool) {
         match self {
@@ -69,7 +69,7 @@ impl Coding {
     /// batch.
     pub(super) fn learn(&mut self, verdict: Verdict) {
         *self = match (std::mem::replace(self, Self::Plain), verdict) {
-            (Self::Gzip(gzip), Verdict::Plain) => Self::Doubted(gzip),
+            (Self::Gzip(gzip), Verdict::RetryUncompressed) => Self::Doubted(gzip),
             (Self::Doubted(_), Verdict::Delivered) => Self::Plain,
             (Self::Doubted(gzip), Verdict::Reject) => Self::Gzip(gzip),
             (same, _) => same,

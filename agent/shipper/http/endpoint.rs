@@ -12,7 +12,7 @@ const DRAIN_TOKEN: HeaderName = HeaderName::from_static("logplex-drain-token");
 
 /// A drain, and how to post to it.
 #[derive(Clone)]
-pub struct Target {
+pub struct Endpoint {
     /// Name or address, an IPv6 address with or without brackets.
     pub host: String,
     /// TCP port.
@@ -35,16 +35,16 @@ pub struct Target {
     pub proxy: Option<(String, u16)>,
 }
 
-impl fmt::Debug for Target {
+impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
     }
 }
 
 /// Why a target cannot be posted to. It never shows a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum TargetError {
+pub enum EndpointError {
     /// The host is no name and no address.
     Host,
     /// The path or query has a byte that no request line may have, or does not begin with `/`.
@@ -61,7 +61,7 @@ pub enum TargetError {
     Proxy,
 }
 
-impl fmt::Display for TargetError {
+impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => f.write_str("the drain's host is neither a name nor an address"),
@@ -78,33 +78,33 @@ impl fmt::Display for TargetError {
     }
 }
 
-impl std::error::Error for TargetError {}
+impl std::error::Error for EndpointError {}
 
-impl Target {
+impl Endpoint {
     /// Scheme, host and port.
-    pub(super) fn authority(&self) -> Result<Uri, TargetError> {
+    pub(super) fn authority(&self) -> Result<Uri, EndpointError> {
         let scheme = if self.tls { "https" } else { "http" };
-        uri(scheme, &self.host, self.port).ok_or(TargetError::Host)
+        uri(scheme, &self.host, self.port).ok_or(EndpointError::Host)
     }
 
-    pub(super) fn proxy(&self) -> Result<Option<Uri>, TargetError> {
+    pub(super) fn proxy(&self) -> Result<Option<Uri>, EndpointError> {
         let Some((host, port)) = &self.proxy else { return Ok(None) };
-        uri("http", host, *port).map(Some).ok_or(TargetError::Proxy)
+        uri("http", host, *port).map(Some).ok_or(EndpointError::Proxy)
     }
 
     /// The request's target, in origin form (RFC 9112 §3.2.1).
-    pub(super) fn path_and_query(&self) -> Result<Uri, TargetError> {
+    pub(super) fn path_and_query(&self) -> Result<Uri, EndpointError> {
         let text = self.path_and_query.as_str();
-        let uri: Uri = text.parse().map_err(|_| TargetError::Path)?;
+        let uri: Uri = text.parse().map_err(|_| EndpointError::Path)?;
         // What the parser dropped (a fragment) or did not take for a path would not go out as it came.
         let same =
             text.starts_with('/') && uri.path_and_query().is_some_and(|parsed| parsed.as_str() == text);
-        if same { Ok(uri) } else { Err(TargetError::Path) }
+        if same { Ok(uri) } else { Err(EndpointError::Path) }
     }
 
     /// All headers but Content-Length, in the order in which they go out. Those that depend on the batch have
     /// their place, and no value yet.
-    pub(super) fn headers(&self) -> Result<HeaderMap, TargetError> {
+    pub(super) fn headers(&self) -> Result<HeaderMap, EndpointError> {
         let authority = self.authority()?;
         let default = if self.tls { 443 } else { 80 };
         let host = if self.port == default {
@@ -113,21 +113,21 @@ impl Target {
             host_and_port(&authority)
         };
         let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, value(&host).ok_or(TargetError::Host)?);
+        headers.insert(header::HOST, value(&host).ok_or(EndpointError::Host)?);
         if let Some(authorization) = &self.authorization {
-            headers.insert(header::AUTHORIZATION, value(authorization).ok_or(TargetError::Authorization)?);
+            headers.insert(header::AUTHORIZATION, value(authorization).ok_or(EndpointError::Authorization)?);
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/logplex-1"));
         headers.insert(MSG_COUNT, HeaderValue::from_static(""));
         headers.insert(FRAME_ID, HeaderValue::from_static(""));
-        headers.insert(DRAIN_TOKEN, value(&self.token).ok_or(TargetError::Token)?);
+        headers.insert(DRAIN_TOKEN, value(&self.token).ok_or(EndpointError::Token)?);
         let agent = concat!("tailrace/", env!("CARGO_PKG_VERSION"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
         for (name, text) in &self.headers {
-            let wrong = || TargetError::Header(name.clone());
+            let wrong = || EndpointError::Header(name.clone());
             let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
             if is_reserved(&parsed) {
-                return Err(TargetError::Reserved(name.clone()));
+                return Err(EndpointError::Reserved(name.clone()));
             }
             headers.insert(parsed, value(text).ok_or_else(wrong)?);
         }

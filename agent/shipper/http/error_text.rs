@@ -1,19 +1,19 @@
-//! Errors of the transport in plain words. Nothing of them comes from the drain's URL.
+//! Errors of the transport in plain replies. Nothing of them comes from the drain's URL.
 
-use super::connector::{DialError, Stage};
+use super::connector::{ConnectError, Phase};
 use rustls::CertificateError;
 use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 /// What a deadline cut short.
-pub(super) fn timed_out(patience: Duration, stage: Stage) -> String {
-    let doing = match stage {
-        Stage::Name => "looking up the name",
-        Stage::Connect => "connecting",
-        Stage::Proxy => "asking the proxy",
-        Stage::Tls => "agreeing on TLS",
-        Stage::Request | Stage::Answer => "waiting for the answer",
+pub(super) fn timed_out(patience: Duration, phase: Phase) -> String {
+    let doing = match phase {
+        Phase::Lookup => "looking up the name",
+        Phase::Connect => "connecting",
+        Phase::Proxy => "asking the proxy",
+        Phase::Tls => "agreeing on TLS",
+        Phase::Request | Phase::Response => "waiting for the answer",
     };
     match (patience.as_secs(), patience.subsec_millis()) {
         (seconds, 0) => format!("timed out after {seconds} s while {doing}"),
@@ -25,14 +25,14 @@ pub(super) fn timed_out(patience: Duration, stage: Stage) -> String {
 pub(super) fn transport(error: &(dyn Error + 'static)) -> String {
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         if error.is_parse() {
-            // Its words are fixed ones: nothing of the answer.
+            // Its replies are fixed ones: nothing of the answer.
             return format!("the answer is not proper HTTP/1.1: {error}");
         }
         if error.source().is_none() {
             return "connection closed before the answer".to_owned();
         }
     }
-    if let Some(error) = error.downcast_ref::<DialError>() {
+    if let Some(error) = error.downcast_ref::<ConnectError>() {
         return error.to_string();
     }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
@@ -103,11 +103,11 @@ mod tests {
     #[test]
     fn deadlines() {
         assert_eq!(
-            timed_out(Duration::from_secs(20), Stage::Connect),
+            timed_out(Duration::from_secs(20), Phase::Connect),
             "timed out after 20 s while connecting"
         );
         assert_eq!(
-            timed_out(Duration::from_millis(1500), Stage::Name),
+            timed_out(Duration::from_millis(1500), Phase::Lookup),
             "timed out after 1500 ms while looking up the name"
         );
     }
@@ -120,8 +120,8 @@ mod tests {
         assert!(transport(&io::Error::other(tls)).starts_with("TLS: "));
         let revoked = rustls::Error::InvalidCertificate(CertificateError::Revoked);
         assert_eq!(transport(&revoked), "certificate: revoked");
-        assert_eq!(transport(&DialError::Refused(407)), "the proxy answered 407 to CONNECT");
+        assert_eq!(transport(&ConnectError::Refused(407)), "the proxy answered 407 to CONNECT");
         let name = io::Error::other("failed to lookup address information: Try again");
-        assert_eq!(transport(&DialError::Name(name)), "name not found: Try again");
+        assert_eq!(transport(&ConnectError::Name(name)), "name not found: Try again");
     }
 }

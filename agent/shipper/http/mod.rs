@@ -13,8 +13,8 @@ mod redact;
 mod retry_after;
 pub mod tls;
 
-pub use client::{Answer, Client, Outgoing};
-pub use connector::Stage;
+pub use client::{AttemptOutcome, BatchRequest, Client};
+pub use connector::Phase;
 pub use encoding::Gzip;
-pub use endpoint::{Target, TargetError};
+pub use endpoint::{Endpoint, EndpointError};
 pub use retry_after::{MAX_RETRY_AFTER, retry_after};

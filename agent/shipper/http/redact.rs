@@ -1,6 +1,6 @@
 //! Redaction: what a drain answers is shown without the secrets of its URL and headers.
 
-use super::endpoint::Target;
+use super::endpoint::Endpoint;
 
 /// The longest detail, in bytes.
 pub(super) const LIMIT: usize = 256;
@@ -11,7 +11,7 @@ const MASK: &str = "[secret]";
 pub(super) struct Secrets(Vec<Vec<u8>>);
 
 impl Secrets {
-    pub(super) fn of(target: &Target) -> Self {
+    pub(super) fn of(target: &Endpoint) -> Self {
         let (path, query) = target.path_and_query.split_once('?').unwrap_or((&target.path_and_query, ""));
         let mut found: Vec<Vec<u8>> = Vec::new();
         let mut add = |text: &[u8]| {
@@ -64,7 +64,7 @@ impl Secrets {
     }
 }
 
-/// A secret of three bytes or fewer counts as a word only: `x` is a common user, and part of many words.
+/// A secret of three bytes or fewer counts as a word only: `x` is a common user, and part of many replies.
 fn stands_at(text: &[u8], at: usize, secret: &[u8]) -> bool {
     let word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     text[at..].starts_with(secret)
@@ -119,8 +119,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn target(path_and_query: &str, authorization: Option<&str>, header: Option<&str>) -> Target {
-        Target {
+    fn target(path_and_query: &str, authorization: Option<&str>, header: Option<&str>) -> Endpoint {
+        Endpoint {
             host: "drain.example".to_owned(),
             port: 443,
             path_and_query: path_and_query.to_owned(),
@@ -134,7 +134,7 @@ mod tests {
         }
     }
 
-    fn masked(target: &Target, text: &str) -> String {
+    fn masked(target: &Endpoint, text: &str) -> String {
         Secrets::of(target).mask(text.as_bytes(), false)
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let header = target("/", Some("Bearer a-b-c"), Some("s3cr3t"));
         assert_eq!(masked(&header, "a-b-c Bearer s3cr3t X-Key"), "[secret] Bearer [secret] X-Key");
         let none = target("/", None, None);
-        assert_eq!(masked(&none, "all is said"), "all is said");
+        assert_eq!(masked(&none, "all is response_text"), "all is response_text");
     }
 
     #[test]

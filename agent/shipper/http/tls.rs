@@ -24,7 +24,7 @@ pub enum TlsError {
     Unreadable {
         /// The bundle.
         file: PathBuf,
-        /// What the system said.
+        /// What the system response_text.
         error: io::Error,
     },
     /// The file is larger than 4 MiB.

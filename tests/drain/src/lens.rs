@@ -2,7 +2,7 @@
 //! not the drain.
 
 use crate::filter::Filter;
-use crate::model::Piece;
+use crate::model::Fragment;
 use crate::server::Shared;
 use crate::tally::{Snapshot, Tally};
 use serde::Serialize;
@@ -68,7 +68,7 @@ impl Lenses {
             }
             let frames = inside.filter_map(|line| chunk.get(line));
             let passing = frames.filter(|(frame, _)| filter.passes(frame));
-            let pieces: Vec<_> = passing.map(|(frame, raw)| Piece::new(frame, raw)).collect();
+            let pieces: Vec<_> = passing.map(|(frame, raw)| Fragment::new(frame, raw)).collect();
             lens.counted.lines += pieces.len() as u64;
             if !pieces.is_empty() {
                 lens.tally.count(chunk.at, &chunk.token, &pieces, chunk.is_deaf);

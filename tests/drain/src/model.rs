@@ -30,7 +30,7 @@ use router::{Overview, RouterLine};
 use samples::Samples;
 use serde::Serialize;
 use std::time::Duration;
-use tailrace::frame::{Frame, ParseError, StampText};
+use tailrace::frame::{Frame, ParseError, TimestampText};
 
 /// A frame's own time counts when it is not older than this, in s; else its arrival does.
 const OLD: u64 = 3600;
@@ -71,7 +71,7 @@ pub(crate) struct Batch<'a> {
 
 /// A frame that came.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Piece<'a> {
+pub(crate) struct Fragment<'a> {
     pub(crate) frame: Frame<'a>,
     /// The bytes that it was read from.
     pub(crate) raw: &'a [u8],
@@ -79,9 +79,9 @@ pub(crate) struct Piece<'a> {
     pub(crate) sent: Option<u64>,
 }
 
-impl<'a> Piece<'a> {
+impl<'a> Fragment<'a> {
     pub(crate) fn new(frame: Frame<'a>, raw: &'a [u8]) -> Self {
-        Self { frame, raw, sent: StampText::read(frame.time) }
+        Self { frame, raw, sent: TimestampText::read(frame.time) }
     }
 
     /// When it happened, in s since the Unix epoch: its own time when that may be so, else its arrival at `now`.
@@ -96,7 +96,7 @@ impl<'a> Piece<'a> {
 pub(crate) struct Lot<'a> {
     /// Now, in µs since the Unix epoch.
     pub(crate) now: u64,
-    pub(crate) pieces: &'a [Piece<'a>],
+    pub(crate) pieces: &'a [Fragment<'a>],
     /// They came by the platform's own drain.
     pub(crate) is_platform: bool,
     /// They did not, and there is one: what it tells of, too, would count twice.

@@ -137,7 +137,7 @@ fn strict(seen: &Seen<'_>) -> Option<String> {
     }
     seen.frames.iter().find_map(|frame| {
         let time = frame.time.as_bytes();
-        let is_time = time.len() == frame::STAMP_LEN && time[19] == b'.' && time.ends_with(b"+00:00");
+        let is_time = time.len() == frame::TIMESTAMP_LEN && time[19] == b'.' && time.ends_with(b"+00:00");
         if !is_time {
             return Some(format!("time {:?}: expected six digits of fraction and +00:00", frame.time));
         }

@@ -1,7 +1,7 @@
 //! What came over one drain from one process: the ground for comparing drains with each other.
 
 use crate::measure::Quantiles;
-use crate::model::Piece;
+use crate::model::Fragment;
 use crate::tally::{Losses, is_app};
 use serde::{Deserialize, Serialize};
 use tailrace::frame::Frame;
@@ -72,7 +72,12 @@ pub(crate) struct Counter {
 
 impl Counter {
     /// Counts a frame that came at `now`, in µs since the Unix epoch; `dropped` is what it announces.
-    pub(crate) fn add(&mut self, Piece { frame, sent, .. }: &Piece<'_>, now: u64, dropped: Option<u64>) {
+    pub(crate) fn add(
+        &mut self,
+        Fragment { frame, sent, .. }: &Fragment<'_>,
+        now: u64,
+        dropped: Option<u64>,
+    ) {
         let stream = &mut self.stream;
         *(if is_app(frame) { &mut stream.lines } else { &mut stream.own_frames }) += 1;
         stream.longest = stream.longest.max(frame.msg.len() as u64);

@@ -7,7 +7,7 @@ mod tests;
 
 use crate::kept::{Cut, Keep, Kept};
 use crate::measure::Quantiles;
-use crate::model::{Attempt, Batch, Lot, Model, Piece};
+use crate::model::{Attempt, Batch, Fragment, Lot, Model};
 use crate::personality::{Personality, Seen};
 pub use crate::stream::{Lag, Stream};
 use foldhash::quality::FixedState;
@@ -229,7 +229,7 @@ impl Tally {
         let pieces = frames.iter().map(|frame| {
             let start = end;
             end += frame.total;
-            Piece::new(*frame, &body[start..end])
+            Fragment::new(*frame, &body[start..end])
         });
         let is_deaf = self.is_deaf;
         self.count(at, token, &pieces.collect::<Vec<_>>(), is_deaf);
@@ -239,7 +239,7 @@ impl Tally {
     }
 
     /// Counts frames that came at once, at `now` in µs since the Unix epoch.
-    pub(crate) fn count(&mut self, now: u64, token: &str, pieces: &[Piece<'_>], is_deaf: bool) {
+    pub(crate) fn count(&mut self, now: u64, token: &str, pieces: &[Fragment<'_>], is_deaf: bool) {
         let is_platform = self.is_platform(token);
         for piece in pieces {
             let dropped = announced(piece.frame.msg).filter(|_| !is_deaf && !is_app(&piece.frame));

@@ -7,7 +7,7 @@ use crate::dyno;
 use crate::platform::Generation;
 use crate::port;
 use crate::router::State;
-use crate::world::{Control, Place, Wish, World};
+use crate::world::{Control, Place, SamplerSettings, World};
 use run::Run;
 use std::ffi::OsString;
 use std::fs;
@@ -228,5 +228,5 @@ async fn listening(port: Option<u16>) {
 /// As [`World::place`].
 pub fn aside(world: &World, name: &str, port: Option<u16>, line: &str) -> io::Result<Place> {
     let command = command_words(world, line);
-    world.place(Wish { dyno: name, port, command, is_bare: true, is_attached: false })
+    world.place(SamplerSettings { dyno: name, port, command, is_bare: true, is_attached: false })
 }

@@ -7,7 +7,7 @@ use crate::procfile;
 use crate::screen::Screen;
 use crate::simulate::Stage;
 use crate::trouble::{Trouble, step};
-use crate::world::Wish;
+use crate::world::SamplerSettings;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, IsTerminal as _};
@@ -33,7 +33,7 @@ pub async fn run(
     let procfile = fs::read_to_string(world.slug.join("Procfile")).unwrap_or_default();
     let line = entry(line(command), &procfile);
     let words = dyno::words(&line, world.args.generation == Generation::Cedar, None);
-    let wish = Wish { dyno: &name, port: None, command: words, is_bare: false, is_attached: true };
+    let wish = SamplerSettings { dyno: &name, port: None, command: words, is_bare: false, is_attached: true };
     let mut place = step("cannot make the dyno", world.place(wish))?;
     place.spec.environment.extend(terminal());
     let mut dyno = step("cannot start the dyno", Dyno::attach(&place.spec, &place.spec_file))?;

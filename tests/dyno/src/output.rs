@@ -5,7 +5,7 @@ use crate::logplex::{Cutter, Logplex};
 use crate::screen::{Screen, Source};
 use std::sync::Arc;
 use std::time::Duration;
-use tailrace::line::{Piece, Splitter};
+use tailrace::line::{Fragment, Splitter};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
 
@@ -155,14 +155,14 @@ impl<'a> Reading<'a> {
 }
 
 /// Counts a message, and appends it to what is to be shown.
-fn count(readers: &Readers, printed: &mut Printed, text: &mut String, message: &[u8], piece: Piece) {
+fn count(readers: &Readers, printed: &mut Printed, text: &mut String, message: &[u8], piece: Fragment) {
     let shown = String::from_utf8_lossy(message);
-    if let Some(screen) = readers.screen.as_ref().filter(|_| piece != Piece::Void) {
+    if let Some(screen) = readers.screen.as_ref().filter(|_| piece != Fragment::EmptyFinal) {
         screen.append(text, Source::app(&readers.dyno), &shown);
     }
-    if piece != Piece::Whole || !message.starts_with(OWN) {
-        printed.lines += u64::from(piece != Piece::Part);
-        if piece != Piece::Void {
+    if piece != Fragment::Full || !message.starts_with(OWN) {
+        printed.lines += u64::from(piece != Fragment::Partial);
+        if piece != Fragment::EmptyFinal {
             printed.frames += 1;
             printed.text.add(&shown);
         }

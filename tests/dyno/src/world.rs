@@ -116,7 +116,7 @@ impl Drop for Place {
 
 /// How a dyno is to be made.
 #[derive(Clone, Debug)]
-pub struct Wish<'a> {
+pub struct SamplerSettings<'a> {
     /// Its name.
     pub dyno: &'a str,
     /// Where it shall listen.
@@ -287,7 +287,7 @@ impl World {
     ///
     /// # Errors
     /// When the app cannot be copied, or a directory cannot be made.
-    pub fn place(&self, wish: Wish<'_>) -> io::Result<Place> {
+    pub fn place(&self, wish: SamplerSettings<'_>) -> io::Result<Place> {
         let number = {
             let mut number = lock(&self.number);
             *number += 1;

@@ -3,7 +3,7 @@
 use super::Batch;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tailrace::frame::{self, MAX_FRAME, ParseError, ParseErrorKind, STAMP_LEN};
+use tailrace::frame::{self, MAX_FRAME, ParseError, ParseErrorKind, TIMESTAMP_LEN};
 
 /// A rule. Bodies are read to the first frame that is none, so of the first nine a request breaks at most one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -135,7 +135,7 @@ impl Conformance {
         self.check(Rule::Token, !headers.token().is_empty(), || "a request without it".to_owned());
         for frame in batch.frames {
             let time = frame.time.as_bytes();
-            let is_time = time.len() == STAMP_LEN && time[19] == b'.' && time.ends_with(b"+00:00");
+            let is_time = time.len() == TIMESTAMP_LEN && time[19] == b'.' && time.ends_with(b"+00:00");
             self.check(Rule::Stamp, is_time, || frame.time.to_owned());
             self.check(Rule::Host, frame.host == "host", || frame.host.to_owned());
             self.check(Rule::OneDash, !frame.msg.starts_with("- "), || frame.msg.to_owned());

@@ -2,7 +2,7 @@
 
 use super::kind::pairs;
 use super::requests::Asked;
-use super::{Lot, Piece};
+use super::{Fragment, Lot};
 use crate::filter::name_of;
 use crate::measure::{Histogram, Names, Quantiles, Series};
 use crate::repeats::Found;
@@ -106,7 +106,7 @@ impl Delivery {
             return;
         }
         let lags = self.lag.at(lot.now / 1_000_000);
-        for Piece { frame, sent, .. } in lot.pieces {
+        for Fragment { frame, sent, .. } in lot.pieces {
             self.frame_sizes.add(frame.total as u64);
             self.longest = self.longest.max(frame.total as u64);
             self.cut += u64::from(frame.msg.len() >= crate::stream::CUT);

@@ -2,7 +2,7 @@
 
 use super::{Losses, Report, Sequence, is_app};
 use crate::measure::{Merge, OTHER, Quantiles};
-use crate::model::Piece;
+use crate::model::Fragment;
 use crate::stream::{Counter, Lag};
 use memchr::memmem::Finder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,7 @@ impl Streams {
     pub(crate) fn add(
         &mut self,
         token: &str,
-        piece: &Piece<'_>,
+        piece: &Fragment<'_>,
         now: u64,
         dropped: Option<u64>,
         is_numbered: bool,

@@ -4,7 +4,7 @@ use super::{Role, command_words, read_ledger};
 use crate::account::{Boot, Ending, Printed};
 use crate::dyno::Dyno;
 use crate::excuse::Excuse;
-use crate::world::{Control, Live, Place, Wish, World};
+use crate::world::{Control, Live, Place, SamplerSettings, World};
 use crate::{port, process};
 use std::io;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Run {
         let begun = Instant::now();
         let port = if role.is_web() { Some(port::free()?) } else { None };
         let command = command_words(world, &role.command);
-        let wish = Wish { dyno: &name, port, command, is_bare: false, is_attached: false };
+        let wish = SamplerSettings { dyno: &name, port, command, is_bare: false, is_attached: false };
         let place = world.place(wish)?;
         let shown = role.command.replace("$PORT", &port.map_or(String::new(), |port| port.to_string()));
         world.say(&name, &format!("Starting process with command `{shown}`")).await;
