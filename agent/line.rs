@@ -20,6 +20,42 @@ impl Stream {
     pub const ALL: [Self; 2] = [Self::Out, Self::Err];
 }
 
+/// One value for each stream, indexed by [`Stream`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerStream<T> {
+    /// That of standard output.
+    pub out: T,
+    /// That of standard error.
+    pub err: T,
+}
+
+impl<T> PerStream<T> {
+    /// Both values, in the order of [`Stream::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        [&self.out, &self.err].into_iter()
+    }
+}
+
+impl<T> std::ops::Index<Stream> for PerStream<T> {
+    type Output = T;
+
+    fn index(&self, stream: Stream) -> &T {
+        match stream {
+            Stream::Out => &self.out,
+            Stream::Err => &self.err,
+        }
+    }
+}
+
+impl<T> std::ops::IndexMut<Stream> for PerStream<T> {
+    fn index_mut(&mut self, stream: Stream) -> &mut T {
+        match stream {
+            Stream::Out => &mut self.out,
+            Stream::Err => &mut self.err,
+        }
+    }
+}
+
 /// What a message is to the line that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {

@@ -1,9 +1,18 @@
-//! What keeper and shipper say to each other: one message per line of text, over a Unix stream socket.
+//! Messages between supervisor and shipper: one per line of text, over a Unix stream socket.
 //!
-//! The keeper holds the truth. The shipper asks before it sends (`seal`) and tells what came of it; a new
-//! shipper is told all segments, and per drain where it goes on (`window`) or what is sealed (`plan`).
+//! The supervisor holds the truth. It tells a new shipper all segments, and per drain where it may seal (`seal-range`)
+//! or what is sealed (`sealed-batch`). The shipper asks before it sends (`seal-request`) and reports what came of it.
+//!
+//! ```text
+//! supervisor                                shipper
+//!   segment START LOCATION  ───────────────▶   reads the spool
+//!   log-end OFFSET          ───────────────▶   frames are there: gathers a batch
+//!                           ◀───────────────   seal-request DRAIN START END FRAMES
+//!   sealed-batch DRAIN …    ───────────────▶   (or seal-range: ask again) POST
+//!                           ◀───────────────   delivered | rejected | attempt-failed, and again
+//! ```
 
-use crate::ledger::SegmentLocation;
+use crate::ledger::{BatchRange, DrainIndex, Offset, SealRange, SealedBatch, SegmentLocation, SegmentStart};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
@@ -11,100 +20,91 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Supervisor to shipper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToShipper {
-    /// A segment was opened at this offset.
-    Segment {
-        /// Offset of its first byte.
-        start: u64,
-        /// Where it is.
-        place: SegmentLocation,
-    },
+    /// A segment was opened.
+    Segment(SegmentStart),
     /// Frames are booked up to this offset.
-    LogEnd(u64),
-    /// The drain may seal from `cursor` up to `limit`.
+    LogEnd(Offset),
+    /// The drain may seal its next batch in this range.
     SealRange {
-        /// Index of the drain.
-        drain: usize,
-        /// Where its next batch starts.
-        cursor: u64,
-        /// Where that ends at the latest.
-        limit: u64,
+        /// The drain.
+        drain: DrainIndex,
+        /// Where it may seal; without a limit up to the end of the log, which moves.
+        range: SealRange,
     },
     /// The drain has this batch to deliver, and no other.
     SealedBatch {
-        /// Index of the drain.
-        drain: usize,
-        /// Offset of the first byte.
-        start: u64,
-        /// Offset behind the last byte.
-        end: u64,
-        /// Frames in the range, without the notice.
-        frames: u64,
-        /// `Logplex-Frame-Id`.
-        id: String,
-        /// The loss notice that goes first: a whole frame, or nothing.
-        notice: Vec<u8>,
+        /// The drain.
+        drain: DrainIndex,
+        /// The batch.
+        batch: SealedBatch,
     },
-    /// Ship without waiting for fuller batches; delivery ends in so many ms at the latest.
-    Deadline(u64),
-    /// No more frames will come: go when everything is answered for.
+    /// Ship without waiting for fuller batches; delivery ends after this time at the latest. In ms on the wire.
+    Deadline(Duration),
+    /// No more frames will come: end when every drain has consumed all.
     EndOfLog,
-    /// Signals that wait for you are of no more use: forget them.
+    /// Discard the pending signals: they are decided.
     ClearPendingSignals,
 }
 
-/// Shipper to keeper.
+/// What a failed attempt needs to succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Time.
+    Retry,
+    /// A person has to act.
+    Hold,
+}
+
+/// Shipper to supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToSupervisor {
-    /// Nothing hangs here.
+    /// The shipper is alive.
     Ping,
-    /// May I send this range?
+    /// Asks to seal a batch.
     SealRequest {
-        /// Index of the drain.
-        drain: usize,
-        /// Offset of the first byte.
-        start: u64,
-        /// Offset behind the last byte.
-        end: u64,
-        /// Frames in it.
-        frames: u64,
+        /// The drain.
+        drain: DrainIndex,
+        /// The batch.
+        range: BatchRange,
     },
-    /// The drain took the sealed batch.
+    /// The drain has the sealed batch.
     Delivered {
-        /// Index of the drain.
-        drain: usize,
+        /// The drain.
+        drain: DrainIndex,
     },
     /// The drain refused the sealed batch for good.
     Rejected {
-        /// Index of the drain.
-        drain: usize,
+        /// The drain.
+        drain: DrainIndex,
         /// HTTP status.
         status: u16,
-        /// What it said, cut short.
+        /// The beginning of its answer, without secrets.
         detail: String,
     },
-    /// An attempt that will be repeated.
+    /// An attempt failed that will be repeated.
     AttemptFailed {
-        /// Index of the drain.
-        drain: usize,
-        /// HTTP status; 0 when there was none.
+        /// The drain.
+        drain: DrainIndex,
+        /// HTTP status; 0 when there was no answer.
         status: u16,
-        /// A person has to act before it can succeed.
-        hold: bool,
-        /// Until the next attempt, in ms.
-        wait: u64,
-        /// What went wrong.
+        /// What it needs to succeed.
+        kind: FailureKind,
+        /// Until the next attempt. In ms on the wire.
+        wait: Duration,
+        /// What went wrong, without secrets.
         detail: String,
     },
-    /// There are no frames at this offset, the drain's cursor.
+    /// There are no frames at the drain's cursor.
     SpoolDamaged {
-        /// Index of the drain.
-        drain: usize,
-        /// Offset in the spool.
-        at: u64,
+        /// The drain.
+        drain: DrainIndex,
+        /// The cursor.
+        at: Offset,
     },
 }
 
@@ -114,39 +114,49 @@ pub struct BadMessage(String);
 
 impl fmt::Display for BadMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a message between keeper and shipper: {:?}", self.0)
+        write!(f, "not a message between supervisor and shipper: {:?}", self.0)
     }
 }
 
 impl std::error::Error for BadMessage {}
 
-/// What goes over a [`Connection`].
+/// A message of a [`Connection`].
 pub trait Message: Sized {
-    /// Appends the message, with its LF.
+    /// Appends the message and an LF.
     fn write(&self, out: &mut Vec<u8>);
-    /// Reads it back, without its LF.
+    /// Reads a message from a line without its LF.
     fn read(line: &[u8]) -> Option<Self>;
 }
 
-/// Text that may hold anything, on one line.
+/// Any text on one line.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-struct Words<'a>(&'a [u8]);
+/// The fields of a line, separated by single blanks.
+struct Fields<'a>(&'a [u8]);
 
-impl<'a> Words<'a> {
-    fn word(&mut self) -> Option<&'a str> {
+impl<'a> Fields<'a> {
+    fn next(&mut self) -> Option<&'a str> {
         let end = memchr::memchr(b' ', self.0).unwrap_or(self.0.len());
-        let word = std::str::from_utf8(&self.0[..end]).ok()?;
+        let field = std::str::from_utf8(&self.0[..end]).ok()?;
         self.0 = self.0.get(end + 1..).unwrap_or_default();
-        Some(word)
+        Some(field)
     }
 
-    fn number<T: std::str::FromStr>(&mut self) -> Option<T> {
-        self.word()?.parse().ok()
+    fn parse<T: std::str::FromStr>(&mut self) -> Option<T> {
+        self.next()?.parse().ok()
     }
 
+    fn millis(&mut self) -> Option<Duration> {
+        self.parse().map(Duration::from_millis)
+    }
+
+    fn batch_range(&mut self) -> Option<BatchRange> {
+        Some(BatchRange { start: self.parse()?, end: self.parse()?, frames: self.parse()? })
+    }
+
+    /// Everything behind the fields read so far.
     fn rest(self) -> &'a [u8] {
         self.0
     }
@@ -156,65 +166,71 @@ impl<'a> Words<'a> {
     }
 }
 
+/// A path may contain an LF and no NUL; a line the other way round.
+fn path_to_line(path: &[u8]) -> impl Iterator<Item = u8> {
+    path.iter().map(|b| if *b == b'\n' { 0 } else { *b })
+}
+
+fn path_from_line(line: &[u8]) -> PathBuf {
+    let path = line.iter().map(|b| if *b == 0 { b'\n' } else { *b }).collect();
+    PathBuf::from(OsString::from_vec(path))
+}
+
 impl Message for ToShipper {
     fn write(&self, out: &mut Vec<u8>) {
+        let mut text = |text: String| out.extend_from_slice(text.as_bytes());
         match self {
-            Self::Segment { start, place: SegmentLocation::Memory(slot) } => {
-                out.extend_from_slice(format!("segment {start} memory {slot}").as_bytes());
+            Self::Segment(SegmentStart { start, location: SegmentLocation::Memory(slot) }) => {
+                text(format!("segment {start} memory {slot}"));
             }
-            Self::Segment { start, place: SegmentLocation::File(path) } => {
-                out.extend_from_slice(format!("segment {start} file ").as_bytes());
-                // The one byte that a path may have and a line may not.
-                let path = path.as_os_str().as_bytes();
-                out.extend(path.iter().map(|b| if *b == b'\n' { 0 } else { *b }));
+            Self::Segment(SegmentStart { start, location: SegmentLocation::File(path) }) => {
+                text(format!("segment {start} file "));
+                out.extend(path_to_line(path.as_os_str().as_bytes()));
             }
-            Self::LogEnd(offset) => out.extend_from_slice(format!("log-end {offset}").as_bytes()),
-            Self::SealRange { drain, cursor, limit } => {
-                out.extend_from_slice(format!("seal-range {drain} {cursor} {limit}").as_bytes());
+            Self::LogEnd(offset) => text(format!("log-end {offset}")),
+            Self::SealRange { drain, range: SealRange { cursor, limit } } => {
+                text(format!("seal-range {drain} {cursor} {limit}"));
             }
-            Self::SealedBatch { drain, start, end, frames, id, notice } => {
-                out.extend_from_slice(
-                    format!("sealed-batch {drain} {start} {end} {frames} {id} ").as_bytes(),
-                );
+            Self::SealedBatch { drain, batch: SealedBatch { range, notice, id } } => {
+                let BatchRange { start, end, frames } = range;
+                text(format!("sealed-batch {drain} {start} {end} {frames} {id} "));
                 out.extend_from_slice(notice.strip_suffix(b"\n").unwrap_or(notice));
             }
-            Self::Deadline(millis) => out.extend_from_slice(format!("deadline {millis}").as_bytes()),
-            Self::EndOfLog => out.extend_from_slice(b"end-of-log"),
-            Self::ClearPendingSignals => out.extend_from_slice(b"clear-pending-signals"),
+            Self::Deadline(left) => text(format!("deadline {}", left.as_millis())),
+            Self::EndOfLog => text("end-of-log".to_owned()),
+            Self::ClearPendingSignals => text("clear-pending-signals".to_owned()),
         }
         out.push(b'\n');
     }
 
     fn read(line: &[u8]) -> Option<Self> {
-        let mut words = Words(line);
-        Some(match words.word()? {
+        let mut fields = Fields(line);
+        Some(match fields.next()? {
             "segment" => {
-                let start = words.number()?;
-                let place = match words.word()? {
-                    "memory" => SegmentLocation::Memory(words.number()?),
-                    "file" => {
-                        let path = words.rest().iter().map(|b| if *b == 0 { b'\n' } else { *b }).collect();
-                        SegmentLocation::File(PathBuf::from(OsString::from_vec(path)))
-                    }
+                let start = fields.parse()?;
+                let location = match fields.next()? {
+                    "memory" => SegmentLocation::Memory(fields.parse()?),
+                    "file" => SegmentLocation::File(path_from_line(fields.rest())),
                     _ => return None,
                 };
-                Self::Segment { start, place }
+                Self::Segment(SegmentStart { start, location })
             }
-            "log-end" => Self::LogEnd(words.number()?),
+            "log-end" => Self::LogEnd(fields.parse()?),
             "seal-range" => {
-                Self::SealRange { drain: words.number()?, cursor: words.number()?, limit: words.number()? }
+                let drain = fields.parse()?;
+                let range = SealRange { cursor: fields.parse()?, limit: fields.parse()? };
+                Self::SealRange { drain, range }
             }
             "sealed-batch" => {
-                let (drain, start, end, frames) =
-                    (words.number()?, words.number()?, words.number()?, words.number()?);
-                let id = words.word()?.to_owned();
-                let mut notice = words.rest().to_vec();
+                let (drain, range) = (fields.parse()?, fields.batch_range()?);
+                let id = fields.next()?.to_owned();
+                let mut notice = fields.rest().to_vec();
                 if !notice.is_empty() {
                     notice.push(b'\n');
                 }
-                Self::SealedBatch { drain, start, end, frames, id, notice }
+                Self::SealedBatch { drain, batch: SealedBatch { range, notice, id } }
             }
-            "deadline" => Self::Deadline(words.number()?),
+            "deadline" => Self::Deadline(fields.millis()?),
             "end-of-log" => Self::EndOfLog,
             "clear-pending-signals" => Self::ClearPendingSignals,
             _ => return None,
@@ -226,15 +242,19 @@ impl Message for ToSupervisor {
     fn write(&self, out: &mut Vec<u8>) {
         let text = match self {
             Self::Ping => "ping".to_owned(),
-            Self::SealRequest { drain, start, end, frames } => {
+            Self::SealRequest { drain, range: BatchRange { start, end, frames } } => {
                 format!("seal-request {drain} {start} {end} {frames}")
             }
             Self::Delivered { drain } => format!("delivered {drain}"),
             Self::Rejected { drain, status, detail } => {
                 format!("rejected {drain} {status} {}", one_line(detail))
             }
-            Self::AttemptFailed { drain, status, hold, wait, detail } => {
-                format!("attempt-failed {drain} {status} {hold} {wait} {}", one_line(detail))
+            Self::AttemptFailed { drain, status, kind, wait, detail } => {
+                let kind = match kind {
+                    FailureKind::Retry => "retry",
+                    FailureKind::Hold => "hold",
+                };
+                format!("attempt-failed {drain} {status} {kind} {} {}", wait.as_millis(), one_line(detail))
             }
             Self::SpoolDamaged { drain, at } => format!("spool-damaged {drain} {at}"),
         };
@@ -243,44 +263,43 @@ impl Message for ToSupervisor {
     }
 
     fn read(line: &[u8]) -> Option<Self> {
-        let mut words = Words(line);
-        Some(match words.word()? {
+        let mut fields = Fields(line);
+        Some(match fields.next()? {
             "ping" => Self::Ping,
-            "seal-request" => Self::SealRequest {
-                drain: words.number()?,
-                start: words.number()?,
-                end: words.number()?,
-                frames: words.number()?,
-            },
-            "delivered" => Self::Delivered { drain: words.number()? },
+            "seal-request" => Self::SealRequest { drain: fields.parse()?, range: fields.batch_range()? },
+            "delivered" => Self::Delivered { drain: fields.parse()? },
             "rejected" => {
-                let (drain, status) = (words.number()?, words.number()?);
-                Self::Rejected { drain, status, detail: words.text() }
+                let (drain, status) = (fields.parse()?, fields.parse()?);
+                Self::Rejected { drain, status, detail: fields.text() }
             }
             "attempt-failed" => {
-                let (drain, status) = (words.number()?, words.number()?);
-                let (hold, wait) = (words.number()?, words.number()?);
-                Self::AttemptFailed { drain, status, hold, wait, detail: words.text() }
+                let (drain, status) = (fields.parse()?, fields.parse()?);
+                let kind = match fields.next()? {
+                    "retry" => FailureKind::Retry,
+                    "hold" => FailureKind::Hold,
+                    _ => return None,
+                };
+                Self::AttemptFailed { drain, status, kind, wait: fields.millis()?, detail: fields.text() }
             }
-            "spool-damaged" => Self::SpoolDamaged { drain: words.number()?, at: words.number()? },
+            "spool-damaged" => Self::SpoolDamaged { drain: fields.parse()?, at: fields.parse()? },
             _ => return None,
         })
     }
 }
 
-/// Bytes that came in, cut into messages.
+/// Splits received bytes into messages.
 #[derive(Debug, Default)]
 pub struct Decoder {
     bytes: VecDeque<u8>,
 }
 
 impl Decoder {
-    /// Takes bytes as they came.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }
 
-    /// The next whole message.
+    /// Takes the next complete message.
     pub fn take<M: Message>(&mut self) -> Option<Result<M, BadMessage>> {
         let bytes = self.bytes.make_contiguous();
         let end = memchr::memchr(b'\n', bytes)?;
@@ -291,7 +310,8 @@ impl Decoder {
     }
 }
 
-/// The keeper's end of the socket: it never blocks, and what it holds back is bounded by who fills it.
+/// The supervisor's end of the socket. It never blocks; what the peer does not read waits in the outbox, which
+/// [`Connection::has_room`] bounds.
 #[derive(Debug)]
 pub struct Connection {
     socket: UnixStream,
@@ -301,13 +321,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// What may wait for a peer that does not read before news are held back, in bytes.
-    pub const OUTBOX: usize = 16 << 10;
+    /// Bytes in the outbox from which on updates are held back.
+    pub const OUTBOX_BYTES: usize = 16 << 10;
 
-    /// Makes the socket non-blocking.
+    /// A connection over `socket`, which becomes non-blocking.
     ///
     /// # Errors
-    /// When the socket cannot be made so.
+    /// When that fails.
     pub fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self { socket, decoder: Decoder::default(), outbox: Vec::new(), closed: false })
@@ -318,29 +338,29 @@ impl Connection {
         &self.socket
     }
 
-    /// The peer is gone, or talks nonsense.
+    /// Whether the peer is gone, or sent something that is no message.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Bytes wait for the peer.
+    /// Whether bytes wait for the peer.
     pub fn is_pending(&self) -> bool {
         !self.outbox.is_empty() && !self.closed
     }
 
-    /// Whether news may be added.
+    /// Whether updates may be added.
     pub fn has_room(&self) -> bool {
-        self.outbox.len() < Self::OUTBOX && !self.closed
+        self.outbox.len() < Self::OUTBOX_BYTES && !self.closed
     }
 
-    /// Adds a message; [`Connection::flush`] sends it.
+    /// Adds a message to the outbox; [`Connection::flush`] sends it.
     pub fn send(&mut self, message: &impl Message) {
         if !self.closed {
             message.write(&mut self.outbox);
         }
     }
 
-    /// Writes what the peer takes.
+    /// Writes as much of the outbox as the peer accepts.
     pub fn flush(&mut self) {
         while self.is_pending() {
             match self.socket.write(&self.outbox) {
@@ -352,10 +372,11 @@ impl Connection {
         }
     }
 
-    /// Reads what there is, some KiB at most per call.
+    /// Reads what is there, at most 64 KiB.
     pub fn fill(&mut self) {
+        const READS: usize = 16;
         let mut bytes = [0; 4096];
-        for _ in 0..16 {
+        for _ in 0..READS {
             match self.socket.read(&mut bytes) {
                 Ok(0) => self.closed = true,
                 Ok(more) => self.decoder.push(&bytes[..more]),
@@ -369,7 +390,7 @@ impl Connection {
         }
     }
 
-    /// The next message that came in. One that cannot be read closes the link.
+    /// Takes the next received message. A line that is no message closes the connection.
     pub fn take<M: Message>(&mut self) -> Option<M> {
         if let Ok(message) = self.decoder.take()? {
             return Some(message);
@@ -383,59 +404,64 @@ impl Connection {
 mod tests {
     use super::*;
 
-    fn back<M: Message + fmt::Debug + PartialEq>(message: &M) {
+    fn round_trip<M: Message + fmt::Debug + PartialEq>(message: &M) {
         let mut decoder = Decoder::default();
         let mut bytes = Vec::new();
         message.write(&mut bytes);
         for byte in &bytes[..bytes.len() - 1] {
             decoder.push(&[*byte]);
-            assert_eq!(decoder.take::<M>(), None, "a message without its end is not there yet");
+            assert_eq!(decoder.take::<M>(), None, "a message without its end is incomplete");
         }
         decoder.push(b"\n");
-        assert_eq!(decoder.take::<M>().expect("a whole message").expect("a good one"), *message);
+        assert_eq!(decoder.take::<M>().expect("a complete message").expect("a valid one"), *message);
     }
 
     #[test]
-    fn every_message_comes_back_as_it_was() {
-        back(&ToShipper::Segment { start: 7, place: SegmentLocation::Memory(3) });
-        back(&ToShipper::Segment { start: 7, place: SegmentLocation::File(PathBuf::from("/tmp/a b\nc")) });
-        back(&ToShipper::LogEnd(u64::MAX));
-        back(&ToShipper::SealRange { drain: 1, cursor: 2, limit: 3 });
-        let (id, notice) = ("0A".repeat(16), b"9 <172>1 x\n".to_vec());
-        back(&ToShipper::SealedBatch { drain: 1, start: 2, end: 3, frames: 4, id: id.clone(), notice });
-        back(&ToShipper::SealedBatch { drain: 1, start: 2, end: 3, frames: 4, id, notice: Vec::new() });
-        back(&ToShipper::Deadline(28_000));
-        back(&ToShipper::EndOfLog);
-        back(&ToShipper::ClearPendingSignals);
-        back(&ToSupervisor::Ping);
-        back(&ToSupervisor::SealRequest { drain: 0, start: 1, end: 2, frames: 3 });
-        back(&ToSupervisor::Delivered { drain: 4 });
-        back(&ToSupervisor::Rejected { drain: 0, status: 400, detail: "bad  request".to_owned() });
-        back(&ToSupervisor::AttemptFailed {
-            drain: 0,
-            status: 0,
-            hold: true,
-            wait: 5,
-            detail: String::new(),
-        });
-        back(&ToSupervisor::SpoolDamaged { drain: 0, at: 9 });
+    fn every_message_survives_the_round_trip() {
+        let drain = DrainIndex::new(1);
+        let start = Offset::new(7);
+        let in_memory = SegmentLocation::Memory(3);
+        round_trip(&ToShipper::Segment(SegmentStart { start, location: in_memory }));
+        let in_file = SegmentLocation::File(PathBuf::from("/tmp/a b\nc"));
+        round_trip(&ToShipper::Segment(SegmentStart { start, location: in_file }));
+        round_trip(&ToShipper::LogEnd(Offset::MAX));
+        let range = SealRange { cursor: Offset::new(2), limit: Offset::new(3) };
+        round_trip(&ToShipper::SealRange { drain, range });
+        let range = BatchRange { start, end: Offset::new(9), frames: 4 };
+        for notice in [b"9 <172>1 x\n".to_vec(), Vec::new()] {
+            let batch = SealedBatch { range, notice, id: "0A".repeat(16) };
+            round_trip(&ToShipper::SealedBatch { drain, batch });
+        }
+        round_trip(&ToShipper::Deadline(Duration::from_secs(28)));
+        round_trip(&ToShipper::EndOfLog);
+        round_trip(&ToShipper::ClearPendingSignals);
+        round_trip(&ToSupervisor::Ping);
+        round_trip(&ToSupervisor::SealRequest { drain, range });
+        round_trip(&ToSupervisor::Delivered { drain });
+        round_trip(&ToSupervisor::Rejected { drain, status: 400, detail: "bad  request".to_owned() });
+        for kind in [FailureKind::Retry, FailureKind::Hold] {
+            let (wait, detail) = (Duration::from_millis(5), String::new());
+            round_trip(&ToSupervisor::AttemptFailed { drain, status: 0, kind, wait, detail });
+        }
+        round_trip(&ToSupervisor::SpoolDamaged { drain, at: start });
     }
 
     #[test]
     fn a_detail_with_line_ends_stays_one_message() {
         let mut bytes = Vec::new();
-        ToSupervisor::Rejected { drain: 0, status: 400, detail: "a\nb\r\nc".to_owned() }.write(&mut bytes);
+        let drain = DrainIndex::new(0);
+        ToSupervisor::Rejected { drain, status: 400, detail: "a\nb\r\nc".to_owned() }.write(&mut bytes);
         assert_eq!(bytes, b"rejected 0 400 a b  c\n");
     }
 
     #[test]
-    fn nonsense_closes_the_link() {
+    fn a_line_that_is_no_message_closes_the_connection() {
         let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
-        let mut link = Connection::new(ours).expect("a link");
+        let mut connection = Connection::new(ours).expect("a connection");
         theirs.write_all(b"delivered 1\nGET / HTTP/1.1\n").expect("a write");
-        link.fill();
-        assert_eq!(link.take(), Some(ToSupervisor::Delivered { drain: 1 }));
-        assert_eq!(link.take::<ToSupervisor>(), None);
-        assert!(link.is_closed());
+        connection.fill();
+        assert_eq!(connection.take(), Some(ToSupervisor::Delivered { drain: DrainIndex::new(1) }));
+        assert_eq!(connection.take::<ToSupervisor>(), None);
+        assert!(connection.is_closed());
     }
 }

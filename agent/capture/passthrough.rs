@@ -1,5 +1,5 @@
-//! Where a pump writes: the dyno's own stream, byte-exact. It may be slow, stand still, or go away, and that must hold
-//! up nobody for longer than a reader that is at work.
+//! The dyno's own stream, written byte-exact. It may be slow, stall, or go away, and none of that may delay others for
+//! longer than a reader that makes progress.
 
 use crate::poll::timeout;
 use crate::recorder::Buffer;
@@ -14,15 +14,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a pipe that can be written to takes without waiting (`PIPE_BUF`, pipe(7)).
-const SURE: usize = 4096;
+/// Bytes that a writable pipe accepts without blocking (`PIPE_BUF`, pipe(7)).
+const PIPE_BUF: usize = 4096;
 
-/// Bytes under way.
+/// Bytes that wait to be written.
 #[derive(Debug)]
 pub enum PendingChunk {
-    /// The recorder has them too.
+    /// Shared with the recorder.
     Buffer(Arc<Buffer>),
-    /// Nobody else has them.
+    /// Not shared: the buffer is back in the pool.
     Copy(Vec<u8>),
 }
 
@@ -35,23 +35,40 @@ impl PendingChunk {
     }
 }
 
-/// How it is written to.
+/// How the stream is written to without blocking.
 #[derive(Debug)]
 enum WriteMode {
-    /// A description of our own of the same pipe that does not wait: the one that we were given is others' too.
-    Pipe(OwnedFd),
-    /// A pipe of which we cannot have one.
-    GivenPipe,
+    /// A pipe, through a non-blocking open file description of our own: the inherited one is shared with others.
+    OwnPipe(OwnedFd),
+    /// A pipe that cannot be opened again: written in pieces of [`PIPE_BUF`] while it is writable.
+    InheritedPipe,
+    /// A socket, with `MSG_DONTWAIT`.
     Socket,
-    /// A file or a terminal, as it comes.
+    /// A file or a terminal: blocking.
     Other,
+}
+
+/// Whether everything was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// Everything.
+    All,
+    /// The app exited before that.
+    AppExited,
+}
+
+/// Whether anything is left to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    All,
+    Partly,
 }
 
 /// The dyno's own stream.
 #[derive(Debug)]
 pub struct Passthrough<'a> {
     to: BorrowedFd<'a>,
-    way: WriteMode,
+    mode: WriteMode,
     queue: VecDeque<PendingChunk>,
     /// Bytes of the first chunk that are written.
     written: usize,
@@ -60,18 +77,18 @@ pub struct Passthrough<'a> {
 
 impl<'a> Passthrough<'a> {
     /// Output to this descriptor.
-    pub fn to(to: BorrowedFd<'a>) -> Self {
+    pub fn new(to: BorrowedFd<'a>) -> Self {
         let kind = fstat(to).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
-        let way = match kind {
+        let mode = match kind {
             Ok(SFlag::S_IFIFO) => {
                 let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
                 let path = format!("/proc/self/fd/{}", to.as_raw_fd());
-                open(path.as_str(), flags, Mode::empty()).map_or(WriteMode::GivenPipe, WriteMode::Pipe)
+                open(path.as_str(), flags, Mode::empty()).map_or(WriteMode::InheritedPipe, WriteMode::OwnPipe)
             }
             Ok(SFlag::S_IFSOCK) => WriteMode::Socket,
             _ => WriteMode::Other,
         };
-        Self { to, way, queue: VecDeque::new(), written: 0, broken: false }
+        Self { to, mode, queue: VecDeque::new(), written: 0, broken: false }
     }
 
     /// ExtraLine to pass on.
@@ -81,7 +98,7 @@ impl<'a> Passthrough<'a> {
         }
     }
 
-    /// Whether all is passed on that will be.
+    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
@@ -91,46 +108,48 @@ impl<'a> Passthrough<'a> {
         self.queue.iter().map(|chunk| chunk.bytes().len()).sum::<usize>() - self.written
     }
 
-    /// Passes everything on; false when the app is `gone` before that.
-    pub fn pass(&mut self, gone: &EventFd) -> bool {
-        while self.write() {
-            let mut polled =
-                [PollFd::new(self.to, PollFlags::POLLOUT), PollFd::new(gone.as_fd(), PollFlags::POLLIN)];
-            let _or_interrupted = poll(&mut polled, PollTimeout::NONE);
+    /// Writes everything, unless the app exits before that.
+    pub fn pass(&mut self, app_exited: &EventFd) -> Passed {
+        while self.write() == Written::Partly {
+            let mut polled = [
+                PollFd::new(self.to, PollFlags::POLLOUT),
+                PollFd::new(app_exited.as_fd(), PollFlags::POLLIN),
+            ];
+            poll(&mut polled, PollTimeout::NONE).ok(); // interrupted: the loop looks again
             if polled[1].any().unwrap_or(false) {
-                self.keep();
-                return false;
+                self.release_buffers();
+                return Passed::AppExited;
             }
         }
-        true
+        Passed::All
     }
 
-    /// Passes on what is taken now.
+    /// Writes what is accepted now.
     pub fn offer(&mut self) {
-        if self.write() {
-            self.keep();
+        if self.write() == Written::Partly {
+            self.release_buffers();
         }
     }
 
-    /// Passes everything on, unless nothing is taken for as long as `patience`.
-    pub fn flush(&mut self, patience: Duration) {
-        let (mut since, mut left) = (Instant::now(), self.len());
-        while self.write() {
-            if self.len() < left {
-                (since, left) = (Instant::now(), self.len());
+    /// Writes everything, unless nothing is accepted for as long as `idle_timeout`.
+    pub fn flush(&mut self, idle_timeout: Duration) {
+        let (mut since, mut waiting) = (Instant::now(), self.len());
+        while self.write() == Written::Partly {
+            if self.len() < waiting {
+                (since, waiting) = (Instant::now(), self.len());
             }
-            let rest = patience.saturating_sub(since.elapsed());
-            if rest.is_zero() {
+            let left = idle_timeout.saturating_sub(since.elapsed());
+            if left.is_zero() {
                 self.give_up();
                 return;
             }
             let mut polled = [PollFd::new(self.to, PollFlags::POLLOUT)];
-            let _or_interrupted = poll(&mut polled, timeout(rest));
+            poll(&mut polled, timeout(left)).ok(); // interrupted: the loop looks again
         }
     }
 
-    /// What waits gives its buffers back: others need them.
-    fn keep(&mut self) {
+    /// Copies what waits, so that its buffers go back to the pool.
+    fn release_buffers(&mut self) {
         for chunk in &mut self.queue {
             *chunk = PendingChunk::Copy(chunk.bytes().to_vec());
         }
@@ -142,8 +161,8 @@ impl<'a> Passthrough<'a> {
         self.written = 0;
     }
 
-    /// Writes as much as is taken now; whether some is left.
-    fn write(&mut self) -> bool {
+    /// Writes as much as is accepted now.
+    fn write(&mut self) -> Written {
         while let Some(chunk) = self.queue.front() {
             let bytes = &chunk.bytes()[self.written..];
             match self.write_some(bytes) {
@@ -154,24 +173,24 @@ impl<'a> Passthrough<'a> {
                     self.written = 0;
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return true,
+                Err(Errno::EAGAIN) => return Written::Partly,
                 Err(_) => self.give_up(),
             }
         }
-        false
+        Written::All
     }
 
     fn write_some(&self, bytes: &[u8]) -> nix::Result<usize> {
-        match &self.way {
-            WriteMode::Pipe(own) => nix::unistd::write(own, bytes),
+        match &self.mode {
+            WriteMode::OwnPipe(pipe) => nix::unistd::write(pipe, bytes),
             WriteMode::Socket => {
                 send(self.to.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
             }
-            WriteMode::GivenPipe => {
+            WriteMode::InheritedPipe => {
                 let mut polled = [PollFd::new(self.to, PollFlags::POLLOUT)];
                 match poll(&mut polled, PollTimeout::ZERO) {
                     Ok(0) => Err(Errno::EAGAIN),
-                    _ => nix::unistd::write(self.to, &bytes[..bytes.len().min(SURE)]),
+                    _ => nix::unistd::write(self.to, &bytes[..bytes.len().min(PIPE_BUF)]),
                 }
             }
             WriteMode::Other => nix::unistd::write(self.to, bytes),

@@ -1,10 +1,10 @@
-//! A pump: the app's pipe to the dyno's own stream, byte-exact, and a copy of every chunk to the recorder.
+//! A pump: copies the app's pipe to the dyno's own stream, byte-exact, and every chunk to the recorder.
 //!
-//! A pump does not wait for a recorder that stands still: without a free buffer the bytes pass through and are
-//! counted as a gap. For one that is at work it waits a moment, as any pipe would have the app wait.
+//! A pump does not wait for a stalled recorder: without a free buffer the bytes are passed through and counted as a
+//! gap. For a recorder that makes progress it waits a moment, as a full pipe would make the app wait.
 
-use super::passthrough::{Passthrough, PendingChunk};
-use crate::frame::now_micros;
+use super::passthrough::{Passed, Passthrough, PendingChunk};
+use crate::frame::Timestamp;
 use crate::line::Stream;
 use crate::poll::timeout;
 use crate::recorder::{BufferPool, Gap, Input};
@@ -17,200 +17,224 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A read below this was a small write: others are gathered before the next read.
-const SMALL: usize = 16 << 10;
-/// For how long they are gathered.
+/// A read of fewer bytes was a small write: the pump rests before the next read, so that writes gather in the pipe.
+const SMALL_READ_BYTES: usize = 16 << 10;
+/// How long it rests.
 const REST: Duration = Duration::from_millis(30);
-/// The app began to write after a pause: so long it has the pipe for itself, a burst costs it no more than
-/// without us.
+/// After a pause the app has the pipe for itself this long: a burst costs it no more than without the agent.
 const HEAD_START: Duration = Duration::from_millis(2);
-/// The app is gone: a pipe that stays silent so long is done with.
-const IDLE: Duration = Duration::from_millis(100);
-/// The app is gone: when a pipe that goes on talking is given up.
-pub const LAST: Duration = Duration::from_secs(2);
-/// Reads that empty a pipe.
-const PIPE: usize = (1 << 20) / SPARE;
-/// For how long a pump waits for a buffer: several times what the recorder needs for one, unless its disk
-/// stands still.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// After the app's exit a pipe without data for this long is done.
+const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_millis(100);
+/// After the app's exit a pipe that a surviving child keeps writing to is read this long; as long is waited for the
+/// recorder and for the dyno's own stream.
+pub const STDOUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Reads that empty a full pipe of 1 MiB.
+const PIPE_READS: usize = (1 << 20) / SPARE_BYTES;
+/// How long a pump waits for a buffer: several times what the recorder needs for one, unless its disk is stalled.
+const BUFFER_TIMEOUT: Duration = Duration::from_millis(100);
 /// Bytes read at a time when no buffer is free.
-const SPARE: usize = 64 << 10;
-/// Inputs that wait for a recorder that is at work.
-const BEHIND: usize = 2;
-/// Bytes that wait to be passed on at most, the app being gone.
-const KEPT: usize = 4 << 20;
+const SPARE_BYTES: usize = 64 << 10;
+/// Inputs in the queue of a recorder that keeps up.
+const QUEUE_OF_BUSY_RECORDER: usize = 2;
+/// Bytes that wait for the dyno's own stream after the app's exit, at most.
+const MAX_PENDING_BYTES: usize = 4 << 20;
 
 /// Whether there are bytes to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ready {
-    /// They were there.
+    /// They were there already.
     Now,
-    /// They came after a while.
+    /// They came after a wait.
     AfterPause,
-    /// The app is gone; there may be bytes.
-    Gone,
+    /// The app exited; there may be bytes.
+    AppExited,
     /// None will come any more.
     Never,
+}
+
+/// Why copying ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CopyEnd {
+    /// The app exited, and its pipe is still open.
+    AppExited,
+    /// The pipe ended.
+    PipeEnded,
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadOutcome {
+    /// Bytes.
+    Read {
+        bytes: usize,
+        /// A line ends with them, as far as can be known.
+        ends_line: bool,
+        /// They are to be passed on.
+        passes: bool,
+    },
+    /// No bytes for now.
+    Nothing,
+    /// The pipe ended.
+    End,
 }
 
 /// One stream's pump.
 #[derive(Debug)]
 pub struct Pump {
-    /// Which stream.
+    /// The stream.
     pub stream: Stream,
     /// The app's pipe, non-blocking.
     pub from: OwnedFd,
-    /// The dyno's own stream; none to keep what is recorded off it.
+    /// Whether what is recorded also goes to the dyno's own stream.
     pub passthrough: bool,
-    /// Whether the pipe is large enough to gather small writes in it.
+    /// Whether the pipe is large enough for writes to gather in it.
     pub coalesces: bool,
     /// Buffers, shared with the other pump.
     pub pool: Arc<BufferPool>,
     /// To the recorder.
     pub recorder: Sender<Input>,
-    /// Becomes readable, for good, when the app is gone.
-    pub gone: Arc<EventFd>,
-    /// Both streams go to one file or pipe: who has it writes.
+    /// Becomes readable when the app exits, and stays so.
+    pub app_exited: Arc<EventFd>,
+    /// Where both streams go to one file or pipe: held while writing a line.
     pub write_lock: Option<Arc<Mutex<()>>>,
-    /// How many pumps have passed on everything, or given up; the main loop is woken then.
+    /// How many pumps have passed on everything, or gave up.
     pub finished: Arc<AtomicUsize>,
-    /// See above.
+    /// Wakes the main loop when that changes.
     pub wake: Arc<EventFd>,
-    /// What went by unrecorded since the last chunk.
+    /// What was not recorded since the last chunk.
     pub gap: Option<Gap>,
     /// Where bytes are read to when no buffer is free.
     pub spare: Vec<u8>,
 }
 
-fn locked(write_lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+fn lock(write_lock: &Mutex<()>) -> MutexGuard<'_, ()> {
     write_lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pump {
-    /// Pumps until the pipe ends, or until the app is gone and the pipe silent; then passes on what the dyno's own
-    /// stream has not taken yet.
+    /// Pumps until the pipe ends, or until the app has exited and the pipe is drained; then passes on what the dyno's
+    /// own stream has not accepted yet.
     pub fn run(mut self, to: BorrowedFd<'_>) {
-        let mut passthrough_to = Passthrough::to(to);
-        let gap = if self.copy_until_exit(&mut passthrough_to) {
-            self.drain_after_exit(&mut passthrough_to)
-        } else {
-            self.gap.take()
+        let mut output = Passthrough::new(to);
+        let gap = match self.copy_until_exit(&mut output) {
+            CopyEnd::AppExited => self.drain_after_exit(&mut output),
+            CopyEnd::PipeEnded => self.gap.take(),
         };
-        drop(self.recorder.send_timeout(Input::End { stream: self.stream, gap }, LAST));
-        if !passthrough_to.is_empty() {
-            let _turn = self.write_lock();
-            passthrough_to.flush(LAST);
+        let end = Input::End { stream: self.stream, gap };
+        self.recorder.send_timeout(end, STDOUT_DRAIN_TIMEOUT).ok(); // the recorder is gone or stalled
+        if !output.is_empty() {
+            let _guard = self.write_lock.as_deref().map(lock);
+            output.flush(STDOUT_DRAIN_TIMEOUT);
         }
         self.finished.fetch_add(1, Ordering::Release);
-        let _or_full = self.wake.write(1);
+        self.wake.write(1).ok(); // fails only when so many are unread that the main loop is awake anyway
     }
 
-    /// While the app is there. True when it is gone and its pipe has not ended.
-    fn copy_until_exit(&mut self, passthrough_to: &mut Passthrough<'_>) -> bool {
-        let turns = self.write_lock.clone();
-        let mut write_lock: Option<MutexGuard<'_, ()>> = None;
+    /// Copies while the app runs.
+    fn copy_until_exit(&mut self, output: &mut Passthrough<'_>) -> CopyEnd {
+        let write_lock = self.write_lock.clone();
+        let mut guard: Option<MutexGuard<'_, ()>> = None;
         loop {
-            if write_lock.is_some() && !self.is_ready() {
-                write_lock = None; // the rest of the line may take its time
+            if guard.is_some() && !self.is_ready() {
+                guard = None; // the rest of the line may take long
             }
             match self.wait() {
-                Ready::Gone => return true,
-                Ready::Never => return false,
+                Ready::AppExited => return CopyEnd::AppExited,
+                Ready::Never => return CopyEnd::PipeEnded,
                 Ready::AfterPause if self.coalesces => self.rest(HEAD_START),
                 Ready::AfterPause | Ready::Now => {}
             }
-            let behind = self.recorder.len();
-            let Some((got, is_end, passes)) = self.take(passthrough_to) else { return false };
+            let queued = self.recorder.len();
+            let (bytes, ends_line, passes) = match self.read(output) {
+                ReadOutcome::Read { bytes, ends_line, passes } => (bytes, ends_line, passes),
+                ReadOutcome::Nothing => continue,
+                ReadOutcome::End => return CopyEnd::PipeEnded,
+            };
             if passes {
-                write_lock = write_lock.or_else(|| turns.as_deref().map(locked));
-                if !passthrough_to.pass(&self.gone) {
-                    return true; // what is left is passed on later
+                guard = guard.or_else(|| write_lock.as_deref().map(lock));
+                if output.pass(&self.app_exited) == Passed::AppExited {
+                    return CopyEnd::AppExited; // what is left is passed on later
                 }
-                // A buffer that was filled may end within a line: the other stream waits for its rest.
-                if is_end {
-                    write_lock = None;
+                // A full buffer may end within a line: the other stream waits for its rest.
+                if ends_line {
+                    guard = None;
                 }
             }
-            if got > 0 && got < SMALL && self.coalesces {
-                // A recorder that is behind shall not have all buffers for a few lines each.
-                self.rest(REST * (1 << behind.saturating_sub(BEHIND).min(5)));
+            if bytes < SMALL_READ_BYTES && self.coalesces {
+                // A recorder that is behind must not have all buffers occupied by a few lines each.
+                self.rest(REST * (1 << queued.saturating_sub(QUEUE_OF_BUSY_RECORDER).min(5)));
             }
         }
     }
 
-    /// The app is gone: what it left in its pipe is recorded first, and waits to be passed on. Returns what is missing
-    /// at the end.
-    fn drain_after_exit(&mut self, passthrough_to: &mut Passthrough<'_>) -> Option<Gap> {
-        let (since, mut left) = (Instant::now(), PIPE);
+    /// Drains the pipe after the app exited. Recording comes first; stdout gets what it accepts. Ends at EOF, after
+    /// 100 ms without data, or about 2 s after exit if a surviving child keeps writing. Returns what was not recorded.
+    fn drain_after_exit(&mut self, output: &mut Passthrough<'_>) -> Option<Gap> {
+        let (start, mut reads_left) = (Instant::now(), PIPE_READS);
         loop {
-            let patience = LAST.saturating_sub(since.elapsed());
-            if patience.is_zero() {
-                // Whoever goes on talking is given up: what is in the pipe now is the rest.
-                left = left.saturating_sub(1);
+            let left = STDOUT_DRAIN_TIMEOUT.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                // A child keeps writing: what is in the pipe now is the last that is read.
+                reads_left = reads_left.saturating_sub(1);
             }
             let mut polled = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
-            let is_there = match poll(&mut polled, timeout(patience.min(IDLE))) {
+            let is_ready = match poll(&mut polled, timeout(left.min(DRAIN_IDLE_TIMEOUT))) {
                 Err(Errno::EINTR) => continue,
                 other => other.is_ok_and(|ready| ready > 0),
             };
-            if !is_there || left == 0 || self.take(passthrough_to).is_none() {
+            if !is_ready || reads_left == 0 || self.read(output) == ReadOutcome::End {
                 return self.gap.take();
             }
-            passthrough_to.offer();
-            if passthrough_to.len() > KEPT {
-                passthrough_to.flush(LAST);
+            output.offer();
+            if output.len() > MAX_PENDING_BYTES {
+                output.flush(STDOUT_DRAIN_TIMEOUT);
             }
         }
     }
 
-    /// Takes what is in the pipe: to the recorder, and to the passthrough_to. Returns the number of bytes, whether a line ends
-    /// with them as far as one can tell, and whether they are to be passed on; none at the pipe's end.
-    fn take(&mut self, passthrough_to: &mut Passthrough<'_>) -> Option<(usize, bool, bool)> {
-        let mut buffer = self.pool.take_within(PATIENCE);
-        let into = if let Some(buffer) = &mut buffer {
+    /// Reads what is in the pipe: to the recorder, and to the output.
+    fn read(&mut self, output: &mut Passthrough<'_>) -> ReadOutcome {
+        let mut buffer = self.pool.take_within(BUFFER_TIMEOUT);
+        let space = if let Some(buffer) = &mut buffer {
             buffer.space()
         } else {
-            self.spare.resize(SPARE, 0);
+            self.spare.resize(SPARE_BYTES, 0);
             &mut self.spare[..]
         };
-        let room = into.len();
-        let got = match nix::unistd::read(&self.from, into) {
-            Ok(0) => return None,
+        let size = space.len();
+        let got = match nix::unistd::read(&self.from, space) {
+            Ok(0) => return ReadOutcome::End,
             Ok(got) => got,
-            Err(Errno::EINTR | Errno::EAGAIN) => return Some((0, true, false)),
-            Err(_) => return None,
+            Err(Errno::EINTR | Errno::EAGAIN) => return ReadOutcome::Nothing,
+            Err(_) => return ReadOutcome::End,
         };
-        let now = now_micros();
+        let now = Timestamp::now();
         let Some(mut buffer) = buffer else {
             let bytes = &self.spare[..got];
-            let more = Gap::of(bytes, now);
-            self.gap = Some(self.gap.map_or(more, |gap| gap.and(more)));
-            passthrough_to.add(PendingChunk::Copy(bytes.to_vec()));
-            return Some((got, got < room || bytes.ends_with(b"\n"), true));
+            let missing = Gap::of(bytes, now);
+            self.gap = Some(self.gap.map_or(missing, |gap| gap.joined(missing)));
+            output.add(PendingChunk::Copy(bytes.to_vec()));
+            let ends_line = got < size || bytes.ends_with(b"\n");
+            return ReadOutcome::Read { bytes: got, ends_line, passes: true };
         };
         buffer.set_len(got);
         let bytes = Arc::new(buffer);
-        let is_end = got < room || bytes.ends_with(b"\n");
+        let ends_line = got < size || bytes.ends_with(b"\n");
         let gap = self.gap.take();
         let chunk = Input::Chunk { stream: self.stream, bytes: Arc::clone(&bytes), now, gap };
-        // There is a place for every buffer, so this fails only when the recorder is gone.
+        // The queue has a slot for every buffer, so this fails only when the recorder is gone.
         let recorded = match self.recorder.try_send(chunk) {
             Ok(()) => true,
             Err(refused) => {
-                self.gap = Some(missed(&refused.into_inner(), Gap::of(&bytes, now)));
+                self.gap = Some(with_gap_of(&refused.into_inner(), Gap::of(&bytes, now)));
                 false
             }
         };
         let passes = self.passthrough || !recorded;
         if passes {
-            passthrough_to.add(PendingChunk::Buffer(bytes));
+            output.add(PendingChunk::Buffer(bytes));
         }
-        Some((got, is_end, passes))
-    }
-
-    /// Our write_lock to write, where both streams go to one place.
-    fn write_lock(&self) -> Option<MutexGuard<'_, ()>> {
-        self.write_lock.as_deref().map(locked)
+        ReadOutcome::Read { bytes: got, ends_line, passes }
     }
 
     /// Whether bytes are there already.
@@ -219,23 +243,23 @@ impl Pump {
         poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Waits for bytes, or for the end of the app.
+    /// Waits for bytes, or for the exit of the app.
     fn wait(&self) -> Ready {
         let mut ready = Ready::Now;
-        let mut patience = PollTimeout::ZERO;
+        let mut timeout = PollTimeout::ZERO;
         loop {
             let mut polled = [
                 PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.gone.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.app_exited.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut polled, patience) {
-                Ok(0) => (ready, patience) = (Ready::AfterPause, PollTimeout::NONE),
+            match poll(&mut polled, timeout) {
+                Ok(0) => (ready, timeout) = (Ready::AfterPause, PollTimeout::NONE),
                 Err(Errno::EINTR) => continue,
                 Err(_) => return Ready::Never,
                 Ok(_) => {}
             }
             if polled[1].any().unwrap_or(false) {
-                return Ready::Gone;
+                return Ready::AppExited;
             }
             if polled[0].any().unwrap_or(false) {
                 return ready;
@@ -243,18 +267,18 @@ impl Pump {
         }
     }
 
-    /// Lets writes gather in the pipe.
+    /// Lets writes gather in the pipe; ends early when the app exits.
     fn rest(&self, time: Duration) {
-        let mut polled = [PollFd::new(self.gone.as_fd(), PollFlags::POLLIN)];
-        let _or_interrupted = poll(&mut polled, timeout(time));
+        let mut polled = [PollFd::new(self.app_exited.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, timeout(time)).ok(); // interrupted: a shorter rest does no harm
     }
 }
 
-/// What is missing when this input could not be sent: its own bytes are `more`.
-fn missed(input: &Input, more: Gap) -> Gap {
+/// What is missing when this input could not be sent, `bytes` being its own.
+fn with_gap_of(input: &Input, bytes: Gap) -> Gap {
     match input {
-        Input::Chunk { gap: Some(gap), .. } => gap.and(more),
-        _ => more,
+        Input::Chunk { gap: Some(gap), .. } => gap.joined(bytes),
+        _ => bytes,
     }
 }
 

@@ -1,59 +1,106 @@
 //! Standard input of `ship`, read and recorded until it ends.
 
 use crate::diag;
-use crate::frame::now_micros;
+use crate::frame::Timestamp;
 use crate::line::Stream;
 use crate::poll;
-use crate::recorder::{Recorder, Wakeups, complain};
+use crate::recorder::{Recorder, Wake, Wakeups, report_warnings};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Bytes read at a time.
-const BUFFER: usize = 256 << 10;
-/// What the pipe shall hold.
-const PIPE: i32 = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
+/// Capacity that a pipe on standard input is given, in bytes.
+const PIPE_CAPACITY: i32 = 1 << 20;
 
-/// What reader and books tell each other.
+/// What the reader of standard input and the main loop of `ship` share.
+#[derive(Debug)]
 pub struct StdinState {
-    /// There are news for the books.
-    pub wake: EventFd,
-    /// The reader shall stop: a signal came, or the time is over.
-    pub stop: AtomicBool,
+    /// Wakes the main loop.
+    wake: EventFd,
+    /// The reader must stop.
+    stop: AtomicBool,
     /// Wakes the reader to see that.
-    pub halt: EventFd,
+    stop_event: EventFd,
     /// Everything that was read is in the spool.
-    pub finished: AtomicBool,
+    finished: AtomicBool,
 }
 
 impl StdinState {
-    /// There are news for the books.
-    pub fn notify(&self) {
-        let _or_full = self.wake.write(1);
+    /// For a reader that is about to start.
+    ///
+    /// # Errors
+    /// When the kernel has no more events.
+    pub fn new() -> nix::Result<Self> {
+        let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        Ok(Self {
+            wake: event()?,
+            stop: AtomicBool::new(false),
+            stop_event: event()?,
+            finished: AtomicBool::new(false),
+        })
+    }
+
+    /// The event that wakes the main loop, to poll it.
+    pub fn wake_event(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// Wakes the main loop.
+    pub fn wake(&self) {
+        self.wake.write(1).ok(); // fails only when so many are unread that it is awake anyway
+    }
+
+    /// Resets the event that wakes the main loop.
+    pub fn clear_wake(&self) {
+        self.wake.read().ok(); // there may be nothing to read
+    }
+
+    /// Makes the reader stop.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.stop_event.write(1).ok(); // fails only when it is set
+    }
+
+    /// Whether the reader must stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Everything that was read is in the spool, and nothing more will be read.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether [`StdinState::finish`] was called.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
     }
 }
 
 /// Reads and records standard input until it ends.
-pub fn read(mut recorder: Recorder<'_>, mut pacer: Wakeups, shared: &StdinState) {
+pub fn read(mut recorder: Recorder<'_>, mut wakeups: Wakeups, state: &StdinState) {
     let stdin = io::stdin();
     let input = stdin.as_fd();
-    let _best_effort = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
-    let mut buffer = vec![0; BUFFER];
-    while !shared.stop.load(Ordering::Relaxed) {
-        if !wait(input, &mut recorder, &mut pacer, shared) {
+    fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE_CAPACITY)).ok(); // it may be no pipe
+    let mut buffer = vec![0; BUFFER_BYTES];
+    while !state.is_stopping() {
+        if !wait(input, &mut recorder, &mut wakeups, state) {
             continue;
         }
         match nix::unistd::read(input, &mut buffer) {
             Ok(0) => break,
             Ok(got) => {
-                recorder.chunk(Stream::Out, &buffer[..got], now_micros());
-                if pacer.add(got as u64, Instant::now()) {
-                    shared.notify();
+                recorder.chunk(Stream::Out, &buffer[..got], Timestamp::now());
+                if wakeups.add(got as u64, Instant::now()) == Wake::Now {
+                    state.wake();
                 }
             }
             Err(Errno::EINTR | Errno::EAGAIN) => continue,
@@ -62,33 +109,34 @@ pub fn read(mut recorder: Recorder<'_>, mut pacer: Wakeups, shared: &StdinState)
                 break;
             }
         }
-        complain(&mut recorder);
+        report_warnings(&mut recorder);
     }
     recorder.end(Stream::Out);
-    complain(&mut recorder);
+    report_warnings(&mut recorder);
 }
 
-/// Waits for input; a line that stands still goes out meanwhile. False when there is none yet.
+/// Waits for input, and does meanwhile what is due. Returns whether there is input.
 fn wait(
     input: BorrowedFd<'_>,
     recorder: &mut Recorder<'_>,
-    pacer: &mut Wakeups,
-    shared: &StdinState,
+    wakeups: &mut Wakeups,
+    state: &StdinState,
 ) -> bool {
     let mut polled =
-        [PollFd::new(input, PollFlags::POLLIN), PollFd::new(shared.halt.as_fd(), PollFlags::POLLIN)];
-    let silence = recorder.silence();
-    let _or_interrupted = poll(&mut polled, poll::until(silence.into_iter().chain(pacer.due()).min()));
+        [PollFd::new(input, PollFlags::POLLIN), PollFd::new(state.stop_event.as_fd(), PollFlags::POLLIN)];
+    let idle_deadline = recorder.idle_deadline();
+    let deadline = idle_deadline.into_iter().chain(wakeups.deadline()).min();
+    poll(&mut polled, poll::until(deadline)).ok(); // interrupted: the caller waits again
     if polled[0].any().unwrap_or(false) {
         return true;
     }
     let now = Instant::now();
-    if silence.is_some_and(|silence| silence <= now) {
-        recorder.flush(now_micros());
-        shared.notify();
+    if idle_deadline.is_some_and(|deadline| deadline <= now) {
+        recorder.flush(Timestamp::now());
+        state.wake();
     }
-    if pacer.is_due(now) {
-        shared.notify();
+    if wakeups.poll(now) == Wake::Now {
+        state.wake();
     }
     false
 }

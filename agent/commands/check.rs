@@ -2,7 +2,7 @@
 
 use crate::config::{Config, DrainSettings, Problem, show_bytes};
 use crate::exit_code::ExitCode;
-use crate::frame::{Encoder, Field, PRI_APP, now_micros};
+use crate::frame::{Encoder, Field, PRI_APP, Timestamp};
 use crate::sample::{self, Sampler, SamplerSettings};
 use crate::shipper;
 use crate::shipper::http::{AttemptOutcome, BatchRequest, Phase};
@@ -114,7 +114,7 @@ fn test_frame(config: &Config) -> BatchRequest {
     let text = format!("at=check version={} source={}", env!("CARGO_PKG_VERSION"), config.dyno);
     let app = Field::coerce("tailrace");
     let mut encoder = Encoder::new(PRI_APP, &config.frame_host, &app, &config.frame_proc);
-    encoder.encode(&mut body, now_micros(), text.as_bytes());
+    encoder.encode(&mut body, Timestamp::now(), text.as_bytes());
     // Another id each time, so that no receiver takes a second check for a repetition.
     let id = spool::agent_id().unwrap_or_else(|_| "0".repeat(32)).to_ascii_uppercase();
     BatchRequest { body: body.into(), frames: 1, id }

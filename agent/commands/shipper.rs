@@ -34,12 +34,11 @@ pub fn run(agent: &str) -> u8 {
     match control().and_then(|control| shipper::serve(&config, control, memory(), agent)) {
         Ok(Exit::Finished) => 0,
         // The keeper is gone, and cannot have meant it.
-        Ok(Exit::SupervisorGone(takeover)) => {
-            ship::inherit(&config, memory(), &takeover).map_or(ExitCode::System.into(), |()| 0)
-        }
+        Ok(Exit::SupervisorGone(takeover)) => ship::deliver_after_supervisor(&config, memory(), &takeover)
+            .map_or(ExitCode::System.into(), |()| 0),
         Err(error) => {
             // The keeper says it, when somebody has to know.
-            drop(control().and_then(|control| shipper::tell(&config, control, &error)));
+            drop(control().and_then(|control| shipper::report_failure(&config, control, &error)));
             ExitCode::System.into()
         }
     }

@@ -124,8 +124,9 @@ mod tests {
     #[test]
     fn what_was_asked_for_is_done_before_its_ticket_is() {
         let dir = tempfile::TempDir::new().unwrap();
-        let (spool, trouble) = Spool::open(&dir.path().join("spool"), agent_id().unwrap(), Vec::new(), None);
-        assert!(trouble.is_none());
+        let crate::spool::Opened { spool, error } =
+            Spool::open(&dir.path().join("spool"), agent_id().unwrap(), Vec::new(), None);
+        assert!(error.is_none());
         let spool = Arc::new(spool);
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap());
         for disk_worker in [

@@ -2,7 +2,7 @@
 //! and when it is over.
 
 use crate::diag;
-use crate::ledger::Account;
+use crate::ledger::{Account, DrainIndex};
 use crate::spool::Spool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,20 +57,20 @@ impl HealthTracker {
     }
 
     /// Why the drain does not take anything, while it does not.
-    pub fn failure(&self, drain: usize) -> Option<&str> {
-        let health = self.all.get(drain).filter(|health| health.failures > 0)?;
+    pub fn failure(&self, drain: DrainIndex) -> Option<&str> {
+        let health = self.all.get(drain.get()).filter(|health| health.failures > 0)?;
         health.last.as_ref().map(|(_, detail, _)| detail.as_str()).filter(|detail| !detail.is_empty())
     }
 
     /// Of one drain.
-    pub fn get(&self, drain: usize) -> Option<&DrainHealth> {
-        self.all.get(drain)
+    pub fn get(&self, drain: DrainIndex) -> Option<&DrainHealth> {
+        self.all.get(drain.get())
     }
 
     /// Until when a drain is worth waiting for, the app having `ended`: one that delivers, for as long as it does.
     /// `is_ours`: nothing but lines of our own is left.
-    pub fn patience(&self, drain: usize, ended: Instant, is_ours: bool) -> Instant {
-        let Some(health) = self.all.get(drain).filter(|health| health.failures == 0) else {
+    pub fn patience(&self, drain: DrainIndex, ended: Instant, is_ours: bool) -> Instant {
+        let Some(health) = self.all.get(drain.get()).filter(|health| health.failures == 0) else {
             return ended + if is_ours { OURS } else { SILENCE };
         };
         let (last, took) = health.delivered.unwrap_or((ended, Duration::ZERO));
@@ -78,21 +78,21 @@ impl HealthTracker {
     }
 
     /// A batch is sealed, and goes out now.
-    pub fn begins(&mut self, drain: usize) {
-        if let Some(health) = self.all.get_mut(drain) {
+    pub fn begins(&mut self, drain: DrainIndex) {
+        if let Some(health) = self.all.get_mut(drain.get()) {
             health.begun = Some(Instant::now());
         }
     }
 
     /// What the drain still has to get: its lines, and the age of the oldest.
-    pub fn held(&self, drain: usize) -> (u64, Duration) {
+    pub fn held(&self, drain: DrainIndex) -> (u64, Duration) {
         let held = self.spool.shared.lock().held(drain);
         (held, self.spool.oldest(drain))
     }
 
     /// The drain took a batch.
-    pub fn delivered(&mut self, drain: usize) {
-        let Some(health) = self.all.get_mut(drain) else { return };
+    pub fn delivered(&mut self, drain: DrainIndex) {
+        let Some(health) = self.all.get_mut(drain.get()) else { return };
         let now = Instant::now();
         let last = Some((200, String::new(), now));
         let delivered = Some((now, health.begun.map_or(Duration::ZERO, |begun| now - begun)));
@@ -108,8 +108,8 @@ impl HealthTracker {
     }
 
     /// `acts`: a person has to act before it can succeed.
-    pub fn failed(&mut self, drain: usize, status: u16, acts: bool, wait: Duration, detail: &str) {
-        let Some(health) = self.all.get_mut(drain) else { return };
+    pub fn failed(&mut self, drain: DrainIndex, status: u16, acts: bool, wait: Duration, detail: &str) {
+        let Some(health) = self.all.get_mut(drain.get()) else { return };
         let now = Instant::now();
         health.failures += 1;
         health.since.get_or_insert(now);
@@ -151,8 +151,8 @@ impl HealthTracker {
     }
 
     /// The drain refused a batch for good.
-    pub fn rejected(&mut self, drain: usize, status: u16, detail: &str) {
-        let Some(health) = self.all.get_mut(drain) else { return };
+    pub fn rejected(&mut self, drain: DrainIndex, status: u16, detail: &str) {
+        let Some(health) = self.all.get_mut(drain.get()) else { return };
         health.failures = 0;
         health.next = None;
         health.last = Some((status, detail.to_owned(), Instant::now()));
@@ -160,7 +160,7 @@ impl HealthTracker {
             return;
         }
         health.rejected = Some(Instant::now());
-        let rejected = self.spool.shared.lock().accounts().get(drain).map_or(0, Account::rejected);
+        let rejected = self.spool.shared.lock().accounts().get(drain.get()).map_or(0, Account::rejected);
         diag::event("drain-rejected")
             .field("drain", self.spool.token(drain))
             .field("status", status)

@@ -1,52 +1,49 @@
-//! Frames of our own between the app's: samples, what happens to the dyno, and what the agent says of itself.
+//! Lines that the agent itself puts between the app's: runtime samples, lifecycle lines, and lines about the agent.
 
-use super::{Field, MAX_FRAME, TimestampText};
-use std::fmt::Write as _;
+use super::{Field, MAX_FRAME, PRI_APP, PRI_DYNO, Timestamp};
 
-/// Bytes of text at most: with its header it fits the frames that receivers accept.
-const MOST: usize = MAX_FRAME - 512;
+/// Longest text, in bytes: with its header it fits into the frames that receivers accept.
+const MAX_TEXT_BYTES: usize = MAX_FRAME - 512;
 
-/// ProcessFilter speaks.
+/// What a line is about; decides PRI and APP-NAME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentLineKind {
     /// A runtime sample, as the platform's log-runtime-metrics.
     Sample,
-    /// The dyno's life, as the platform's dyno manager.
+    /// The dyno's lifecycle, as the platform's dyno manager.
     Lifecycle,
-    /// The agent.
+    /// The agent itself.
     Agent,
 }
 
-/// One line of our own.
+/// One such line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentLine {
-    /// ProcessFilter speaks.
-    pub voice: AgentLineKind,
-    /// What is said.
+    /// What it is about.
+    pub kind: AgentLineKind,
+    /// The message.
     pub text: String,
 }
 
 impl AgentLine {
-    /// A line; what a frame cannot hold becomes a blank.
-    pub fn new(voice: AgentLineKind, text: impl Into<String>) -> Self {
+    /// A line. Control characters become blanks, and the text is cut at the limit.
+    pub fn new(kind: AgentLineKind, text: impl Into<String>) -> Self {
         let mut text: String = text.into();
         if text.contains(char::is_control) {
             text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         }
-        text.truncate(text.floor_char_boundary(MOST));
-        Self { voice, text }
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        Self { kind, text }
     }
 
-    /// Appends its frame to `out`: dyno `proc_id`, at `micros` since the Unix epoch.
-    pub fn encode(&self, out: &mut Vec<u8>, micros: u64, host: &Field, proc_id: &Field) {
-        let (pri, app) = match self.voice {
-            // The dyno manager's lines carry the same as its samples (captures of 2025; 45 in those up to 2016).
-            AgentLineKind::Sample | AgentLineKind::Lifecycle => (crate::frame::PRI_DYNO, "heroku"),
-            AgentLineKind::Agent => (crate::frame::PRI_APP, "tailrace"),
+    /// Appends its frame to `out`, with timestamp `time` and PROCID `proc_id`.
+    pub fn encode(&self, out: &mut Vec<u8>, time: Timestamp, host: &Field, proc_id: &Field) {
+        let (pri, app) = match self.kind {
+            // The dyno manager's lines carry the same PRI as its samples (captures of 2025; 45 in those up to 2016).
+            AgentLineKind::Sample | AgentLineKind::Lifecycle => (PRI_DYNO, "heroku"),
+            AgentLineKind::Agent => (PRI_APP, "tailrace"),
         };
-        let mut frame = String::with_capacity(self.text.len() + 96);
-        let stamp = TimestampText::of(micros);
-        let _infallible = writeln!(frame, "<{pri}>1 {stamp} {host} {app} {proc_id} - {}", self.text);
+        let frame = format!("<{pri}>1 {time} {host} {app} {proc_id} - {}\n", self.text);
         out.extend_from_slice(format!("{} ", frame.len()).as_bytes());
         out.extend_from_slice(frame.as_bytes());
     }
@@ -56,14 +53,15 @@ impl AgentLine {
 mod tests {
     use super::*;
 
-    fn encoded(own: &AgentLine) -> String {
+    fn encoded(line: &AgentLine) -> String {
         let mut out = Vec::new();
-        own.encode(&mut out, 1_777_631_327_153_192, &Field::coerce("host"), &Field::coerce("web.1"));
+        let time = Timestamp::from_micros(1_777_631_327_153_192);
+        line.encode(&mut out, time, &Field::coerce("host"), &Field::coerce("web.1"));
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn frames_are_those_of_the_platform() {
+    fn frames_have_the_headers_of_the_platform() {
         let state = AgentLine::new(AgentLineKind::Lifecycle, "State changed from starting to up");
         assert_eq!(
             encoded(&state),
@@ -75,12 +73,10 @@ mod tests {
     }
 
     #[test]
-    fn any_text_is_one_frame() {
-        let frame = encoded(&AgentLine::new(
-            AgentLineKind::Lifecycle,
-            format!("a\nb\0c\r{}", "\u{e9}".repeat(20_000)),
-        ));
-        let (frames, rest) = (crate::frame::parse_all(frame.as_bytes()).unwrap(), frame.len());
-        assert!(frames.len() == 1 && rest <= MAX_FRAME && frames[0].msg.starts_with("a b c \u{e9}"));
+    fn any_text_becomes_one_frame() {
+        let text = format!("a\nb\0c\r{}", "\u{e9}".repeat(20_000));
+        let frame = encoded(&AgentLine::new(AgentLineKind::Lifecycle, text));
+        let frames = super::super::parse_all(frame.as_bytes()).unwrap();
+        assert!(frames.len() == 1 && frame.len() <= MAX_FRAME && frames[0].msg.starts_with("a b c \u{e9}"));
     }
 }

@@ -1,71 +1,75 @@
 //! The encoder: a message and its time to one frame.
 
-use super::{Field, TIMESTAMP_LEN, TimestampText};
+use super::timestamp::TimestampText;
+use super::{Field, TIMESTAMP_LEN, Timestamp};
 
-/// Room for LEN and its space before the header: 2^64 has 20 digits.
+/// Bytes reserved for LEN and its space in front of the header: 2^64 has 20 digits.
 const LEN_ROOM: usize = 21;
-const STAMP_AT: usize = LEN_ROOM + 7; // after `<190>1 `; PRI has three digits in all our frames
-/// Headers up to this size are copied in one piece of this size: with a length that is known when this is built,
-/// a copy is a few instructions.
-const HEAD: usize = 96;
+/// Where the timestamp starts: behind `<190>1 `. PRI has three digits in all our frames.
+const TIMESTAMP_AT: usize = LEN_ROOM + 7;
+/// Headers up to this size are copied as an array of this size: a copy whose length is known at compile time takes a
+/// few instructions.
+const HEADER_COPY_BYTES: usize = 96;
 
-/// Writes frames of one source: everything but LEN, time and message is laid out once.
+/// Encodes the frames of one source. Everything but LEN, time and message is prepared once.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    /// Room for LEN, the header, and padding up to a copy of [`HEAD`] bytes from anywhere in that room.
-    layout: Vec<u8>,
-    /// Bytes of the header.
-    header: usize,
-    stamp: TimestampText,
+    /// LEN right-aligned in its room, the header, and padding so that [`HEADER_COPY_BYTES`] bytes can be copied from
+    /// any start of LEN.
+    prefix: Vec<u8>,
+    header_len: usize,
+    timestamp: TimestampText,
 }
 
 impl Encoder {
     /// An encoder for `host app proc` with a three-digit PRI (100 to 191).
     ///
     /// # Panics
-    /// When `pri` does not have three digits: the callers pass the constants of this module.
+    /// When `pri` does not have three digits. Callers pass the constants of this module.
     pub fn new(pri: u8, host: &Field, app: &Field, proc_id: &Field) -> Self {
         assert!((100..=191).contains(&pri), "PRI of our own frames has three digits");
-        let stamp = TimestampText::default();
-        let mut layout = vec![b' '; LEN_ROOM];
-        layout.extend_from_slice(format!("<{pri}>1 {stamp} {host} {app} {proc_id} - ").as_bytes());
-        let header = layout.len() - LEN_ROOM;
-        layout.resize(layout.len().max(LEN_ROOM + HEAD), 0);
-        Self { layout, header, stamp }
+        let timestamp = TimestampText::default();
+        let epoch = Timestamp::default();
+        let mut prefix = vec![b' '; LEN_ROOM];
+        prefix.extend_from_slice(format!("<{pri}>1 {epoch} {host} {app} {proc_id} - ").as_bytes());
+        let header_len = prefix.len() - LEN_ROOM;
+        prefix.resize(prefix.len().max(LEN_ROOM + HEADER_COPY_BYTES), 0);
+        Self { prefix, header_len, timestamp }
     }
 
     /// Bytes of the header: from `<` to the space before MSG.
     pub fn header_len(&self) -> usize {
-        self.header
+        self.header_len
     }
 
-    /// Appends one frame to `out`. `micros` is the time in µs since the Unix epoch; `msg` is clean:
-    /// UTF-8 without LF, CR or NUL.
-    pub fn encode(&mut self, out: &mut Vec<u8>, micros: u64, msg: &[u8]) {
-        if self.stamp.set(micros) {
-            self.layout[STAMP_AT..STAMP_AT + TIMESTAMP_LEN].copy_from_slice(self.stamp.as_bytes());
+    /// Appends one frame to `out`. `msg` is what the splitter of `line` emits: UTF-8 without LF, CR
+    /// or NUL.
+    pub fn encode(&mut self, out: &mut Vec<u8>, time: Timestamp, msg: &[u8]) {
+        if self.timestamp.set(time) {
+            self.prefix[TIMESTAMP_AT..TIMESTAMP_AT + TIMESTAMP_LEN]
+                .copy_from_slice(self.timestamp.as_bytes());
         }
-        let from = self.put_len(self.header + msg.len() + 1);
-        let head = LEN_ROOM - from + self.header;
-        out.reserve(HEAD.max(head) + msg.len() + 1);
-        match self.layout[from..].first_chunk::<HEAD>() {
-            Some(piece) if head <= HEAD => {
-                let end = out.len() + head;
-                out.extend_from_slice(piece);
+        let from = self.write_len(self.header_len + msg.len() + 1);
+        let prefix_len = LEN_ROOM - from + self.header_len;
+        out.reserve(HEADER_COPY_BYTES.max(prefix_len) + msg.len() + 1);
+        match self.prefix[from..].first_chunk::<HEADER_COPY_BYTES>() {
+            Some(array) if prefix_len <= HEADER_COPY_BYTES => {
+                let end = out.len() + prefix_len;
+                out.extend_from_slice(array);
                 out.truncate(end);
             }
-            _ => out.extend_from_slice(&self.layout[from..from + head]),
+            _ => out.extend_from_slice(&self.prefix[from..from + prefix_len]),
         }
         out.extend_from_slice(msg);
         out.push(b'\n');
     }
 
-    /// Writes `len` in decimal before the header, with a space between; returns where it starts.
-    fn put_len(&mut self, mut len: usize) -> usize {
+    /// Writes `len` in decimal, right-aligned in front of the header and its space; returns where it starts.
+    fn write_len(&mut self, mut len: usize) -> usize {
         let mut at = LEN_ROOM - 1;
         loop {
             at -= 1;
-            self.layout[at] = b'0' + (len % 10) as u8;
+            self.prefix[at] = b'0' + (len % 10) as u8;
             len /= 10;
             if len == 0 {
                 return at;

@@ -1,24 +1,24 @@
-//! Loss notices: the stream itself says how many lines are missing, since when, until when and why.
+//! Loss notices: a frame in the stream that says how many lines are missing, since when, until when and why.
 
-use super::{Encoder, Field, PRI_NOTICE, TimestampText};
+use super::{Encoder, Field, PRI_NOTICE, Timestamp};
 
-/// Why lines were dropped: the reasons of the loss notice and of the ledger.
+/// Why lines were dropped, in loss notices and in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DropReason {
-    /// The spool was at its limit: the oldest segment went.
+    /// The spool was at its size limit: the oldest segment was removed.
     SpoolFull,
     /// The spool could not be written, neither on disk nor in memory.
     SpoolUnwritable,
-    /// All buffers were full: the recorder did not keep up (a disk that stands still).
+    /// All buffers were in use: the recorder did not keep up, for instance because the disk stalled.
     RecorderBehind,
-    /// The recorder met a bug of ours on these lines.
+    /// The recorder panicked on these lines: a bug of the agent.
     RecorderFault,
-    /// What stood in the spool was not frames any more: somebody else wrote there.
+    /// The spool no longer held frames there: somebody else wrote to it.
     SpoolDamaged,
 }
 
 impl DropReason {
-    /// All, in the order of the enum.
+    /// All reasons, in the order of the enum.
     pub const ALL: [Self; 5] = [
         Self::SpoolFull,
         Self::SpoolUnwritable,
@@ -27,7 +27,7 @@ impl DropReason {
         Self::SpoolDamaged,
     ];
 
-    /// The stable word in notices, ledger and stderr lines.
+    /// The stable name in notices, the ledger and events on stderr.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SpoolFull => "spool-full",
@@ -39,20 +39,21 @@ impl DropReason {
     }
 }
 
-/// Lines that are gone and not yet announced to the drain.
+/// Dropped lines that the drain has not been told of yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// How many.
+    /// Number of lines.
     pub lines: u64,
-    /// Time of the first of them, in µs since the Unix epoch.
-    pub since: u64,
-    /// Time of the last of them, in µs since the Unix epoch.
-    pub until: u64,
-    /// Why.
+    /// Time of the first of them.
+    pub since: Timestamp,
+    /// Time of the last of them.
+    pub until: Timestamp,
+    /// Why they were dropped.
     pub reason: DropReason,
 }
 
 impl Loss {
+    /// Both losses as one; the later reason stands for both.
     pub(crate) fn join(mine: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (mine, other) {
             (Some(a), Some(b)) => Some(Self {
@@ -66,7 +67,7 @@ impl Loss {
     }
 }
 
-/// Writes loss notices of one dyno.
+/// Encodes the loss notices of one dyno.
 #[derive(Clone, Debug)]
 pub struct LossNotices {
     encoder: Encoder,
@@ -80,11 +81,11 @@ impl LossNotices {
         Self { encoder: Encoder::new(PRI_NOTICE, host, &app, &proc_id), source: source.to_owned() }
     }
 
-    /// Appends one frame to `out`. It starts as Logplex's own notice does (Dev Center "Heroku Error Codes",
-    /// L10; heroku/logplex `src/logplex_utils.erl`), so that published queries count it, and goes on with
-    /// what tells ours apart. `time` is that of the frame, in µs since the Unix epoch.
-    pub fn encode(&mut self, out: &mut Vec<u8>, time: u64, loss: &Loss) {
-        let (since, until) = (TimestampText::of(loss.since), TimestampText::of(loss.until));
+    /// Appends one frame with timestamp `time` to `out`. It starts as Logplex's own notice does (Dev Center "Heroku
+    /// Error Codes", L10; heroku/logplex `src/logplex_utils.erl`), so that published queries count it; the rest tells
+    /// ours apart.
+    pub fn encode(&mut self, out: &mut Vec<u8>, time: Timestamp, loss: &Loss) {
+        let (since, until) = (loss.since, loss.until);
         let text = format!(
             "Error L10 (output buffer overflow): {} messages dropped since {since}. tailrace source={} \
              until={until} reason={}",
@@ -95,7 +96,7 @@ impl LossNotices {
         self.encoder.encode(out, time, text.as_bytes());
     }
 
-    /// The frame by itself. Its time is that of the last line that is missing.
+    /// One frame whose timestamp is that of the last missing line.
     pub fn frame(&mut self, loss: &Loss) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         self.encode(&mut out, loss.until, loss);
@@ -108,9 +109,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_reads_as_logplex_writes_it_and_tells_ours_apart() {
+    fn a_notice_has_the_form_of_logplex_l10_and_names_its_reason() {
         let mut notices = LossNotices::new(&Field::coerce("host"), "web.1");
-        let (since, until) = (1_772_600_767_000_000, 1_772_600_770_500_000);
+        let since = Timestamp::from_micros(1_772_600_767_000_000);
+        let until = Timestamp::from_micros(1_772_600_770_500_000);
         let frame = notices.frame(&Loss { lines: 13, since, until, reason: DropReason::SpoolFull });
         let text = String::from_utf8(frame).expect("text");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Lines to frames: the one place that knows how a Logplex drain frame looks.
+//! The wire format: the one room that knows the form of a Logplex drain frame. Pure; imports nothing but itself.
 //!
 //! A frame is `LEN SP <PRI>1 SP TIME SP host SP app SP web.1 SP - SP MSG LF`: octet counting of
 //! RFC 6587 section 3.4.1 around RFC 5424 without structured data, as Logplex writes it on HTTPS drains
@@ -17,7 +17,7 @@ pub use encode::Encoder;
 pub use field::{Field, FieldError};
 pub use loss_notice::{DropReason, Loss, LossNotices};
 pub use parse::{Frame, ParseError, ParseErrorKind, parse, parse_all, span};
-pub use timestamp::{ClockStep, FrameClock, TIMESTAMP_LEN, TimestampText, now_micros};
+pub use timestamp::{ClockStep, FrameClock, TIMESTAMP_LEN, Timestamp};
 
 /// PRI of an app's line: local7.info, stdout and stderr alike (heroku/log-shuttle `config.go`).
 pub const PRI_APP: u8 = 190;

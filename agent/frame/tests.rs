@@ -6,7 +6,17 @@ fn encoder(pri: u8, app: &str, proc_id: &str) -> Encoder {
 }
 
 /// 2026-03-04T05:06:07.089012Z, the instant of the published-form samples.
-const AT: u64 = 1_772_600_767_089_012;
+const AT: Timestamp = Timestamp::from_micros(1_772_600_767_089_012);
+
+/// `AT` and so many microseconds.
+fn after(micros: u64) -> Timestamp {
+    Timestamp::from_micros(AT.as_micros() + micros)
+}
+
+/// So many microseconds before `AT`.
+fn before(micros: u64) -> Timestamp {
+    Timestamp::from_micros(AT.as_micros() - micros)
+}
 
 #[test]
 fn golden_body_of_the_https_drain() {
@@ -94,7 +104,7 @@ fn l10_of_logplex_glued_to_the_next_frame_is_refused_where_it_ends() {
 }
 
 #[test]
-fn stamps_of_known_instants() {
+fn timestamps_of_known_instants() {
     for (seconds, text) in [
         (0u64, "1970-01-01T00:00:00.000000+00:00"),
         (951_782_400, "2000-02-29T00:00:00.000000+00:00"),
@@ -102,46 +112,58 @@ fn stamps_of_known_instants() {
         (4_107_542_400, "2100-03-01T00:00:00.000000+00:00"),
         (1_772_600_767, "2026-03-04T05:06:07.000000+00:00"),
     ] {
-        assert_eq!(TimestampText::of(seconds * 1_000_000).to_string(), text);
-        assert_eq!(TimestampText::read(text), Some(seconds * 1_000_000));
+        let time = Timestamp::from_micros(seconds * 1_000_000);
+        assert_eq!(time.to_string(), text);
+        assert_eq!(Timestamp::parse(text), Some(time));
     }
 }
 
 #[test]
-fn the_time_of_a_frame_is_read_back_and_nothing_else_is_one() {
+fn the_time_of_a_frame_is_read_back_and_other_text_is_refused() {
     let mut encoder = encoder(PRI_APP, "app", "web.1");
     let mut bytes = Vec::new();
     encoder.encode(&mut bytes, AT, b"some line");
-    assert_eq!(TimestampText::of_frame(&bytes), Some(AT));
+    assert_eq!(Timestamp::of_frame(&bytes), Some(AT));
     for len in 0..bytes.len() {
-        assert!(TimestampText::of_frame(&bytes[..len]).is_none_or(|time| time == AT), "{len}");
+        assert!(Timestamp::of_frame(&bytes[..len]).is_none_or(|time| time == AT), "{len}");
     }
     for text in ["", "0000-00-00T00:00:00.000000+00:00", "2026-03-04", "x".repeat(40).as_str()] {
-        assert_eq!(TimestampText::read(text), None, "{text}");
+        assert_eq!(Timestamp::parse(text), None, "{text}");
     }
 }
 
 #[test]
-fn stamps_strictly_increase_until_a_second_ahead() {
-    let mut stamper = FrameClock::default();
-    assert_eq!(stamper.observe(AT), ClockStep::Forward);
-    assert_eq!([stamper.next(AT), stamper.next(AT), stamper.next(AT)], [AT, AT + 1, AT + 2]);
-    for _ in 0..FrameClock::AHEAD {
-        stamper.next(AT);
+fn timestamps_strictly_increase_until_they_are_a_second_ahead() {
+    let mut clock = FrameClock::default();
+    assert_eq!(clock.observe(AT), ClockStep::Forward);
+    assert_eq!([clock.next(AT), clock.next(AT), clock.next(AT)], [AT, after(1), after(2)]);
+    for _ in 0..FrameClock::MAX_AHEAD_MICROS {
+        clock.next(AT);
     }
-    assert_eq!(stamper.next(AT), AT + FrameClock::AHEAD, "stands still a second ahead");
-    assert_eq!(stamper.next(AT + 10), AT + FrameClock::AHEAD + 1, "and moves as the clock does");
+    assert_eq!(clock.next(AT), after(FrameClock::MAX_AHEAD_MICROS), "stops a second ahead");
+    assert_eq!(clock.next(after(10)), after(FrameClock::MAX_AHEAD_MICROS + 1), "and goes on with the clock");
 }
 
 #[test]
 fn a_clock_that_steps_back_is_followed_once() {
-    let mut stamper = FrameClock::default();
-    stamper.next(AT);
-    assert_eq!(stamper.observe(AT - FrameClock::BACK), ClockStep::Forward, "5 s is waited out");
-    assert_eq!(stamper.next(AT - FrameClock::BACK), AT, "without going back, or on");
-    assert_eq!(stamper.observe(AT - FrameClock::BACK - 1), ClockStep::Back);
-    assert_eq!(stamper.next(AT - FrameClock::BACK - 1), AT - FrameClock::BACK);
-    assert_eq!(stamper.observe(AT - FrameClock::BACK), ClockStep::Forward);
+    let mut clock = FrameClock::default();
+    clock.next(AT);
+    assert_eq!(
+        clock.observe(before(FrameClock::MAX_STEP_BACK_MICROS)),
+        ClockStep::Forward,
+        "a step of 5 s is not followed"
+    );
+    assert_eq!(
+        clock.next(before(FrameClock::MAX_STEP_BACK_MICROS)),
+        AT,
+        "the timestamps neither go back nor on"
+    );
+    assert_eq!(clock.observe(before(FrameClock::MAX_STEP_BACK_MICROS + 1)), ClockStep::Back);
+    assert_eq!(
+        clock.next(before(FrameClock::MAX_STEP_BACK_MICROS + 1)),
+        before(FrameClock::MAX_STEP_BACK_MICROS)
+    );
+    assert_eq!(clock.observe(before(FrameClock::MAX_STEP_BACK_MICROS)), ClockStep::Forward);
 }
 
 proptest! {
@@ -151,7 +173,7 @@ proptest! {
     ) {
         let mut body = Vec::new();
         let mut encoder = encoder(pri, "app", &proc_id);
-        encoder.encode(&mut body, micros, msg.as_bytes());
+        encoder.encode(&mut body, Timestamp::from_micros(micros), msg.as_bytes());
         let frame = parse(&body, 0).expect("our own frame");
         prop_assert_eq!(frame.msg, msg.as_str());
         prop_assert_eq!(frame.pri, pri);

@@ -1,30 +1,37 @@
-//! One drain's side of the ledger: its cursor, its sealed batch, its dropped_ranges and its counts.
+//! One drain's account: its cursor, its sealed batch, the ranges dropped ahead of it, and its counts.
 
-use super::{FrameKind, Segment};
+use super::Offset;
+use super::segment::{FrameKind, Segment};
 use crate::frame::{DropReason, Loss};
-use crate::line::Stream;
+use crate::line::{PerStream, Stream};
 use std::collections::{BTreeMap, VecDeque};
+
+/// A range of the spool that holds whole frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchRange {
+    /// Offset of the first byte.
+    pub start: Offset,
+    /// Offset behind the last byte.
+    pub end: Offset,
+    /// Frames in the range.
+    pub frames: u64,
+}
 
 /// A sealed batch: the same on every attempt and after every restart of the shipper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBatch {
-    /// Offset of the first byte.
-    pub start: u64,
-    /// Offset behind the last byte.
-    pub end: u64,
-    /// Frames in the range, without the notice.
-    pub frames: u64,
-    /// The loss notice that goes first: a whole frame, or nothing.
+    /// Its frames, without the notice.
+    pub range: BatchRange,
+    /// The loss notice that precedes them: a whole frame, or nothing.
     pub notice: Vec<u8>,
     /// `Logplex-Frame-Id`.
     pub id: String,
-    announces: Option<Loss>,
 }
 
-/// ProcessFilter seals, for the frame id.
+/// Whose batch is sealed, for its id.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
-    /// Our id.
+    /// The id of the agent.
     pub agent: &'a str,
     /// The drain's token.
     pub drain: &'a str,
@@ -50,45 +57,73 @@ impl Identity<'_> {
     }
 }
 
-/// A batch cannot be sealed as asked: the drain may seal from `cursor` up to `limit`.
+/// Where a drain may seal its next batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealRange {
-    /// Where the next batch starts.
-    pub cursor: u64,
+    /// Where the batch starts.
+    pub cursor: Offset,
     /// Where it ends at the latest.
-    pub limit: u64,
+    pub limit: Offset,
 }
 
-/// A dropped stretch ahead of the cursor.
+/// The sealed batch, and the loss that its notice announces.
+#[derive(Debug)]
+struct Sealed {
+    batch: SealedBatch,
+    announced: Option<Loss>,
+}
+
+/// A batch that a dead agent had sealed: it is sent again under the same id.
+#[derive(Debug)]
+struct ResumedBatch {
+    start: Offset,
+    end: Offset,
+    notice: Vec<u8>,
+}
+
+/// A range ahead of the cursor that was dropped.
 #[derive(Clone, Debug)]
 struct DroppedRange {
-    from: u64,
-    to: u64,
+    from: Offset,
+    to: Offset,
     loss: Option<Loss>,
-    /// Whether a line goes on behind the range of which a part was in it; unknown where it held no kinds.
-    already_counted: [Option<bool>; 2],
+    /// Whether a line continues behind the range of which a part was in it; none where the range has no special
+    /// frame of the stream and so does not tell.
+    continues: PerStream<Option<bool>>,
+}
+
+impl DroppedRange {
+    fn contains(&self, at: Offset) -> bool {
+        (self.from..self.to).contains(&at)
+    }
+}
+
+/// How many frames of the segment under the cursor are behind it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Consumed {
+    segment: Offset,
+    frames: u64,
 }
 
 /// One drain's account.
 #[derive(Debug)]
 pub struct Account {
     name: String,
-    cursor: u64,
-    /// Frames passed in the segment that starts at `passed_in`.
-    passed: u64,
-    passed_in: u64,
-    batch: Option<SealedBatch>,
+    cursor: Offset,
+    consumed: Consumed,
+    sealed: Option<Sealed>,
+    /// Ascending, ahead of the cursor.
     dropped_ranges: Vec<DroppedRange>,
-    already_counted: [bool; 2],
-    pending: Option<Loss>,
-    /// Batches that dead agents had sealed: start, end, notice.
-    resumed: Vec<(u64, u64, Vec<u8>)>,
+    /// The line under way at the cursor is already counted.
+    already_counted: PerStream<bool>,
+    /// Lost lines for the next notice.
+    unannounced: Option<Loss>,
+    resumed: Vec<ResumedBatch>,
     delivered: u64,
     rejected: u64,
     dropped: BTreeMap<DropReason, u64>,
     adopted_frames: u64,
     batches: u64,
-    /// Loss notices delivered in front of a batch.
     notices: u64,
     /// Requests tried.
     pub attempts: u64,
@@ -98,13 +133,12 @@ impl Account {
     pub(super) fn new(name: String) -> Self {
         Self {
             name,
-            cursor: 0,
-            passed: 0,
-            passed_in: 0,
-            batch: None,
+            cursor: Offset::ZERO,
+            consumed: Consumed::default(),
+            sealed: None,
             dropped_ranges: Vec::new(),
-            already_counted: [false; 2],
-            pending: None,
+            already_counted: PerStream::default(),
+            unannounced: None,
             resumed: Vec::new(),
             delivered: 0,
             rejected: 0,
@@ -121,14 +155,14 @@ impl Account {
         &self.name
     }
 
-    /// Offset up to which every line is answered for.
-    pub fn cursor(&self) -> u64 {
+    /// Offset up to which every line is delivered, dropped or rejected.
+    pub fn cursor(&self) -> Offset {
         self.cursor
     }
 
     /// The sealed batch.
     pub fn batch(&self) -> Option<&SealedBatch> {
-        self.batch.as_ref()
+        self.sealed.as_ref().map(|sealed| &sealed.batch)
     }
 
     /// Lines delivered.
@@ -136,12 +170,12 @@ impl Account {
         self.delivered
     }
 
-    /// Lines refused for good.
+    /// Lines that the drain refused for good.
     pub fn rejected(&self) -> u64 {
         self.rejected
     }
 
-    /// Lines dropped, whatever the reason.
+    /// Lines dropped, for any reason.
     pub fn dropped(&self) -> u64 {
         self.dropped.values().sum()
     }
@@ -156,7 +190,7 @@ impl Account {
         self.batches
     }
 
-    /// Loss notices of our own that were delivered in front of a batch: they are in no segment.
+    /// Loss notices of our own that were delivered in front of a batch. They are in no segment.
     pub fn notices(&self) -> u64 {
         self.notices
     }
@@ -172,88 +206,80 @@ impl Account {
         }
     }
 
-    /// A dead agent had delivered this stretch of its spool already: no line of ours, nothing to announce.
-    pub fn skip_range(&mut self, from: u64, to: u64) {
+    /// Moves over a range of a dead agent that it had delivered or removed: no line of ours, nothing to announce.
+    pub fn skip_range(&mut self, from: Offset, to: Offset) {
         if from < to {
-            let at = self.dropped_ranges.partition_point(|other| other.from < from);
-            self.dropped_ranges.insert(at, DroppedRange { from, to, loss: None, already_counted: [None; 2] });
-            self.enter_dropped_ranges();
+            self.insert_dropped(DroppedRange { from, to, loss: None, continues: PerStream::default() });
         }
     }
 
-    /// A dead agent had sealed this batch: it goes out again under the same id.
-    pub fn resume(&mut self, start: u64, end: u64, notice: Vec<u8>) {
-        self.resumed.push((start, end, notice));
+    /// The next batch starts at `start` with a batch that a dead agent had sealed: `end` and notice stay the same.
+    pub fn resume(&mut self, start: Offset, end: Offset, notice: Vec<u8>) {
+        self.resumed.push(ResumedBatch { start, end, notice });
     }
 
-    pub(super) fn frames_passed(&self, segment: &Segment) -> u64 {
-        if self.passed_in == segment.start { self.passed } else { 0 }
+    /// Frames of `segment` that are behind the cursor.
+    pub(super) fn frames_consumed(&self, segment: &Segment) -> u64 {
+        if self.consumed.segment == segment.start { self.consumed.frames } else { 0 }
     }
 
-    pub(super) fn in_dropped_range(&self, at: u64) -> bool {
-        self.dropped_ranges.iter().any(|range| (range.from..range.to).contains(&at))
+    pub(super) fn in_dropped_range(&self, at: Offset) -> bool {
+        self.dropped_ranges.iter().any(|range| range.contains(at))
     }
 
+    /// Whether the sealed batch needs bytes of `segment`.
     pub(super) fn pins(&self, segment: &Segment) -> bool {
-        self.batch.as_ref().is_some_and(|batch| batch.start < segment.end() && segment.start < batch.end)
+        self.batch().is_some_and(|batch| batch.range.start < segment.end() && segment.start < batch.range.end)
     }
 
-    /// Lines counted already whose last frame is still to come.
+    /// Lines already counted whose last frame is still ahead.
     pub(super) fn already_counted_lines(&self) -> u64 {
-        let behind_holes = self
-            .dropped_ranges
-            .iter()
-            .flat_map(|range| range.already_counted)
-            .filter(|already_counted| *already_counted == Some(true));
-        (self.already_counted.iter().filter(|already_counted| **already_counted).count()
-            + behind_holes.count()) as u64
+        let at_cursor = self.already_counted.iter().filter(|counted| **counted).count();
+        let behind_ranges =
+            self.dropped_ranges.iter().flat_map(|range| [range.continues.out, range.continues.err]);
+        (at_cursor + behind_ranges.filter(|continues| *continues == Some(true)).count()) as u64
     }
 
-    /// Whether the line of `stream` that is under way at `at` was counted already. The one flag that says so
-    /// is taken back: the stretch behind `at` carries it on.
-    fn take_already_counted(&mut self, segments: &VecDeque<Segment>, stream: Stream, at: u64) -> bool {
-        let stream_index = stream as usize;
-        let before = self
-            .dropped_ranges
-            .iter()
-            .rposition(|range| range.to <= at && range.already_counted[stream_index].is_some());
+    /// Whether the line of `stream` under way at `at` is already counted. The flag that says so is cleared: the range
+    /// that starts at `at` carries it on.
+    fn take_already_counted(&mut self, segments: &VecDeque<Segment>, stream: Stream, at: Offset) -> bool {
+        let before =
+            self.dropped_ranges.iter().rposition(|range| range.to <= at && range.continues[stream].is_some());
         let from = before.map_or(self.cursor, |index| self.dropped_ranges[index].to);
-        let already_counted = match before {
-            Some(index) => self.dropped_ranges[index].already_counted[stream_index] == Some(true),
-            None => self.already_counted[stream_index],
+        let counted = match before {
+            Some(index) => self.dropped_ranges[index].continues[stream] == Some(true),
+            None => self.already_counted[stream],
         };
-        if !already_counted || kinds(segments, from, at).any(|kind| is_last(kind, stream)) {
+        if !counted || special(segments, from, at).any(|kind| kind.ends_line_of(stream)) {
             return false;
         }
         match before {
-            Some(index) => self.dropped_ranges[index].already_counted[stream_index] = Some(false),
-            None => self.already_counted[stream_index] = false,
+            Some(index) => self.dropped_ranges[index].continues[stream] = Some(false),
+            None => self.already_counted[stream] = false,
         }
         true
     }
 
-    /// Whether the line of `stream` that goes on at `at` was counted already at a range further ahead.
-    fn counted_ahead(&self, segments: &VecDeque<Segment>, stream: Stream, at: u64) -> bool {
-        let range = self
-            .dropped_ranges
-            .iter()
-            .find(|range| range.from >= at && range.already_counted[stream as usize].is_some());
-        range.is_some_and(|range| !kinds(segments, at, range.from).any(|kind| is_last(kind, stream)))
+    /// Whether the line of `stream` that continues at `at` is already counted in a dropped range further ahead.
+    fn counted_ahead(&self, segments: &VecDeque<Segment>, stream: Stream, at: Offset) -> bool {
+        let range =
+            self.dropped_ranges.iter().find(|range| range.from >= at && range.continues[stream].is_some());
+        range.is_some_and(|range| !special(segments, at, range.from).any(|kind| kind.ends_line_of(stream)))
     }
 
-    pub(super) fn window(&self, segments: &VecDeque<Segment>, head: u64) -> SealRange {
-        let mut limit = self.dropped_ranges.first().map_or(head, |range| range.from.min(head));
-        // A batch keeps to the segments of one agent: its id is hashed from that agent's.
-        let mut here = None;
+    pub(super) fn seal_range(&self, segments: &VecDeque<Segment>, log_end: Offset) -> SealRange {
+        let mut limit = self.dropped_ranges.first().map_or(log_end, |range| range.from.min(log_end));
+        // A batch stays within the segments of one agent: its id is hashed from that agent's.
+        let mut first_agent = None;
         for segment in segments.iter().filter(|s| s.end() > self.cursor) {
             let agent = segment.origin.as_ref().map(|origin| &origin.agent);
-            if *here.get_or_insert(agent) != agent {
+            if *first_agent.get_or_insert(agent) != agent {
                 limit = limit.min(segment.start);
                 break;
             }
         }
-        if let Some((_, end, _)) = self.resumed.iter().find(|(start, ..)| *start == self.cursor) {
-            limit = limit.min(*end);
+        if let Some(resumed) = self.resumed.iter().find(|batch| batch.start == self.cursor) {
+            limit = limit.min(resumed.end);
         }
         SealRange { cursor: self.cursor, limit }
     }
@@ -261,119 +287,139 @@ impl Account {
     pub(super) fn seal(
         &mut self,
         segments: &VecDeque<Segment>,
-        head: u64,
-        (start, end): (u64, u64),
-        frames: u64,
+        log_end: Offset,
+        range: BatchRange,
         identity: &Identity<'_>,
         notice: impl FnOnce(&Loss) -> Vec<u8>,
     ) -> Result<&SealedBatch, SealRange> {
-        let window = self.window(segments, head);
-        if start != window.cursor || end <= start || end > window.limit || frames == 0 {
-            return Err(window);
+        let BatchRange { start, end, frames } = range;
+        let allowed = self.seal_range(segments, log_end);
+        if start != allowed.cursor || end <= start || end > allowed.limit || frames == 0 {
+            return Err(allowed);
         }
-        // A batch that is halved keeps its notice, so that the number in it cannot change under way.
-        let sealed = self.batch.take().map(|batch| (batch.notice, batch.announces));
-        let resumed = self.resumed.iter().position(|(from, to, _)| (*from, *to) == (start, end));
-        let (notice, announces) = match (sealed, resumed) {
-            (Some(sealed), _) => sealed,
-            (None, Some(index)) => (self.resumed.remove(index).2, None),
+        // A batch that is split keeps its notice, so that the announced number cannot change.
+        let before = self.sealed.take().map(|sealed| (sealed.batch.notice, sealed.announced));
+        let resumed = self.resumed.iter().position(|batch| (batch.start, batch.end) == (start, end));
+        let (notice, announced) = match (before, resumed) {
+            (Some(before), _) => before,
+            (None, Some(index)) => (self.resumed.remove(index).notice, None),
             (None, None) => {
-                let loss = self.pending.take();
+                let loss = self.unannounced.take();
                 (loss.as_ref().map(notice).unwrap_or_default(), loss)
             }
         };
-        let origin =
-            segments.iter().find(|s| s.start <= start && start < s.end()).and_then(|s| s.origin.clone());
-        let id = match &origin {
+        let origin = segments.iter().find(|s| s.contains(start)).and_then(|s| s.origin.as_ref());
+        let id = match origin {
             Some(origin) => Identity { agent: &origin.agent, ..*identity }.frame_id(
-                start - origin.shift,
-                end - origin.shift,
+                start.get() - origin.shift,
+                end.get() - origin.shift,
                 &notice,
             ),
-            None => identity.frame_id(start, end, &notice),
+            None => identity.frame_id(start.get(), end.get(), &notice),
         };
-        Ok(self.batch.insert(SealedBatch { start, end, frames, notice, id, announces }))
+        let batch = SealedBatch { range, notice, id };
+        Ok(&self.sealed.insert(Sealed { batch, announced }).batch)
     }
 
-    /// Takes the sealed batch back; what it would have announced is still to be announced.
+    /// Gives the sealed batch up. What it would have announced is announced later.
     pub(super) fn cancel_batch(&mut self) {
-        if let Some(batch) = self.batch.take() {
-            self.pending = Loss::join(batch.announces, self.pending);
+        if let Some(sealed) = self.sealed.take() {
+            self.unannounced = Loss::join(sealed.announced, self.unannounced);
         }
     }
 
-    /// The sealed batch was answered for.
-    pub(super) fn complete_batch(&mut self, segments: &VecDeque<Segment>, delivered: bool) {
-        let Some(batch) = self.batch.take() else { return };
-        let adopted =
-            segments.iter().any(|s| s.origin.is_some() && (s.start..s.end()).contains(&batch.start));
-        if adopted {
-            self.adopted_frames += if delivered { batch.frames } else { 0 };
-        } else {
-            self.count(segments, &batch, delivered);
-        }
-        if delivered {
-            self.batches += 1;
-            self.notices += u64::from(batch.announces.is_some());
-        } else {
-            self.pending = Loss::join(batch.announces, self.pending);
-        }
-        self.pass(segments, batch.end, batch.frames);
-    }
-
-    fn count(&mut self, segments: &VecDeque<Segment>, batch: &SealedBatch, delivered: bool) {
-        let mut lines = batch.frames;
-        let mut last_is_part = [false; 2];
-        for kind in kinds(segments, batch.start, batch.end) {
-            if let Some(stream) = kind.stream() {
-                last_is_part[stream as usize] = matches!(kind, FrameKind::Partial(_));
+    /// The sealed batch was delivered, or rejected for good: counts it and moves the cursor behind it.
+    pub(super) fn complete_batch(&mut self, segments: &VecDeque<Segment>, outcome: BatchOutcome) {
+        let Some(Sealed { batch, announced }) = self.sealed.take() else { return };
+        let range = batch.range;
+        let is_adopted = segments.iter().any(|s| s.origin.is_some() && s.contains(range.start));
+        match outcome {
+            BatchOutcome::Delivered => {
+                if is_adopted {
+                    self.adopted_frames += range.frames;
+                } else {
+                    self.count_delivered(segments, range);
+                }
+                self.batches += 1;
+                self.notices += u64::from(announced.is_some());
             }
+            BatchOutcome::Rejected => {
+                if !is_adopted {
+                    self.count_rejected(segments, range);
+                }
+                self.unannounced = Loss::join(announced, self.unannounced);
+            }
+        }
+        self.advance(segments, range.end, range.frames);
+    }
+
+    /// Lines of a range that count as its own: those whose last frame is in it and that are not already counted.
+    /// `incomplete` gets the reason of each line that arrives without a part of it.
+    fn count_lines(
+        &mut self,
+        segments: &VecDeque<Segment>,
+        range: BatchRange,
+        mut incomplete: impl FnMut(&mut Self, DropReason) -> u64,
+    ) -> u64 {
+        let mut lines = range.frames;
+        for kind in special(segments, range.start, range.end) {
             match kind {
                 FrameKind::Agent | FrameKind::Partial(_) => lines -= 1,
                 FrameKind::Final(stream) | FrameKind::Incomplete(stream, _)
-                    if std::mem::take(&mut self.already_counted[stream as usize]) =>
+                    if std::mem::take(&mut self.already_counted[stream]) =>
                 {
                     lines -= 1;
                 }
                 FrameKind::Final(_) => {}
-                FrameKind::Incomplete(_, reason) => {
-                    if delivered {
-                        lines -= 1;
-                        self.drop_lines(1, reason);
-                    }
-                }
+                FrameKind::Incomplete(_, reason) => lines -= incomplete(self, reason),
             }
         }
-        if delivered {
-            self.delivered += lines;
-            return;
-        }
+        lines
+    }
+
+    fn count_delivered(&mut self, segments: &VecDeque<Segment>, range: BatchRange) {
+        let lines = self.count_lines(segments, range, |account, reason| {
+            account.drop_lines(1, reason);
+            1
+        });
+        self.delivered += lines;
+    }
+
+    fn count_rejected(&mut self, segments: &VecDeque<Segment>, range: BatchRange) {
+        let mut lines = self.count_lines(segments, range, |_, _| 0);
         for stream in Stream::ALL {
-            let counted =
-                self.already_counted[stream as usize] || self.counted_ahead(segments, stream, batch.end);
-            if last_is_part[stream as usize] && !counted {
-                self.already_counted[stream as usize] = true;
+            let last =
+                special(segments, range.start, range.end).filter(|kind| kind.stream() == Some(stream)).last();
+            let continues = matches!(last, Some(FrameKind::Partial(_)));
+            let counted = self.already_counted[stream] || self.counted_ahead(segments, stream, range.end);
+            if continues && !counted {
+                self.already_counted[stream] = true;
                 lines += 1;
             }
         }
         self.rejected += lines;
     }
 
-    /// Moves the cursor over `frames` frames to `to`, and over the dropped_ranges that begin there.
-    fn pass(&mut self, segments: &VecDeque<Segment>, to: u64, mut frames: u64) {
+    /// Moves the cursor over `frames` frames to `to`, and over the dropped ranges that begin there.
+    fn advance(&mut self, segments: &VecDeque<Segment>, to: Offset, mut frames: u64) {
         let mut here = segments.partition_point(|s| s.start <= self.cursor).saturating_sub(1);
         if let Some(segment) = segments.get(here) {
-            frames += self.frames_passed(segment);
+            frames += self.frames_consumed(segment);
         }
         while let Some(next) = segments.get(here + 1).filter(|next| next.start <= to) {
-            let passed = &segments[here];
-            frames = if passed.origin.is_some() { 0 } else { frames.saturating_sub(passed.frames) };
+            let consumed = &segments[here];
+            frames = if consumed.origin.is_some() { 0 } else { frames.saturating_sub(consumed.frames) };
             here += 1;
-            debug_assert!(next.start < to || frames == 0, "the frames of a passed segment add up");
+            debug_assert!(next.start < to || frames == 0, "the frames of a consumed segment add up");
         }
-        self.passed = frames;
-        self.passed_in = segments.get(here).map_or(to, |segment| segment.start);
+        self.consumed = Consumed { segment: segments.get(here).map_or(to, |segment| segment.start), frames };
         self.cursor = to;
+        self.enter_dropped_ranges();
+    }
+
+    fn insert_dropped(&mut self, range: DroppedRange) {
+        let at = self.dropped_ranges.partition_point(|other| other.from < range.from);
+        self.dropped_ranges.insert(at, range);
         self.enter_dropped_ranges();
     }
 
@@ -381,62 +427,62 @@ impl Account {
         while self.dropped_ranges.first().is_some_and(|range| range.from <= self.cursor) {
             let range = self.dropped_ranges.remove(0);
             self.cursor = self.cursor.max(range.to);
-            self.pending = Loss::join(self.pending, range.loss);
+            self.unannounced = Loss::join(self.unannounced, range.loss);
             for stream in Stream::ALL {
-                if let Some(already_counted) = range.already_counted[stream as usize] {
-                    self.already_counted[stream as usize] = already_counted;
+                if let Some(continues) = range.continues[stream] {
+                    self.already_counted[stream] = continues;
                 }
             }
         }
     }
 
-    /// A segment is dropped, or what is left of it ahead of the cursor.
-    pub(super) fn drop_oldest(&mut self, segments: &VecDeque<Segment>, index: usize, reason: DropReason) {
+    /// The segment at `index` is dropped, or what is left of it ahead of the cursor.
+    pub(super) fn drop_segment(&mut self, segments: &VecDeque<Segment>, index: usize, reason: DropReason) {
         let segment = &segments[index];
         let from = segment.start.max(self.cursor);
         if from >= segment.end() || self.in_dropped_range(from) {
             return;
         }
-        let mut range = DroppedRange { from, to: segment.end(), loss: None, already_counted: [None; 2] };
+        let mut range = DroppedRange { from, to: segment.end(), loss: None, continues: PerStream::default() };
         if segment.origin.is_none() {
-            let mut lines = segment.frames - self.frames_passed(segment);
-            let inside = segment.kinds_in(from, segment.end());
+            let mut lines = segment.frames - self.frames_consumed(segment);
+            let inside = segment.special_in(from, segment.end());
             for stream in Stream::ALL {
-                let mut of_stream =
-                    inside.iter().map(|(_, kind)| *kind).filter(|m| m.stream() == Some(stream)).peekable();
-                if of_stream.peek().is_none() {
+                let mut kinds = inside
+                    .iter()
+                    .map(|frame| frame.kind)
+                    .filter(|kind| kind.stream() == Some(stream))
+                    .peekable();
+                if kinds.peek().is_none() {
                     continue;
                 }
-                let mut already_counted = self.take_already_counted(segments, stream, from);
-                let mut goes_on = false;
-                for kind in of_stream {
-                    goes_on = matches!(kind, FrameKind::Partial(_));
-                    lines -= u64::from(goes_on || std::mem::take(&mut already_counted));
+                let mut counted = self.take_already_counted(segments, stream, from);
+                let mut continues = false;
+                for kind in kinds {
+                    continues = matches!(kind, FrameKind::Partial(_));
+                    lines -= u64::from(continues || std::mem::take(&mut counted));
                 }
-                let counted =
-                    goes_on && !already_counted && self.counted_ahead(segments, stream, segment.end());
-                lines += u64::from(goes_on && !already_counted && !counted);
-                range.already_counted[stream as usize] = Some(goes_on && !counted);
+                let ahead = continues && !counted && self.counted_ahead(segments, stream, segment.end());
+                lines += u64::from(continues && !counted && !ahead);
+                range.continues[stream] = Some(continues && !ahead);
             }
-            lines -= inside.iter().filter(|(_, kind)| *kind == FrameKind::Agent).count() as u64;
+            lines -= inside.iter().filter(|frame| frame.kind == FrameKind::Agent).count() as u64;
             self.drop_lines(lines, reason);
-            let (since, until) = segment.times.unwrap_or_default();
+            let times = segment.times.map(|times| (times.first, times.last));
+            let (since, until) = times.unwrap_or_default();
             range.loss = (lines > 0).then_some(Loss { lines, since, until, reason });
         }
-        let at = self.dropped_ranges.partition_point(|other| other.from < from);
-        self.dropped_ranges.insert(at, range);
-        self.enter_dropped_ranges();
+        self.insert_dropped(range);
         if self.cursor == segment.end() {
-            (self.passed_in, self.passed) = (segment.start, segment.frames); // it may grow yet
+            self.consumed = Consumed { segment: segment.start, frames: segment.frames }; // it may still grow
         }
     }
 
-    /// The line of `stream` whose last part was at `at` ended there.
-    pub(super) fn close_line(&mut self, stream: Stream, at: u64, kind: FrameKind) {
-        if let Some(range) = self.dropped_ranges.iter_mut().find(|range| (range.from..range.to).contains(&at))
-        {
-            range.already_counted[stream as usize] = Some(false);
-        } else if at < self.cursor && !std::mem::take(&mut self.already_counted[stream as usize]) {
+    /// The line of `stream` whose last part was at `at` ended there; `kind` says how.
+    pub(super) fn close_line(&mut self, stream: Stream, at: Offset, kind: FrameKind) {
+        if let Some(range) = self.dropped_ranges.iter_mut().find(|range| range.contains(at)) {
+            range.continues[stream] = Some(false);
+        } else if at < self.cursor && !std::mem::take(&mut self.already_counted[stream]) {
             match kind {
                 FrameKind::Incomplete(_, reason) => self.drop_lines(1, reason),
                 _ => self.delivered += 1,
@@ -445,14 +491,20 @@ impl Account {
     }
 }
 
-fn kinds(segments: &VecDeque<Segment>, from: u64, to: u64) -> impl Iterator<Item = FrameKind> {
+/// How a sealed batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchOutcome {
+    /// The drain has it.
+    Delivered,
+    /// The drain refused it for good.
+    Rejected,
+}
+
+/// The kinds of the special frames in `from..to`.
+fn special(segments: &VecDeque<Segment>, from: Offset, to: Offset) -> impl Iterator<Item = FrameKind> {
     segments
         .iter()
         .filter(move |s| s.start < to && from < s.end())
-        .flat_map(move |s| s.kinds_in(from, to))
-        .map(|(_, kind)| *kind)
-}
-
-fn is_last(kind: FrameKind, stream: Stream) -> bool {
-    matches!(kind, FrameKind::Final(s) | FrameKind::Incomplete(s, _) if s == stream)
+        .flat_map(move |s| s.special_in(from, to))
+        .map(|frame| frame.kind)
 }

@@ -1,8 +1,10 @@
 //! The ledger of one agent: its segments, and an account per drain.
 
-use super::account::{Account, Identity, SealRange, SealedBatch};
-use super::segment::{Appended, FrameKind, Segment, SegmentLocation};
+use super::account::{Account, BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
+use super::segment::{Appended, FrameKind, Segment, SegmentLocation, SpecialFrame, TimeRange};
+use super::{DrainIndex, Offset};
 use crate::frame::{DropReason, Loss};
+use crate::line::PerStream;
 use std::collections::VecDeque;
 
 /// The ledger of one agent.
@@ -10,22 +12,30 @@ use std::collections::VecDeque;
 pub struct Ledger {
     segments: VecDeque<Segment>,
     accounts: Vec<Account>,
-    head: u64,
+    log_end: Offset,
+    /// Lines that ended.
     ended: u64,
-    open: [bool; 2],
+    /// Streams in the middle of a line that may yet be recorded.
+    unfinished: PerStream<bool>,
     /// Offset of the last part of the line under way, when it has parts.
-    last_part: [Option<u64>; 2],
-    pub(super) own_frames: u64,
+    last_part: PerStream<Option<Offset>>,
+    agent_frames: u64,
     bytes: u64,
 }
 
+/// A segment of ours that a drain has not consumed, and where the unconsumed part starts.
+struct Unconsumed<'a> {
+    segment: &'a Segment,
+    from: Offset,
+}
+
 impl Ledger {
-    /// A ledger for `drains` drains, shown by these names. Adopted segments stand first, from offset 0.
+    /// A ledger for drains that are shown by these names. Adopted segments come first, from offset 0.
     pub fn new(drains: impl IntoIterator<Item = String>, adopted: Vec<Segment>) -> Self {
-        let head = adopted.last().map_or(0, Segment::end);
+        let log_end = adopted.last().map_or(Offset::ZERO, Segment::end);
         let bytes = adopted.iter().map(|s| s.len).sum();
         let mut accounts: Vec<Account> = drains.into_iter().map(Account::new).collect();
-        let mut end = 0;
+        let mut end = Offset::ZERO;
         for segment in &adopted {
             // What the dead agent had removed is a gap that nobody can read.
             for account in &mut accounts {
@@ -36,23 +46,28 @@ impl Ledger {
         Self {
             segments: adopted.into(),
             accounts,
-            head,
+            log_end,
             ended: 0,
-            open: [false; 2],
-            last_part: [None; 2],
-            own_frames: 0,
+            unfinished: PerStream::default(),
+            last_part: PerStream::default(),
+            agent_frames: 0,
             bytes,
         }
     }
 
     /// Offset behind the last byte of the spool.
-    pub fn head(&self) -> u64 {
-        self.head
+    pub fn log_end(&self) -> Offset {
+        self.log_end
     }
 
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Frames in the spool that the agent itself made.
+    pub(super) fn agent_frames(&self) -> u64 {
+        self.agent_frames
     }
 
     /// The segments, oldest first.
@@ -65,50 +80,60 @@ impl Ledger {
         &self.accounts
     }
 
-    /// The account of one drain, to change what does not touch lines (attempts, verdicts).
-    pub fn account_mut(&mut self, drain: usize) -> Option<&mut Account> {
-        self.accounts.get_mut(drain)
+    /// The account of one drain.
+    pub fn account(&self, drain: DrainIndex) -> Option<&Account> {
+        self.accounts.get(drain.get())
     }
 
-    /// Opens a segment at the head; what is appended from now on is in it.
-    pub fn open_segment(&mut self, place: SegmentLocation) {
-        self.segments.push_back(Segment::new(self.head, place));
+    /// The account of one drain, to change what does not concern lines.
+    pub fn account_mut(&mut self, drain: DrainIndex) -> Option<&mut Account> {
+        self.accounts.get_mut(drain.get())
+    }
+
+    /// The numbers of the drains.
+    pub fn drains(&self) -> impl Iterator<Item = DrainIndex> + use<> {
+        DrainIndex::all(self.accounts.len())
+    }
+
+    /// Opens a segment at the end of the spool; what is appended from now on is in it.
+    pub fn open_segment(&mut self, location: SegmentLocation) {
+        self.segments.push_back(Segment::new(self.log_end, location));
     }
 
     /// Books what the recorder wrote to the last segment.
     pub fn append(&mut self, appended: &Appended) {
         for kind in &appended.closed {
-            self.close(*kind);
+            self.close_line(*kind);
         }
         self.ended += appended.ended;
         let Some(segment) = self.segments.back_mut() else {
             return;
         };
         let offset = segment.len as u32;
-        segment.kinds.extend(appended.kinds.iter().map(|(at, kind)| (offset + at, *kind)));
+        let shifted =
+            appended.special.iter().map(|frame| SpecialFrame { offset: offset + frame.offset, ..*frame });
+        segment.special.extend(shifted);
         segment.len += appended.len;
         segment.frames += appended.frames;
-        if let Some((first, last)) = appended.times {
-            segment.times = Some((segment.times.map_or(first, |(earliest, _)| earliest), last));
+        if let Some(times) = appended.times {
+            segment.times = Some(TimeRange::extended(segment.times, times));
         }
         self.bytes += appended.len;
-        for (at, kind) in &appended.kinds {
-            match kind {
-                FrameKind::Agent => self.own_frames += 1,
+        for frame in &appended.special {
+            match frame.kind {
+                FrameKind::Agent => self.agent_frames += 1,
                 FrameKind::Partial(stream) => {
-                    self.last_part[*stream as usize] = Some(self.head + u64::from(*at))
+                    self.last_part[stream] = Some(self.log_end + u64::from(frame.offset));
                 }
-                FrameKind::Final(stream) | FrameKind::Incomplete(stream, _) => {
-                    self.last_part[*stream as usize] = None
-                }
+                FrameKind::Final(stream) | FrameKind::Incomplete(stream, _) => self.last_part[stream] = None,
             }
         }
-        self.head += appended.len;
+        self.log_end += appended.len;
     }
 
     /// Which streams are in the middle of a line that may yet be recorded.
-    pub fn set_open(&mut self, open: [bool; 2]) {
-        self.open = open;
+    pub fn set_unfinished(&mut self, unfinished: PerStream<bool>) {
+        self.unfinished = unfinished;
     }
 
     /// Books `lines` that were captured and dropped without ever reaching the spool.
@@ -119,83 +144,86 @@ impl Ledger {
         }
     }
 
-    /// The line under way ended with its last part, which was appended earlier: `kind` says how.
-    fn close(&mut self, kind: FrameKind) {
+    /// The line under way ended with its last part, which was appended earlier: `kind` is what that part is now.
+    fn close_line(&mut self, kind: FrameKind) {
         let Some(stream) = kind.stream() else { return };
-        let Some(at) = self.last_part[stream as usize].take() else { return };
+        let Some(at) = self.last_part[stream].take() else { return };
         for account in &mut self.accounts {
             account.close_line(stream, at, kind);
         }
         let segment = self.segments.iter_mut().rev().find(|s| s.start <= at);
         if let Some(segment) = segment.filter(|s| at < s.end()) {
             let offset = (at - segment.start) as u32;
-            if let Ok(index) = segment.kinds.binary_search_by_key(&offset, |(offset, _)| *offset) {
-                segment.kinds[index].1 = kind;
+            if let Ok(index) = segment.special.binary_search_by_key(&offset, |frame| frame.offset) {
+                segment.special[index].kind = kind;
             }
         }
     }
 
-    /// Lines captured: their first byte was read from the app.
-    pub fn captured(&self) -> u64 {
-        self.ended + self.open.iter().filter(|open| **open).count() as u64
+    fn unfinished_lines(&self) -> u64 {
+        self.unfinished.iter().filter(|unfinished| **unfinished).count() as u64
     }
 
-    /// Lines that are in the spool (or under way to it) and not yet answered for by this drain. Counted from
-    /// the segments, not inferred from the other numbers.
-    pub fn held(&self, drain: usize) -> u64 {
-        let Some(account) = self.accounts.get(drain) else { return 0 };
-        let mut lines = self.open.iter().filter(|open| **open).count() as u64;
-        for (segment, from) in self.ahead(account) {
-            let not_lines = segment
-                .kinds_in(from, segment.end())
-                .iter()
-                .filter(|(_, kind)| matches!(kind, FrameKind::Agent | FrameKind::Partial(_)))
+    /// Lines captured: their first byte was read from the app.
+    pub fn captured(&self) -> u64 {
+        self.ended + self.unfinished_lines()
+    }
+
+    /// Lines in the spool, or under way to it, that this drain has not consumed. Counted from the segments, not
+    /// inferred from the other numbers.
+    pub fn held(&self, drain: DrainIndex) -> u64 {
+        let Some(account) = self.account(drain) else { return 0 };
+        let mut lines = self.unfinished_lines();
+        for Unconsumed { segment, from } in self.unconsumed(account) {
+            let special = segment.special_in(from, segment.end()).iter();
+            let no_lines = special
+                .filter(|frame| matches!(frame.kind, FrameKind::Agent | FrameKind::Partial(_)))
                 .count() as u64;
-            lines += (segment.frames - account.frames_passed(segment)).saturating_sub(not_lines);
+            lines += (segment.frames - account.frames_consumed(segment)).saturating_sub(no_lines);
         }
         lines.saturating_sub(account.already_counted_lines())
     }
 
-    /// Bytes that this drain has not yet answered for.
-    pub fn held_bytes(&self, drain: usize) -> u64 {
-        self.accounts
-            .get(drain)
-            .map_or(0, |account| self.ahead(account).map(|(segment, from)| segment.end() - from).sum())
+    /// Bytes of ours that this drain has not consumed.
+    pub fn held_bytes(&self, drain: DrainIndex) -> u64 {
+        self.account(drain)
+            .map_or(0, |account| self.unconsumed(account).map(|part| part.segment.end() - part.from).sum())
     }
 
-    /// Bytes of dead agents that this drain has not yet answered for.
-    pub fn adopted_bytes(&self, drain: usize) -> u64 {
-        let Some(account) = self.accounts.get(drain) else { return 0 };
+    /// Bytes of dead agents that this drain has not consumed.
+    pub fn adopted_bytes(&self, drain: DrainIndex) -> u64 {
+        let Some(account) = self.account(drain) else { return 0 };
         let adopted = self.segments.iter().filter(|segment| segment.origin.is_some());
         let left = adopted.map(|segment| (segment, segment.start.max(account.cursor())));
         left.filter(|(_, from)| !account.in_dropped_range(*from))
-            .map(|(s, from)| s.end().saturating_sub(from))
+            .map(|(s, from)| s.end().bytes_since(from))
             .sum()
     }
 
-    /// Where the oldest frame stands that this drain has not answered for: its segment, and its offset in that.
-    pub fn oldest(&self, drain: usize) -> Option<(&Segment, u64)> {
-        let account = self.accounts.get(drain)?;
-        self.ahead(account).next().map(|(segment, from)| (segment, from - segment.start))
+    /// Where the oldest frame of ours is that this drain has not consumed: its segment, and its place in that in
+    /// bytes.
+    pub fn oldest(&self, drain: DrainIndex) -> Option<(&Segment, u64)> {
+        let account = self.account(drain)?;
+        self.unconsumed(account).next().map(|part| (part.segment, part.from - part.segment.start))
     }
 
-    /// The segments of ours that lie ahead of an account, outside its dropped_ranges, and from which offset on.
-    fn ahead<'a>(&'a self, account: &'a Account) -> impl Iterator<Item = (&'a Segment, u64)> {
+    /// The segments of ours ahead of an account and outside its dropped ranges.
+    fn unconsumed<'a>(&'a self, account: &'a Account) -> impl Iterator<Item = Unconsumed<'a>> {
         self.segments.iter().filter(|s| s.origin.is_none()).filter_map(|segment| {
             let from = segment.start.max(account.cursor());
-            (from < segment.end() && !account.in_dropped_range(from)).then_some((segment, from))
+            (from < segment.end() && !account.in_dropped_range(from)).then_some(Unconsumed { segment, from })
         })
     }
 
-    /// What is missing on the left or right side of the conservation law: 0 at every instant.
-    pub fn imbalance(&self, drain: usize) -> i64 {
-        let Some(account) = self.accounts.get(drain) else { return 0 };
+    /// Captured lines less those whose place is known: 0 at every instant, by the conservation law.
+    pub fn imbalance(&self, drain: DrainIndex) -> i64 {
+        let Some(account) = self.account(drain) else { return 0 };
         let known = account.delivered() + self.held(drain) + account.dropped() + account.rejected();
         self.captured() as i64 - known as i64
     }
 
-    /// Drops the oldest segment that no sealed batch pins, for every drain that has not passed it, and takes
-    /// it out of the ledger: the caller removes its bytes. The last segment stays, it is being written.
+    /// Drops the oldest segment that no sealed batch pins, for every drain that has not consumed it, and takes it out
+    /// of the ledger: the caller removes its bytes. The last segment stays, it is being written.
     pub fn drop_oldest(&mut self, reason: DropReason) -> Option<Segment> {
         let last = self.segments.len().checked_sub(1)?;
         let index = (0..last).find(|index| {
@@ -203,19 +231,19 @@ impl Ledger {
             !self.accounts.iter().any(|account| account.pins(segment))
         })?;
         for account in &mut self.accounts {
-            account.drop_oldest(&self.segments, index, reason);
+            account.drop_segment(&self.segments, index, reason);
         }
         let segment = self.segments.remove(index)?;
         self.bytes -= segment.len;
         Some(segment)
     }
 
-    /// Takes out the oldest segment when every drain is past it; the caller removes its bytes.
+    /// Takes out the oldest segment when every drain has consumed it; the caller removes its bytes.
     pub fn pop_consumed(&mut self) -> Option<Segment> {
         let front = self.segments.front()?;
         let is_last = self.segments.len() == 1;
-        let passed = self.accounts.iter().all(|account| account.cursor() >= front.end());
-        if is_last || !passed {
+        let is_consumed = self.accounts.iter().all(|account| account.cursor() >= front.end());
+        if is_last || !is_consumed {
             return None;
         }
         let segment = self.segments.pop_front()?;
@@ -223,56 +251,49 @@ impl Ledger {
         Some(segment)
     }
 
-    /// Seals a batch for a drain: from now on its range, count, notice and id stay as they are, until it is
-    /// answered for or halved. `agent` is our id, `notice` writes a loss notice.
+    /// Seals a batch for a drain: from now on its range, count, notice and id stay as they are, until it is completed
+    /// or split. `notice` encodes a loss notice.
     ///
     /// # Errors
     /// [`SealRange`] says from where to where the drain may seal.
     pub fn seal(
         &mut self,
-        drain: usize,
-        range: (u64, u64),
-        frames: u64,
+        drain: DrainIndex,
+        range: BatchRange,
         identity: &Identity<'_>,
         notice: impl FnOnce(&Loss) -> Vec<u8>,
     ) -> Result<&SealedBatch, SealRange> {
-        let head = self.head;
+        let log_end = self.log_end;
         let segments = &self.segments;
-        let account = self.accounts.get_mut(drain).ok_or(SealRange { cursor: head, limit: head })?;
-        account.seal(segments, head, range, frames, identity, notice)
+        let account =
+            self.accounts.get_mut(drain.get()).ok_or(SealRange { cursor: log_end, limit: log_end })?;
+        account.seal(segments, log_end, range, identity, notice)
     }
 
-    /// Where a drain may seal: from its cursor to its next range, or to the head.
-    pub fn window(&self, drain: usize) -> SealRange {
-        self.accounts.get(drain).map_or(SealRange { cursor: self.head, limit: self.head }, |account| {
-            account.window(&self.segments, self.head)
+    /// Where a drain may seal: from its cursor to its next dropped range, or to the end of the spool.
+    pub fn seal_range(&self, drain: DrainIndex) -> SealRange {
+        self.account(drain).map_or(SealRange { cursor: self.log_end, limit: self.log_end }, |account| {
+            account.seal_range(&self.segments, self.log_end)
         })
     }
 
-    /// The sealed batch of a drain was taken.
-    pub fn delivered(&mut self, drain: usize) {
-        if let Some(account) = self.accounts.get_mut(drain) {
-            account.complete_batch(&self.segments, true);
+    /// The sealed batch of a drain is delivered, or rejected for good.
+    pub fn complete_batch(&mut self, drain: DrainIndex, outcome: BatchOutcome) {
+        if let Some(account) = self.accounts.get_mut(drain.get()) {
+            account.complete_batch(&self.segments, outcome);
         }
     }
 
-    /// The sealed batch of a drain was refused for good.
-    pub fn rejected(&mut self, drain: usize) {
-        if let Some(account) = self.accounts.get_mut(drain) {
-            account.complete_batch(&self.segments, false);
-        }
-    }
-
-    /// What stands at the drain's cursor is not frames: the drain goes on behind that segment. Returns the
-    /// bytes that were passed over.
-    pub fn skip_damaged(&mut self, drain: usize) -> u64 {
-        let Some(account) = self.accounts.get_mut(drain) else { return 0 };
+    /// There are no frames at the drain's cursor: drops what is left of that segment. Returns the bytes that were
+    /// skipped.
+    pub fn skip_damaged(&mut self, drain: DrainIndex) -> u64 {
+        let Some(account) = self.accounts.get_mut(drain.get()) else { return 0 };
         let from = account.cursor();
-        let Some(index) = self.segments.iter().position(|s| (s.start..s.end()).contains(&from)) else {
+        let Some(index) = self.segments.iter().position(|s| s.contains(from)) else {
             return 0;
         };
         account.cancel_batch();
-        account.drop_oldest(&self.segments, index, DropReason::SpoolDamaged);
+        account.drop_segment(&self.segments, index, DropReason::SpoolDamaged);
         account.cursor() - from
     }
 }

@@ -1,22 +1,26 @@
-//! The ledger: what became of every captured line, per drain, and the law that it adds up.
+//! The ledger: what became of every captured line, per drain, and the conservation law that it adds up.
 //!
-//! `captured = delivered + held + dropped(reason) + rejected`, by lines, at every instant. The keeper holds
-//! the one ledger; recorder and shipper tell it what they did.
+//! `captured = delivered + held + dropped(reason) + rejected`, by lines, at every instant. The supervisor holds
+//! the one ledger; recorder and shipper report to it what they did.
 //!
-//! The spool holds frames, a line is mostly one frame, and a segment knows how many frames it has. What is not
-//! a line in one frame carries a *kind*: a frame of our own, a part of a long line, its end. So the lines of
-//! any byte range are its frames less those kinds, and no line needs an entry of its own. A line counts where
-//! its last frame is; one of which a frame was dropped or rejected counts there at once, whole, and is
-//! *already_counted* for that drain: its last frame, when it comes by, counts no more.
+//! The spool holds frames, most lines are one frame, and a segment knows its number of frames. Only *special* frames
+//! have an entry: those of the agent itself, and the parts and ends of lines that needed several frames. So the lines
+//! of any byte range are its frames less the special ones that end no line, and no ordinary line needs an entry. A
+//! line counts where its last frame is. When one of its frames was dropped or rejected the line is counted there, at
+//! once and whole; for that drain it is *already counted*, and its last frame does not count again.
 
 mod account;
 mod ledger;
+mod offset;
 mod report;
 mod segment;
 mod shared;
 
-pub use account::{Account, Identity, SealRange, SealedBatch};
+pub use account::{Account, BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
 pub use ledger::Ledger;
+pub use offset::{DrainIndex, Offset};
 pub use report::{DrainReport, Report, json_text};
-pub use segment::{Appended, FrameKind, Origin, Segment, SegmentLocation};
+pub use segment::{
+    Appended, FrameKind, Origin, Segment, SegmentLocation, SegmentStart, SpecialFrame, TimeRange,
+};
 pub use shared::SharedLedger;

@@ -1,6 +1,6 @@
 //! The ledger as others see it: `TAILRACE_LEDGER_FILE`, `status`, the closing line.
 
-use super::{Account, Ledger};
+use super::{Account, DrainIndex, Ledger};
 use crate::frame::DropReason;
 use std::fmt::Write;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub struct Report {
 impl Report {
     /// The numbers as our own frames tell them: those of the drain that got least. `oldest` says how long the oldest
     /// line of a drain has waited.
-    pub fn summary(&self, oldest: impl Fn(usize) -> Duration) -> String {
+    pub fn summary(&self, oldest: impl Fn(DrainIndex) -> Duration) -> String {
         let worst = self.drains.iter().enumerate().min_by_key(|(_, drain)| drain.delivered);
         let Some((drain, worst)) = worst else { return format!("captured={}", self.captured) };
         format!(
@@ -63,7 +63,7 @@ impl Report {
             worst.dropped_lines(),
             worst.rejected,
             worst.attempts.saturating_sub(worst.batches),
-            oldest(drain).as_secs(),
+            oldest(DrainIndex::new(drain)).as_secs(),
         )
     }
 }
@@ -71,7 +71,7 @@ impl Report {
 impl Ledger {
     /// The numbers now.
     pub fn report(&self) -> Report {
-        let drains = self.accounts().iter().enumerate().map(|(drain, account)| DrainReport {
+        let drains = self.drains().zip(self.accounts()).map(|(drain, account)| DrainReport {
             drain: account.name().to_owned(),
             delivered: account.delivered(),
             held: self.held(drain),
@@ -81,7 +81,7 @@ impl Ledger {
             attempts: account.attempts,
             adopted_frames: account.adopted_frames(),
         });
-        let own_frames = self.own_frames + self.accounts().iter().map(Account::notices).sum::<u64>();
+        let own_frames = self.agent_frames() + self.accounts().iter().map(Account::notices).sum::<u64>();
         Report { captured: self.captured(), own_frames, drains: drains.collect() }
     }
 }

@@ -1,10 +1,12 @@
-//! Segments as the ledger knows them: ranges of frames, and kinds on those that are not a line in one frame.
+//! Segments as the ledger knows them: byte ranges of the spool, their frame counts, and which frames are special.
 
-use crate::frame::DropReason;
+use super::Offset;
+use crate::frame::{DropReason, Timestamp};
 use crate::line::{Fragment, Stream};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// What a frame is when it is not a line in one frame.
+/// What a frame is when it is not a whole line of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
     /// Made by the agent itself: no line.
@@ -18,21 +20,36 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    /// The kind of a message of `stream`; none for a line in one frame.
-    pub fn of(piece: Fragment, stream: Stream) -> Option<Self> {
-        match piece {
+    /// The kind of a message of `stream`; none for a whole line.
+    pub fn of(fragment: Fragment, stream: Stream) -> Option<Self> {
+        match fragment {
             Fragment::Full | Fragment::EmptyFinal => None,
             Fragment::Partial => Some(Self::Partial(stream)),
             Fragment::Final => Some(Self::Final(stream)),
         }
     }
 
-    pub(super) fn stream(self) -> Option<Stream> {
+    /// The stream of the line; none for the agent's own.
+    pub fn stream(self) -> Option<Stream> {
         match self {
             Self::Agent => None,
             Self::Partial(stream) | Self::Final(stream) | Self::Incomplete(stream, _) => Some(stream),
         }
     }
+
+    /// Whether a line of `stream` ends with this frame.
+    pub(super) fn ends_line_of(self, stream: Stream) -> bool {
+        matches!(self, Self::Final(s) | Self::Incomplete(s, _) if s == stream)
+    }
+}
+
+/// A frame that is not a whole line of the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpecialFrame {
+    /// Bytes from the start of the segment, or of what was appended, to the frame.
+    pub offset: u32,
+    /// What it is.
+    pub kind: FrameKind,
 }
 
 /// Where the bytes of a segment are.
@@ -40,26 +57,53 @@ impl FrameKind {
 pub enum SegmentLocation {
     /// A file.
     File(PathBuf),
-    /// A slot of the memory segments.
+    /// A slot of the memory file.
     Memory(u8),
 }
 
-/// A stretch of the spool: a file or a slot of memory, named by the offset of its first byte.
+/// Where a segment starts, and where its bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentStart {
+    /// Offset of its first byte.
+    pub start: Offset,
+    /// Where it is.
+    pub location: SegmentLocation,
+}
+
+/// The times of the first and of the last frame of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRange {
+    /// That of the first frame.
+    pub first: Timestamp,
+    /// That of the last frame.
+    pub last: Timestamp,
+}
+
+impl TimeRange {
+    /// Both ranges as one, this one being the earlier.
+    #[must_use]
+    pub fn extended(earlier: Option<Self>, later: Self) -> Self {
+        Self { first: earlier.map_or(later.first, |earlier| earlier.first), last: later.last }
+    }
+}
+
+/// A range of the spool in one file or slot of memory, named by the offset of its first byte.
 #[derive(Clone, Debug)]
 pub struct Segment {
     /// Offset of the first byte.
-    pub start: u64,
+    pub start: Offset,
     /// Bytes.
     pub len: u64,
-    /// Whole frames.
+    /// Whole frames. Not counted for adopted segments.
     pub frames: u64,
-    /// Time of the first and of the last frame, in µs since the Unix epoch.
-    pub times: Option<(u64, u64)>,
+    /// The times of its frames. Not known for adopted segments.
+    pub times: Option<TimeRange>,
     /// Where it is.
-    pub place: SegmentLocation,
+    pub location: SegmentLocation,
     /// The dead agent that wrote it, when it was adopted: its frames are no lines of ours.
-    pub origin: Option<std::sync::Arc<Origin>>,
-    pub(super) kinds: Vec<(u32, FrameKind)>,
+    pub origin: Option<Arc<Origin>>,
+    /// Ascending by offset.
+    pub(super) special: Vec<SpecialFrame>,
 }
 
 /// A dead agent whose spool was adopted.
@@ -67,27 +111,33 @@ pub struct Segment {
 pub struct Origin {
     /// Its id: frame ids of its batches are hashed from it.
     pub agent: String,
-    /// What is added to an offset in its spool to get the offset in ours.
+    /// Bytes to add to an offset in its spool to get the offset in ours.
     pub shift: u64,
 }
 
 impl Segment {
     /// An empty segment of our own.
-    pub fn new(start: u64, place: SegmentLocation) -> Self {
-        Self { start, len: 0, frames: 0, times: None, place, origin: None, kinds: Vec::new() }
+    pub fn new(start: Offset, location: SegmentLocation) -> Self {
+        Self { start, len: 0, frames: 0, times: None, location, origin: None, special: Vec::new() }
     }
 
     /// Offset behind the last byte.
-    pub fn end(&self) -> u64 {
+    pub fn end(&self) -> Offset {
         self.start + self.len
     }
 
-    pub(super) fn kinds_in(&self, from: u64, to: u64) -> &[(u32, FrameKind)] {
-        let index = |at: u64| {
+    /// Whether the byte at `at` is in it.
+    pub fn contains(&self, at: Offset) -> bool {
+        (self.start..self.end()).contains(&at)
+    }
+
+    /// The special frames that start in `from..to`.
+    pub(super) fn special_in(&self, from: Offset, to: Offset) -> &[SpecialFrame] {
+        let index = |at: Offset| {
             let at = at.clamp(self.start, self.end()) - self.start;
-            self.kinds.partition_point(|(offset, _)| u64::from(*offset) < at)
+            self.special.partition_point(|frame| u64::from(frame.offset) < at)
         };
-        &self.kinds[index(from)..index(to)]
+        &self.special[index(from)..index(to)]
     }
 }
 
@@ -98,12 +148,12 @@ pub struct Appended {
     pub len: u64,
     /// Frames in them.
     pub frames: u64,
-    /// Marks by offset from the first of these bytes, ascending.
-    pub kinds: Vec<(u32, FrameKind)>,
+    /// The special ones among them, by offset from the first of these bytes, ascending.
+    pub special: Vec<SpecialFrame>,
     /// Lines that ended.
     pub ended: u64,
-    /// A line whose parts were appended earlier turned out to have ended with its last part.
+    /// Lines that turned out to have ended with a part that was appended earlier: what that part is now.
     pub closed: Vec<FrameKind>,
-    /// Time of the first and of the last frame, in µs since the Unix epoch.
-    pub times: Option<(u64, u64)>,
+    /// The times of the frames.
+    pub times: Option<TimeRange>,
 }

@@ -1,11 +1,11 @@
-//! The ledger as several threads share it.
+//! The ledger, shared between threads.
 
 use super::Ledger;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The ledger as recorder, keeper and outlets share it.
+/// The ledger as recorder, main loop and disk worker share it.
 #[derive(Debug)]
 pub struct SharedLedger {
     ledger: Mutex<Ledger>,
@@ -20,13 +20,13 @@ impl SharedLedger {
         Self { ledger: Mutex::new(ledger), freed: Condvar::new(), removals: AtomicU64::new(0) }
     }
 
-    /// The ledger, for a short moment. A panic elsewhere does not take it away: its numbers are changed in
-    /// steps that each leave it whole.
+    /// Locks the ledger, for a short moment. A panic under the lock does not poison it: every change leaves the ledger
+    /// consistent.
     pub fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells a waiting writer that segments were removed, or that it shall not wait any longer.
+    /// Wakes a waiting writer: segments were removed, or it must not wait any longer.
     pub fn notify(&self) {
         self.removals.fetch_add(1, Ordering::Relaxed);
         self.freed.notify_all();

@@ -1,4 +1,4 @@
-//! A bounded pool of buffers, made when they are first needed.
+//! A bounded pool of buffers, allocated when they are first needed.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::ops::Deref;
@@ -7,31 +7,40 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Bytes of a buffer.
-pub const BUFFER: usize = 256 << 10;
+pub const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers at most: 4 MiB.
-pub const BUFFERS: usize = 16;
+pub const MAX_BUFFERS: usize = 16;
 /// The pool.
 #[derive(Debug)]
 pub struct BufferPool {
-    give: Sender<Vec<u8>>,
-    take: Receiver<Vec<u8>>,
+    returned: Sender<Vec<u8>>,
+    free: Receiver<Vec<u8>>,
+    /// Buffers that exist.
     made: AtomicUsize,
     most: usize,
+    /// Bytes of a buffer.
     size: usize,
-    /// Nobody gave a buffer back within the last wait: the next one does not wait.
+    /// The last wait for a buffer timed out: no other waits until one comes back.
     stalled: AtomicBool,
 }
 
 impl BufferPool {
     /// A pool of at most `most` buffers of `size` bytes.
     pub fn new(most: usize, size: usize) -> Arc<Self> {
-        let (give, take) = bounded(most);
-        Arc::new(Self { give, take, made: AtomicUsize::new(0), most, size, stalled: AtomicBool::new(false) })
+        let (returned, free) = bounded(most);
+        Arc::new(Self {
+            returned,
+            free,
+            made: AtomicUsize::new(0),
+            most,
+            size,
+            stalled: AtomicBool::new(false),
+        })
     }
 
-    /// A buffer, if one is free or may be made. The pages of a new one cost nothing until they are written to.
+    /// A buffer, if one is free or may be allocated. The pages of a new one take no memory until they are written to.
     pub fn take(self: &Arc<Self>) -> Option<Buffer> {
-        let bytes = self.take.try_recv().ok().or_else(|| {
+        let bytes = self.free.try_recv().ok().or_else(|| {
             let made = self.made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |made| {
                 (made < self.most).then_some(made + 1)
             });
@@ -40,31 +49,31 @@ impl BufferPool {
         Some(Buffer { bytes, len: 0, pool: Arc::clone(self) })
     }
 
-    /// A buffer, if one is free, may be made, or comes back within `patience`. Once that was in vain nobody waits
-    /// until a buffer came back.
-    pub fn take_within(self: &Arc<Self>, patience: Duration) -> Option<Buffer> {
+    /// A buffer, if one is free, may be allocated, or comes back within `timeout`. After a wait that timed out nobody
+    /// waits until a buffer has come back.
+    pub fn take_within(self: &Arc<Self>, timeout: Duration) -> Option<Buffer> {
         if let Some(buffer) = self.take() {
             return Some(buffer);
         }
         if self.stalled.load(Ordering::Relaxed) {
             return None;
         }
-        if let Ok(bytes) = self.take.recv_timeout(patience) {
+        if let Ok(bytes) = self.free.recv_timeout(timeout) {
             return Some(Buffer { bytes, len: 0, pool: Arc::clone(self) });
         }
         self.stalled.store(true, Ordering::Relaxed);
         None
     }
 
-    /// Gives the memory of the free buffers back to the system.
+    /// Frees the buffers that are not in use.
     pub fn trim(&self) {
-        while self.take.try_recv().is_ok() {
+        while self.free.try_recv().is_ok() {
             self.made.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-/// A buffer of a pool, which gets it back when this is dropped.
+/// A buffer of a pool. Returns to the pool when it is dropped.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
@@ -73,12 +82,12 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// All of it, to read into.
+    /// All of its space, to read into.
     pub fn space(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
-    /// The first `len` bytes are what it holds.
+    /// Declares the first `len` bytes as its content.
     pub fn set_len(&mut self, len: usize) {
         self.len = len.min(self.bytes.len());
     }
@@ -95,8 +104,8 @@ impl Deref for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.pool.stalled.store(false, Ordering::Relaxed);
-        // The channel has room for as many as were ever made.
-        if self.pool.give.try_send(std::mem::take(&mut self.bytes)).is_err() {
+        // Never full: it has room for as many buffers as may exist.
+        if self.pool.returned.try_send(std::mem::take(&mut self.bytes)).is_err() {
             self.pool.made.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -1,146 +1,157 @@
-//! Frames on their way to the spool, with the kinds that the ledger needs.
+//! Frames on their way to the spool, and what the ledger has to know of them.
 
 use super::FrameFormat;
-use crate::frame::AgentLine;
-use crate::frame::LossNotices;
-use crate::frame::{ClockStep, Encoder, Field, FrameClock, PRI_APP};
-use crate::frame::{DropReason, Loss};
-use crate::ledger::{Appended, FrameKind};
+use crate::frame::{
+    AgentLine, ClockStep, DropReason, Encoder, Field, FrameClock, Loss, LossNotices, PRI_APP, Timestamp,
+};
+use crate::ledger::{Appended, FrameKind, SpecialFrame, TimeRange};
 use crate::line::{Fragment, Stream};
-use crate::spool::{SpoolError, Writer};
+use crate::spool::{AppendOutcome, SpoolError, Writer};
 
-/// Bytes of frames that are gathered at most before they are appended.
-const MOST: usize = 256 << 10;
+/// Bytes of frames that are gathered before they are appended, at most.
+const MAX_PENDING_BYTES: usize = 256 << 10;
 
 pub(super) struct FrameWriter<'a> {
     writer: Writer<'a>,
     encoder: Encoder,
-    notices: LossNotices,
+    loss_notices: LossNotices,
     host: Field,
     proc_id: Field,
-    stamper: FrameClock,
-    now: u64,
-    out: Vec<u8>,
+    clock: FrameClock,
+    /// The time of the input that is being recorded.
+    now: Timestamp,
+    /// Frames that are not appended yet.
+    pending: Vec<u8>,
+    /// What is to be booked for them.
     appended: Appended,
     /// Lines that ended and were appended since `begin`.
     ended: u64,
-    lost: bool,
+    outcome: AppendOutcome,
     #[cfg(test)]
     pub(super) panic_at: Option<&'static [u8]>,
 }
 
 impl<'a> FrameWriter<'a> {
-    pub(super) fn new(writer: Writer<'a>, look: &FrameFormat) -> Self {
+    pub(super) fn new(writer: Writer<'a>, format: &FrameFormat) -> Self {
         Self {
             writer,
-            encoder: Encoder::new(PRI_APP, &look.host, &look.app, &look.proc_id),
-            notices: LossNotices::new(&look.host, &look.source),
-            host: look.host.clone(),
-            proc_id: look.proc_id.clone(),
-            stamper: FrameClock::default(),
-            now: 0,
-            out: Vec::new(),
+            encoder: Encoder::new(PRI_APP, &format.host, &format.app, &format.proc_id),
+            loss_notices: LossNotices::new(&format.host, &format.source),
+            host: format.host.clone(),
+            proc_id: format.proc_id.clone(),
+            clock: FrameClock::default(),
+            now: Timestamp::default(),
+            pending: Vec::new(),
             appended: Appended::default(),
             ended: 0,
-            lost: false,
+            outcome: AppendOutcome::Written,
             #[cfg(test)]
             panic_at: None,
         }
     }
 
-    pub(super) fn observe(&mut self, now: u64) -> ClockStep {
+    /// What follows was read at `now`.
+    pub(super) fn observe(&mut self, now: Timestamp) -> ClockStep {
         self.now = now;
-        self.stamper.observe(now)
+        self.clock.observe(now)
     }
 
+    /// Starts counting the lines that end, for [`FrameWriter::discard`].
     pub(super) fn begin(&mut self) {
         self.ended = 0;
     }
 
-    pub(super) fn frame(&mut self, stream: Stream, msg: &[u8], piece: Fragment) {
+    /// Adds a message of the app.
+    pub(super) fn message(&mut self, stream: Stream, msg: &[u8], fragment: Fragment) {
         #[cfg(test)]
-        assert_ne!(self.panic_at, Some(msg), "the fault that a test asked for");
-        if piece == Fragment::EmptyFinal {
-            return self.close(stream, FrameKind::Final(stream));
+        assert_ne!(self.panic_at, Some(msg), "the panic that a test asked for");
+        if fragment == Fragment::EmptyFinal {
+            return self.close_line(stream, FrameKind::Final(stream));
         }
-        if self.out.len() + self.encoder.header_len() + msg.len() + 8 > MOST {
+        if self.pending.len() + self.encoder.header_len() + msg.len() + 8 > MAX_PENDING_BYTES {
             self.append();
         }
-        if let Some(kind) = FrameKind::of(piece, stream) {
-            self.appended.kinds.push((self.out.len() as u32, kind));
+        if let Some(kind) = FrameKind::of(fragment, stream) {
+            self.add_special(kind);
         }
-        let stamp = self.stamper.next(self.now);
-        self.encoder.encode(&mut self.out, stamp, msg);
-        self.appended.ended += u64::from(piece != Fragment::Partial);
-        self.count(stamp);
+        let time = self.clock.next(self.now);
+        self.encoder.encode(&mut self.pending, time, msg);
+        self.appended.ended += u64::from(fragment != Fragment::Partial);
+        self.count(time);
     }
 
-    /// The line under way ended with the part that went before; here or in what was appended earlier.
-    fn close(&mut self, stream: Stream, how: FrameKind) {
+    fn add_special(&mut self, kind: FrameKind) {
+        self.appended.special.push(SpecialFrame { offset: self.pending.len() as u32, kind });
+    }
+
+    /// The line under way ended with its last part: one that is still pending, or one that was appended earlier.
+    fn close_line(&mut self, stream: Stream, kind: FrameKind) {
         self.appended.ended += 1;
-        let of_stream = |kind: &FrameKind| matches!(kind, FrameKind::Partial(s) | FrameKind::Final(s) | FrameKind::Incomplete(s, _) if *s == stream);
-        match self.appended.kinds.iter_mut().rev().find(|(_, kind)| of_stream(kind)) {
-            Some((_, kind)) => *kind = how,
-            None => self.appended.closed.push(how),
+        let mut pending = self.appended.special.iter_mut().rev();
+        match pending.find(|frame| frame.kind.stream() == Some(stream)) {
+            Some(frame) => frame.kind = kind,
+            None => self.appended.closed.push(kind),
         }
     }
 
-    /// The line under way, of which a part went out, will not be whole.
+    /// The rest of the line under way, of which a part is recorded, is dropped.
     pub(super) fn mark_incomplete(&mut self, stream: Stream, reason: DropReason) {
-        self.close(stream, FrameKind::Incomplete(stream, reason));
+        self.close_line(stream, FrameKind::Incomplete(stream, reason));
     }
 
-    pub(super) fn notice(&mut self, loss: &Loss) {
-        self.appended.kinds.push((self.out.len() as u32, FrameKind::Agent));
-        // The last line that is missing may be older than what the other stream has here already.
-        let stamp = self.stamper.next(loss.until);
-        self.notices.encode(&mut self.out, stamp, loss);
-        self.count(stamp);
+    /// Adds a loss notice. Its time is that of the last missing line, or later where the other stream has later
+    /// frames already.
+    pub(super) fn loss_notice(&mut self, loss: &Loss) {
+        self.add_special(FrameKind::Agent);
+        let time = self.clock.next(loss.until);
+        self.loss_notices.encode(&mut self.pending, time, loss);
+        self.count(time);
     }
 
-    /// A frame of our own.
+    /// Adds a line of the agent itself.
     pub(super) fn agent_line(&mut self, line: &AgentLine) {
-        self.appended.kinds.push((self.out.len() as u32, FrameKind::Agent));
-        let stamp = self.stamper.next(self.now);
-        line.encode(&mut self.out, stamp, &self.host, &self.proc_id);
-        self.count(stamp);
+        self.add_special(FrameKind::Agent);
+        let time = self.clock.next(self.now);
+        line.encode(&mut self.pending, time, &self.host, &self.proc_id);
+        self.count(time);
     }
 
-    fn count(&mut self, stamp: u64) {
+    fn count(&mut self, time: Timestamp) {
         self.appended.frames += 1;
-        let first = self.appended.times.map_or(stamp, |(first, _)| first);
-        self.appended.times = Some((first, stamp));
+        let times = TimeRange { first: time, last: time };
+        self.appended.times = Some(TimeRange::extended(self.appended.times, times));
     }
 
-    /// Appends what was gathered.
+    /// Appends the pending frames to the spool.
     pub(super) fn append(&mut self) {
-        if self.out.is_empty() && self.appended.closed.is_empty() {
+        if self.pending.is_empty() && self.appended.closed.is_empty() {
             return;
         }
-        self.appended.len = self.out.len() as u64;
-        let written = self.writer.append(&self.out, &self.appended);
-        self.lost |= !written;
+        self.appended.len = self.pending.len() as u64;
+        if self.writer.append(&self.pending, &self.appended) == AppendOutcome::Dropped {
+            self.outcome = AppendOutcome::Dropped;
+        }
         self.ended += self.appended.ended;
         self.clear();
     }
 
     fn clear(&mut self) {
-        self.out.clear();
-        self.appended.kinds.clear();
+        self.pending.clear();
+        self.appended.special.clear();
         self.appended.closed.clear();
         (self.appended.len, self.appended.frames, self.appended.ended) = (0, 0, 0);
         self.appended.times = None;
     }
 
-    /// Forgets what was gathered and not appended; says how many lines ended and were, since `begin`.
+    /// Discards the pending frames. Returns the lines that ended and were appended since [`FrameWriter::begin`].
     pub(super) fn discard(&mut self) -> u64 {
         self.clear();
         self.ended
     }
 
-    /// Whether something could be written nowhere, since the last time.
-    pub(super) fn take_lost(&mut self) -> bool {
-        std::mem::take(&mut self.lost)
+    /// Whether all appends since the last call were written.
+    pub(super) fn take_outcome(&mut self) -> AppendOutcome {
+        std::mem::replace(&mut self.outcome, AppendOutcome::Written)
     }
 
     pub(super) fn take_warning(&mut self) -> Option<SpoolError> {
@@ -148,6 +159,6 @@ impl<'a> FrameWriter<'a> {
     }
 
     pub(super) fn release_memory(&mut self) {
-        self.out = Vec::new();
+        self.pending = Vec::new();
     }
 }

@@ -1,26 +1,26 @@
-//! What reaches the recorder: chunks and gaps of the app's output, and lines of our own.
+//! What reaches the recorder: chunks and gaps of the app's output, and lines of the agent itself.
 
-use super::buffer_pool::{BUFFERS, Buffer};
-use crate::frame::AgentLine;
+use super::buffer_pool::{Buffer, MAX_BUFFERS};
+use crate::frame::{AgentLine, Timestamp};
 use crate::line::Stream;
 use std::sync::Arc;
 
-/// Bytes that passed by without being recorded.
+/// Bytes of a stream that were not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// LFs in them.
     pub newlines: u64,
     /// Whether the last byte is an LF.
     pub ends_line: bool,
-    /// Time of the first byte, in µs since the Unix epoch.
-    pub since: u64,
-    /// Time of the last byte, in µs since the Unix epoch.
-    pub until: u64,
+    /// When the first byte was read.
+    pub since: Timestamp,
+    /// When the last byte was read.
+    pub until: Timestamp,
 }
 
 impl Gap {
-    /// The gap that `bytes`, read at `now`, leave behind.
-    pub fn of(bytes: &[u8], now: u64) -> Self {
+    /// The gap that `bytes`, read at `now`, leave.
+    pub fn of(bytes: &[u8], now: Timestamp) -> Self {
         Self {
             newlines: memchr::memchr_iter(b'\n', bytes).count() as u64,
             ends_line: bytes.last() == Some(&b'\n'),
@@ -29,62 +29,62 @@ impl Gap {
         }
     }
 
-    /// ExtraLine bytes behind these.
+    /// This gap and the one that follows it directly.
     #[must_use]
-    pub fn and(self, more: Self) -> Self {
+    pub fn joined(self, next: Self) -> Self {
         Self {
-            newlines: self.newlines + more.newlines,
-            ends_line: more.ends_line,
+            newlines: self.newlines + next.newlines,
+            ends_line: next.ends_line,
             since: self.since,
-            until: more.until,
+            until: next.until,
         }
     }
 }
 
-/// From pump to recorder.
+/// A message to the recorder.
 #[derive(Debug)]
 pub enum Input {
     /// The app runs: the spool may be opened.
     Start,
-    /// A chunk, read at `now` in µs since the Unix epoch, and what went by before it unrecorded.
+    /// A chunk, and what was lost before it.
     Chunk {
-        /// Of which stream.
+        /// The stream it is of.
         stream: Stream,
         /// Its bytes.
         bytes: Arc<Buffer>,
         /// When it was read.
-        now: u64,
-        /// What is missing before it.
+        now: Timestamp,
+        /// What was not recorded before it.
         gap: Option<Gap>,
     },
-    /// The first lines of our own: nothing is complete without them.
+    /// The first lines of the agent. They are always sent, also empty: the recorder waits for them.
     FirstLines(Vec<AgentLine>),
-    /// Lines of our own, and the place that they hold while they wait.
+    /// Lines of the agent, and the permit that they hold while they wait.
     AgentLines(Vec<AgentLine>, Permits),
-    /// The last lines of our own, to stand behind everything that the app said.
+    /// The last lines of the agent: they follow everything that the app wrote. Always sent.
     LastLines(Vec<AgentLine>),
-    /// The stream ended.
+    /// A stream ended.
     End {
-        /// Which one.
+        /// The stream.
         stream: Stream,
-        /// What is missing at its end.
+        /// What was not recorded at its end.
         gap: Option<Gap>,
     },
 }
 
-/// A place for lines of our own on the way to the recorder. They come whether the recorder works or not, and must not
-/// take the permits of the app's: those are as many as there are buffers.
+/// Permits for agent lines in the recorder's queue; each clone of the first is one. App chunks have one slot per
+/// buffer; agent lines hold at most [`MAX_PERMITS`], so they can never take a chunk's slot.
 pub type Permits = Arc<()>;
 
-/// Lines of our own that may wait at once.
-const OWN: usize = 16;
-/// Inputs that may wait at once: every buffer, both ends, the start, the greeting, the word of the stop, the farewell,
-/// and our own.
-pub const INPUTS: usize = BUFFERS + 6 + OWN;
+/// Inputs of agent lines in the queue at most.
+const MAX_PERMITS: usize = 16;
+/// Slots of the recorder's queue: one per buffer, one per permit, and six for the inputs that come once: the start,
+/// the first lines, the line about the stop, the last lines, and the ends of both streams.
+pub const QUEUE_SLOTS: usize = MAX_BUFFERS + 6 + MAX_PERMITS;
 
-/// Another place, of all that are `permits`; none when so many wait that something must be wrong.
+/// Another permit; none when all are in use, because the recorder does not keep up.
 pub fn permit(permits: &Permits) -> Option<Permits> {
-    (Arc::strong_count(permits) <= OWN).then(|| Arc::clone(permits))
+    (Arc::strong_count(permits) <= MAX_PERMITS).then(|| Arc::clone(permits))
 }
 
 #[cfg(test)]
@@ -92,10 +92,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_for_our_own_are_bounded_and_free_again() {
+    fn permits_are_bounded_and_can_be_used_again() {
         let permits = Permits::default();
         let mut taken: Vec<_> = std::iter::from_fn(|| permit(&permits)).collect();
-        assert_eq!(taken.len(), OWN);
+        assert_eq!(taken.len(), MAX_PERMITS);
         taken.pop();
         assert!(permit(&permits).is_some());
     }

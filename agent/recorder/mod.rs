@@ -14,5 +14,5 @@ pub use buffer_pool::{Buffer, BufferPool};
 pub use input::{Gap, Input};
 pub use recorder::{FrameFormat, Recorder, RecorderWarning};
 pub use thread::RecorderThread;
-pub(crate) use thread::complain;
-pub use wakeups::Wakeups;
+pub(crate) use thread::report_warnings;
+pub use wakeups::{Wake, Wakeups};

@@ -1,20 +1,18 @@
-//! Records the streams of one app: splits, frames and appends; summary gaps.
+//! Records the streams of one app: splits, frames, appends, and books gaps.
 
 use super::frame_writer::FrameWriter;
 use super::input::Gap;
 use crate::config::Config;
-use crate::frame::AgentLine;
-use crate::frame::{ClockStep, Field};
-use crate::frame::{DropReason, Loss};
-use crate::line::{Splitter, Stream};
-use crate::spool::{Spool, SpoolError, Writer};
+use crate::frame::{AgentLine, ClockStep, DropReason, Field, Loss, Timestamp};
+use crate::line::{PerStream, Splitter, Stream};
+use crate::spool::{AppendOutcome, Spool, SpoolError, Writer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// A line that stands still so long without its LF goes out as it is.
-const SILENCE: Duration = Duration::from_secs(1);
+/// A line without new bytes for this long is sent as far as it came.
+const IDLE_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How the frames of a dyno look.
+/// The header fields of a dyno's frames, and the longest message.
 #[derive(Clone, Debug)]
 pub struct FrameFormat {
     /// HOSTNAME.
@@ -25,7 +23,7 @@ pub struct FrameFormat {
     pub proc_id: Field,
     /// The dyno's name, for notices.
     pub source: String,
-    /// Bytes of message per frame at most.
+    /// Longest message of a frame, in bytes.
     pub max_line: usize,
 }
 
@@ -42,35 +40,67 @@ impl FrameFormat {
     }
 }
 
+/// How far the line at the end of a stream is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineState {
+    /// Nothing of it, or there is none.
+    Unrecorded,
+    /// A part of it is in the spool.
+    Partial,
+    /// Its rest is skipped, and it is announced as dropped; `counted` as well or not yet.
+    Skipped { counted: bool },
+}
+
 struct StreamState {
     splitter: Splitter,
-    /// The line that is being skipped was counted already.
+    /// The line that is being skipped is already counted as dropped.
     already_counted: bool,
-    /// Why it is being skipped.
+    /// Why a line is being skipped.
     skip_reason: DropReason,
+    /// When the last bytes came.
     last: Instant,
 }
 
 impl StreamState {
-    fn is_open(&self) -> bool {
-        self.splitter.mid_line() && !(self.splitter.is_skipping() && self.already_counted)
+    fn new(max_line: usize) -> Self {
+        Self {
+            splitter: Splitter::new(max_line),
+            already_counted: false,
+            skip_reason: DropReason::RecorderBehind,
+            last: Instant::now(),
+        }
+    }
+
+    fn line(&self) -> LineState {
+        if self.splitter.is_skipping() {
+            LineState::Skipped { counted: self.already_counted }
+        } else if self.splitter.mid_line() && self.splitter.emitted_partial() {
+            LineState::Partial
+        } else {
+            LineState::Unrecorded
+        }
+    }
+
+    /// A line is under way that is not counted yet.
+    fn is_unfinished(&self) -> bool {
+        self.splitter.mid_line() && self.line() != LineState::Skipped { counted: true }
     }
 }
 
-/// What the recorder has to say to a person.
+/// What a person must know of the recorder.
 #[derive(Debug)]
 pub enum RecorderWarning {
-    /// The disk does not take the spool; memory serves.
+    /// The disk cannot be written to.
     Disk(SpoolError),
     /// The system clock stepped back by more than 5 s.
     ClockBack,
-    /// A bug of ours: so many lines are lost.
+    /// The recorder panicked, a bug of the agent: so many lines are dropped.
     Fault(u64),
 }
 
 /// Records the streams of one app.
 pub struct Recorder<'a> {
-    streams: [StreamState; 2],
+    streams: PerStream<StreamState>,
     frames: FrameWriter<'a>,
     spool: &'a Spool,
     warnings: Vec<RecorderWarning>,
@@ -78,159 +108,162 @@ pub struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     /// A recorder into `spool` through `writer`.
-    pub fn new(spool: &'a Spool, writer: Writer<'a>, look: &FrameFormat) -> Self {
-        let stream_state = || StreamState {
-            splitter: Splitter::new(look.max_line),
-            already_counted: false,
-            skip_reason: DropReason::RecorderBehind,
-            last: Instant::now(),
-        };
+    pub fn new(spool: &'a Spool, writer: Writer<'a>, format: &FrameFormat) -> Self {
+        let state = || StreamState::new(format.max_line);
         Self {
-            streams: [stream_state(), stream_state()],
-            frames: FrameWriter::new(writer, look),
+            streams: PerStream { out: state(), err: state() },
+            frames: FrameWriter::new(writer, format),
             spool,
             warnings: Vec::new(),
         }
     }
 
-    /// Records a chunk that was read at `now`, in µs since the Unix epoch.
-    pub fn chunk(&mut self, stream: Stream, bytes: &[u8], now: u64) {
-        let stream_state = &self.streams[stream as usize];
-        let emitted_partial = stream_state.splitter.mid_line() && stream_state.splitter.emitted_partial();
+    /// Records a chunk that was read at `now`.
+    pub fn chunk(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) {
+        let before = self.streams[stream].line();
         self.frames.begin();
         let recorded = catch_unwind(AssertUnwindSafe(|| self.record(stream, bytes, now)));
         if recorded.is_err() {
-            // What was appended before the panic is booked; everything else of the chunk is a gap.
+            // What was appended before the panic is booked; the rest of the chunk is a gap.
             let ended = self.frames.discard();
             let gap = Gap::of(bytes, now);
             let gap = Gap { newlines: gap.newlines.saturating_sub(ended), ..gap };
             self.warnings.push(RecorderWarning::Fault(gap.newlines));
-            self.record_gap(stream, &gap, DropReason::RecorderFault, emitted_partial && ended == 0);
+            let line = match before {
+                LineState::Partial if ended > 0 => LineState::Unrecorded,
+                _ if self.streams[stream].splitter.is_skipping() => self.streams[stream].line(),
+                LineState::Partial => LineState::Partial,
+                _ => LineState::Unrecorded,
+            };
+            self.record_gap(stream, line, &gap, DropReason::RecorderFault);
         }
         self.commit();
     }
 
-    fn record(&mut self, stream: Stream, bytes: &[u8], now: u64) {
+    fn record(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) {
         self.observe(now);
-        let (stream_state, frames) = (&mut self.streams[stream as usize], &mut self.frames);
-        stream_state.last = Instant::now();
-        let was_skipping = stream_state.splitter.is_skipping();
-        stream_state.splitter.push(bytes, &mut |msg, piece| frames.frame(stream, msg, piece));
-        if was_skipping && !stream_state.splitter.is_skipping() {
-            self.skipped(stream);
+        let (state, frames) = (&mut self.streams[stream], &mut self.frames);
+        state.last = Instant::now();
+        let was_skipping = state.splitter.is_skipping();
+        state.splitter.push(bytes, &mut |msg, fragment| frames.message(stream, msg, fragment));
+        if was_skipping && !state.splitter.is_skipping() {
+            self.count_skipped(stream);
         }
         self.frames.append();
-        if self.frames.take_lost() && self.streams[stream as usize].splitter.emitted_partial() {
+        let lost = self.frames.take_outcome() == AppendOutcome::Dropped;
+        if lost && self.streams[stream].splitter.emitted_partial() {
             // Parts of the line under way could not be written: the line is dropped whole.
-            let stream_state = &mut self.streams[stream as usize];
-            stream_state.splitter.discard_line(false);
-            (stream_state.already_counted, stream_state.skip_reason) = (false, DropReason::SpoolUnwritable);
+            let state = &mut self.streams[stream];
+            state.splitter.discard_line(false);
+            (state.already_counted, state.skip_reason) = (false, DropReason::SpoolUnwritable);
         }
     }
 
-    fn observe(&mut self, now: u64) {
+    fn observe(&mut self, now: Timestamp) {
         if self.frames.observe(now) == ClockStep::Back {
             self.warnings.push(RecorderWarning::ClockBack);
         }
     }
 
-    /// Records lines of our own at `now`, in µs since the Unix epoch.
-    pub fn agent_lines(&mut self, lines: &[AgentLine], now: u64) {
+    /// Records lines of the agent itself at `now`.
+    pub fn agent_lines(&mut self, lines: &[AgentLine], now: Timestamp) {
         self.observe(now);
-        for own in lines {
-            self.frames.agent_line(own);
+        for line in lines {
+            self.frames.agent_line(line);
         }
         self.frames.append();
-        // No line of the app's was among them.
-        let _not_the_apps = self.frames.take_lost();
+        self.frames.take_outcome(); // no line of the app was among them
         self.commit();
     }
 
     /// The line that was being skipped ended.
-    fn skipped(&mut self, stream: Stream) {
-        let stream_state = &mut self.streams[stream as usize];
-        if !std::mem::take(&mut stream_state.already_counted) {
-            self.spool.shared.lock().drop_unrecorded(1, stream_state.skip_reason);
+    fn count_skipped(&mut self, stream: Stream) {
+        let state = &mut self.streams[stream];
+        if !std::mem::take(&mut state.already_counted) {
+            self.spool.shared.lock().drop_unrecorded(1, state.skip_reason);
         }
     }
 
     /// Books a gap and announces it.
     pub fn gap(&mut self, stream: Stream, gap: &Gap) {
-        let splitter = &self.streams[stream as usize].splitter;
-        let emitted_partial = splitter.mid_line() && splitter.emitted_partial();
-        self.record_gap(stream, gap, DropReason::RecorderBehind, emitted_partial);
+        let line = self.streams[stream].line();
+        self.record_gap(stream, line, gap, DropReason::RecorderBehind);
         self.commit();
     }
 
-    fn record_gap(&mut self, stream: Stream, gap: &Gap, reason: DropReason, emitted_partial: bool) {
-        let stream_state = &mut self.streams[stream as usize];
-        let (was_skipping, was_already_counted) =
-            (stream_state.splitter.is_skipping(), stream_state.already_counted);
-        let goes_on = !gap.ends_line;
-        let (mut dropped, mut announced) = (gap.newlines, gap.newlines + u64::from(goes_on));
-        if was_skipping {
-            // It was announced where it was skip_reason.
-            announced -= 1;
-            dropped -= u64::from(was_already_counted && gap.newlines > 0);
-        } else if emitted_partial {
-            self.frames.mark_incomplete(stream, reason);
-            dropped -= u64::from(gap.newlines > 0);
-        }
-        stream_state.splitter.discard_line(!goes_on);
-        stream_state.skip_reason = reason;
-        stream_state.already_counted =
-            goes_on && gap.newlines == 0 && (emitted_partial || (was_skipping && was_already_counted));
-        if announced > 0 {
-            self.frames.notice(&Loss { lines: announced, since: gap.since, until: gap.until, reason });
+    /// Books a gap behind a line in this state. Every line with a byte in the gap is dropped whole: announced here,
+    /// and counted here when it ends in the gap.
+    fn record_gap(&mut self, stream: Stream, line: LineState, gap: &Gap, reason: DropReason) {
+        let continues = !gap.ends_line;
+        // Whether the first of these lines is announced or counted already.
+        let (announced, counted) = match line {
+            LineState::Unrecorded => (false, false),
+            LineState::Partial => {
+                self.frames.mark_incomplete(stream, reason);
+                (false, true)
+            }
+            LineState::Skipped { counted } => (true, counted),
+        };
+        let to_announce = gap.newlines + u64::from(continues) - u64::from(announced);
+        let to_count = gap.newlines - u64::from(counted && gap.newlines > 0);
+        let state = &mut self.streams[stream];
+        state.splitter.discard_line(!continues);
+        state.skip_reason = reason;
+        state.already_counted = continues && gap.newlines == 0 && counted;
+        if to_announce > 0 {
+            self.frames.loss_notice(&Loss { lines: to_announce, since: gap.since, until: gap.until, reason });
         }
         self.frames.append();
-        if dropped > 0 {
-            self.spool.shared.lock().drop_unrecorded(dropped, reason);
+        if to_count > 0 {
+            self.spool.shared.lock().drop_unrecorded(to_count, reason);
         }
     }
 
     /// A stream ended: what is left of it is a line.
     pub fn end(&mut self, stream: Stream) {
-        let (stream_state, frames) = (&mut self.streams[stream as usize], &mut self.frames);
-        let was_skipping = stream_state.splitter.is_skipping();
-        stream_state.splitter.finish(&mut |msg, piece| frames.frame(stream, msg, piece));
+        let (state, frames) = (&mut self.streams[stream], &mut self.frames);
+        let was_skipping = state.splitter.is_skipping();
+        state.splitter.finish(&mut |msg, fragment| frames.message(stream, msg, fragment));
         if was_skipping {
-            self.skipped(stream);
+            self.count_skipped(stream);
         }
         self.frames.append();
         self.commit();
     }
 
-    /// When a line will have stood still for too long.
-    pub fn silence(&self) -> Option<Instant> {
-        self.streams.iter().filter(|t| t.splitter.holds_text()).map(|t| t.last + SILENCE).min()
+    /// When the next unfinished line is to be sent as far as it came.
+    pub fn idle_deadline(&self) -> Option<Instant> {
+        let held = self.streams.iter().filter(|state| state.splitter.holds_text());
+        held.map(|state| state.last + IDLE_LINE_TIMEOUT).min()
     }
 
-    /// Sends lines that stood still too long. `now` is in µs since the Unix epoch.
-    pub fn flush(&mut self, now: u64) {
+    /// Sends unfinished lines that had no new bytes for too long.
+    pub fn flush(&mut self, now: Timestamp) {
         self.frames.observe(now);
         for stream in Stream::ALL {
-            let (stream_state, frames) = (&mut self.streams[stream as usize], &mut self.frames);
-            if stream_state.splitter.holds_text() && stream_state.last.elapsed() >= SILENCE {
-                stream_state.splitter.flush(&mut |msg, piece| frames.frame(stream, msg, piece));
-                stream_state.last = Instant::now(); // a byte that is still undecided shall not keep us awake
+            let (state, frames) = (&mut self.streams[stream], &mut self.frames);
+            if state.splitter.holds_text() && state.last.elapsed() >= IDLE_LINE_TIMEOUT {
+                state.splitter.flush(&mut |msg, fragment| frames.message(stream, msg, fragment));
+                state.last = Instant::now(); // an undecided byte that stays must not cause a wake-up at once
             }
         }
         self.frames.append();
         self.commit();
     }
 
-    /// Gives memory back: nothing came for a while.
+    /// Releases buffers: no chunk came for a while.
     pub fn release_memory(&mut self) {
         self.frames.release_memory();
     }
 
     fn commit(&mut self) {
-        self.spool.shared.lock().set_open([self.streams[0].is_open(), self.streams[1].is_open()]);
+        let unfinished =
+            PerStream { out: self.streams.out.is_unfinished(), err: self.streams.err.is_unfinished() };
+        self.spool.shared.lock().set_unfinished(unfinished);
         self.warnings.extend(self.frames.take_warning().map(RecorderWarning::Disk));
     }
 
-    /// What is to be said since the last time.
+    /// What is to be reported since the last call.
     pub fn take_warnings(&mut self) -> Vec<RecorderWarning> {
         std::mem::take(&mut self.warnings)
     }

@@ -1,21 +1,24 @@
-//! The recorder's thread in the keeper: takes chunks from the pumps, and tells the main loop of news.
+//! The recorder's thread in the supervisor: takes chunks from the pumps and wakes the main loop for new frames.
 
+use super::wakeups::Wake;
 use super::{BufferPool, FrameFormat, Input, Recorder, RecorderWarning, Wakeups};
 use crate::diag;
-use crate::frame::now_micros;
-use crate::frame::{AgentLine, AgentLineKind};
+use crate::frame::{AgentLine, AgentLineKind, Timestamp};
 use crate::line::Stream;
-use crate::spool::{Spool, SpoolError, WhenFull};
+use crate::spool::{Opened, Spool, SpoolError, WhenFull};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nix::sys::eventfd::EventFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// After so long without a chunk, buffers are given back.
-const REST: Duration = Duration::from_secs(2);
-/// For so long the app's first lines wait for ours, which tell of the start and stand before them.
-const GREETING: Duration = Duration::from_millis(500);
+/// Buffers and spare files are released after this long without input.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the app's first lines wait for the agent's, which tell of the start and precede them.
+const FIRST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
+/// Inputs that come once and end the thread's work together: the ends of both streams, the agent's first lines and its
+/// last.
+const FINAL_INPUTS: usize = Stream::ALL.len() + 2;
 
 /// What the recorder's thread shares with the main loop.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub struct RecorderThread {
 }
 
 impl RecorderThread {
-    /// `wake` is written to when there are news; `pool` is trimmed when nothing comes.
+    /// `wake` is written to when there are new frames; `pool` is trimmed when no input comes.
     pub fn new(wake: Arc<EventFd>, pool: Arc<BufferPool>) -> Self {
         Self { spool: OnceLock::new(), finished: AtomicBool::new(false), wake, pool }
     }
@@ -37,191 +40,243 @@ impl RecorderThread {
         self.spool.get().cloned()
     }
 
-    /// Both streams have ended and everything is in the spool.
+    /// Whether both streams have ended and everything is in the spool.
     pub fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
     }
 
-    fn news(&self) {
-        // It fails only when so many are unread that there is no room for one more.
-        let _or_full = self.wake.write(1);
+    fn wake_main_loop(&self) {
+        self.wake.write(1).ok(); // fails only when so many are unread that it is awake anyway
     }
 
-    /// Waits for the start, opens the spool, which comes with its limit in bytes, and records until both streams
-    /// have ended. `pacer` says how often the main loop hears of it.
+    /// Waits for the start, opens the spool, and records until both streams have ended. `open` opens the spool and
+    /// says how many bytes it may hold.
     pub fn run(
         &self,
-        input: &Receiver<Input>,
-        look: &FrameFormat,
-        mut pacer: Wakeups,
-        open: impl FnOnce() -> ((Spool, Option<SpoolError>), u64),
+        inputs: &Receiver<Input>,
+        format: &FrameFormat,
+        wakeups: Wakeups,
+        open: impl FnOnce() -> (Opened, u64),
     ) {
-        // The app runs before anything is done on its behalf. What comes before the start waits in its place.
-        let mut early = Vec::new();
-        loop {
-            match input.recv() {
-                Ok(Input::Start) => break,
-                Ok(other) => early.push(other),
-                Err(_) => return,
-            }
+        let Some(mut early) = wait_for_start(inputs) else { return };
+        let (opened, limit) = open();
+        let spool = self.share(opened);
+        let writer = spool.writer(limit, WhenFull::DropOldest, || false);
+        let mut handler = InputHandler::new(Recorder::new(spool, writer, format), wakeups);
+        wait_for_first_lines(inputs, &mut early);
+        for input in early {
+            handler.handle(input);
         }
-        let ((spool, trouble), limit) = open();
-        let spool = Arc::new(spool);
-        if let Some(error) = trouble {
-            let line = diag::event("spool-in-memory").field("error", error);
-            line.field("detail", "memory serves: little of an outage is covered").emit();
+        self.wake_main_loop();
+        self.record(inputs, &mut handler, spool);
+        handler.finish(spool);
+        self.finished.store(true, Ordering::Release);
+        self.wake_main_loop();
+    }
+
+    /// Makes the spool known to the main loop, and reports what it found.
+    fn share(&self, opened: Opened) -> &Arc<Spool> {
+        if let Some(error) = &opened.error {
+            report_spool_in_memory(error);
         }
-        let adopted = spool.adopted_bytes();
+        let adopted = opened.spool.adopted_bytes();
         if adopted > 0 {
             diag::event("adopted").field("bytes", adopted).emit();
         }
-        let spool = self.spool.get_or_init(|| spool);
-        let recorder = Recorder::new(spool, spool.writer(limit, WhenFull::DropOldest, || false), look);
-        let mut pen = InputHandler { recorder, waiting: Vec::new(), farewell: Vec::new(), is_greeted: false };
-        // Both streams, our first word and our last.
-        let mut left = Stream::ALL.len() + 2;
-        let mut awake = true;
-        let start = Instant::now();
-        while let Ok(next) = input.recv_deadline(start + GREETING) {
-            if matches!(next, Input::FirstLines(_)) {
-                left -= usize::from(pen.take(next, &mut pacer).1);
-                break;
-            }
-            early.push(next);
-        }
-        for input in early {
-            left -= usize::from(pen.take(input, &mut pacer).1);
-        }
-        self.news();
-        while left > 0 {
-            let soon = pen.recorder.silence().into_iter().chain(pacer.due()).min();
-            let deadline = soon.or_else(|| awake.then(|| Instant::now() + REST));
+        self.spool.get_or_init(|| Arc::new(opened.spool))
+    }
+
+    /// Handles inputs until the last one.
+    fn record(&self, inputs: &Receiver<Input>, handler: &mut InputHandler<'_>, spool: &Spool) {
+        let mut is_idle = false;
+        while handler.final_inputs_left > 0 {
+            let due = handler.deadline();
+            let deadline = due.or_else(|| (!is_idle).then(|| Instant::now() + IDLE_TIMEOUT));
             let next = match deadline {
-                Some(deadline) => input.recv_deadline(deadline),
-                None => input.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => inputs.recv_deadline(deadline),
+                None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match next {
                 Ok(input) => {
-                    awake = true;
-                    let (is_news, is_last) = pen.take(input, &mut pacer);
-                    left -= usize::from(is_last);
-                    if is_news {
-                        self.news();
+                    is_idle = false;
+                    if handler.handle(input) == Wake::Now {
+                        self.wake_main_loop();
                     }
                 }
-                Err(RecvTimeoutError::Timeout) if soon.is_some() => {
-                    let now = Instant::now();
-                    if pen.recorder.silence().is_some_and(|silence| silence <= now) {
-                        pen.recorder.flush(now_micros());
-                        self.news();
-                    }
-                    if pacer.is_due(now) {
-                        pen.write();
-                        self.news();
+                Err(RecvTimeoutError::Timeout) if due.is_some() => {
+                    if handler.handle_deadline() == Wake::Now {
+                        self.wake_main_loop();
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    awake = false;
-                    pen.recorder.release_memory();
+                    is_idle = true;
+                    handler.recorder.release_memory();
                     self.pool.trim();
                     spool.trim();
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            complain(&mut pen.recorder);
+            report_warnings(&mut handler.recorder);
         }
-        pen.farewell(spool);
-        complain(&mut pen.recorder);
-        self.finished.store(true, Ordering::Release);
-        self.news();
     }
 }
 
-/// Writes what comes. Lines of our own wait for company: in a batch by themselves they would make the app's next line
-/// wait for the linger.
+/// Waits until the app runs: nothing is done before that. Returns the inputs that came earlier; none when the
+/// supervisor gave up.
+fn wait_for_start(inputs: &Receiver<Input>) -> Option<Vec<Input>> {
+    let mut early = Vec::new();
+    loop {
+        match inputs.recv().ok()? {
+            Input::Start => return Some(early),
+            other => early.push(other),
+        }
+    }
+}
+
+/// Waits for the agent's first lines and puts them in front of what came earlier.
+fn wait_for_first_lines(inputs: &Receiver<Input>, early: &mut Vec<Input>) {
+    let deadline = Instant::now() + FIRST_LINES_TIMEOUT;
+    while let Ok(input) = inputs.recv_deadline(deadline) {
+        if matches!(input, Input::FirstLines(_)) {
+            early.insert(0, input);
+            return;
+        }
+        early.push(input);
+    }
+}
+
+/// Lines of the agent that wait for the app's: in a batch of their own they would make the app's next line wait for
+/// the linger.
+struct WaitingLines {
+    lines: Vec<AgentLine>,
+    /// When they came.
+    time: Timestamp,
+}
+
+/// Records the inputs.
 struct InputHandler<'a> {
     recorder: Recorder<'a>,
-    /// Lines of our own, and when they came, in µs since the Unix epoch.
-    waiting: Vec<(Vec<AgentLine>, u64)>,
-    farewell: Vec<AgentLine>,
-    is_greeted: bool,
+    wakeups: Wakeups,
+    waiting: Vec<WaitingLines>,
+    last_lines: Vec<AgentLine>,
+    has_first_lines: bool,
+    final_inputs_left: usize,
 }
 
-impl InputHandler<'_> {
-    /// Writes the lines that wait.
-    fn write(&mut self) {
-        for (lines, now) in self.waiting.drain(..) {
-            self.recorder.agent_lines(&lines, now);
+impl<'a> InputHandler<'a> {
+    fn new(recorder: Recorder<'a>, wakeups: Wakeups) -> Self {
+        Self {
+            recorder,
+            wakeups,
+            waiting: Vec::new(),
+            last_lines: Vec::new(),
+            has_first_lines: false,
+            final_inputs_left: FINAL_INPUTS,
         }
     }
 
-    fn wait(&mut self, lines: Vec<AgentLine>, pacer: &mut Wakeups) {
-        self.waiting.push((lines, now_micros()));
-        pacer.later(Instant::now());
-    }
-
-    /// Takes an input; whether there are news, and whether it was the last of its kind.
-    fn take(&mut self, input: Input, pacer: &mut Wakeups) -> (bool, bool) {
+    /// Handles one input.
+    fn handle(&mut self, input: Input) -> Wake {
         match input {
-            Input::Start => (false, false),
-            Input::AgentLines(lines, _place_is_free_again) => {
-                self.wait(lines, pacer);
-                (false, false)
+            Input::Start => Wake::Later,
+            Input::AgentLines(lines, _permit) => {
+                self.add_waiting(lines);
+                Wake::Later
             }
             Input::FirstLines(lines) => {
-                self.wait(lines, pacer);
-                (false, !std::mem::replace(&mut self.is_greeted, true))
+                self.add_waiting(lines);
+                if !std::mem::replace(&mut self.has_first_lines, true) {
+                    self.final_inputs_left -= 1;
+                }
+                Wake::Later
             }
             Input::LastLines(lines) => {
-                self.farewell = lines;
-                (false, true)
+                self.last_lines = lines;
+                self.final_inputs_left -= 1;
+                Wake::Later
             }
             Input::Chunk { stream, bytes, now, gap } => {
-                self.write();
+                self.record_waiting();
                 if let Some(gap) = gap {
                     self.recorder.gap(stream, &gap);
                 }
                 self.recorder.chunk(stream, &bytes, now);
-                (pacer.add(bytes.len() as u64, Instant::now()), false)
+                self.wakeups.add(bytes.len() as u64, Instant::now())
             }
             Input::End { stream, gap } => {
-                self.write();
+                self.record_waiting();
                 if let Some(gap) = gap {
                     self.recorder.gap(stream, &gap);
                 }
                 self.recorder.end(stream);
-                (false, true)
+                self.final_inputs_left -= 1;
+                Wake::Later
             }
         }
     }
 
-    /// The end, behind everything else.
-    fn farewell(&mut self, spool: &Spool) {
-        self.write();
+    /// When there is something to do without an input.
+    fn deadline(&self) -> Option<Instant> {
+        self.recorder.idle_deadline().into_iter().chain(self.wakeups.deadline()).min()
+    }
+
+    /// Does what is due.
+    fn handle_deadline(&mut self) -> Wake {
+        let now = Instant::now();
+        let mut wake = Wake::Later;
+        if self.recorder.idle_deadline().is_some_and(|deadline| deadline <= now) {
+            self.recorder.flush(Timestamp::now());
+            wake = Wake::Now;
+        }
+        if self.wakeups.poll(now) == Wake::Now {
+            self.record_waiting();
+            wake = Wake::Now;
+        }
+        wake
+    }
+
+    fn add_waiting(&mut self, lines: Vec<AgentLine>) {
+        self.waiting.push(WaitingLines { lines, time: Timestamp::now() });
+        self.wakeups.add_agent_lines(Instant::now());
+    }
+
+    fn record_waiting(&mut self) {
+        for WaitingLines { lines, time } in self.waiting.drain(..) {
+            self.recorder.agent_lines(&lines, time);
+        }
+    }
+
+    /// Records the last lines, behind everything else.
+    fn finish(&mut self, spool: &Spool) {
+        self.record_waiting();
         let text = format!("at=stop {}", spool.summary());
-        self.farewell.push(AgentLine::new(AgentLineKind::Agent, text));
-        self.recorder.agent_lines(&self.farewell, now_micros());
+        self.last_lines.push(AgentLine::new(AgentLineKind::Agent, text));
+        self.recorder.agent_lines(&self.last_lines, Timestamp::now());
+        report_warnings(&mut self.recorder);
     }
 }
 
-pub(crate) fn complain(recorder: &mut Recorder<'_>) {
-    for trouble in recorder.take_warnings() {
-        match trouble {
-            RecorderWarning::Disk(error @ SpoolError::Nowhere) => {
-                let line = diag::event("spool-unwritable").field("error", error);
-                line.field("detail", "lines are passed on, and counted as dropped").emit();
+fn report_spool_in_memory(error: &SpoolError) {
+    let event = diag::event("spool-in-memory").field("error", error);
+    event.field("detail", "memory serves: little of an outage is covered").emit();
+}
+
+/// Reports the recorder's warnings on stderr.
+pub(crate) fn report_warnings(recorder: &mut Recorder<'_>) {
+    for warning in recorder.take_warnings() {
+        match warning {
+            RecorderWarning::Disk(error @ SpoolError::NoStorage) => {
+                let event = diag::event("spool-unwritable").field("error", error);
+                event.field("detail", "lines are passed on, and counted as dropped").emit();
             }
-            RecorderWarning::Disk(error) => {
-                let line = diag::event("spool-in-memory").field("error", error);
-                line.field("detail", "memory serves: little of an outage is covered").emit();
-            }
+            RecorderWarning::Disk(error) => report_spool_in_memory(&error),
             RecorderWarning::ClockBack => {
-                diag::event("clock-stepped-back").field("detail", "timestamps follow it").emit()
+                diag::event("clock-stepped-back").field("detail", "timestamps follow it").emit();
             }
             RecorderWarning::Fault(lines) => {
-                let line = diag::event("recorder-fault").field("lines", lines);
-                line.field("detail", "a bug of ours; the lines are counted as dropped").emit();
+                let event = diag::event("recorder-fault").field("lines", lines);
+                event.field("detail", "a bug of ours; the lines are counted as dropped").emit();
             }
         }
     }

@@ -1,58 +1,70 @@
-//! How often the recorder tells the keeper's main loop, and by it the shipper, that there are news.
+//! How often the recorder wakes the main loop, and through it the shipper, for new frames.
 
 use std::time::{Duration, Instant};
 
-/// So many bytes are news at once: a batch may be full.
-const MUCH: u64 = 64 << 10;
-/// News wait at least so long for others, and at most.
-const SHORTEST: Duration = Duration::from_millis(20);
-const LONGEST: Duration = Duration::from_millis(250);
+/// This many new bytes wake at once: a batch may be full.
+const WAKE_BYTES: u64 = 64 << 10;
+/// The shortest and the longest interval between wake-ups for fewer bytes.
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
+const MAX_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Gathers news: the first one after a pause goes at once, then one per interval, or per 64 KiB.
+/// Whether it is time to wake the main loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Wake it.
+    Now,
+    /// Not yet, or there is nothing new.
+    Later,
+}
+
+/// Coalesces wake-ups: the first bytes after a pause wake at once, then one wake-up per interval or per 64 KiB.
 #[derive(Debug)]
 pub struct Wakeups {
     interval: Duration,
     linger: Duration,
     last: Option<Instant>,
+    /// New bytes of the app since then.
     bytes: u64,
-    /// When frames of our own, which are in no hurry, are told.
-    own: Option<Instant>,
+    /// When to wake for the agent's own frames.
+    agent_lines_due: Option<Instant>,
 }
 
 impl Wakeups {
-    /// A pacer for batches that close after `linger`: more often than that nobody asks. When a batch closes the
-    /// shipper reads what there is, told or not.
+    /// For batches that close after `linger`; more frequent wake-ups would be useless. A batch that closes takes in
+    /// what is in the spool, announced or not.
     pub fn new(linger: Duration) -> Self {
-        Self { interval: linger.clamp(SHORTEST, LONGEST), linger, last: None, bytes: 0, own: None }
+        let interval = linger.clamp(MIN_INTERVAL, MAX_INTERVAL);
+        Self { interval, linger, last: None, bytes: 0, agent_lines_due: None }
     }
 
-    /// There are so many bytes more, at `now`; whether it is time to tell.
-    pub fn add(&mut self, bytes: u64, now: Instant) -> bool {
+    /// Adds new bytes of the app at `now`.
+    pub fn add(&mut self, bytes: u64, now: Instant) -> Wake {
         self.bytes += bytes;
-        self.is_due(now)
+        self.poll(now)
     }
 
-    /// There are frames of our own, at `now`: they wait for company as long as a batch may, because after a batch of
-    /// theirs the app's next line would not leave at once.
-    pub fn later(&mut self, now: Instant) {
-        self.own.get_or_insert(now + self.linger);
+    /// Adds frames of the agent at `now`. They wait for the app's as long as a batch may: after a batch of their own
+    /// the app's next line would have to wait for the linger.
+    pub fn add_agent_lines(&mut self, now: Instant) {
+        self.agent_lines_due.get_or_insert(now + self.linger);
     }
 
-    /// Whether there are news, and it is time to tell; they are taken for told then.
-    pub fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.bytes >= MUCH
+    /// Whether to wake at `now`; everything added so far counts as announced then.
+    pub fn poll(&mut self, now: Instant) -> Wake {
+        let is_due = self.bytes >= WAKE_BYTES
             || self.bytes > 0 && self.last.is_none_or(|last| last + self.interval <= now)
-            || self.own.is_some_and(|own| own <= now);
-        if is_due {
-            (self.last, self.bytes, self.own) = (Some(now), 0, None);
+            || self.agent_lines_due.is_some_and(|due| due <= now);
+        if !is_due {
+            return Wake::Later;
         }
-        is_due
+        (self.last, self.bytes, self.agent_lines_due) = (Some(now), 0, None);
+        Wake::Now
     }
 
-    /// When there will be something to tell.
-    pub fn due(&self) -> Option<Instant> {
+    /// When [`Wakeups::poll`] will say [`Wake::Now`]; none while there is nothing new.
+    pub fn deadline(&self) -> Option<Instant> {
         let app = (self.bytes > 0).then(|| self.last.map_or_else(Instant::now, |last| last + self.interval));
-        app.into_iter().chain(self.own).min()
+        app.into_iter().chain(self.agent_lines_due).min()
     }
 }
 
@@ -60,40 +72,42 @@ impl Wakeups {
 mod tests {
     use super::*;
 
+    const LINGER: Duration = Duration::from_millis(250);
+
     #[test]
-    fn the_first_goes_at_once_and_others_wait_for_company() {
-        let mut pacer = Wakeups::new(Duration::from_millis(250));
+    fn the_first_bytes_wake_at_once_and_the_next_wait_for_the_interval() {
+        let mut wakeups = Wakeups::new(LINGER);
         let start = Instant::now();
-        assert_eq!(pacer.due(), None, "no news, no wake-up");
-        assert!(pacer.add(100, start));
-        assert_eq!(pacer.due(), None);
-        assert!(!pacer.add(100, start + Duration::from_millis(20)));
-        assert_eq!(pacer.due(), Some(start + Duration::from_millis(250)));
-        assert!(!pacer.is_due(start + Duration::from_millis(249)));
-        assert!(pacer.is_due(start + Duration::from_millis(250)));
-        assert!(!pacer.is_due(start + Duration::from_secs(9)), "told already");
-        assert!(pacer.add(1, start + Duration::from_secs(9)), "after a pause");
+        assert_eq!(wakeups.deadline(), None, "nothing new, no wake-up");
+        assert_eq!(wakeups.add(100, start), Wake::Now);
+        assert_eq!(wakeups.deadline(), None);
+        assert_eq!(wakeups.add(100, start + Duration::from_millis(20)), Wake::Later);
+        assert_eq!(wakeups.deadline(), Some(start + LINGER));
+        assert_eq!(wakeups.poll(start + Duration::from_millis(249)), Wake::Later);
+        assert_eq!(wakeups.poll(start + LINGER), Wake::Now);
+        assert_eq!(wakeups.poll(start + Duration::from_secs(9)), Wake::Later, "announced already");
+        assert_eq!(wakeups.add(1, start + Duration::from_secs(9)), Wake::Now, "after a pause");
     }
 
     #[test]
-    fn our_own_wait_for_company_and_are_no_company_to_wait_for() {
-        let mut pacer = Wakeups::new(Duration::from_millis(250));
+    fn agent_lines_wait_for_the_linger_or_for_the_app() {
+        let mut wakeups = Wakeups::new(LINGER);
         let start = Instant::now();
-        pacer.later(start);
-        assert_eq!((pacer.is_due(start), pacer.due()), (false, Some(start + Duration::from_millis(250))));
-        assert!(pacer.add(1, start + Duration::from_millis(10)), "the app's first line takes them along");
-        assert_eq!(pacer.due(), None);
-        pacer.later(start + Duration::from_secs(1));
-        assert!(pacer.is_due(start + Duration::from_millis(1250)));
+        wakeups.add_agent_lines(start);
+        assert_eq!((wakeups.poll(start), wakeups.deadline()), (Wake::Later, Some(start + LINGER)));
+        assert_eq!(wakeups.add(1, start + Duration::from_millis(10)), Wake::Now, "with the app's first line");
+        assert_eq!(wakeups.deadline(), None);
+        wakeups.add_agent_lines(start + Duration::from_secs(1));
+        assert_eq!(wakeups.poll(start + Duration::from_millis(1250)), Wake::Now);
     }
 
     #[test]
-    fn much_does_not_wait() {
-        let mut pacer = Wakeups::new(Duration::from_secs(1));
+    fn many_bytes_wake_at_once() {
+        let mut wakeups = Wakeups::new(Duration::from_secs(1));
         let start = Instant::now();
-        assert!(pacer.add(1, start));
-        assert!(!pacer.add(MUCH - 1, start));
-        assert!(pacer.add(1, start));
-        assert!(!pacer.add(1, start));
+        assert_eq!(wakeups.add(1, start), Wake::Now);
+        assert_eq!(wakeups.add(WAKE_BYTES - 1, start), Wake::Later);
+        assert_eq!(wakeups.add(1, start), Wake::Now);
+        assert_eq!(wakeups.add(1, start), Wake::Later);
     }
 }

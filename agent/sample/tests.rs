@@ -40,7 +40,7 @@ fn load_comes_first_then_memory_then_alarms() {
     );
     let lines = of(870 * mb, 512 * mb);
     assert_eq!(texts(&lines)[2..], ["Process running mem=870M(169.9%)", "Error R14 (Memory quota exceeded)"]);
-    assert_eq!((lines[1].voice, lines[2].voice), (AgentLineKind::Sample, AgentLineKind::Lifecycle));
+    assert_eq!((lines[1].kind, lines[2].kind), (AgentLineKind::Sample, AgentLineKind::Lifecycle));
     assert_eq!(texts(&of(1025 * mb, 512 * mb))[3], "Error R15 (Memory quota vastly exceeded)");
 }
 

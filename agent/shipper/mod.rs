@@ -9,4 +9,4 @@ pub mod verdict;
 pub mod worker;
 
 pub(crate) use shipper::client;
-pub use shipper::{Exit, serve, tell};
+pub use shipper::{Exit, report_failure, serve};

@@ -1,44 +1,46 @@
 //! The shipper's runtime: one worker per drain, and the socket to the supervisor.
 
-use super::control_stream::Post;
-use super::http::tls;
-use super::http::{Client, Endpoint};
-use super::worker::{BatchLimits, DrainWorker, SpoolProgress};
+use super::control_stream::ControlStream;
+use super::http::{Client, Endpoint, tls};
+use super::worker::{BatchLimits, DrainWorker, KnownSegments, SpoolProgress, SupervisorGone, WorkerChannels};
 use crate::config::{Config, DrainSettings};
-use crate::ledger::SegmentLocation;
-use crate::protocol::{Decoder, Message, ToShipper, ToSupervisor};
+use crate::ledger::{DrainIndex, Offset, SegmentLocation, SegmentStart};
+use crate::protocol::{FailureKind, Message, ToShipper, ToSupervisor};
 use crate::signals::pending::{self, StalePending};
-use crate::spool::{Reader, TakeoverState};
+use crate::spool::{Reader, SealedEnd, TakeoverState};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How often the keeper gets a sign of life.
-const ALIVE: Duration = Duration::from_secs(5);
-/// How long a drain that cannot be set up waits for somebody to act.
-const HOLD: Duration = Duration::from_mins(1);
-/// Threads that look up names.
-const LOOKUPS: usize = 2;
+/// How often the shipper sends a ping to the supervisor.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a drain that cannot be set up is reported.
+const SETUP_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
+/// Threads for name lookups, and how long they are kept.
+const MAX_LOOKUP_THREADS: usize = 2;
+const LOOKUP_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Messages of all workers that wait for the socket.
+const TO_SUPERVISOR_QUEUE: usize = 64;
+/// Messages that wait for a worker. It has at most one request open, so this is never full.
+const FROM_SUPERVISOR_QUEUE: usize = 4;
 
-/// How the shipper's work ended.
+/// How the shipper ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything is answered for, and no more will come.
+    /// No more frames will come, and every drain has consumed all.
     Finished,
-    /// The keeper went without a word, and left this.
+    /// The supervisor is gone without a word, and left this.
     SupervisorGone(TakeoverState),
 }
 
-/// Ships until the keeper says that no more will come, or is gone. `control` is our end of its socket, `memory`
-/// the memory file, `agent` its id.
+/// Ships until the supervisor says that no more will come, or is gone. `control` is our end of its socket, `memory` the
+/// memory file, `agent` the supervisor's id.
 ///
 /// # Errors
 /// When the runtime or the socket cannot be set up.
@@ -47,135 +49,213 @@ pub fn serve(config: &Config, control: StdStream, memory: Option<File>, agent: &
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(LOOKUPS)
-        .thread_keep_alive(Duration::from_secs(10))
+        .max_blocking_threads(MAX_LOOKUP_THREADS)
+        .thread_keep_alive(LOOKUP_THREAD_KEEP_ALIVE)
         .build()?;
-    let mut takeover = TakeoverState::of(agent, config.drains.iter().map(|drain| drain.token.clone()));
-    let result = runtime.block_on(ship(config, control, memory, &mut takeover));
-    runtime.shutdown_background(); // a look-up that hangs is not waited for
-    Ok(if result? { Exit::Finished } else { Exit::SupervisorGone(takeover) })
+    let exit = runtime.block_on(async {
+        let shipper = Shipper::new(config, control, memory.as_ref(), agent)?;
+        shipper.run().await
+    });
+    runtime.shutdown_background(); // a lookup that hangs is not waited for
+    exit
 }
 
-/// Tells the keeper why there is no shipper: as each drain's failure.
+/// Tells the supervisor why there is no shipper: as a failure of each drain.
 ///
 /// # Errors
-/// When the keeper is not to be reached either.
-pub fn tell(config: &Config, mut control: StdStream, error: &io::Error) -> io::Result<()> {
+/// When the supervisor cannot be reached either.
+pub fn report_failure(config: &Config, mut control: StdStream, error: &io::Error) -> io::Result<()> {
     let mut bytes = Vec::new();
-    for drain in 0..config.drains.len() {
+    for drain in DrainIndex::all(config.drains.len()) {
         let detail = format!("the shipper cannot work: {error}");
-        ToSupervisor::AttemptFailed { drain, status: 0, hold: false, wait: 0, detail }.write(&mut bytes);
+        let (kind, wait) = (FailureKind::Retry, Duration::ZERO);
+        ToSupervisor::AttemptFailed { drain, status: 0, kind, wait, detail }.write(&mut bytes);
     }
     control.write_all(&bytes)
 }
 
-/// False when the keeper went without a word.
-async fn ship(
-    config: &Config,
-    control: StdStream,
-    memory: Option<File>,
-    takeover: &mut TakeoverState,
-) -> io::Result<bool> {
-    let control = UnixStream::from_std(control)?;
-    let (progress, watch) = watch::channel(SpoolProgress::default());
-    let (say, mut replies) = mpsc::channel(64);
-    let mut workers = JoinSet::new();
-    let mut boxes = Vec::new();
-    let mut seen = Vec::new();
-    for (drain, drain_config) in config.drains.iter().enumerate() {
-        let (order, orders) = mpsc::channel(4);
-        boxes.push(order);
-        let memory = memory.as_ref().map(File::try_clone).transpose()?;
-        let (reader, watch, say) = (Reader::new(memory), watch.clone(), say.clone());
-        let limits = BatchLimits { batch_bytes: drain_config.batch_bytes, linger: config.batch_linger };
-        match client(config, drain_config) {
-            Ok(client) => {
-                let known = Arc::new(AtomicU64::new(0));
-                seen.push(Arc::clone(&known));
-                let worker = DrainWorker::new(drain, client, limits, reader, watch, orders, say, known);
-                workers.spawn(async move { worker.run().await.is_ok() });
-            }
-            Err(detail) => {
-                workers.spawn(hold(drain, detail, orders, say));
-            }
+/// The task of one drain.
+struct WorkerHandle {
+    from_supervisor: mpsc::Sender<ToShipper>,
+    /// None for a drain that cannot be set up: it reads no spool.
+    known: Option<KnownSegments>,
+}
+
+struct Shipper {
+    control: ControlStream,
+    progress: watch::Sender<SpoolProgress>,
+    to_supervisor: mpsc::Receiver<ToSupervisor>,
+    workers: Vec<WorkerHandle>,
+    tasks: JoinSet<()>,
+    takeover: TakeoverState,
+    stale_pending: StalePending,
+}
+
+impl Shipper {
+    /// Starts the workers. To be called within the runtime.
+    fn new(config: &Config, control: StdStream, memory: Option<&File>, agent: &str) -> io::Result<Self> {
+        let tokens = config.drains.iter().map(|drain| drain.token.clone());
+        let (progress, progress_receiver) = watch::channel(SpoolProgress::default());
+        let (sender, to_supervisor) = mpsc::channel(TO_SUPERVISOR_QUEUE);
+        let mut shipper = Self {
+            control: ControlStream::new(UnixStream::from_std(control)?),
+            progress,
+            to_supervisor,
+            workers: Vec::new(),
+            tasks: JoinSet::new(),
+            takeover: TakeoverState::new(agent, tokens),
+            stale_pending: StalePending::default(),
+        };
+        for (drain, settings) in DrainIndex::all(config.drains.len()).zip(&config.drains) {
+            let reader = Reader::new(memory.map(File::try_clone).transpose()?);
+            let limits = BatchLimits { batch_bytes: settings.batch_bytes, linger: config.batch_linger };
+            let (from_supervisor, receiver) = mpsc::channel(FROM_SUPERVISOR_QUEUE);
+            let channels = WorkerChannels {
+                progress: progress_receiver.clone(),
+                from_supervisor: receiver,
+                to_supervisor: sender.clone(),
+                known: KnownSegments::default(),
+            };
+            let known = channels.known.clone();
+            let is_set_up = match client(config, settings) {
+                Ok(client) => {
+                    let worker = DrainWorker::new(drain, client, limits, reader, channels);
+                    shipper.tasks.spawn(async move {
+                        worker.run().await.ok(); // the main task sees by itself that the supervisor is gone
+                    });
+                    true
+                }
+                Err(detail) => {
+                    shipper.tasks.spawn(report_setup_failure(drain, detail, channels));
+                    false
+                }
+            };
+            shipper.workers.push(WorkerHandle { from_supervisor, known: is_set_up.then_some(known) });
+        }
+        Ok(shipper)
+    }
+
+    /// Passes messages between supervisor and workers until either ends.
+    async fn run(mut self) -> io::Result<Exit> {
+        match self.pass_messages().await {
+            Ok(result) => result.map(|()| Exit::Finished),
+            Err(SupervisorGone) => Ok(Exit::SupervisorGone(self.takeover)),
         }
     }
-    drop((watch, say));
-    let mut post = Post { control: &control, decoder: Decoder::default() };
-    let mut strays = StalePending::default();
-    let mut alive = interval(ALIVE);
-    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            more = post.fill() => {
-                if !more {
-                    return Ok(false);
-                }
-                while let Some(order) = post.decoder.take::<ToShipper>() {
-                    let order = order.map_err(io::Error::other)?;
-                    note(&order, takeover);
-                    take(order, &progress, &boxes, &seen).await;
-                }
-            }
-            Some(word) = replies.recv() => {
-                if !post.send(&word).await {
-                    return Ok(false);
-                }
-            }
-            _ = alive.tick() => {
-                if progress.borrow().deadline.is_none() {
-                    strays.look();
-                }
-                if !post.send(&ToSupervisor::Ping).await {
-                    return Ok(false);
-                }
-            }
-            Some(_) = workers.join_next() => {
-                if workers.is_empty() {
-                    while let Ok(word) = replies.try_recv() {
-                        if !post.send(&word).await {
-                            break;
+
+    async fn pass_messages(&mut self) -> Result<io::Result<()>, SupervisorGone> {
+        let mut ping = interval(PING_INTERVAL);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                filled = self.control.fill() => {
+                    filled?;
+                    while let Some(message) = self.control.decoder.take::<ToShipper>() {
+                        match message {
+                            Ok(message) => self.handle(message).await,
+                            Err(error) => return Ok(Err(io::Error::other(error))),
                         }
                     }
-                    return Ok(true);
+                }
+                Some(message) = self.to_supervisor.recv() => self.control.send(&message).await?,
+                _ = ping.tick() => {
+                    if self.progress.borrow().deadline.is_none() {
+                        self.stale_pending.look();
+                    }
+                    self.control.send(&ToSupervisor::Ping).await?;
+                }
+                Some(_) = self.tasks.join_next() => {
+                    if self.tasks.is_empty() {
+                        while let Ok(message) = self.to_supervisor.try_recv() {
+                            if self.control.send(&message).await.is_err() {
+                                break;
+                            }
+                        }
+                        return Ok(Ok(()));
+                    }
                 }
             }
         }
     }
+
+    async fn handle(&mut self, message: ToShipper) {
+        self.note_for_takeover(&message);
+        match message {
+            ToShipper::Segment(segment) => self.add_segment(segment),
+            ToShipper::LogEnd(log_end) => self.progress.send_modify(|progress| progress.log_end = log_end),
+            ToShipper::Deadline(left) => {
+                let deadline = Instant::now() + left;
+                self.progress.send_modify(|progress| progress.deadline = Some(deadline));
+            }
+            ToShipper::ClearPendingSignals => pending::forget(),
+            ToShipper::EndOfLog => self.progress.send_modify(|progress| progress.is_finished = true),
+            ToShipper::SealRange { drain, .. } | ToShipper::SealedBatch { drain, .. } => {
+                if let Some(worker) = self.workers.get(drain.get()) {
+                    worker.from_supervisor.send(message).await.ok(); // a worker that ended needs none
+                }
+            }
+        }
+    }
+
+    /// Adds a segment for the workers that do not know it. They are woken by the log end that follows.
+    fn add_segment(&self, segment: SegmentStart) {
+        let known = self.workers.iter().filter_map(|worker| worker.known.as_ref());
+        let known_to_all = known.map(KnownSegments::get).min().unwrap_or(Offset::MAX);
+        self.progress.send_if_modified(|progress| {
+            progress.segments.retain(|segment| segment.start >= known_to_all);
+            progress.segments.push(segment);
+            false
+        });
+    }
+
+    /// Keeps what is needed to deliver the rest when the supervisor is gone.
+    fn note_for_takeover(&mut self, message: &ToShipper) {
+        match message {
+            ToShipper::Segment(SegmentStart { start, location: SegmentLocation::Memory(slot) }) => {
+                self.takeover.open_segment(*start, *slot);
+            }
+            ToShipper::SealRange { drain, range } => self.takeover.set_cursor(*drain, range.cursor, None),
+            ToShipper::SealedBatch { drain, batch } => {
+                let sealed = SealedEnd { end: batch.range.end, notice: batch.notice.clone() };
+                self.takeover.set_cursor(*drain, batch.range.start, Some(sealed));
+            }
+            _ => {}
+        }
+    }
 }
 
-/// A drain that cannot be set up: says why, and again while it lasts.
-async fn hold(
-    drain: usize,
-    detail: String,
-    mut orders: mpsc::Receiver<ToShipper>,
-    say: mpsc::Sender<ToSupervisor>,
-) -> bool {
-    let wait = HOLD.as_millis() as u64;
+/// The task of a drain that cannot be set up: reports why, and again while it lasts.
+async fn report_setup_failure(drain: DrainIndex, detail: String, mut channels: WorkerChannels) {
     loop {
-        let word = ToSupervisor::AttemptFailed { drain, status: 0, hold: true, wait, detail: detail.clone() };
-        if say.send(word).await.is_err() {
-            return false;
+        let message = ToSupervisor::AttemptFailed {
+            drain,
+            status: 0,
+            kind: FailureKind::Hold,
+            wait: SETUP_FAILURE_INTERVAL,
+            detail: detail.clone(),
+        };
+        if channels.to_supervisor.send(message).await.is_err() {
+            return;
         }
-        let until = Instant::now() + HOLD;
-        while let Ok(order) = tokio::time::timeout_at(until, orders.recv()).await {
-            if order.is_none() {
-                return false;
+        let until = Instant::now() + SETUP_FAILURE_INTERVAL;
+        while let Ok(message) = tokio::time::timeout_at(until, channels.from_supervisor.recv()).await {
+            if message.is_none() {
+                return;
             }
         }
     }
 }
 
-/// The client for a drain; else what is wrong, in plain replies.
+/// The client for a drain; else what is wrong, in plain words.
 pub(crate) fn client(config: &Config, drain: &DrainSettings) -> Result<Client, String> {
     let mut ca_files: Vec<PathBuf> = config.ca_file.iter().cloned().collect();
-    // Another program's setting: a file that is not there is not our trouble.
+    // Another program's setting: a file that is missing is not reported.
     ca_files.extend(config.ssl_cert_file.iter().filter(|file| file.is_file()).cloned());
     let tls = tls::client_config(&ca_files).map_err(|error| error.to_string())?;
-    Client::new(&target(config, drain), tls).map_err(|error| error.to_string())
+    Client::new(&endpoint(config, drain), tls).map_err(|error| error.to_string())
 }
 
-fn target(config: &Config, drain: &DrainSettings) -> Endpoint {
+fn endpoint(config: &Config, drain: &DrainSettings) -> Endpoint {
     Endpoint {
         host: drain.url.host().to_owned(),
         port: drain.url.port(),
@@ -187,49 +267,5 @@ fn target(config: &Config, drain: &DrainSettings) -> Endpoint {
         gzip: drain.gzip,
         request_timeout: config.request_timeout,
         proxy: config.proxy.clone(),
-    }
-}
-
-/// Takes note of what counts when the keeper is gone.
-fn note(order: &ToShipper, takeover: &mut TakeoverState) {
-    match order {
-        ToShipper::Segment { start, place: SegmentLocation::Memory(slot) } => takeover.open(*start, *slot),
-        ToShipper::SealRange { drain, cursor, .. } => takeover.set_cursor(*drain, *cursor, None),
-        ToShipper::SealedBatch { drain, start, end, notice, .. } => {
-            takeover.set_cursor(*drain, *start, Some((*end, notice.clone())));
-        }
-        _ => {}
-    }
-}
-
-async fn take(
-    order: ToShipper,
-    progress: &watch::Sender<SpoolProgress>,
-    boxes: &[mpsc::Sender<ToShipper>],
-    seen: &[Arc<AtomicU64>],
-) {
-    match order {
-        ToShipper::Segment { start, place } => {
-            // No news by itself: the head that follows is.
-            let all_know = seen.iter().map(|seen| seen.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
-            progress.send_if_modified(|progress| {
-                progress.segments.retain(|(start, _)| *start >= all_know);
-                progress.segments.push((start, place));
-                false
-            });
-        }
-        ToShipper::LogEnd(head) => progress.send_modify(|progress| progress.head = head),
-        ToShipper::Deadline(left) => {
-            let deadline = Instant::now() + Duration::from_millis(left);
-            progress.send_modify(|progress| progress.deadline = Some(deadline));
-        }
-        ToShipper::ClearPendingSignals => pending::forget(),
-        ToShipper::EndOfLog => progress.send_modify(|progress| progress.finish = true),
-        ToShipper::SealRange { drain, .. } | ToShipper::SealedBatch { drain, .. } => {
-            if let Some(worker) = boxes.get(drain) {
-                // One order answers one word, so there is room; an worker that has ended needs none.
-                let _or_ended = worker.send(order).await;
-            }
-        }
     }
 }

@@ -1,11 +1,11 @@
-//! An worker: the task that serves one drain. It gathers a batch, asks the keeper to seal it, posts it until
-//! there is a verdict, and goes on behind it.
+//! The worker: the task that serves one drain. It gathers a batch, asks the supervisor to seal it, and posts it until
+//! there is a verdict.
 
 use super::backoff::Backoff;
 use super::http::{AttemptOutcome, BatchRequest, Client};
 use super::verdict::Verdict;
-use crate::ledger::SegmentLocation;
-use crate::protocol::{ToShipper, ToSupervisor};
+use crate::ledger::{BatchRange, DrainIndex, Offset, SealRange, SealedBatch, SegmentStart};
+use crate::protocol::{FailureKind, ToShipper, ToSupervisor};
 use crate::spool::{ReadError, Reader};
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -14,294 +14,322 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// Reading the spool is tried again so often before what stands there counts as damaged.
-const READS: u32 = 5;
-/// The pause between two of these.
-const READ_AGAIN: Duration = Duration::from_millis(500);
+/// How often reading the spool is retried before it counts as damaged.
+const MAX_READ_RETRIES: u32 = 5;
+/// The pause before each.
+const READ_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// The shortest wait between attempts while stopping.
-const SHORT: Duration = Duration::from_millis(100);
+const MIN_STOPPING_WAIT: Duration = Duration::from_millis(100);
+/// The smallest limit of a batch, in bytes, however small a drain wants them: one frame of the largest kind, and some.
+const MIN_BATCH_BYTES: usize = 16 << 10;
 
 /// What all workers see of the spool.
 #[derive(Clone, Debug, Default)]
 pub struct SpoolProgress {
-    /// Segments that an worker may not know yet, ascending.
-    pub segments: Vec<(u64, SegmentLocation)>,
+    /// Segments that some worker does not know yet, ascending.
+    pub segments: Vec<SegmentStart>,
     /// Offset behind the last booked byte.
-    pub head: u64,
+    pub log_end: Offset,
     /// The agent is stopping, and delivery ends here.
     pub deadline: Option<Instant>,
     /// No more frames will come.
-    pub finish: bool,
+    pub is_finished: bool,
 }
 
-/// The sealed batch.
-#[derive(Clone, Debug)]
-struct SealedBatch {
-    start: u64,
-    end: u64,
-    frames: u64,
-    id: String,
-    notice: Vec<u8>,
-}
-
-/// How an worker gathers.
+/// When a batch closes.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLimits {
-    /// Bytes at which a batch closes.
+    /// At this many bytes.
     pub batch_bytes: usize,
-    /// For how long it is kept open.
+    /// Or after this time.
     pub linger: Duration,
+}
+
+/// The offset before which a worker knows all segments, for whoever keeps the list of new ones.
+#[derive(Clone, Debug, Default)]
+pub struct KnownSegments(Arc<AtomicU64>);
+
+impl KnownSegments {
+    fn set(&self, before: Offset) {
+        self.0.store(before.get(), Ordering::Relaxed);
+    }
+
+    /// Segments that start before this offset are known.
+    pub fn get(&self) -> Offset {
+        Offset::new(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A worker's connections to the rest of the shipper.
+#[derive(Debug)]
+pub struct WorkerChannels {
+    /// The spool as the supervisor reports it.
+    pub progress: watch::Receiver<SpoolProgress>,
+    /// Messages of the supervisor for this drain.
+    pub from_supervisor: mpsc::Receiver<ToShipper>,
+    /// Messages to the supervisor.
+    pub to_supervisor: mpsc::Sender<ToSupervisor>,
+    /// What the worker knows of the segments.
+    pub known: KnownSegments,
 }
 
 /// The worker of one drain.
 #[derive(Debug)]
 pub struct DrainWorker {
-    drain: usize,
+    drain: DrainIndex,
     client: Client,
     limits: BatchLimits,
     reader: Reader,
-    progress: watch::Receiver<SpoolProgress>,
-    orders: mpsc::Receiver<ToShipper>,
-    replies: mpsc::Sender<ToSupervisor>,
-    cursor: u64,
-    limit: u64,
+    channels: WorkerChannels,
+    seal_range: SealRange,
     backoff: Backoff,
-    /// Frames of `gathered`, kept for the request; the buffer is used again and again.
+    /// The frames of `gathered`, kept for the request. The buffer is reused.
     body: BytesMut,
-    gathered: (u64, u64),
-    posted: Option<Instant>,
-    seen: Arc<AtomicU64>,
+    gathered: BatchRange,
+    /// When the last batch was completed.
+    completed: Option<Instant>,
 }
 
-/// The keeper is gone.
+/// The supervisor is gone.
 #[derive(Clone, Copy, Debug)]
 pub struct SupervisorGone;
 
-type Going<T> = Result<T, SupervisorGone>;
+/// What came of a sealed batch.
+enum BatchEnd {
+    /// It is delivered or rejected.
+    Completed,
+    /// It has to change first: the supervisor was asked.
+    Asked,
+}
 
 impl DrainWorker {
-    /// An worker for drain `drain` that reads with `reader`. In `seen` it leaves up to which offset it
-    /// knows where segments start.
-    #[expect(clippy::too_many_arguments, reason = "all of them are ends of channels, made in one place")]
+    /// A worker for this drain that reads the spool with `reader`.
     pub fn new(
-        drain: usize,
+        drain: DrainIndex,
         client: Client,
         limits: BatchLimits,
         reader: Reader,
-        progress: watch::Receiver<SpoolProgress>,
-        orders: mpsc::Receiver<ToShipper>,
-        replies: mpsc::Sender<ToSupervisor>,
-        seen: Arc<AtomicU64>,
+        channels: WorkerChannels,
     ) -> Self {
         Self {
             drain,
             client,
             limits,
             reader,
-            progress,
-            orders,
-            replies,
-            cursor: 0,
-            limit: u64::MAX,
+            channels,
+            seal_range: SealRange { cursor: Offset::ZERO, limit: Offset::MAX },
             backoff: Backoff::new(),
             body: BytesMut::new(),
-            gathered: (0, 0),
-            posted: None,
-            seen,
+            gathered: BatchRange::default(),
+            completed: None,
         }
     }
 
-    /// Serves until no more frames will come and all are answered for.
+    /// Serves the drain until no more frames will come and it has consumed all.
     ///
     /// # Errors
-    /// [`SupervisorGone`] when the keeper is gone.
-    pub async fn run(mut self) -> Going<()> {
+    /// [`SupervisorGone`].
+    pub async fn run(mut self) -> Result<(), SupervisorGone> {
         loop {
-            match self.orders.recv().await.ok_or(SupervisorGone)? {
-                ToShipper::SealRange { cursor, limit, .. } => (self.cursor, self.limit) = (cursor, limit),
-                ToShipper::SealedBatch { start, end, frames, id, notice, .. } => {
-                    if !self.deliver(SealedBatch { start, end, frames, id, notice }).await? {
-                        continue; // the keeper was asked
+            match self.channels.from_supervisor.recv().await.ok_or(SupervisorGone)? {
+                ToShipper::SealRange { range, .. } => self.seal_range = range,
+                ToShipper::SealedBatch { batch, .. } => {
+                    if let BatchEnd::Asked = self.deliver(batch).await? {
+                        continue;
                     }
                 }
                 _ => continue,
             }
-            let Some(word) = self.gather().await? else { return Ok(()) };
-            self.say(word).await?;
+            let Some(request) = self.gather().await? else { return Ok(()) };
+            self.send(request).await?;
         }
     }
 
-    async fn say(&self, word: ToSupervisor) -> Going<()> {
-        self.replies.send(word).await.map_err(|_| SupervisorGone)
+    async fn send(&self, message: ToSupervisor) -> Result<(), SupervisorGone> {
+        self.channels.to_supervisor.send(message).await.map_err(|_| SupervisorGone)
     }
 
-    /// Learns of new segments; returns the head, the deadline, and whether more will come.
-    fn look(&mut self) -> (u64, Option<Instant>, bool) {
-        let progress = self.progress.borrow_and_update();
-        self.reader.learn(&progress.segments, self.cursor);
-        self.seen.store(self.reader.last().map_or(0, |last| last + 1), Ordering::Relaxed);
-        (progress.head, progress.deadline, progress.finish)
+    fn damaged_at(&self, at: Offset) -> ToSupervisor {
+        ToSupervisor::SpoolDamaged { drain: self.drain, at }
     }
 
-    async fn changed(&mut self) -> Going<()> {
-        self.progress.changed().await.map_err(|_| SupervisorGone)
+    fn seal_request(&self, range: BatchRange) -> ToSupervisor {
+        ToSupervisor::SealRequest { drain: self.drain, range }
     }
 
-    /// Waits for a batch and reads it; returns what to ask the keeper, or nothing at the end.
-    async fn gather(&mut self) -> Going<Option<ToSupervisor>> {
-        let mut reads = 0;
+    /// Takes in what the supervisor reported since the last call; returns the log end, the deadline, and whether the
+    /// log is finished.
+    fn update(&mut self) -> Progress {
+        let progress = self.channels.progress.borrow_and_update();
+        self.reader.update(&progress.segments, self.seal_range.cursor);
+        self.channels.known.set(self.reader.last().map_or(Offset::ZERO, |last| last + 1));
+        Progress { log_end: progress.log_end, deadline: progress.deadline, is_finished: progress.is_finished }
+    }
+
+    async fn progress_changed(&mut self) -> Result<(), SupervisorGone> {
+        self.channels.progress.changed().await.map_err(|_| SupervisorGone)
+    }
+
+    /// Waits for a batch and reads it; returns what to ask the supervisor, or nothing at the end.
+    async fn gather(&mut self) -> Result<Option<ToSupervisor>, SupervisorGone> {
+        let mut retries = 0;
         loop {
-            let (head, deadline, finish) = self.look();
-            let available = head.min(self.limit).saturating_sub(self.cursor);
+            let Progress { log_end, deadline, is_finished } = self.update();
+            let SealRange { cursor, limit } = self.seal_range;
+            let available = log_end.min(limit).bytes_since(cursor);
             if available == 0 {
-                if self.cursor < head {
-                    // A gap is ahead: the keeper knows where it ends.
-                    let (start, end) = (self.cursor, self.cursor);
-                    return Ok(Some(ToSupervisor::SealRequest { drain: self.drain, start, end, frames: 0 }));
+                if cursor < log_end {
+                    // A dropped range is ahead: the supervisor knows where it ends.
+                    let empty = BatchRange { start: cursor, end: cursor, frames: 0 };
+                    return Ok(Some(self.seal_request(empty)));
                 }
-                if finish {
+                if is_finished {
                     return Ok(None);
                 }
-                self.changed().await?;
+                self.progress_changed().await?;
                 continue;
             }
             // After a pause the first line leaves at once; then a batch closes at its size or at the linger.
-            let due = self.posted.map(|posted| posted + self.limits.linger);
-            if let Some(due) = due.filter(|due| *due > Instant::now())
+            let linger_end = self.completed.map(|completed| completed + self.limits.linger);
+            if let Some(linger_end) = linger_end.filter(|end| *end > Instant::now())
                 && deadline.is_none()
                 && available < self.limits.batch_bytes as u64
             {
-                if let Ok(changed) = timeout_at(due, self.changed()).await {
+                if let Ok(changed) = timeout_at(linger_end, self.progress_changed()).await {
                     changed?;
                 }
                 continue;
             }
-            match self.read(self.limit, self.limits.batch_bytes) {
-                Ok((end, frames)) if frames > 0 => {
-                    self.gathered = (self.cursor, end);
-                    let start = self.cursor;
-                    return Ok(Some(ToSupervisor::SealRequest { drain: self.drain, start, end, frames }));
+            match self.read(limit, self.limits.batch_bytes) {
+                Ok(range) if range.frames > 0 => {
+                    self.gathered = range;
+                    return Ok(Some(self.seal_request(range)));
                 }
-                Ok(_) => self.changed().await?,
-                Err(ReadError::Io(_)) if reads < READS => {
-                    reads += 1;
-                    sleep(READ_AGAIN).await;
+                Ok(_) => self.progress_changed().await?,
+                Err(ReadError::Io(_)) if retries < MAX_READ_RETRIES => {
+                    retries += 1;
+                    sleep(READ_RETRY_INTERVAL).await;
                 }
-                Err(ReadError::Damaged { at } | ReadError::Gone { at }) if at > self.cursor => {
-                    // What is good before it goes out first.
-                    self.limit = at;
+                Err(ReadError::Damaged { at } | ReadError::Gone { at }) if at > cursor => {
+                    self.seal_range.limit = at; // the good frames before it go out first
                 }
-                Err(_) => return Ok(Some(ToSupervisor::SpoolDamaged { drain: self.drain, at: self.cursor })),
+                Err(_) => return Ok(Some(self.damaged_at(cursor))),
             }
         }
     }
 
-    /// Reads from the cursor on, also beyond what the keeper has told us of: it checks when it seals.
-    fn read(&mut self, limit: u64, max: usize) -> Result<(u64, u64), ReadError> {
-        self.reader.read(self.cursor, limit, max, &mut self.body)
+    /// Reads from the cursor on, also beyond what the supervisor has reported: it checks when it seals.
+    fn read(&mut self, limit: Offset, max: usize) -> Result<BatchRange, ReadError> {
+        self.reader.read(self.seal_range.cursor, limit, max, &mut self.body)
     }
 
-    /// Posts a sealed batch until it is answered for; false when the keeper was asked instead.
-    async fn deliver(&mut self, plan: SealedBatch) -> Going<bool> {
-        self.cursor = plan.start;
-        self.look();
-        if self.gathered != (plan.start, plan.end) || self.body.is_empty() {
-            let mut reads = 0;
-            loop {
-                match self.read(plan.end, usize::MAX) {
-                    Ok(read) if read == (plan.end, plan.frames) => break,
-                    Err(ReadError::Io(_)) if reads < READS => {
-                        reads += 1;
-                        sleep(READ_AGAIN).await;
-                    }
-                    _ => {
-                        self.say(ToSupervisor::SpoolDamaged { drain: self.drain, at: plan.start }).await?;
-                        return Ok(false);
-                    }
-                }
-            }
-        }
-        self.gathered = (0, 0);
-        let mut frames = std::mem::take(&mut self.body);
-        if !plan.notice.is_empty() {
-            let alone = std::mem::replace(&mut frames, BytesMut::from(&plan.notice[..]));
-            frames.extend_from_slice(&alone);
-        }
-        let count = plan.frames + u64::from(!plan.notice.is_empty());
-        let batch = BatchRequest { body: frames.freeze(), frames: count, id: plan.id.clone() };
-        let asked = self.post(&plan, &batch).await?;
-        // The buffer comes back when nobody else holds it any more.
-        self.body = batch.body.try_into_mut().unwrap_or_default();
-        if let Some(word) = asked {
-            self.body.clear();
-            self.say(word).await?;
-            return Ok(false);
-        }
-        (self.cursor, self.limit) = (plan.end, u64::MAX);
-        self.posted = Some(Instant::now());
-        Ok(true)
-    }
-
-    /// Attempts until there is a verdict; what to ask the keeper when the batch has to be smaller.
-    async fn post(&mut self, plan: &SealedBatch, batch: &BatchRequest) -> Going<Option<ToSupervisor>> {
+    /// Reads the frames of a sealed batch; false when they are not there.
+    async fn read_sealed(&mut self, range: BatchRange) -> bool {
+        let mut retries = 0;
         loop {
-            let answer = self.client.post(batch).await;
-            match answer.verdict {
+            match self.read(range.end, usize::MAX) {
+                Ok(read) => return read == range,
+                Err(ReadError::Io(_)) if retries < MAX_READ_RETRIES => {
+                    retries += 1;
+                    sleep(READ_RETRY_INTERVAL).await;
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Posts a sealed batch until there is a verdict.
+    async fn deliver(&mut self, batch: SealedBatch) -> Result<BatchEnd, SupervisorGone> {
+        let SealedBatch { range, notice, id } = batch;
+        self.seal_range.cursor = range.start;
+        self.update();
+        let is_gathered = self.gathered == range && !self.body.is_empty();
+        if !is_gathered && !self.read_sealed(range).await {
+            self.send(self.damaged_at(range.start)).await?;
+            return Ok(BatchEnd::Asked);
+        }
+        self.gathered = BatchRange::default();
+        let mut body = std::mem::take(&mut self.body);
+        if !notice.is_empty() {
+            let frames = std::mem::replace(&mut body, BytesMut::from(&notice[..]));
+            body.extend_from_slice(&frames);
+        }
+        let frames = range.frames + u64::from(!notice.is_empty());
+        let request = BatchRequest { body: body.freeze(), frames, id };
+        let smaller = self.post(range, &request).await?;
+        // The buffer comes back when the client holds it no longer.
+        self.body = request.body.try_into_mut().unwrap_or_default();
+        if let Some(smaller) = smaller {
+            self.body.clear();
+            self.send(self.seal_request(smaller)).await?;
+            return Ok(BatchEnd::Asked);
+        }
+        self.seal_range = SealRange { cursor: range.end, limit: Offset::MAX };
+        self.completed = Some(Instant::now());
+        Ok(BatchEnd::Completed)
+    }
+
+    /// Attempts until there is a verdict; returns a smaller range when the batch has to be split.
+    async fn post(
+        &mut self,
+        range: BatchRange,
+        request: &BatchRequest,
+    ) -> Result<Option<BatchRange>, SupervisorGone> {
+        loop {
+            let outcome = self.client.post(request).await;
+            match outcome.verdict {
                 Verdict::Delivered => {
-                    self.backoff.next(answer.verdict, None); // forgets the failures before
-                    self.say(ToSupervisor::Delivered { drain: self.drain }).await?;
+                    self.backoff.next(outcome.verdict, None); // resets it
+                    self.send(ToSupervisor::Delivered { drain: self.drain }).await?;
                     return Ok(None);
                 }
-                Verdict::Split if plan.frames > 1 => {
-                    let half = batch.body.len() / 2;
-                    // What was too much once will be so again.
-                    self.limits.batch_bytes = self.limits.batch_bytes.min(half.max(LEAST));
-                    if let Ok((end, frames)) = self.read(plan.end, half)
-                        && end < plan.end
+                Verdict::Split if range.frames > 1 => {
+                    let half = request.body.len() / 2;
+                    // What was too large once will be so again.
+                    self.limits.batch_bytes = self.limits.batch_bytes.min(half.max(MIN_BATCH_BYTES));
+                    if let Ok(smaller) = self.read(range.end, half)
+                        && smaller.end < range.end
                     {
-                        let word =
-                            ToSupervisor::SealRequest { drain: self.drain, start: plan.start, end, frames };
-                        return Ok(Some(word));
+                        return Ok(Some(smaller));
                     }
-                    self.refused(&answer).await?;
+                    self.reject(&outcome).await?;
                     return Ok(None);
                 }
                 Verdict::Split | Verdict::Reject => {
-                    self.refused(&answer).await?;
+                    self.reject(&outcome).await?;
                     return Ok(None);
                 }
-                _ => self.wait(&answer).await?,
+                Verdict::Retry | Verdict::Hold | Verdict::RetryUncompressed => self.wait(&outcome).await?,
             }
         }
     }
 
-    async fn refused(&self, answer: &AttemptOutcome) -> Going<()> {
-        let (status, detail) = (answer.status.unwrap_or(0), answer.detail.clone());
-        self.say(ToSupervisor::Rejected { drain: self.drain, status, detail }).await
+    async fn reject(&self, outcome: &AttemptOutcome) -> Result<(), SupervisorGone> {
+        let (status, detail) = (outcome.status.unwrap_or(0), outcome.detail.clone());
+        self.send(ToSupervisor::Rejected { drain: self.drain, status, detail }).await
     }
 
-    /// Waits until the next attempt; while stopping, no longer than the grace allows.
-    async fn wait(&mut self, answer: &AttemptOutcome) -> Going<()> {
-        let wait = self.backoff.next(answer.verdict, answer.retry_after);
-        let until = Instant::now() + wait;
-        let deadline = self.progress.borrow().deadline;
-        self.say(ToSupervisor::AttemptFailed {
+    /// Waits until the next attempt; while stopping, no longer than the deadline allows.
+    async fn wait(&mut self, outcome: &AttemptOutcome) -> Result<(), SupervisorGone> {
+        let until = Instant::now() + self.backoff.next(outcome.verdict, outcome.retry_after);
+        let deadline = self.channels.progress.borrow().deadline;
+        self.send(ToSupervisor::AttemptFailed {
             drain: self.drain,
-            status: answer.status.unwrap_or(0),
-            hold: answer.verdict == Verdict::Hold,
-            wait: cut(until, deadline).saturating_duration_since(Instant::now()).as_millis() as u64,
-            detail: answer.detail.clone(),
+            status: outcome.status.unwrap_or(0),
+            kind: if outcome.verdict == Verdict::Hold { FailureKind::Hold } else { FailureKind::Retry },
+            wait: shortened(until, deadline).saturating_duration_since(Instant::now()),
+            detail: outcome.detail.clone(),
         })
         .await?;
         loop {
-            let (_, deadline, _) = self.look();
-            let until = cut(until, deadline);
+            let deadline = self.update().deadline;
+            let until = shortened(until, deadline);
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
-                changed = self.progress.changed() => changed.map_err(|_| SupervisorGone)?,
+                changed = self.channels.progress.changed() => changed.map_err(|_| SupervisorGone)?,
             }
             if deadline.is_some() {
-                // It was cut already; only the deadline's first coming is news.
+                // It is shortened already: only the first deadline changes the wait.
                 sleep_until(until).await;
                 return Ok(());
             }
@@ -309,12 +337,16 @@ impl DrainWorker {
     }
 }
 
-/// What a batch may hold, in bytes, however small a drain wants them: one frame of the largest kind, and some.
-const LEAST: usize = 16 << 10;
+/// What a worker acts on of [`SpoolProgress`].
+struct Progress {
+    log_end: Offset,
+    deadline: Option<Instant>,
+    is_finished: bool,
+}
 
-/// At most half of what is left until the deadline.
-fn cut(until: Instant, deadline: Option<Instant>) -> Instant {
+/// The end of a wait that takes at most half of the time until the deadline.
+fn shortened(until: Instant, deadline: Option<Instant>) -> Instant {
     let Some(deadline) = deadline else { return until };
     let now = Instant::now();
-    until.min(now + (deadline.saturating_duration_since(now) / 2).max(SHORT))
+    until.min(now + (deadline.saturating_duration_since(now) / 2).max(MIN_STOPPING_WAIT))
 }

@@ -1,40 +1,52 @@
 //! The checkpoint: how far each drain is in the spool of one agent, in a file beside its segments.
 
 use super::directory::{Directory, SpoolError};
-use crate::ledger::{Account, SealedBatch};
+use crate::ledger::{Account, Offset};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-/// Name of the file with the cursors.
-pub(super) const CURSORS: &str = "cursors";
-/// One drain's place in the spool of one agent, in that spool's own offsets.
+/// Name of the file.
+pub(super) const FILE_NAME: &str = "cursors";
+
+/// The end and the notice of a sealed batch that starts at a cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedEnd {
+    /// Offset behind its last byte.
+    pub end: Offset,
+    /// The loss notice that precedes it: a whole frame, or nothing.
+    pub notice: Vec<u8>,
+}
+
+/// How far one drain is in the spool of one agent, in that spool's own offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The drain's token.
     pub token: String,
-    /// Everything before it is answered for.
-    pub offset: u64,
-    /// End and notice of the sealed batch that starts there.
-    pub sealed: Option<(u64, Vec<u8>)>,
+    /// Everything before it is delivered, dropped or rejected.
+    pub offset: Offset,
+    /// The sealed batch that starts there.
+    pub sealed: Option<SealedEnd>,
 }
 
 impl Cursor {
-    /// The place of an account in the spool that stands in ours from `shift` up to `end`.
-    pub fn of(account: &Account, token: &str, shift: u64, end: u64) -> Self {
-        let inside = |batch: &&SealedBatch| (shift..end).contains(&batch.start);
+    /// The cursor of an account in the spool that takes the range from `shift` to `end` of ours.
+    pub fn of(account: &Account, token: &str, shift: u64, end: Offset) -> Self {
+        let start = Offset::new(shift);
+        let sealed = account.batch().filter(|batch| (start..end).contains(&batch.range.start));
         Self {
             token: token.to_owned(),
-            offset: account.cursor().clamp(shift, end) - shift,
-            sealed: account.batch().filter(inside).map(|batch| (batch.end - shift, batch.notice.clone())),
+            offset: account.cursor().clamp(start, end) - shift,
+            sealed: sealed
+                .map(|batch| SealedEnd { end: batch.range.end - shift, notice: batch.notice.clone() }),
         }
     }
 }
 
-/// The file in a directory that says how far each drain is. It is written over in one `write` at every seal
-/// and every answer, so that whoever adopts the directory repeats one batch at most, under the same id.
+/// The checkpoint file of a directory. It is overwritten in one `write` at every seal and every completion, so that
+/// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
-/// One line per drain: `TOKEN OFFSET END NOTICE`, END and NOTICE being `-` without a sealed batch; the last line
-/// is `.`, so that a file that was cut short is known as such.
+/// One line per drain: `TOKEN OFFSET END NOTICE`, where END and NOTICE are `-` without a sealed batch. The last line
+/// is `.`, which tells a complete file from a truncated one.
 #[derive(Debug)]
 pub struct Checkpoint(File);
 
@@ -42,21 +54,21 @@ impl Checkpoint {
     /// Opens the file in `directory`.
     ///
     /// # Errors
-    /// [`SpoolError`] when it cannot be made.
+    /// [`SpoolError`] when it cannot be created.
     pub fn open(directory: &Directory) -> Result<Self, SpoolError> {
-        let path = directory.path().join(CURSORS);
+        let path = directory.path().join(FILE_NAME);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
         Ok(Self(options.open(&path).map_err(SpoolError::io("cannot open", &path))?))
     }
 
-    /// Writes all cursors. Failing costs repetition after a crash and nothing else, so it is not an error.
+    /// Writes all cursors. A failure costs repetition after a crash and nothing else, so it is not an error.
     pub fn save(&self, cursors: &[Cursor]) {
         let mut text = Vec::with_capacity(128);
         for cursor in cursors {
             text.extend_from_slice(format!("{} {} ", cursor.token, cursor.offset).as_bytes());
             match &cursor.sealed {
-                Some((end, notice)) => {
+                Some(SealedEnd { end, notice }) => {
                     text.extend_from_slice(format!("{end} ").as_bytes());
                     text.extend_from_slice(notice.strip_suffix(b"\n").unwrap_or(notice));
                 }
@@ -65,11 +77,12 @@ impl Checkpoint {
             text.push(b'\n');
         }
         text.extend_from_slice(b".\n");
-        drop(self.0.write_all_at(&text, 0));
+        self.0.write_all_at(&text, 0).ok(); // costs repetition, see above
     }
 
+    /// The cursors in the file of `directory`; none when there is no complete file.
     pub(super) fn read(directory: &Directory) -> Vec<Cursor> {
-        let bytes = std::fs::read(directory.path().join(CURSORS)).unwrap_or_default();
+        let bytes = std::fs::read(directory.path().join(FILE_NAME)).unwrap_or_default();
         parse(&bytes).unwrap_or_default()
     }
 }
@@ -80,17 +93,18 @@ fn parse(bytes: &[u8]) -> Option<Vec<Cursor>> {
         if line == b"." {
             return Some(cursors);
         }
-        let mut words = line.splitn(4, |b| *b == b' ');
-        let mut text = || std::str::from_utf8(words.next()?).ok();
-        let (token, offset, end) = (text()?.to_owned(), text()?.parse().ok()?, text()?);
-        let sealed = match end {
+        let mut fields = line.splitn(4, |b| *b == b' ');
+        let mut text = || std::str::from_utf8(fields.next()?).ok();
+        let (token, offset) = (text()?.to_owned(), text()?.parse().ok()?);
+        let sealed = match text()? {
             "-" => None,
             end => {
-                let mut notice = words.next()?.to_vec();
+                let end = end.parse().ok()?;
+                let mut notice = fields.next()?.to_vec();
                 if !notice.is_empty() {
                     notice.push(b'\n');
                 }
-                Some((end.parse().ok()?, notice))
+                Some(SealedEnd { end, notice })
             }
         };
         cursors.push(Cursor { token, offset, sealed });

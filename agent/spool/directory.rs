@@ -1,5 +1,6 @@
-//! The directory of one agent.
+//! The directory of one agent: its lock, its segment files, and spare files to recycle.
 
+use crate::ledger::Offset;
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -12,17 +13,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SpoolError {
-    /// A call failed on this path.
+    /// A system call failed on this path.
     Io {
-        /// What was being done.
-        doing: &'static str,
-        /// On what.
+        /// The operation, such as "cannot open".
+        operation: &'static str,
+        /// What it was for.
         path: PathBuf,
         /// How it failed.
         error: io::Error,
     },
-    /// Neither the disk nor memory takes anything.
-    Nowhere,
+    /// Neither the disk nor memory can be written to.
+    NoStorage,
     /// The path is a link, not a directory, or another user's.
     NotOurs {
         /// The path.
@@ -31,17 +32,17 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |error| Self::Io { doing, path, error }
+        move |error| Self::Io { operation, path, error }
     }
 }
 
 impl fmt::Display for SpoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nowhere => f.write_str("neither the disk nor memory can be written to"),
-            Self::Io { doing, path, error } => write!(f, "{doing} {}: {error}", path.display()),
+            Self::NoStorage => f.write_str("neither the disk nor memory can be written to"),
+            Self::Io { operation, path, error } => write!(f, "{operation} {}: {error}", path.display()),
             Self::NotOurs { path } => {
                 write!(
                     f,
@@ -57,28 +58,42 @@ impl std::error::Error for SpoolError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { error, .. } => Some(error),
-            Self::Nowhere | Self::NotOurs { .. } => None,
+            Self::NoStorage | Self::NotOurs { .. } => None,
         }
     }
 }
 
-/// A locked directory of our own.
+/// A locked directory of this user.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// ProcFs of segments that are done with, to be used again.
+    /// Files of consumed segments, to be recycled.
     spares: Mutex<Vec<PathBuf>>,
     _lock: Flock<File>,
 }
 
-/// Spares at most: they are in the page cache, and that counts as the dyno's memory.
-const SPARES: usize = 2;
+/// A segment on disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentFile {
+    /// Offset of its first byte, from its name.
+    pub offset: Offset,
+    /// Bytes of the file.
+    pub len: u64,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Spare files at most: they are in the page cache, which counts as the dyno's memory.
+const MAX_SPARES: usize = 2;
 
 /// Name of the lock file.
 const LOCK: &str = "lock";
 
+/// Digits of a segment's name.
+const NAME_DIGITS: usize = 20;
+
 impl Directory {
-    /// Makes `base` when it is missing, and `base/agent` in it, locked.
+    /// Creates `base` when it is missing, and `base/agent` in it, locked.
     ///
     /// # Errors
     /// [`SpoolError`] when that cannot be done without following somebody's link.
@@ -95,19 +110,19 @@ impl Directory {
         }
     }
 
-    /// Locks a directory that is there; nothing when a living agent holds it.
+    /// Locks an existing directory; none when a living agent holds it.
     ///
     /// # Errors
-    /// [`SpoolError`] when it is not ours or cannot be opened.
+    /// [`SpoolError`] when it is not this user's or cannot be opened.
     pub fn take_over(path: PathBuf) -> Result<Option<Self>, SpoolError> {
         check_ours(&path)?;
         Ok(Self::lock(&path)?.map(|lock| Self { path, spares: Mutex::default(), _lock: lock }))
     }
 
-    /// Whether a living agent of this name holds its directory in `base`.
+    /// Whether a living agent with this id holds its directory in `base`.
     pub fn is_held(base: &Path, agent: &str) -> bool {
-        let is_name = !agent.is_empty() && agent.bytes().all(|b| b.is_ascii_hexdigit());
-        is_name && matches!(Self::take_over(base.join(agent)), Ok(None))
+        let is_id = !agent.is_empty() && agent.bytes().all(|b| b.is_ascii_hexdigit());
+        is_id && matches!(Self::take_over(base.join(agent)), Ok(None))
     }
 
     fn lock(path: &Path) -> Result<Option<Flock<File>>, SpoolError> {
@@ -123,7 +138,7 @@ impl Directory {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(SpoolError::Io { doing: "cannot lock", path: lock, error: errno.into() }),
+            Err((_, errno)) => Err(SpoolError::io("cannot lock", &lock)(errno.into())),
         }
     }
 
@@ -133,27 +148,26 @@ impl Directory {
     }
 
     /// The path of the segment that starts at `offset`.
-    pub fn segment(&self, offset: u64) -> PathBuf {
-        self.path.join(format!("{offset:020}"))
+    pub fn segment(&self, offset: Offset) -> PathBuf {
+        self.path.join(format!("{:0NAME_DIGITS$}", offset.get()))
     }
 
-    /// Takes the file of a segment that is done with, to be used again; removes it when there are enough. A file
-    /// that is written over costs a third of one that is made and removed.
+    /// Keeps the file of a consumed segment as a spare, or removes it when there are enough. Overwriting a file costs
+    /// a third of creating and removing one.
     pub(super) fn retire(&self, path: &Path) {
         let mut spares = self.spares();
-        if spares.len() < SPARES && path.parent() == Some(&self.path) {
+        if spares.len() < MAX_SPARES && path.parent() == Some(&self.path) {
             spares.push(path.to_owned());
         } else {
-            // Somebody who cleaned the directory has done it for us.
-            drop(std::fs::remove_file(path));
+            std::fs::remove_file(path).ok(); // somebody may have cleaned the directory
         }
     }
 
-    /// Gives a spare file the name of the segment at `offset`, and opens it.
-    pub(super) fn reuse(&self, offset: u64) -> Option<File> {
+    /// Renames a spare file to the segment at `offset`, and opens it.
+    pub(super) fn recycle(&self, offset: Offset) -> Option<File> {
         let spare = self.spares().pop()?;
         let file = OpenOptions::new().write(true).custom_flags(nix::libc::O_NOFOLLOW).open(&spare).ok()?;
-        // Before it has its new name: what is in it belongs to the old one.
+        // The terminating NUL goes in before the rename: what the file holds belongs to its old name.
         file.write_all_at(&[0], 0).ok()?;
         std::fs::rename(&spare, self.segment(offset)).ok()?;
         Some(file)
@@ -162,7 +176,7 @@ impl Directory {
     /// Removes the spare files.
     pub fn trim(&self) {
         for path in self.spares().drain(..) {
-            drop(std::fs::remove_file(path));
+            std::fs::remove_file(path).ok(); // somebody may have cleaned the directory
         }
     }
 
@@ -170,20 +184,20 @@ impl Directory {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The segments in it, as (offset, bytes, path), ascending.
+    /// The segments in it, ascending.
     ///
     /// # Errors
     /// [`SpoolError`] when it cannot be listed.
-    pub fn segments(&self) -> Result<Vec<(u64, u64, PathBuf)>, SpoolError> {
+    pub fn segments(&self) -> Result<Vec<SegmentFile>, SpoolError> {
         let mut found = Vec::new();
         let entries = std::fs::read_dir(&self.path).map_err(SpoolError::io("cannot list", &self.path))?;
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let offset = name.to_str().filter(|n| n.len() == 20).and_then(|n| n.parse().ok());
+            let offset = name.to_str().filter(|n| n.len() == NAME_DIGITS).and_then(|n| n.parse().ok());
             // `metadata` of an entry does not follow links.
             let len = entry.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len());
             if let (Some(offset), Some(len)) = (offset, len) {
-                found.push((offset, len, entry.path()));
+                found.push(SegmentFile { offset, len, path: entry.path() });
             }
         }
         found.sort_unstable();
@@ -191,25 +205,25 @@ impl Directory {
     }
 
     /// Whether it is on a file system that lives in memory.
-    pub fn in_memory(&self) -> bool {
+    pub fn is_in_memory(&self) -> bool {
         nix::sys::statfs::statfs(&self.path)
             .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
     }
 
-    /// Removes it.
+    /// Removes it, and unlocks it.
     pub fn remove(self) {
         self.clear();
     }
 
-    /// Removes it, with what the agent put there and nothing else; the lock stays held.
+    /// Removes it with the files that agents put there, and nothing else; the lock stays held.
     pub fn clear(&self) {
-        for (_, _, path) in self.segments().unwrap_or_default() {
-            drop(std::fs::remove_file(path));
+        for file in self.segments().unwrap_or_default() {
+            std::fs::remove_file(file.path).ok(); // what cannot be removed stays for the next agent
         }
-        for name in [super::checkpoint::CURSORS, LOCK] {
-            drop(std::fs::remove_file(self.path.join(name)));
+        for name in [super::checkpoint::FILE_NAME, LOCK] {
+            std::fs::remove_file(self.path.join(name)).ok(); // as above
         }
-        drop(std::fs::remove_dir(&self.path));
+        std::fs::remove_dir(&self.path).ok(); // as above
     }
 }
 

@@ -2,38 +2,38 @@
 //!
 //! # Invariants
 //!
-//! 1. A segment holds whole frames, exactly as they go out. `cat` shows the logs; a batch is a byte range.
-//! 2. Offsets only grow. A segment is named by the offset of its first byte, and the next one starts where it
-//!    ends. No frame is ever changed: a segment is appended to by one writer, then removed whole.
-//! 3. What the ledger has booked is in the segment; bytes behind that (a write that failed half-way) are not
-//!    frames yet, and nobody seals them. Frames hold no NUL: where one stands, the segment ends so far. (The
-//!    file of a segment that is done with may serve again; then older frames stand behind that NUL.)
-//! 4. A segment is removed when every drain is past it, or, at the size limit, oldest first: its lines are
+//! 1. A segment holds whole frames, exactly as they are sent. `cat` shows the logs; a batch is a byte range.
+//! 2. Offsets only grow. A segment is named by the offset of its first byte, and the next one starts where it ends.
+//!    No frame is ever changed: one writer appends to a segment, then the segment is removed whole.
+//! 3. What the ledger has booked is in the segment. Bytes behind that (of a write that failed half-way) are no frames
+//!    yet, and nobody seals them. Frames contain no NUL: a NUL ends a segment. (The file of a consumed segment may be
+//!    recycled; then old frames follow that NUL.)
+//! 4. A segment is removed when every drain has consumed it, or, at the size limit, oldest first: its lines are
 //!    counted before its bytes go. A sealed batch is pinned.
-//! 5. The writer never waits for a reader. (`tailrace ship` does, on purpose: it stops reading its input.)
+//! 5. The writer never waits for a reader, except in `tailrace ship`, which stops reading its input on purpose.
 //!
 //! # On disk
 //!
 //! ```text
-//! DIR/                       $TMPDIR/tailrace, 0700, ours, no link
+//! DIR/                       $TMPDIR/tailrace, 0700, this user's, not a link
 //!   5f2c…/                   one per agent, 128 random bits in hex, 0700
-//!     lock                   flock(2)ed by the keeper as long as it lives
-//!     cursors                per drain: how far it is, and the batch that is sealed (see `checkpoint`)
+//!     lock                   locked by the supervisor (flock(2)) as long as it lives
+//!     cursors                the checkpoint: per drain its cursor and the sealed batch (see `checkpoint`)
 //!     00000000000000000000   a segment: at most 1 MiB, named by its offset in 20 decimal digits
 //!     00000000000001048392
 //! ```
 //!
 //! A directory whose lock nobody holds belonged to an agent that is dead: the next agent adopts it (`recovery`).
 //!
-//! No fsync: what `write` took survives the agent, and a dyno's disk dies with the dyno. The page cache counts as
-//! the dyno's memory, so a segment that stays is written back and dropped from the cache. Linux starts the
-//! write-back of dirty pages on `POSIX_FADV_DONTNEED` and drops the clean ones (`mm/fadvise.c`), so one call
-//! does it, made twice, some segments apart.
+//! No fsync: what `write` accepted survives the agent, and a dyno's disk dies with the dyno. The page cache counts as
+//! the dyno's memory, so a segment that stays is written back and dropped from the cache. On `POSIX_FADV_DONTNEED`
+//! Linux starts the write-back of dirty pages and drops the clean ones (`mm/fadvise.c`), so it is called repeatedly,
+//! some segments apart.
 //!
 //! # In memory
 //!
-//! When no directory can be used, or the disk is full, segments are slots of one memory file (`memfd_create`)
-//! that the shipper inherits: what is in them survives the shipper, and goes with the keeper.
+//! When no directory can be used, or the disk is full, segments are slots of one memory file (`memfd_create`) that the
+//! shipper inherits: they survive the shipper, and go with the supervisor.
 
 mod checkpoint;
 mod directory;
@@ -43,24 +43,24 @@ mod recovery;
 mod takeover;
 mod writer;
 
-pub use checkpoint::{Checkpoint, Cursor};
-pub use directory::{Directory, SpoolError};
-pub use open::{DrainId, Spool, agent_id};
+pub use checkpoint::{Checkpoint, Cursor, SealedEnd};
+pub use directory::{Directory, SegmentFile, SpoolError};
+pub use open::{DrainId, Opened, Spool, agent_id};
 pub use reader::{ReadError, Reader};
-pub use recovery::{Adopted, adopt};
+pub use recovery::{AdoptedSpool, Adoption, adopt};
 pub use takeover::TakeoverState;
-pub use writer::{WhenFull, Writer};
+pub use writer::{AppendOutcome, WhenFull, Writer};
 
 use crate::ledger::{Segment, SegmentLocation};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use std::fs::File;
 
-/// Bytes of a segment at most.
-pub const SEGMENT: u64 = 1 << 20;
-/// Slots of the memory file; with [`SEGMENT`] its size.
-pub const SLOTS: u8 = 4;
+/// Longest segment, in bytes.
+pub const SEGMENT_BYTES: u64 = 1 << 20;
+/// Slots of the memory file, of [`SEGMENT_BYTES`] each.
+pub const MEMORY_SLOTS: u8 = 4;
 
-/// The memory file, empty: it takes no memory until it is written to.
+/// An empty memory file. It takes no memory until it is written to.
 ///
 /// # Errors
 /// When the kernel has no `memfd_create`, or refuses it.
@@ -69,30 +69,31 @@ pub fn memory_file() -> nix::Result<File> {
     Ok(memfd_create("tailrace-spool", MFdFlags::MFD_CLOEXEC)?.into())
 }
 
-/// Removes the bytes of a segment that is no longer in the ledger, or has `directory` use its file again.
+/// Removes the bytes of a segment that is no longer in the ledger; `directory` may recycle its file.
 fn dispose(segment: &Segment, directory: Option<&Directory>, memory: Option<&File>) {
-    match &segment.place {
+    match &segment.location {
         SegmentLocation::File(path) => match directory {
             Some(directory) => directory.retire(path),
-            // Somebody who cleaned the directory has done it for us.
-            None => drop(std::fs::remove_file(path)),
+            None => {
+                std::fs::remove_file(path).ok(); // somebody may have cleaned the directory
+            }
         },
         SegmentLocation::Memory(slot) => {
             if let Some(memory) = memory {
-                let range = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-                let at = i64::from(*slot) * SEGMENT as i64;
-                let _best_effort = fallocate(memory, range, at, SEGMENT as i64);
+                let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                let at = i64::from(*slot) * SEGMENT_BYTES as i64;
+                fallocate(memory, hole, at, SEGMENT_BYTES as i64).ok(); // else the slot keeps its memory
             }
         }
     }
 }
 
 /// Starts the write-back of a segment's dirty pages and drops its clean ones from the page cache.
-fn drop_cache(place: &SegmentLocation) {
-    if let SegmentLocation::File(path) = place
+fn drop_cache(location: &SegmentLocation) {
+    if let SegmentLocation::File(path) = location
         && let Ok(file) = File::open(path)
     {
-        let _best_effort = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok(); // only advice
     }
 }
 

@@ -1,19 +1,23 @@
 //! One agent's spool as a whole: ledger, directory, memory file, and what was adopted.
 
-use super::{
-    Adopted, Checkpoint, Cursor, Directory, SEGMENT, SpoolError, TakeoverState, WhenFull, Writer, adopt,
-    dispose,
-};
+use super::checkpoint::{Checkpoint, Cursor};
+use super::directory::{Directory, SpoolError};
+use super::recovery::{AdoptedSpool, Adoption, adopt};
+use super::takeover::TakeoverState;
+use super::writer::{WhenFull, Writer};
+use super::{SEGMENT_BYTES, dispose};
 use crate::config::{Config, DrainSettings};
-use crate::frame::{TimestampText, now_micros};
-use crate::ledger::{Ledger, Segment, SegmentLocation, SharedLedger};
-use std::fmt::Write;
+use crate::frame::Timestamp;
+use crate::ledger::{DrainIndex, Ledger, Offset, Segment, SegmentLocation, SharedLedger};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// Bytes that hold the header of any frame up to its time.
+const FRAME_HEAD_BYTES: usize = 64;
 
 /// A drain as the spool knows it.
 #[derive(Clone, Debug)]
@@ -27,15 +31,9 @@ pub struct DrainId {
 impl DrainId {
     /// The drains of the settings, in their order.
     pub fn all(config: &Config) -> Vec<Self> {
-        let drain = |drain: &DrainSettings| Self { name: drain.url.name(), token: drain.token.clone() };
-        config.drains.iter().map(drain).collect()
+        let id = |drain: &DrainSettings| Self { name: drain.url.name(), token: drain.token.clone() };
+        config.drains.iter().map(id).collect()
     }
-}
-
-#[derive(Debug)]
-struct AdoptedSpool {
-    adopted: Adopted,
-    cursors: Option<Checkpoint>,
 }
 
 /// One agent's spool.
@@ -47,12 +45,12 @@ pub struct Spool {
     pub shared: SharedLedger,
     drains: Vec<DrainId>,
     directory: Option<Directory>,
-    cursors: Option<Checkpoint>,
+    checkpoint: Option<Checkpoint>,
     memory: Option<File>,
     adopted: Mutex<Vec<AdoptedSpool>>,
 }
 
-/// 128 random bits in hex.
+/// A new agent id: 128 random bits in hex.
 ///
 /// # Errors
 /// When the system has no random numbers.
@@ -60,61 +58,60 @@ pub fn agent_id() -> io::Result<String> {
     let mut bytes = [0; 16];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
         .map_err(|_| io::Error::other("the system has no random numbers"))?;
-    Ok(bytes.iter().fold(String::with_capacity(32), |mut id, byte| {
-        let _infallible = write!(id, "{byte:02x}");
-        id
-    }))
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// An open spool, and why it has no directory when it has none.
+#[derive(Debug)]
+pub struct Opened {
+    /// The spool.
+    pub spool: Spool,
+    /// What went wrong with the directory: segments are in memory.
+    pub error: Option<SpoolError>,
 }
 
 impl Spool {
-    /// Makes our directory in `base` and adopts what dead agents left there. Without a directory that can be
-    /// used the memory file serves; the second value says why.
-    pub fn open(
-        base: &Path,
-        agent: String,
-        drains: Vec<DrainId>,
-        memory: Option<File>,
-    ) -> (Self, Option<SpoolError>) {
+    /// Creates our directory in `base` and adopts what dead agents left there. Without a usable directory segments
+    /// go to the memory file.
+    pub fn open(base: &Path, agent: String, drains: Vec<DrainId>, memory: Option<File>) -> Opened {
         Self::open_after(base, agent, drains, memory, &TakeoverState::default())
     }
 
-    /// The same for the shipper of a dead agent, which left this in the memory file.
+    /// As [`Spool::open`], for the shipper of a dead supervisor: adopts also what `takeover` tells of the memory file.
     pub fn open_after(
         base: &Path,
         agent: String,
         drains: Vec<DrainId>,
         memory: Option<File>,
         takeover: &TakeoverState,
-    ) -> (Self, Option<SpoolError>) {
-        let mut trouble = None;
-        let directory = Directory::create(base, &agent).map_err(|error| trouble = Some(error)).ok();
-        let (mut adopted, mut segments) = match &directory {
+    ) -> Opened {
+        let mut error = None;
+        let directory = Directory::create(base, &agent).map_err(|failure| error = Some(failure)).ok();
+        let mut adoption = match &directory {
             Some(_) => adopt(base, &agent).unwrap_or_default(),
-            None => (Vec::new(), Vec::new()),
+            None => Adoption::default(),
         };
-        adopted.extend(memory.as_ref().and_then(|memory| takeover.lay_out(memory, &mut segments)));
-        let mut ledger = Ledger::new(drains.iter().map(|drain| drain.name.clone()), segments);
-        for (index, drain) in drains.iter().enumerate() {
+        if let Some(memory) = &memory {
+            takeover.adopt_into(&mut adoption, memory);
+        }
+        let mut ledger = Ledger::new(drains.iter().map(|drain| drain.name.clone()), adoption.segments);
+        for (index, drain) in DrainIndex::all(drains.len()).zip(&drains) {
             if let Some(account) = ledger.account_mut(index) {
-                for adopted in &adopted {
+                for adopted in &adoption.spools {
                     adopted.resume(account, &drain.token);
                 }
             }
         }
-        let adopted = adopted.into_iter().map(|adopted| {
-            let cursors = adopted.directory.as_ref().and_then(|directory| Checkpoint::open(directory).ok());
-            AdoptedSpool { adopted, cursors }
-        });
         let spool = Self {
             agent,
             shared: SharedLedger::new(ledger),
             drains,
-            cursors: directory.as_ref().and_then(|directory| Checkpoint::open(directory).ok()),
+            checkpoint: directory.as_ref().and_then(|directory| Checkpoint::open(directory).ok()),
             directory,
             memory,
-            adopted: Mutex::new(adopted.collect()),
+            adopted: Mutex::new(adoption.spools),
         };
-        (spool, trouble)
+        Opened { spool, error }
     }
 
     /// The drains.
@@ -122,9 +119,9 @@ impl Spool {
         &self.drains
     }
 
-    /// The token of a drain.
-    pub fn token(&self, drain: usize) -> &str {
-        self.drains.get(drain).map_or("", |drain| &drain.token)
+    /// The token of a drain; empty for one that is not there.
+    pub fn token(&self, drain: DrainIndex) -> &str {
+        self.drains.get(drain.get()).map_or("", |drain| &drain.token)
     }
 
     /// The one writer. `limit` is in bytes; `give_up` ends waiting.
@@ -138,117 +135,114 @@ impl Spool {
         Writer::new(&self.shared, directory, memory, limit, full, give_up)
     }
 
-    /// For how long the oldest line has waited that a drain has not answered for.
-    pub fn oldest(&self, drain: usize) -> Duration {
-        let (place, at, first) = {
+    /// How long the oldest line has been held that a drain has not consumed; zero when it holds none.
+    pub fn oldest(&self, drain: DrainIndex) -> Duration {
+        let (location, at, first) = {
             let ledger = self.shared.lock();
             let Some((segment, at)) = ledger.oldest(drain).filter(|_| ledger.held(drain) > 0) else {
                 return Duration::ZERO;
             };
-            (segment.place.clone(), at, segment.times.map(|(first, _)| first))
+            (segment.location.clone(), at, segment.times.map(|times| times.first))
         };
-        // The file may be gone by now, or serve again: then its segment's own time is near enough.
-        let now = now_micros();
-        let read = self.head_at(&place, at).and_then(|head| TimestampText::of_frame(&head));
+        // The file may be gone by now, or recycled: then the time of its segment's first frame is near enough.
+        let now = Timestamp::now();
+        let read = self.frame_head(&location, at).and_then(|head| Timestamp::of_frame(&head));
         let time = read.filter(|time| first.is_none_or(|first| first <= *time)).or(first).unwrap_or(now);
-        Duration::from_micros(now.saturating_sub(time))
+        now.since(time)
     }
 
-    /// The first bytes of the frame that stands at `at` in a segment.
-    fn head_at(&self, place: &SegmentLocation, at: u64) -> Option<[u8; 64]> {
-        let mut head = [0; 64];
-        match place {
+    /// The first bytes of the frame that is `at` bytes from the start of a segment.
+    fn frame_head(&self, location: &SegmentLocation, at: u64) -> Option<[u8; FRAME_HEAD_BYTES]> {
+        let mut head = [0; FRAME_HEAD_BYTES];
+        match location {
             SegmentLocation::File(path) => File::open(path).ok()?.read_at(&mut head, at).ok()?,
             SegmentLocation::Memory(slot) => {
-                self.memory.as_ref()?.read_at(&mut head, u64::from(*slot) * SEGMENT + at).ok()?
+                self.memory.as_ref()?.read_at(&mut head, u64::from(*slot) * SEGMENT_BYTES + at).ok()?
             }
         };
         Some(head)
     }
 
-    /// The summary as our own frames tell them.
+    /// The ledger's numbers as the agent's own lines state them: those of the drain that got least.
     pub fn summary(&self) -> String {
         let report = self.shared.lock().report();
         report.summary(|drain| self.oldest(drain))
     }
 
-    /// Bytes that dead agents left and that a drain has still to get.
+    /// Bytes of dead agents that are in the spool.
     pub fn adopted_bytes(&self) -> u64 {
         let ledger = self.shared.lock();
         ledger.segments().filter(|segment| segment.origin.is_some()).map(|segment| segment.len).sum()
     }
 
-    /// Bytes that dead agents left and that this drain has still to get.
-    pub fn adopted_left(&self, drain: usize) -> u64 {
+    /// Bytes of dead agents that this drain has not consumed.
+    pub fn adopted_left(&self, drain: DrainIndex) -> u64 {
         self.shared.lock().adopted_bytes(drain)
     }
 
-    /// Writes down how far each drain is, for whoever adopts us.
+    /// Writes the checkpoints, for an agent that adopts our directory.
     pub fn save_checkpoint(&self) {
-        let places = |ledger: &Ledger, shift: u64, end: u64| -> Vec<Cursor> {
+        let cursors = |shift: u64, end: Offset| -> Vec<Cursor> {
+            let ledger = self.shared.lock();
             let accounts = ledger.accounts().iter().zip(&self.drains);
             accounts.map(|(account, drain)| Cursor::of(account, &drain.token, shift, end)).collect()
         };
-        let own = self.cursors.as_ref().map(|cursors| {
-            let ledger = self.shared.lock();
-            (cursors, places(&ledger, 0, u64::MAX))
-        });
-        if let Some((cursors, places)) = own {
-            cursors.save(&places);
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.save(&cursors(0, Offset::MAX));
         }
         for adopted in self.adopted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Some(cursors) = &adopted.cursors {
-                let place = places(&self.shared.lock(), adopted.adopted.origin.shift, adopted.adopted.end);
-                cursors.save(&place);
+            if let Some(checkpoint) = &adopted.checkpoint {
+                checkpoint.save(&cursors(adopted.origin.shift, adopted.end));
             }
         }
     }
 
-    /// Removes the segments that every drain is past, and the adopted directories of which none is left.
+    /// Removes the segments that every drain has consumed, and the adopted directories of which none is left.
     pub fn remove_consumed(&self) {
-        let passed: Vec<Segment> = {
+        let consumed: Vec<Segment> = {
             let mut ledger = self.shared.lock();
             std::iter::from_fn(|| ledger.pop_consumed()).collect()
         };
-        if passed.is_empty() {
+        if consumed.is_empty() {
             return;
         }
-        for segment in &passed {
+        for segment in &consumed {
             dispose(segment, self.directory.as_ref(), self.memory.as_ref());
         }
         self.shared.notify();
-        self.remove_guests(|end| passed.iter().any(|segment| segment.end() >= end));
+        self.remove_adopted(|end| consumed.iter().any(|segment| segment.end() >= end));
     }
 
-    fn remove_guests(&self, is_passed: impl Fn(u64) -> bool) {
+    fn remove_adopted(&self, is_consumed: impl Fn(Offset) -> bool) {
         let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-        let (gone, kept) = std::mem::take(&mut *adopted).into_iter().partition(|g| is_passed(g.adopted.end));
+        let (consumed, kept) =
+            std::mem::take(&mut *adopted).into_iter().partition(|spool| is_consumed(spool.end));
         *adopted = kept;
-        for AdoptedSpool { adopted, .. } in gone {
-            if let Some(directory) = adopted.directory {
+        for AdoptedSpool { directory, .. } in consumed {
+            if let Some(directory) = directory {
                 directory.remove();
             }
         }
     }
 
-    /// Nothing was written for a while: spare files go, the page cache counts as the dyno's memory.
+    /// Removes spare files after a while without writing: the page cache counts as the dyno's memory.
     pub fn trim(&self) {
         if let Some(directory) = &self.directory {
             directory.trim();
         }
     }
 
-    /// The agent ends: directories in which no drain has anything to get are removed. The others stay, for
-    /// an agent that starts later on the same disk.
+    /// The agent ends: removes directories of which every drain has consumed everything. The others stay for an agent
+    /// that starts later on the same disk.
     pub fn close(&self) {
         self.save_checkpoint();
-        let (cursor, head) = {
+        let (cursor, log_end) = {
             let ledger = self.shared.lock();
             let cursor = ledger.accounts().iter().map(crate::ledger::Account::cursor).min();
-            (cursor.unwrap_or(ledger.head()), ledger.head())
+            (cursor.unwrap_or(ledger.log_end()), ledger.log_end())
         };
-        self.remove_guests(|end| cursor >= end);
-        if cursor >= head
+        self.remove_adopted(|end| cursor >= end);
+        if cursor >= log_end
             && let Some(directory) = &self.directory
         {
             directory.clear();

@@ -1,8 +1,8 @@
 //! Reading the spool: whole frames from an offset on, across segments.
 
-use super::SEGMENT;
+use super::SEGMENT_BYTES;
 use crate::frame::{self, ParseErrorKind};
-use crate::ledger::SegmentLocation;
+use crate::ledger::{BatchRange, Offset, SegmentLocation, SegmentStart};
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,19 +10,19 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Why bytes cannot be read.
+/// Why the spool cannot be read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// What stands at this offset is not a frame.
+    /// There is no frame at this offset.
     Damaged {
         /// Offset in the spool.
-        at: u64,
+        at: Offset,
     },
-    /// No segment holds this offset: it was dropped meanwhile, or its file was removed by somebody.
+    /// No segment holds this offset: it was dropped meanwhile, or somebody removed its file.
     Gone {
         /// Offset in the spool.
-        at: u64,
+        at: Offset,
     },
     /// Reading failed.
     Io(io::Error),
@@ -44,24 +44,52 @@ impl std::error::Error for ReadError {
     }
 }
 
-/// A segment as the reader knows it: it learns of a segment's end by the start of the next one.
+/// A segment as the reader knows it: the end of one is the start of the next.
 #[derive(Debug)]
 struct KnownSegment {
-    start: u64,
+    start: Offset,
     /// None for a stretch that is gone.
-    place: Option<SegmentLocation>,
+    location: Option<SegmentLocation>,
 }
 
-/// So many segments may be known before it is looked which of them are gone.
-const MANY: usize = 512;
+/// The segment file that is open.
+#[derive(Debug)]
+struct OpenFile {
+    start: Offset,
+    file: File,
+}
+
+/// A piece of a segment to be read into a body.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// Index behind the segment in the list of known ones.
+    index: usize,
+    /// Offset of its first byte.
+    at: Offset,
+    /// Where it goes in the body.
+    into: usize,
+    /// Bytes wanted.
+    len: usize,
+}
+
+/// Frames at the start of some bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct WholeFrames {
+    bytes: usize,
+    frames: u64,
+}
+
+/// When this many segments are known, those that are gone are looked for and merged.
+const MAX_KNOWN: usize = 512;
 
 /// One consumer of the spool.
 #[derive(Debug, Default)]
 pub struct Reader {
     known: VecDeque<KnownSegment>,
-    open: Option<(u64, File)>,
+    open: Option<OpenFile>,
     memory: Option<File>,
-    many: usize,
+    /// Known segments from which on they are merged next; at least [`MAX_KNOWN`].
+    merge_at: usize,
 }
 
 impl Reader {
@@ -71,143 +99,144 @@ impl Reader {
     }
 
     /// A segment was opened behind all others.
-    pub fn add(&mut self, start: u64, place: SegmentLocation) {
+    pub fn add(&mut self, segment: SegmentStart) {
+        let SegmentStart { start, location } = segment;
         self.known.retain(|known| known.start < start);
-        self.known.push_back(KnownSegment { start, place: Some(place) });
-        if self.known.len() > self.many.max(MANY) {
+        self.known.push_back(KnownSegment { start, location: Some(location) });
+        if self.known.len() > self.merge_at.max(MAX_KNOWN) {
             self.merge_gone();
-            self.many = self.known.len() * 2;
+            self.merge_at = self.known.len() * 2;
         }
     }
 
     /// In a long outage the oldest segments are dropped one by one: a stretch of them needs one entry.
     fn merge_gone(&mut self) {
         for known in &mut self.known {
-            if matches!(&known.place, Some(SegmentLocation::File(path)) if std::fs::symlink_metadata(path).is_err())
-            {
-                known.place = None;
+            let file = &known.location;
+            if matches!(file, Some(SegmentLocation::File(path)) if std::fs::symlink_metadata(path).is_err()) {
+                known.location = None;
             }
         }
         let mut in_gap = false;
         self.known.retain(|known| {
-            let was_in_gap = std::mem::replace(&mut in_gap, known.place.is_none());
+            let was_in_gap = std::mem::replace(&mut in_gap, known.location.is_none());
             !(in_gap && was_in_gap)
         });
     }
 
-    /// Learns of those of `segments`, which ascend, that are new and not wholly before `offset`.
-    pub fn learn(&mut self, segments: &[(u64, SegmentLocation)], offset: u64) {
-        let last = self.known.back().map(|known| known.start);
-        let new = segments.partition_point(|(start, _)| last.is_some_and(|last| *start <= last));
-        for (start, place) in &segments[new..] {
-            self.add(*start, place.clone());
+    /// Adds those of `segments`, which ascend, that are not known yet, and forgets those wholly before `cursor`.
+    pub fn update(&mut self, segments: &[SegmentStart], cursor: Offset) {
+        let last = self.last();
+        let new = segments.partition_point(|segment| last.is_some_and(|last| segment.start <= last));
+        for segment in &segments[new..] {
+            self.add(segment.clone());
         }
-        self.forget_before(offset);
-    }
-
-    /// Where the last known segment starts.
-    pub fn last(&self) -> Option<u64> {
-        self.known.back().map(|known| known.start)
-    }
-
-    /// Nothing before `offset` will be read again.
-    pub fn forget_before(&mut self, offset: u64) {
-        while self.known.get(1).is_some_and(|next| next.start <= offset) {
+        while self.known.get(1).is_some_and(|next| next.start <= cursor) {
             self.known.pop_front();
         }
     }
 
-    /// Reads whole frames from offset `from` on: at most `max` bytes of them (but one frame at least), none that
-    /// reaches over `limit`. They replace what `body` holds; its old bytes spare the zeroing of new ones. Returns
-    /// the offset behind the frames and how many they are; none when nothing is there yet.
+    /// Where the last known segment starts.
+    pub fn last(&self) -> Option<Offset> {
+        self.known.back().map(|known| known.start)
+    }
+
+    /// Reads whole frames from offset `from` on: at most `max` bytes of them (but at least one frame), none that
+    /// reaches beyond `limit`. They replace what `body` holds, whose old bytes spare the zeroing of new ones. A range
+    /// without frames means that nothing is there yet.
     ///
     /// # Errors
     /// [`ReadError`]; `body` is empty then.
     pub fn read(
         &mut self,
-        from: u64,
-        limit: u64,
+        from: Offset,
+        limit: Offset,
         max: usize,
         body: &mut BytesMut,
-    ) -> Result<(u64, u64), ReadError> {
-        let result = self.read_on(from, limit, max, body);
-        body.truncate(result.as_ref().map_or(0, |(end, _)| (end - from) as usize));
+    ) -> Result<BatchRange, ReadError> {
+        let result = self.read_segments(from, limit, max, body);
+        body.truncate(result.as_ref().map_or(0, |range| (range.end - from) as usize));
         result
     }
 
-    fn read_on(
+    fn read_segments(
         &mut self,
-        from: u64,
-        limit: u64,
+        from: Offset,
+        limit: Offset,
         max: usize,
         body: &mut BytesMut,
-    ) -> Result<(u64, u64), ReadError> {
-        let (mut at, mut frames) = (from, 0);
+    ) -> Result<BatchRange, ReadError> {
+        let mut range = BatchRange { start: from, end: from, frames: 0 };
         loop {
-            let here = (at - from) as usize;
+            let at = range.end;
+            let into = (at - from) as usize;
             let index = self.known.partition_point(|known| known.start <= at);
-            let mut end = self.known.get(index).map_or(limit, |next| next.start.min(limit));
-            if let Some(KnownSegment { start, place: Some(SegmentLocation::Memory(_)) }) =
-                self.known.get(index.wrapping_sub(1))
-            {
-                end = end.min(start + SEGMENT); // another slot is behind it
+            let end = self.readable_end(index, limit);
+            let room = max.saturating_sub(into);
+            let want = if range.frames == 0 { room.max(frame::MAX_FRAME) } else { room };
+            let len = (want as u64).min(end.bytes_since(at)).min(SEGMENT_BYTES) as usize;
+            if len == 0 {
+                return Ok(range);
             }
-            let room = max.saturating_sub(here);
-            let want = if frames == 0 { room.max(frame::MAX_FRAME) } else { room };
-            let want = (want as u64).min(end.saturating_sub(at)).min(SEGMENT) as usize;
-            if want == 0 {
-                return Ok((at, frames));
-            }
-            let got = self.fill(index, at, here, want, body)?;
-            let (len, count) = whole_frames(&body[here..here + got], room, frames == 0)
+            let got = self.fill(Piece { index, at, into, len }, body)?;
+            let must_fit = if range.frames == 0 { Fit::AtLeastOne } else { Fit::Room };
+            let whole = whole_frames(&body[into..into + got], room, must_fit)
                 .map_err(|offset| ReadError::Damaged { at: at + offset as u64 })?;
-            frames += count;
-            at += len as u64;
-            if count == 0 && self.known.get(index).is_some_and(|next| next.start - at == got as u64) {
-                return Err(ReadError::Damaged { at }); // the segment ends inside a frame
+            range.frames += whole.frames;
+            range.end = at + whole.bytes as u64;
+            let ends_inside_a_frame =
+                whole.frames == 0 && self.known.get(index).is_some_and(|next| next.start - at == got as u64);
+            if ends_inside_a_frame {
+                return Err(ReadError::Damaged { at });
             }
-            if count == 0 || at < end {
-                return Ok((at, frames));
+            if whole.frames == 0 || range.end < end {
+                return Ok(range);
             }
         }
     }
 
-    /// Reads up to `want` bytes at `at` to `here` in `body`; says how many.
-    fn fill(
-        &mut self,
-        index: usize,
-        at: u64,
-        here: usize,
-        want: usize,
-        body: &mut BytesMut,
-    ) -> Result<usize, ReadError> {
+    /// Up to where the segment before `index` can be read.
+    fn readable_end(&self, index: usize, limit: Offset) -> Offset {
+        let end = self.known.get(index).map_or(limit, |next| next.start.min(limit));
+        match index.checked_sub(1).and_then(|index| self.known.get(index)) {
+            // Behind it is another slot.
+            Some(KnownSegment { start, location: Some(SegmentLocation::Memory(_)) }) => {
+                end.min(*start + SEGMENT_BYTES)
+            }
+            _ => end,
+        }
+    }
+
+    /// Reads a piece into the body; returns how many bytes there were.
+    fn fill(&mut self, piece: Piece, body: &mut BytesMut) -> Result<usize, ReadError> {
+        let Piece { index, at, into, len } = piece;
         let known =
             index.checked_sub(1).and_then(|index| self.known.get(index)).ok_or(ReadError::Gone { at })?;
-        let (file, base) = match &known.place {
+        let (file, base) = match &known.location {
             None => return Err(ReadError::Gone { at }),
             Some(SegmentLocation::Memory(slot)) => {
-                (self.memory.as_ref().ok_or(ReadError::Gone { at })?, u64::from(*slot) * SEGMENT)
+                (self.memory.as_ref().ok_or(ReadError::Gone { at })?, u64::from(*slot) * SEGMENT_BYTES)
             }
             Some(SegmentLocation::File(path)) => {
-                if self.open.as_ref().is_none_or(|(start, _)| *start != known.start) {
-                    let file = File::open(path).map_err(|error| match error.kind() {
-                        io::ErrorKind::NotFound => ReadError::Gone { at },
-                        _ => ReadError::Io(error),
-                    })?;
-                    self.open = Some((known.start, file));
-                }
-                match &self.open {
-                    Some((_, file)) => (file, 0),
-                    None => return Err(ReadError::Gone { at }),
-                }
+                let open = match self.open.take().filter(|open| open.start == known.start) {
+                    Some(open) => open,
+                    None => OpenFile {
+                        start: known.start,
+                        file: File::open(path).map_err(|error| match error.kind() {
+                            io::ErrorKind::NotFound => ReadError::Gone { at },
+                            _ => ReadError::Io(error),
+                        })?,
+                    },
+                };
+                (&self.open.insert(open).file, 0)
             }
         };
-        if body.len() < here + want {
-            body.resize(here + want, 0);
+        if body.len() < into + len {
+            body.resize(into + len, 0);
         }
         let mut got = 0;
-        while got < want {
-            let space = &mut body[here + got..here + want];
+        while got < len {
+            let space = &mut body[into + got..into + len];
             match file.read_at(space, base + (at - known.start) + got as u64) {
                 Ok(0) => break,
                 Ok(more) => got += more,
@@ -219,22 +248,34 @@ impl Reader {
     }
 }
 
-/// Length and number of the whole frames at the start of `bytes` that fit in `room`, or of the first one when
-/// it `must` go. A frame that is cut short at the end is not there yet, and where a NUL stands there is no more.
-fn whole_frames(bytes: &[u8], room: usize, must: bool) -> Result<(usize, u64), usize> {
-    let (mut at, mut count) = (0, 0);
-    while at < bytes.len() {
-        match frame::span(bytes, at) {
-            Ok((_, end)) if end <= room || (must && count == 0) => {
-                at = end;
-                count += 1;
+/// Which frames are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// Those that fit in the room.
+    Room,
+    /// The first in any case, then those that fit.
+    AtLeastOne,
+}
+
+/// The whole frames at the start of `bytes` that fit in `room`. A frame that is cut short at the end is not there
+/// yet, and a NUL ends the segment.
+///
+/// # Errors
+/// Where the first frame should be and none is.
+fn whole_frames(bytes: &[u8], room: usize, fit: Fit) -> Result<WholeFrames, usize> {
+    let mut whole = WholeFrames::default();
+    while whole.bytes < bytes.len() {
+        match frame::span(bytes, whole.bytes) {
+            Ok((_, end)) if end <= room || (fit == Fit::AtLeastOne && whole.frames == 0) => {
+                whole.bytes = end;
+                whole.frames += 1;
             }
             Ok(_) => break,
             Err(error) if error.kind == ParseErrorKind::Truncated => break,
-            Err(_) if bytes[at] == 0 => break,
-            Err(_) if count > 0 => break, // what is good goes out; the next read meets the rest
+            Err(_) if bytes[whole.bytes] == 0 => break,
+            Err(_) if whole.frames > 0 => break, // the good ones go out; the next read meets the rest
             Err(error) => return Err(error.offset),
         }
     }
-    Ok((at, count))
+    Ok(whole)
 }

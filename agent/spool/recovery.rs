@@ -1,81 +1,100 @@
-//! Recovery: takes over the directories of dead agents, with how far each drain was.
+//! Recovery: an agent adopts what dead agents left in the same directory, from where each drain was.
 
-use super::checkpoint::{Checkpoint, Cursor};
-use super::directory::{Directory, SpoolError};
-use crate::ledger::{Account, Origin, Segment, SegmentLocation};
+use super::checkpoint::{Checkpoint, Cursor, SealedEnd};
+use super::directory::{Directory, SegmentFile, SpoolError};
+use crate::ledger::{Account, Offset, Origin, Segment, SegmentLocation};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Directories adopted at most by one agent; the next one takes the rest.
-const DIRECTORIES: usize = 64;
+/// Directories that one agent adopts at most; the next one takes the rest.
+const MAX_DIRECTORIES: usize = 64;
 
-/// What was adopted of one agent.
+/// The spool of a dead agent, as a part of ours.
 #[derive(Debug)]
-pub struct Adopted {
-    /// SampleLabels it was, and where it stands in our spool.
+pub struct AdoptedSpool {
+    /// The dead agent, and where its spool is in ours.
     pub origin: Arc<Origin>,
     /// Offset behind its last byte, in our spool.
-    pub end: u64,
+    pub end: Offset,
     /// Its directory, locked; none for what was in memory.
     pub directory: Option<Directory>,
     /// How far each drain was, by its own offsets.
     pub cursors: Vec<Cursor>,
+    /// Its checkpoint, to be kept up to date.
+    pub checkpoint: Option<Checkpoint>,
 }
 
-impl Adopted {
-    /// Lets an account go on where the dead agent was.
+impl AdoptedSpool {
+    /// Lets an account continue where the dead agent was with the drain of this token.
     pub fn resume(&self, account: &mut Account, token: &str) {
         let shift = self.origin.shift;
         if let Some(cursor) = self.cursors.iter().find(|cursor| cursor.token == token) {
-            let offset = (shift + cursor.offset).min(self.end);
-            account.skip_range(shift, offset);
-            if let Some((end, notice)) = &cursor.sealed {
-                account.resume(offset, shift + end, notice.clone());
+            let offset = (cursor.offset + shift).min(self.end);
+            account.skip_range(Offset::new(shift), offset);
+            if let Some(SealedEnd { end, notice }) = &cursor.sealed {
+                account.resume(offset, *end + shift, notice.clone());
             }
         }
     }
 }
 
-/// Takes over the directories of dead agents in `base`, oldest first, and lays their segments out as the
-/// first ones of our spool. `own` is our directory's name.
+/// What was adopted: the spools, and their segments as the first ones of ours.
+#[derive(Debug, Default)]
+pub struct Adoption {
+    /// The spools, in the order of their segments.
+    pub spools: Vec<AdoptedSpool>,
+    /// The segments, ascending.
+    pub segments: Vec<Segment>,
+}
+
+/// Takes over the directories of dead agents in `base`, oldest first. `own_id` is the id of our agent, whose
+/// directory is left out.
 ///
 /// # Errors
 /// [`SpoolError`] when `base` cannot be listed. A directory that cannot be taken over is left alone.
-pub fn adopt(base: &Path, own: &str) -> Result<(Vec<Adopted>, Vec<Segment>), SpoolError> {
+pub fn adopt(base: &Path, own_id: &str) -> Result<Adoption, SpoolError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(base).map_err(SpoolError::io("cannot list", base))?.flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();
-        let is_agent = name.len() == own.len() && name != own && name.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_agent && let Ok(made) = entry.metadata().and_then(|meta| meta.modified()) {
-            found.push((made, name, entry.path()));
+        let is_agent =
+            name.len() == own_id.len() && name != own_id && name.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_agent && let Ok(modified) = entry.metadata().and_then(|meta| meta.modified()) {
+            found.push((modified, name, entry.path()));
         }
     }
     found.sort();
-    let (mut adopted, mut segments) = (Vec::new(), Vec::<Segment>::new());
-    for (_, agent, path) in found.into_iter().take(DIRECTORIES) {
-        let Ok(Some(directory)) = Directory::take_over(path) else { continue };
-        let mut pieces = directory.segments().unwrap_or_default();
-        if pieces.is_empty() {
-            directory.remove();
-            continue;
+    let mut adoption = Adoption::default();
+    for (_, agent, path) in found.into_iter().take(MAX_DIRECTORIES) {
+        if let Ok(Some(directory)) = Directory::take_over(path) {
+            adoption.add(agent, directory);
         }
-        // What it had removed stays a gap, so that its offsets and ours differ by one number only.
-        let shift = segments.last().map_or(0, Segment::end);
-        let cursors = Checkpoint::read(&directory);
-        let origin = Arc::new(Origin { agent, shift });
-        if let Some((_, len, path)) = pieces.last_mut() {
-            // The one that was being written: a NUL may end it.
-            let bytes = std::fs::read(path).unwrap_or_default();
-            *len = memchr::memchr(0, &bytes).map_or(*len, |end| end as u64);
-        }
-        for (offset, len, path) in &pieces {
-            let mut segment = Segment::new(shift + offset, SegmentLocation::File(path.clone()));
-            segment.len = *len;
-            segment.origin = Some(Arc::clone(&origin));
-            segments.push(segment);
-        }
-        let end = segments.last().map_or(shift, Segment::end);
-        adopted.push(Adopted { origin, end, directory: Some(directory), cursors });
     }
-    Ok((adopted, segments))
+    Ok(adoption)
+}
+
+impl Adoption {
+    /// Adds the spool of one dead agent; an empty one is removed.
+    fn add(&mut self, agent: String, directory: Directory) {
+        let mut files = directory.segments().unwrap_or_default();
+        if let Some(last) = files.last_mut() {
+            // It was being written: a NUL may end it.
+            let bytes = std::fs::read(&last.path).unwrap_or_default();
+            last.len = memchr::memchr(0, &bytes).map_or(last.len, |end| end as u64);
+        } else {
+            return directory.remove();
+        }
+        // What it had removed stays a gap, so that its offsets and ours differ by one constant.
+        let shift = self.segments.last().map_or(Offset::ZERO, Segment::end).get();
+        let cursors = Checkpoint::read(&directory);
+        let checkpoint = Checkpoint::open(&directory).ok();
+        let origin = Arc::new(Origin { agent, shift });
+        for SegmentFile { offset, len, path } in files {
+            let mut segment = Segment::new(offset + shift, SegmentLocation::File(path));
+            segment.len = len;
+            segment.origin = Some(Arc::clone(&origin));
+            self.segments.push(segment);
+        }
+        let end = self.segments.last().map_or(Offset::new(shift), Segment::end);
+        self.spools.push(AdoptedSpool { origin, end, directory: Some(directory), cursors, checkpoint });
+    }
 }

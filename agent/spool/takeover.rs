@@ -1,63 +1,75 @@
-//! Takeover: a shipper whose supervisor is gone delivers what that left, also what is in memory only.
+//! Takeover: a shipper whose supervisor is gone delivers what is left, also what is in memory only.
 
-use super::SEGMENT;
-use super::checkpoint::Cursor;
-use super::recovery::Adopted;
-use crate::ledger::{Origin, Segment, SegmentLocation};
+use super::SEGMENT_BYTES;
+use super::checkpoint::{Cursor, SealedEnd};
+use super::recovery::{AdoptedSpool, Adoption};
+use crate::ledger::{DrainIndex, Offset, Origin, Segment, SegmentLocation};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// What a shipper knows of its keeper's spool when that is gone: the segments in memory are in no directory.
+/// A segment in memory: it is in no directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MemorySegment {
+    start: Offset,
+    slot: u8,
+}
+
+/// What a shipper knows of its supervisor's spool, in case that goes without a word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TakeoverState {
-    /// SampleLabels it was.
+    /// The id of the supervisor's agent.
     pub agent: String,
-    /// Offset and slot of each segment in memory, ascending.
-    segments: Vec<(u64, u8)>,
+    /// Ascending.
+    segments: Vec<MemorySegment>,
     /// How far each drain was.
     pub cursors: Vec<Cursor>,
 }
 
 impl TakeoverState {
-    /// That of this agent, with drains of these tokens.
-    pub fn of(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
-        let cursors = tokens.map(|token| Cursor { token, offset: 0, sealed: None }).collect();
+    /// For the agent with this id and drains with these tokens; nothing is delivered yet.
+    pub fn new(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
+        let cursors = tokens.map(|token| Cursor { token, offset: Offset::ZERO, sealed: None }).collect();
         Self { agent: agent.to_owned(), cursors, ..Self::default() }
     }
 
-    /// A segment was opened in this slot of memory, which is another one's no more.
-    pub fn open(&mut self, start: u64, slot: u8) {
-        self.segments.retain(|(_, other)| *other != slot);
-        self.segments.push((start, slot));
+    /// A segment was opened in this slot of memory; a former one in it is gone.
+    pub fn open_segment(&mut self, start: Offset, slot: u8) {
+        self.segments.retain(|other| other.slot != slot);
+        self.segments.push(MemorySegment { start, slot });
     }
 
-    /// A drain's place.
-    pub fn set_cursor(&mut self, drain: usize, offset: u64, sealed: Option<(u64, Vec<u8>)>) {
-        if let Some(cursor) = self.cursors.get_mut(drain) {
+    /// A drain continues at `offset`, with this sealed batch.
+    pub fn set_cursor(&mut self, drain: DrainIndex, offset: Offset, sealed: Option<SealedEnd>) {
+        if let Some(cursor) = self.cursors.get_mut(drain.get()) {
             (cursor.offset, cursor.sealed) = (offset, sealed);
         }
     }
 
-    /// Lays the segments that are in `memory` out behind the others.
-    pub(super) fn lay_out(&self, memory: &File, segments: &mut Vec<Segment>) -> Option<Adopted> {
-        let shift = segments.last().map_or(0, Segment::end);
+    /// Adds the segments in the memory file to what was adopted from disk.
+    pub(super) fn adopt_into(&self, adoption: &mut Adoption, memory: &File) {
+        let shift = adoption.segments.last().map_or(Offset::ZERO, Segment::end).get();
         let origin = Arc::new(Origin { agent: self.agent.clone(), shift });
-        let ends = self.segments.iter().skip(1).map(|(start, _)| *start).chain([u64::MAX]);
-        let before = segments.len();
-        for ((start, slot), end) in self.segments.iter().zip(ends) {
-            // The last one may have more than was told of; a NUL ends it, as on disk.
-            let mut bytes = vec![0; SEGMENT as usize];
-            memory.read_at(&mut bytes, u64::from(*slot) * SEGMENT).ok()?;
+        let ends = self.segments.iter().skip(1).map(|segment| segment.start).chain([Offset::MAX]);
+        let mut end = None;
+        for (MemorySegment { start, slot }, next) in self.segments.iter().zip(ends) {
+            // The last one may hold more than was reported; a NUL ends it, as on disk.
+            let mut bytes = vec![0; SEGMENT_BYTES as usize];
+            if memory.read_at(&mut bytes, u64::from(*slot) * SEGMENT_BYTES).is_err() {
+                return;
+            }
             let len = memchr::memchr(0, &bytes).unwrap_or(bytes.len()) as u64;
-            let mut segment = Segment::new(shift + start, SegmentLocation::Memory(*slot));
-            segment.len = len.min(end - start);
+            let mut segment = Segment::new(*start + shift, SegmentLocation::Memory(*slot));
+            segment.len = len.min(next - *start);
             segment.origin = Some(Arc::clone(&origin));
             if segment.len > 0 {
-                segments.push(segment);
+                end = Some(segment.end());
+                adoption.segments.push(segment);
             }
         }
-        let end = segments.last().filter(|_| segments.len() > before)?.end();
-        Some(Adopted { origin, end, directory: None, cursors: self.cursors.clone() })
+        if let Some(end) = end {
+            let cursors = self.cursors.clone();
+            adoption.spools.push(AdoptedSpool { origin, end, directory: None, cursors, checkpoint: None });
+        }
     }
 }

@@ -1,20 +1,29 @@
 use super::*;
+use crate::frame::Timestamp;
 use crate::frame::{Encoder, Field, PRI_APP};
-use crate::ledger::{Appended, Identity, Ledger, SharedLedger};
+use crate::ledger::{
+    Appended, BatchOutcome, BatchRange, DrainIndex, Identity, Ledger, Offset, SegmentStart, SharedLedger,
+    TimeRange,
+};
 
 const IDENTITY: Identity<'_> = Identity { agent: "00aa", drain: "d.1" };
+/// The first and the second drain.
+const D0: DrainIndex = DrainIndex::new(0);
+const D1: DrainIndex = DrainIndex::new(1);
 
-/// Frames with numbered messages, and what is to be booked for them.
+/// Frames with numbered messages, and what the ledger has to book for them.
 fn frames(numbers: std::ops::Range<u64>) -> (Vec<u8>, Appended) {
     let field = Field::coerce("x");
     let mut encoder = Encoder::new(PRI_APP, &field, &field, &field);
     let mut out = Vec::new();
     let count = numbers.end - numbers.start;
     for number in numbers {
-        encoder.encode(&mut out, 1, format!("{number:0>100}").as_bytes());
+        encoder.encode(&mut out, Timestamp::from_micros(1), format!("{number:0>100}").as_bytes());
     }
     let len = out.len() as u64;
-    (out, Appended { len, frames: count, ended: count, times: Some((1, 2)), ..Appended::default() })
+    let (first, last) = (Timestamp::from_micros(1), Timestamp::from_micros(2));
+    let times = Some(TimeRange { first, last });
+    (out, Appended { len, frames: count, ended: count, times, ..Appended::default() })
 }
 
 fn shared(drains: usize) -> SharedLedger {
@@ -29,7 +38,8 @@ fn write(writer: &mut Writer<'_>, numbers: std::ops::Range<u64>) {
 fn reader_of(shared: &SharedLedger, memory: Option<File>) -> Reader {
     let mut reader = Reader::new(memory);
     for segment in shared.lock().segments() {
-        reader.add(segment.start, segment.place.clone());
+        let (start, location) = (segment.start, segment.location.clone());
+        reader.add(SegmentStart { start, location });
     }
     reader
 }
@@ -39,22 +49,22 @@ fn numbers(body: &[u8]) -> Vec<u64> {
     frames.iter().map(|frame| frame.msg.parse().expect("a number")).collect()
 }
 
-fn read_all(reader: &mut Reader, from: u64, limit: u64, max: usize) -> Vec<u64> {
+fn read_all(reader: &mut Reader, from: Offset, limit: Offset, max: usize) -> Vec<u64> {
     let (mut at, mut all) = (from, Vec::new());
     loop {
         let mut body = bytes::BytesMut::new();
-        let (next, frames) = reader.read(at, limit, max, &mut body).expect("readable");
-        if frames == 0 {
+        let range = reader.read(at, limit, max, &mut body).expect("readable");
+        if range.frames == 0 {
             return all;
         }
-        assert_eq!(numbers(&body).len() as u64, frames);
+        assert_eq!(numbers(&body).len() as u64, range.frames);
         all.extend(numbers(&body));
-        at = next;
+        at = range.end;
     }
 }
 
 #[test]
-fn what_is_written_is_read_back_in_order_across_segments() {
+fn frames_are_read_back_in_order_across_segments() {
     let base = tempfile::tempdir().expect("a directory");
     let directory = Directory::create(&base.path().join("spool"), "00aa").expect("ours");
     let shared = shared(1);
@@ -63,18 +73,18 @@ fn what_is_written_is_read_back_in_order_across_segments() {
         write(&mut writer, start..start + 1000);
     }
     assert!(shared.lock().segments().len() > 2);
-    let head = shared.lock().head();
+    let log_end = shared.lock().log_end();
     for max in [1, 200, 10_000, 512 << 10, 8 << 20] {
-        let all = read_all(&mut reader_of(&shared, None), 0, head, max);
+        let all = read_all(&mut reader_of(&shared, None), Offset::ZERO, log_end, max);
         assert!(all.iter().copied().eq(0..20_000), "{max}");
     }
     let files = directory.segments().expect("listed");
-    assert_eq!(files.iter().map(|(_, len, _)| len).sum::<u64>(), head);
-    assert!(files.iter().all(|(_, len, _)| *len <= SEGMENT));
+    assert_eq!(files.iter().map(|file| file.len).sum::<u64>(), log_end.get());
+    assert!(files.iter().all(|file| file.len <= SEGMENT_BYTES));
 }
 
 #[test]
-fn at_the_limit_the_oldest_segments_go_and_their_lines_are_counted() {
+fn at_the_limit_the_oldest_segments_are_dropped_and_counted() {
     let base = tempfile::tempdir().expect("a directory");
     let directory = Directory::create(base.path(), "00aa").expect("ours");
     let shared = shared(2);
@@ -86,15 +96,15 @@ fn at_the_limit_the_oldest_segments_go_and_their_lines_are_counted() {
     assert!(ledger.bytes() <= 4 << 20);
     let dropped = ledger.accounts()[0].dropped();
     assert!(dropped > 0);
-    assert_eq!((ledger.captured(), ledger.held(0)), (60_000, 60_000 - dropped));
-    let window = ledger.window(1);
+    assert_eq!((ledger.captured(), ledger.held(D0)), (60_000, 60_000 - dropped));
+    let range = ledger.seal_range(D1);
     drop(ledger);
-    let rest = read_all(&mut reader_of(&shared, None), window.cursor, window.limit, 1 << 20);
-    assert!(rest.iter().copied().eq(dropped..60_000), "what is left is the youngest, without a gap");
+    let rest = read_all(&mut reader_of(&shared, None), range.cursor, range.limit, 1 << 20);
+    assert!(rest.iter().copied().eq(dropped..60_000), "the youngest lines are left, without a gap");
 }
 
 #[test]
-fn memory_serves_when_there_is_no_directory() {
+fn without_a_directory_segments_are_in_memory() {
     let memory = memory_file().expect("memfd");
     let shared = shared(1);
     let mut writer = Writer::new(&shared, None, Some(&memory), 1 << 30, WhenFull::DropOldest, || false);
@@ -102,17 +112,17 @@ fn memory_serves_when_there_is_no_directory() {
         write(&mut writer, start..start + 1000);
     }
     let ledger = shared.lock();
-    assert!(ledger.bytes() <= u64::from(SLOTS) * SEGMENT);
-    let (dropped, window) = (ledger.accounts()[0].dropped(), ledger.window(0));
-    assert_eq!(ledger.imbalance(0), 0);
+    assert!(ledger.bytes() <= u64::from(MEMORY_SLOTS) * SEGMENT_BYTES);
+    let (dropped, range) = (ledger.accounts()[0].dropped(), ledger.seal_range(D0));
+    assert_eq!(ledger.imbalance(D0), 0);
     drop(ledger);
     let memory = memory.try_clone().expect("a clone");
-    let rest = read_all(&mut reader_of(&shared, Some(memory)), window.cursor, window.limit, 1 << 20);
+    let rest = read_all(&mut reader_of(&shared, Some(memory)), range.cursor, range.limit, 1 << 20);
     assert!(rest.iter().copied().eq(dropped..50_000));
 }
 
 #[test]
-fn a_disk_that_goes_away_is_replaced_by_memory_and_said_once() {
+fn a_failing_disk_is_replaced_by_memory_and_reported_once() {
     let base = tempfile::tempdir().expect("a directory");
     let directory = Directory::create(base.path(), "00aa").expect("ours");
     let memory = memory_file().expect("memfd");
@@ -120,15 +130,15 @@ fn a_disk_that_goes_away_is_replaced_by_memory_and_said_once() {
     let mut writer =
         Writer::new(&shared, Some(&directory), Some(&memory), 1 << 30, WhenFull::DropOldest, || false);
     write(&mut writer, 0..5000);
-    std::fs::remove_dir_all(directory.path()).expect("removed by somebody");
+    std::fs::remove_dir_all(directory.path()).expect("removed");
     write(&mut writer, 5000..9000);
     write(&mut writer, 9000..12_000);
     assert!(writer.take_warning().is_some_and(|e| e.to_string().starts_with("cannot write to")));
     assert!(writer.take_warning().is_none());
     let ledger = shared.lock();
     assert_eq!(ledger.captured(), 12_000);
-    assert_eq!(ledger.imbalance(0), 0);
-    assert!(ledger.segments().any(|s| matches!(s.place, SegmentLocation::Memory(_))));
+    assert_eq!(ledger.imbalance(D0), 0);
+    assert!(ledger.segments().any(|s| matches!(s.location, SegmentLocation::Memory(_))));
 }
 
 #[test]
@@ -137,34 +147,38 @@ fn without_disk_and_memory_the_lines_are_counted_as_dropped() {
     let mut writer = Writer::new(&shared, None, None, 1 << 30, WhenFull::DropOldest, || false);
     write(&mut writer, 0..10);
     let ledger = shared.lock();
-    assert_eq!((ledger.captured(), ledger.accounts()[0].dropped(), ledger.imbalance(0)), (10, 10, 0));
+    assert_eq!((ledger.captured(), ledger.accounts()[0].dropped(), ledger.imbalance(D0)), (10, 10, 0));
 }
 
 #[test]
-fn damage_is_found_where_it_is() {
+fn damage_is_found_at_its_offset() {
     let base = tempfile::tempdir().expect("a directory");
     let directory = Directory::create(base.path(), "00aa").expect("ours");
     let shared = shared(1);
     let mut writer = Writer::new(&shared, Some(&directory), None, 1 << 30, WhenFull::DropOldest, || false);
     write(&mut writer, 0..10);
-    let path = directory.segment(0);
+    let path = directory.segment(Offset::ZERO);
     let mut bytes = std::fs::read(&path).expect("the segment");
     let at = bytes.len() / 10 * 4;
     bytes[at] = b'x';
     std::fs::write(&path, &bytes).expect("damaged");
     let mut reader = reader_of(&shared, None);
     let mut body = bytes::BytesMut::new();
-    let (next, frames) = reader.read(0, u64::MAX, 1 << 20, &mut body).expect("the good ones first");
-    assert_eq!((next, frames, numbers(&body)), (at as u64, 4, vec![0, 1, 2, 3]));
-    let error = reader.read(next, u64::MAX, 1 << 20, &mut body).expect_err("damaged");
-    assert!(matches!(error, ReadError::Damaged { at: found } if found == next), "{error}");
+    let good = reader.read(Offset::ZERO, Offset::MAX, 1 << 20, &mut body).expect("the good ones first");
+    assert_eq!((good.end.get(), good.frames, numbers(&body)), (at as u64, 4, vec![0, 1, 2, 3]));
+    let error = reader.read(good.end, Offset::MAX, 1 << 20, &mut body).expect_err("damaged");
+    assert!(matches!(error, ReadError::Damaged { at: found } if found == good.end), "{error}");
     assert!(body.is_empty());
-    assert_eq!(shared.lock().skip_damaged(0), bytes.len() as u64, "nothing was sealed yet: all of it");
-    assert_eq!(shared.lock().imbalance(0), 0);
+    assert_eq!(
+        shared.lock().skip_damaged(D0),
+        bytes.len() as u64,
+        "nothing was sealed yet: the whole segment"
+    );
+    assert_eq!(shared.lock().imbalance(D0), 0);
 }
 
 #[test]
-fn a_directory_is_made_private_and_links_are_not_followed() {
+fn a_directory_is_private_and_links_are_not_followed() {
     use std::os::unix::fs::PermissionsExt;
     let base = tempfile::tempdir().expect("a directory");
     let real = base.path().join("real");
@@ -179,7 +193,7 @@ fn a_directory_is_made_private_and_links_are_not_followed() {
 }
 
 #[test]
-fn a_dead_agents_directory_is_adopted_where_each_drain_was() {
+fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
     let base = tempfile::tempdir().expect("a directory");
     let (sealed, total) = {
         let directory = Directory::create(base.path(), "00aa").expect("ours");
@@ -190,60 +204,61 @@ fn a_dead_agents_directory_is_adopted_where_each_drain_was() {
             write(&mut writer, start..start + 1000);
         }
         let mut reader = reader_of(&shared, None);
-        let (end, frames) = reader.read(0, u64::MAX, 1 << 20, &mut bytes::BytesMut::new()).expect("read");
+        let mut body = bytes::BytesMut::new();
+        let first = reader.read(Offset::ZERO, Offset::MAX, 1 << 20, &mut body).expect("read");
         let mut ledger = shared.lock();
-        ledger.seal(0, (0, end), frames, &IDENTITY, |_| Vec::new()).expect("sealed");
-        ledger.delivered(0);
-        let (next, frames) = reader.read(end, u64::MAX, 1 << 18, &mut bytes::BytesMut::new()).expect("read");
-        let batch = ledger.seal(0, (end, next), frames, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
-        let cursor = Cursor::of(&ledger.accounts()[0], "d.1", 0, u64::MAX);
+        ledger.seal(D0, first, &IDENTITY, |_| Vec::new()).expect("sealed");
+        ledger.complete_batch(D0, BatchOutcome::Delivered);
+        let second = reader.read(first.end, Offset::MAX, 1 << 18, &mut body).expect("read");
+        let batch = ledger.seal(D0, second, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
+        let cursor = Cursor::of(&ledger.accounts()[0], "d.1", 0, Offset::MAX);
         Checkpoint::open(&directory).expect("a file").save(&[cursor]);
-        (batch, ledger.head())
+        (batch, ledger.log_end())
     };
     std::fs::create_dir(base.path().join("not an agent")).expect("made");
-    let (adopted, segments) = adopt(base.path(), "00bb").expect("listed");
-    assert_eq!((adopted.len(), segments.len()), (1, segments.len()));
-    assert_eq!(adopted[0].end, total);
-    assert!(adopt(base.path(), "00cc").expect("listed").0.is_empty(), "it is taken");
+    let Adoption { spools, segments } = adopt(base.path(), "00bb").expect("listed");
+    assert_eq!(spools.len(), 1);
+    assert_eq!(spools[0].end, total);
+    assert!(adopt(base.path(), "00cc").expect("listed").spools.is_empty(), "it is locked");
     let mut ledger = Ledger::new(["d0".to_owned(), "d1".to_owned()], segments);
-    adopted[0].resume(ledger.account_mut(0).expect("one"), "d.1");
-    adopted[0].resume(ledger.account_mut(1).expect("one"), "d.2");
-    assert_eq!((ledger.captured(), ledger.held(0), ledger.imbalance(0)), (0, 0, 0), "no lines of ours");
-    assert_eq!(ledger.window(1).cursor, 0, "a drain that is new gets all of it");
-    let window = ledger.window(0);
-    assert_eq!((window.cursor, window.limit), (sealed.start, sealed.end), "the sealed batch first");
-    let own = Identity { agent: "00bb", drain: "d.1" };
-    let again =
-        ledger.seal(0, (window.cursor, window.limit), sealed.frames, &own, |_| Vec::new()).expect("sealed");
+    spools[0].resume(ledger.account_mut(D0).expect("one"), "d.1");
+    spools[0].resume(ledger.account_mut(D1).expect("one"), "d.2");
+    assert_eq!((ledger.captured(), ledger.held(D0), ledger.imbalance(D0)), (0, 0, 0), "no lines of ours");
+    assert_eq!(ledger.seal_range(D1).cursor, Offset::ZERO, "a drain that is new gets all of it");
+    let range = ledger.seal_range(D0);
+    assert_eq!((range.cursor, range.limit), (sealed.range.start, sealed.range.end), "the sealed batch first");
+    let ours = Identity { agent: "00bb", drain: "d.1" };
+    let again = ledger.seal(D0, sealed.range, &ours, |_| Vec::new()).expect("sealed");
     assert_eq!(again.id, sealed.id, "the same batch under the same id: hashed from the dead agent's");
-    ledger.delivered(0);
-    assert_eq!(ledger.accounts()[0].adopted_frames(), sealed.frames);
-    for adopted in adopted {
-        adopted.directory.unwrap().remove();
+    ledger.complete_batch(D0, BatchOutcome::Delivered);
+    assert_eq!(ledger.accounts()[0].adopted_frames(), sealed.range.frames);
+    for spool in spools {
+        spool.directory.unwrap().remove();
     }
     assert!(!base.path().join("00aa").exists());
 }
 
-/// Writes what fills several segments, delivers it all, and retires what is passed; returns where it stands.
-fn fill_and_retire(spool: &Spool, writer: &mut Writer<'_>) -> u64 {
+/// Writes several segments, delivers them all, and removes what is consumed; returns the end of the log.
+fn fill_and_consume(spool: &Spool, writer: &mut Writer<'_>) -> Offset {
     for start in (0..20_000).step_by(1000) {
         write(writer, start..start + 1000);
     }
     let mut ledger = spool.shared.lock();
-    let (head, frames) = (ledger.head(), 20_000);
-    ledger.seal(0, (0, head), frames, &IDENTITY, |_| Vec::new()).expect("sealed");
-    ledger.delivered(0);
+    let end = ledger.log_end();
+    let all = BatchRange { start: Offset::ZERO, end, frames: 20_000 };
+    ledger.seal(D0, all, &IDENTITY, |_| Vec::new()).expect("sealed");
+    ledger.complete_batch(D0, BatchOutcome::Delivered);
     drop(ledger);
     spool.remove_consumed();
-    head
+    end
 }
 
 #[test]
-fn a_file_that_serves_again_shows_nothing_of_what_it_held() {
+fn a_recycled_file_shows_no_old_frames() {
     let base = tempfile::tempdir().expect("a directory");
     let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
-    let (spool, trouble) = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
-    assert!(trouble.is_none(), "{trouble:?}");
+    let Opened { spool, error } = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
+    assert!(error.is_none(), "{error:?}");
     let files = || {
         let mut paths: Vec<_> =
             std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten().collect();
@@ -251,60 +266,60 @@ fn a_file_that_serves_again_shows_nothing_of_what_it_held() {
         paths.len()
     };
     let mut writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
-    let head = fill_and_retire(&spool, &mut writer);
+    let log_end = fill_and_consume(&spool, &mut writer);
     assert_eq!(files(), 3, "the last segment and two spares");
-    // Fills the last segment, and goes on in a spare.
+    // Fills the last segment and continues in a spare.
     for start in (20_000..27_000).step_by(1000) {
         write(&mut writer, start..start + 1000);
     }
     let ledger = spool.shared.lock();
     let last = ledger.segments().next_back().expect("a segment").clone();
     drop(ledger);
-    let SegmentLocation::File(path) = &last.place else { panic!("{:?}", last.place) };
+    let SegmentLocation::File(path) = &last.location else { panic!("{:?}", last.location) };
     let bytes = std::fs::read(path).expect("the segment");
     assert!(bytes.len() as u64 > last.len, "older frames are behind");
     assert_eq!(bytes[last.len as usize], 0);
     let mut reader = reader_of(&spool.shared, None);
-    let all = read_all(&mut reader, head, u64::MAX, 1 << 20);
+    let all = read_all(&mut reader, log_end, Offset::MAX, 1 << 20);
     assert!(all.iter().copied().eq(20_000..27_000), "no more than that, without a limit");
-    // Somebody adopts it: as if we had died now.
+    // As if the agent had died now.
     drop(writer);
     std::fs::rename(base.path().join("00aa"), base.path().join("00ee")).expect("renamed");
-    std::fs::remove_file(base.path().join("00ee/lock")).expect("as if nobody held it");
-    let (adopted, segments) = adopt(base.path(), "00bb").expect("listed");
-    assert_eq!(adopted[0].end, last.start + last.len);
-    let ends: Vec<u64> = segments.iter().map(Segment::end).collect();
+    std::fs::remove_file(base.path().join("00ee/lock")).expect("removed");
+    let Adoption { spools, segments } = adopt(base.path(), "00bb").expect("listed");
+    assert_eq!(spools[0].end, last.end());
+    let ends: Vec<Offset> = segments.iter().map(Segment::end).collect();
     assert!(segments.iter().skip(1).zip(&ends).all(|(segment, end)| segment.start >= *end), "{segments:?}");
 }
 
 #[test]
-fn an_append_that_was_cut_short_in_a_file_that_serves_again_is_not_seen() {
+fn an_interrupted_append_to_a_recycled_file_is_not_seen() {
     let base = tempfile::tempdir().expect("a directory");
     let path = base.path().join("segment");
     let (old, _) = frames(0..100);
     std::fs::write(&path, &old).expect("written");
     let file = File::options().write(true).read(true).open(&path).expect("opened");
     let (new, _) = frames(500..510);
-    writer::write_over(&file, &new, 0, SEGMENT).expect("written");
+    writer::overwrite(&file, &new, 0, SEGMENT_BYTES).expect("written");
     let (more, _) = frames(510..520);
-    // As if we died before the last step.
+    // As if the agent died before the last step.
     let at = new.len() as u64;
     std::os::unix::fs::FileExt::write_all_at(&file, &[0], at + more.len() as u64).expect("the NUL");
     std::os::unix::fs::FileExt::write_all_at(&file, &more[1..], at + 1).expect("all but the first byte");
     let mut reader = Reader::new(None);
-    reader.add(0, SegmentLocation::File(path));
-    assert!(read_all(&mut reader, 0, u64::MAX, 1 << 20).into_iter().eq(500..510));
-    writer::write_over(&file, &more, at, SEGMENT).expect("written");
-    assert!(read_all(&mut reader, 0, u64::MAX, 1 << 20).into_iter().eq(500..520));
+    reader.add(SegmentStart { start: Offset::ZERO, location: SegmentLocation::File(path) });
+    assert!(read_all(&mut reader, Offset::ZERO, Offset::MAX, 1 << 20).into_iter().eq(500..510));
+    writer::overwrite(&file, &more, at, SEGMENT_BYTES).expect("written");
+    assert!(read_all(&mut reader, Offset::ZERO, Offset::MAX, 1 << 20).into_iter().eq(500..520));
 }
 
 #[test]
-fn spare_files_go_when_nothing_is_written() {
+fn spare_files_are_removed_when_nothing_is_written() {
     let base = tempfile::tempdir().expect("a directory");
     let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
-    let (spool, _) = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
+    let Opened { spool, .. } = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
     let mut writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
-    fill_and_retire(&spool, &mut writer);
+    fill_and_consume(&spool, &mut writer);
     spool.trim();
     let left: Vec<_> = std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten().collect();
     assert_eq!(left.iter().filter(|entry| entry.file_name().len() == 20).count(), 1, "{left:?}");

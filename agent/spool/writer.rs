@@ -1,6 +1,7 @@
-//! Writing the spool: segments, the size limit, and what to do when the disk does not take it.
+//! Writing the spool: segments, the size limit, and what happens when the disk cannot be written to.
 
-use super::{Directory, SEGMENT, SLOTS, SpoolError, dispose, drop_cache};
+use super::directory::{Directory, SpoolError};
+use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache};
 use crate::frame::DropReason;
 use crate::ledger::{Appended, Ledger, Segment, SegmentLocation, SharedLedger};
 use std::fmt;
@@ -10,51 +11,69 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A segment that is still there when so many younger ones exist is written back, then dropped from the page
-/// cache; later again, since pages that are being written stay.
-const CACHED: [usize; 4] = [3, 4, 6, 9];
-/// ProcessFilter may wait does so when so many segments are not delivered yet: what the drains take from the page cache
-/// costs no disk.
-const AHEAD: usize = 2;
-/// But not for longer than this without a segment delivered: then the spool fills up to its limit.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// How long is waited at a time, when it has to be.
-const MOMENT: Duration = Duration::from_millis(100);
+/// A segment with this many younger ones is written back and dropped from the page cache; several times, since pages
+/// under write-back stay.
+const UNCACHE_AT: [usize; 4] = [3, 4, 6, 9];
+/// [`WhenFull::Block`]: pause while more than this many segments are undelivered, so that the shipper reads from the
+/// page cache, not the disk.
+const MAX_AHEAD_SEGMENTS: usize = 2;
+/// But no longer than this without a delivered segment: then the spool fills up to its limit.
+const AHEAD_TIMEOUT: Duration = Duration::from_millis(20);
+/// How often the end of a longer wait is looked for.
+const WAIT_STEP: Duration = Duration::from_millis(100);
 /// How long after a failure the disk is tried again.
-const DISK_AGAIN: Duration = Duration::from_secs(30);
-/// Nothing that can be written to is said after this time, and again after that.
-const UNSAID: Duration = Duration::from_secs(5);
-const AGAIN: Duration = Duration::from_mins(10);
-/// How much of a file system in memory we may fill, in bytes: it counts as the dyno's memory.
-const MEMORY_FS: u64 = 8 << 20;
+const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// That nothing can be written to is reported when it has lasted this long: an app that ends sooner has its closing
+/// line.
+const REPORT_DELAY: Duration = Duration::from_secs(5);
+/// How often it is reported again while it lasts.
+const REPORT_INTERVAL: Duration = Duration::from_mins(10);
+/// Bytes that the spool may take on a file system in memory: they count as the dyno's memory.
+const MAX_TMPFS_BYTES: u64 = 8 << 20;
 
 /// What to do when the spool is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
     /// Drop the oldest segment: the app must not wait.
     DropOldest,
-    /// Wait until a drain took something: the reader of standard input may.
+    /// Wait until a drain consumed something: whoever writes to the standard input of `ship` may wait.
     Block,
+}
+
+/// What became of frames that were to be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// They are in the spool.
+    Written,
+    /// Neither disk nor memory can be written to: the lines that ended in them are booked as dropped.
+    Dropped,
 }
 
 /// The segment that is being written.
 #[derive(Debug)]
 enum OpenSegment {
-    /// A new file: what is behind its frames is the end of the file.
-    Fresh(File),
-    /// A file that held another segment: older frames are behind those of this one.
-    Reused(File),
+    /// A new file, which ends behind the last frame.
+    NewFile(File),
+    /// A recycled file, which still holds old frames behind the last one.
+    RecycledFile(File),
     Memory(u8),
 }
 
 impl OpenSegment {
-    /// Where in which file the segment starts.
-    fn place<'a>(&'a self, memory: Option<&'a File>) -> Option<(&'a File, u64)> {
+    /// The file of the segment, and where in it the segment starts.
+    fn location<'a>(&'a self, memory: Option<&'a File>) -> Option<(&'a File, u64)> {
         match self {
-            Self::Fresh(file) | Self::Reused(file) => Some((file, 0)),
-            Self::Memory(slot) => memory.map(|memory| (memory, u64::from(*slot) * SEGMENT)),
+            Self::NewFile(file) | Self::RecycledFile(file) => Some((file, 0)),
+            Self::Memory(slot) => memory.map(|memory| (memory, u64::from(*slot) * SEGMENT_BYTES)),
         }
     }
+}
+
+/// Nothing can be written to: neither disk nor memory.
+#[derive(Clone, Copy, Debug)]
+struct NoStorage {
+    since: Instant,
+    reported: Option<Instant>,
 }
 
 /// The one writer of a spool.
@@ -66,13 +85,13 @@ pub struct Writer<'a> {
     full: WhenFull,
     open: Option<OpenSegment>,
     len: u64,
-    /// Waiting for a removal was in vain when there had been so many of them.
-    in_vain: Option<u64>,
+    /// The number of removals at the last wait that timed out: waiting again before the next one is useless.
+    timed_out_at: Option<u64>,
     disk_failed: Option<Instant>,
-    said: bool,
+    /// The current failure of the disk is reported.
+    disk_reported: bool,
     warning: Option<SpoolError>,
-    /// Since when nothing can be written anywhere, and when that was said.
-    nowhere: Option<(Instant, Option<Instant>)>,
+    no_storage: Option<NoStorage>,
     give_up: Box<dyn Fn() -> bool + Send + 'a>,
 }
 
@@ -93,7 +112,7 @@ impl<'a> Writer<'a> {
         give_up: impl Fn() -> bool + Send + 'a,
     ) -> Self {
         let limit = match directory {
-            Some(directory) if directory.in_memory() => limit.min(MEMORY_FS),
+            Some(directory) if directory.is_in_memory() => limit.min(MAX_TMPFS_BYTES),
             _ => limit,
         };
         Self {
@@ -104,60 +123,59 @@ impl<'a> Writer<'a> {
             full,
             open: None,
             len: 0,
-            in_vain: None,
+            timed_out_at: None,
             disk_failed: None,
-            said: false,
+            disk_reported: false,
             warning: None,
-            nowhere: None,
+            no_storage: None,
             give_up: Box::new(give_up),
         }
     }
 
-    /// Writes whole frames and summary them; they may be empty, when only lines that closed are to be booked.
-    /// What can be written nowhere is booked as dropped, the lines that ended in it: then the answer is false.
-    pub fn append(&mut self, frames: &[u8], appended: &Appended) -> bool {
+    /// Writes whole frames and books them. There may be none, when only lines that closed are to be booked.
+    pub fn append(&mut self, frames: &[u8], appended: &Appended) -> AppendOutcome {
         if frames.is_empty() {
             self.shared.lock().append(appended);
-            return true;
+            return AppendOutcome::Written;
         }
         self.make_room(frames.len() as u64);
-        let fits = self.open.is_some() && self.len + frames.len() as u64 <= SEGMENT;
+        let fits = self.open.is_some() && self.len + frames.len() as u64 <= SEGMENT_BYTES;
         if fits && self.write(frames) {
             self.shared.lock().append(appended);
             self.len += frames.len() as u64;
-            return true;
+            return AppendOutcome::Written;
         }
         if self.write_to_new_segment(frames, appended) {
-            self.nowhere = None;
-            return true;
+            self.no_storage = None;
+            return AppendOutcome::Written;
         }
-        self.nothing_serves();
+        self.note_no_storage();
         // Lines that closed have their last frame in the spool already: they are not among the dropped.
         let closed = appended.closed.len() as u64;
         let kept = Appended { closed: appended.closed.clone(), ended: closed, ..Appended::default() };
         let mut ledger = self.shared.lock();
         ledger.append(&kept);
         ledger.drop_unrecorded(appended.ended - closed, DropReason::SpoolUnwritable);
-        false
+        AppendOutcome::Dropped
     }
 
-    /// Memory does not serve in the disk's place. That is said a moment later, and again while it lasts: an app that
-    /// ends sooner has the closing line.
-    fn nothing_serves(&mut self) {
-        (self.warning, self.said) = (None, false);
-        let (since, said) = self.nowhere.get_or_insert_with(|| (Instant::now(), None));
-        if since.elapsed() >= UNSAID && said.is_none_or(|said| said.elapsed() >= AGAIN) {
-            *said = Some(Instant::now());
-            self.warning = Some(SpoolError::Nowhere);
+    fn note_no_storage(&mut self) {
+        (self.warning, self.disk_reported) = (None, false);
+        let now = Instant::now();
+        let state = self.no_storage.get_or_insert(NoStorage { since: now, reported: None });
+        let is_due = state.reported.is_none_or(|reported| now - reported >= REPORT_INTERVAL);
+        if now - state.since >= REPORT_DELAY && is_due {
+            state.reported = Some(now);
+            self.warning = Some(SpoolError::NoStorage);
         }
     }
 
-    /// What went wrong since the last time, to be said once.
+    /// What went wrong since the last call, to be reported once.
     pub fn take_warning(&mut self) -> Option<SpoolError> {
         self.warning.take()
     }
 
-    /// Bytes go without the ledger's lock: a disk that stands still holds up nobody else.
+    /// Files are removed without the ledger's lock: a stalled disk delays nobody else.
     fn make_room(&mut self, len: u64) {
         for segment in self.drop_for(len) {
             dispose(&segment, self.directory, self.memory);
@@ -166,52 +184,55 @@ impl<'a> Writer<'a> {
 
     /// Takes segments out of the ledger until `len` more bytes are within the limit, or waits for that.
     fn drop_for(&mut self, len: u64) -> Vec<Segment> {
-        let mut drop_oldest = Vec::new();
+        let mut dropped = Vec::new();
         let mut ledger = self.shared.lock();
-        if self.full == WhenFull::Block && ledger.segments().len() > AHEAD {
+        if self.full == WhenFull::Block && ledger.segments().len() > MAX_AHEAD_SEGMENTS {
             let removals = self.shared.removals();
-            if self.in_vain != Some(removals) {
-                ledger = self.shared.wait_for_removal(ledger, PATIENCE);
-                let is_stuck = self.shared.removals() == removals;
-                self.in_vain = is_stuck.then_some(removals);
+            if self.timed_out_at != Some(removals) {
+                ledger = self.shared.wait_for_removal(ledger, AHEAD_TIMEOUT);
+                let timed_out = self.shared.removals() == removals;
+                self.timed_out_at = timed_out.then_some(removals);
             }
         }
         while ledger.bytes() + len > self.limit {
             if self.full == WhenFull::Block {
-                // A limit below what is pinned would wait for ever.
+                // A limit below what is pinned would wait forever.
                 if ledger.segments().len() < 2 || (self.give_up)() {
                     break;
                 }
-                ledger = self.shared.wait_for_removal(ledger, MOMENT);
+                ledger = self.shared.wait_for_removal(ledger, WAIT_STEP);
                 continue;
             }
             let Some(segment) = ledger.drop_oldest(DropReason::SpoolFull) else { break };
-            drop_oldest.push(segment);
+            dropped.push(segment);
         }
-        drop_oldest
+        dropped
     }
 
+    /// Writes to the open segment; false when that failed, and then none is open.
     fn write(&mut self, frames: &[u8]) -> bool {
         let Some(open) = &self.open else { return false };
-        let Some((file, start)) = open.place(self.memory) else { return false };
+        let Some((file, start)) = open.location(self.memory) else { return false };
         let at = start + self.len;
         let written = match open {
-            OpenSegment::Fresh(_) => file.write_all_at(frames, at),
-            OpenSegment::Reused(_) | OpenSegment::Memory(_) => write_over(file, frames, at, start + SEGMENT),
+            OpenSegment::NewFile(_) => file.write_all_at(frames, at),
+            OpenSegment::RecycledFile(_) | OpenSegment::Memory(_) => {
+                overwrite(file, frames, at, start + SEGMENT_BYTES)
+            }
         };
         let Err(error) = written else { return true };
         if !matches!(open, OpenSegment::Memory(_)) {
-            // Frames that are not booked would only confuse whoever adopts the directory.
-            drop(file.set_len(self.len));
-            self.disk_warning(error);
+            // An agent that adopts the directory must not find frames that are not booked.
+            file.set_len(self.len).ok(); // the disk failed: nothing more can be done
+            self.disk_failed(error);
         }
         self.open = None;
         false
     }
 
-    fn disk_warning(&mut self, error: io::Error) {
+    fn disk_failed(&mut self, error: io::Error) {
         if let Some(directory) = self.directory {
-            if !std::mem::replace(&mut self.said, true) {
+            if !std::mem::replace(&mut self.disk_reported, true) {
                 self.warning = Some(SpoolError::io("cannot write to", directory.path())(error));
             }
             self.disk_failed = Some(Instant::now());
@@ -220,61 +241,60 @@ impl<'a> Writer<'a> {
 
     fn write_to_new_segment(&mut self, frames: &[u8], appended: &Appended) -> bool {
         for _ in 0..2 {
-            let Some(place) = self.rotate() else { return false };
+            let Some(location) = self.rotate() else { return false };
             if self.write(frames) {
                 let mut ledger = self.shared.lock();
-                ledger.open_segment(place);
+                ledger.open_segment(location);
                 ledger.append(appended);
                 self.len = frames.len() as u64;
-                let old = Self::uncached(&ledger);
+                let old = to_uncache(&ledger);
                 drop(ledger);
                 old.iter().for_each(drop_cache);
                 return true;
             }
-            if let SegmentLocation::File(path) = &place {
-                drop(std::fs::remove_file(path));
+            if let SegmentLocation::File(path) = &location {
+                std::fs::remove_file(path).ok(); // the disk failed: nothing more can be done
             }
         }
         false
     }
 
-    /// Opens the next segment's place: a file, else a slot of memory, else what becomes free by dropping.
+    /// Opens the next segment: in a file, else in a slot of memory, else in what dropping the oldest frees.
     fn rotate(&mut self) -> Option<SegmentLocation> {
-        if let Some(OpenSegment::Reused(file)) = &self.open {
-            drop(file.set_len(self.len)); // the rest is older frames
+        if let Some(OpenSegment::RecycledFile(file)) = &self.open {
+            file.set_len(self.len).ok(); // what is behind are old frames, and a NUL precedes them
         }
         self.open = None;
         self.len = 0;
         loop {
-            if let Some(place) = self.next_file().or_else(|| self.next_slot()) {
-                return Some(place);
+            if let Some(location) = self.next_file().or_else(|| self.next_slot()) {
+                return Some(location);
             }
-            let ledger = self.shared.lock();
+            let mut ledger = self.shared.lock();
             if self.full == WhenFull::Block {
                 if (self.give_up)() {
                     return None;
                 }
-                drop(self.shared.wait_for_removal(ledger, MOMENT));
+                drop(self.shared.wait_for_removal(ledger, WAIT_STEP));
                 continue;
             }
-            let mut ledger = ledger;
             let segment = ledger.drop_oldest(DropReason::SpoolFull)?;
             drop(ledger);
             dispose(&segment, None, self.memory);
-            if matches!(segment.place, SegmentLocation::File(_)) {
+            if matches!(segment.location, SegmentLocation::File(_)) {
                 self.disk_failed = None; // there is room again
             }
         }
     }
 
     fn next_file(&mut self) -> Option<SegmentLocation> {
-        let may_try = self.disk_failed.is_none_or(|failed| failed.elapsed() >= DISK_AGAIN);
+        let may_try = self.disk_failed.is_none_or(|failed| failed.elapsed() >= DISK_RETRY_INTERVAL);
         let directory = self.directory.filter(|_| may_try)?;
-        let head = self.shared.lock().head();
-        let path = directory.segment(head);
-        let opened = match directory.reuse(head) {
-            Some(file) => Ok(OpenSegment::Reused(file)),
-            None => create(&path).map(OpenSegment::Fresh),
+        let start = self.shared.lock().log_end();
+        let path = directory.segment(start);
+        let opened = match directory.recycle(start) {
+            Some(file) => Ok(OpenSegment::RecycledFile(file)),
+            None => create(&path).map(OpenSegment::NewFile),
         };
         match opened {
             Ok(open) => {
@@ -283,7 +303,7 @@ impl<'a> Writer<'a> {
                 Some(SegmentLocation::File(path))
             }
             Err(error) => {
-                self.disk_warning(error);
+                self.disk_failed(error);
                 None
             }
         }
@@ -292,27 +312,28 @@ impl<'a> Writer<'a> {
     fn next_slot(&mut self) -> Option<SegmentLocation> {
         self.memory?;
         let ledger = self.shared.lock();
-        let is_free = |slot: &u8| !ledger.segments().any(|s| s.place == SegmentLocation::Memory(*slot));
-        let slot = (0..SLOTS).find(is_free)?;
+        let is_free = |slot: &u8| !ledger.segments().any(|s| s.location == SegmentLocation::Memory(*slot));
+        let slot = (0..MEMORY_SLOTS).find(is_free)?;
         self.open = Some(OpenSegment::Memory(slot));
         Some(SegmentLocation::Memory(slot))
     }
+}
 
-    /// What is to be written back and forgotten now: the page cache counts as the dyno's memory.
-    fn uncached(ledger: &Ledger) -> Vec<SegmentLocation> {
-        let count = ledger.segments().len();
-        let older = CACHED.into_iter().filter_map(|younger| count.checked_sub(younger + 1));
-        older.filter_map(|index| ledger.segments().nth(index)).map(|segment| segment.place.clone()).collect()
-    }
+/// The segments to write back and drop from the page cache now, which counts as the dyno's memory.
+fn to_uncache(ledger: &Ledger) -> Vec<SegmentLocation> {
+    let count = ledger.segments().len();
+    let older = UNCACHE_AT.into_iter().filter_map(|younger| count.checked_sub(younger + 1));
+    older.filter_map(|index| ledger.segments().nth(index)).map(|segment| segment.location.clone()).collect()
 }
 
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Writes where other bytes may be behind: a NUL goes there first, and the first of the new bytes last, over the
-/// NUL of the time before. So who reads finds whole frames and then a NUL, at every instant, also when we die.
-pub(super) fn write_over(file: &File, frames: &[u8], at: u64, end: u64) -> io::Result<()> {
+/// Appends to a recycled file, which still holds old frames behind the write position. Writes the terminating NUL
+/// first, then all bytes but the first, then the first (over the previous NUL). At any crash point a reader sees whole
+/// frames followed by NUL. `end` is where the segment ends at the latest.
+pub(super) fn overwrite(file: &File, frames: &[u8], at: u64, end: u64) -> io::Result<()> {
     let (first, rest) = frames.split_at(frames.len().min(1));
     let behind = at + frames.len() as u64;
     if behind < end {

@@ -4,7 +4,7 @@
 
 use crate::config::Config;
 use crate::delivery::Coordinator;
-use crate::ledger::{Report, json_text};
+use crate::ledger::{DrainIndex, Report, json_text};
 use crate::spool::Spool;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::fmt::Write as _;
@@ -109,7 +109,7 @@ impl StatusSocket {
                 None => writeln!(out, "  shipper     not running, started {starts} times; it will be again"),
             };
         }
-        for (drain, account) in report.drains.iter().enumerate() {
+        for (drain, account) in DrainIndex::all(report.drains.len()).zip(&report.drains) {
             let (_, oldest) = coordinator.health().held(drain);
             let bytes = spool.shared.lock().held_bytes(drain);
             let _infallible = writeln!(out, "drain {} at {}", spool.token(drain), account.drain);
@@ -137,7 +137,7 @@ impl StatusSocket {
     }
 
     #[expect(clippy::unused_self, reason = "a part of `text`")]
-    fn answer_text(&self, coordinator: &Coordinator, drain: usize) -> String {
+    fn answer_text(&self, coordinator: &Coordinator, drain: DrainIndex) -> String {
         let mut out = String::from("  last answer ");
         let Some(health) = coordinator.health().get(drain) else { return out };
         match &health.last {
@@ -191,7 +191,7 @@ impl StatusSocket {
             }
         }
         out.push_str(",\"drains\":[");
-        for (drain, account) in drains.iter().enumerate() {
+        for (drain, account) in DrainIndex::all(drains.len()).zip(&drains) {
             let reasons =
                 account.dropped.iter().map(|(why, lines)| format!("{}:{lines}", json_text(why.as_str())));
             // Two locks in one statement would wait for each other.
@@ -216,7 +216,7 @@ impl StatusSocket {
                 "{}{{\"drain\":{},\"token\":{},\"delivered_lines\":{},\"held_lines\":{},\"held_bytes\":{},\
                  \"oldest_seconds\":{},\"dropped_lines\":{},\"dropped\":{{{}}},\"rejected_lines\":{},\
                  \"batches\":{},\"attempts\":{},\"failures\":{},\"last\":{last},\"next_attempt_seconds\":{next}}}",
-                if drain == 0 { "" } else { "," },
+                if drain == DrainIndex::default() { "" } else { "," },
                 json_text(&account.drain),
                 json_text(spool.token(drain)),
                 account.delivered,

@@ -63,8 +63,8 @@ impl Setup {
         let wake = step("cannot make an event", event())?;
         let gone = step("cannot make an event", event())?;
         let memory = spool::memory_file().ok();
-        let pool = BufferPool::new(buffer_pool::BUFFERS, buffer_pool::BUFFER);
-        let (recorder, inputs) = bounded(input::INPUTS);
+        let pool = BufferPool::new(buffer_pool::MAX_BUFFERS, buffer_pool::BUFFER_BYTES);
+        let (recorder, inputs) = bounded(input::QUEUE_SLOTS);
         let recorder_thread = Arc::new(RecorderThread::new(Arc::clone(&wake), Arc::clone(&pool)));
         let shared = Arc::new(config.clone());
         start_recorder(Arc::clone(&shared), &recorder_thread, inputs, memory.as_ref())?;
@@ -118,7 +118,7 @@ fn start_pumps(config: &Config, common: &Common, finished: &Arc<AtomicUsize>) ->
             coalesces: size >= PIPE,
             pool: Arc::clone(&common.pool),
             recorder: common.recorder.clone(),
-            gone: Arc::clone(&common.gone),
+            app_exited: Arc::clone(&common.gone),
             write_lock: write_lock.clone(),
             finished: Arc::clone(finished),
             wake: Arc::clone(&common.wake),

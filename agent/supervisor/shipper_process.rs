@@ -206,7 +206,7 @@ impl ShipperProcess {
     fn tell_ending(&self, link: &mut Connection) {
         if let Some(deadline) = self.ending.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
-            link.send(&ToShipper::Deadline(left.as_millis() as u64));
+            link.send(&ToShipper::Deadline(left));
         }
     }
 

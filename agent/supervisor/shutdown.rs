@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The app's last words are waited for so long: as long as a pump goes on, and the recorder behind it.
-const LAST_WORDS: Duration = pump::LAST.saturating_add(Duration::from_millis(500));
+const LAST_WORDS: Duration = pump::STDOUT_DRAIN_TIMEOUT.saturating_add(Duration::from_millis(500));
 /// The last that is written to the disk is waited for so long.
 const FILES: Duration = Duration::from_secs(1);
 
@@ -26,7 +26,7 @@ impl Supervisor<'_> {
         let until = match &self.coordinator {
             Some(coordinator) if !self.shipper.fails() => {
                 let ledger = coordinator.spool().shared.lock();
-                let drains = || 0..self.config.drains.len();
+                let drains = || ledger.drains();
                 let waits = drains().filter(|drain| ledger.held_bytes(*drain) > 0);
                 // What is left is our own when no drain holds lines.
                 let is_ours =

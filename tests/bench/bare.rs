@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use tailrace::frame::{TimestampText, now_micros};
+use tailrace::frame::Timestamp;
 
 use crate::Result;
 
@@ -52,7 +52,8 @@ struct Drain {
 impl Drain {
     /// Frames the whole lines of `bytes`; returns how many bytes they were.
     fn take(&mut self, bytes: &[u8]) -> Result<usize> {
-        let header = format!("<190>1 {} host app web.1 - ", TimestampText::of(now_micros()));
+        let header =
+            format!("<190>1 {} host app web.1 - ", Timestamp::from_micros(Timestamp::now().as_micros()));
         let mut from = 0;
         for lf in memchr::memchr_iter(b'\n', bytes) {
             let line = &bytes[from..=lf];

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
-use tailrace::frame::now_micros;
+use tailrace::frame::Timestamp;
 use tailrace_drain::{Drain, Options};
 
 const HELP: &str = "\
@@ -104,7 +104,7 @@ fn shot(file: &Path, tab: &str, theme: &str, size: (u32, u32), seconds: u64) {
     window.look(size.0, size.1, theme);
     window.until("document.querySelector('#status').dataset.state === 'live'");
     for number in 0..seconds {
-        let (begun, at) = (Instant::now(), now_micros() - 45_000 - number * 7 % 20 * 1000);
+        let (begun, at) = (Instant::now(), Timestamp::now().as_micros() - 45_000 - number * 7 % 20 * 1000);
         script::platform(&mut client, &mut sent, number, at);
         if number == seconds / 2 {
             drain.set_faults("status=503:n=4").expect("a fault");
@@ -147,7 +147,7 @@ impl Load {
     fn marks(drain: &Drain) -> Self {
         let mut client = Client::connect(drain);
         Self::running(move || {
-            let now = now_micros();
+            let now = Timestamp::now().as_micros();
             client.send("d.mark", &[frame(now, 190, "app web.1", &format!("mark sent={}", now / 1000))]);
             sleep(Duration::from_millis(73));
             1
@@ -183,7 +183,7 @@ impl Drop for Load {
 
 /// Lines of an app, each with the time when it was made.
 fn batch(lines: u64) -> Vec<String> {
-    let now = now_micros();
+    let now = Timestamp::now().as_micros();
     let line = |n| {
         let text =
             format!("sent={} request id={n} path=/articles/42 status=200 took=12ms user=4711", now / 1000);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::recorder::buffer_pool::BUFFER;
+use crate::recorder::buffer_pool::BUFFER_BYTES;
 use crossbeam_channel::bounded;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::EfdFlags;
@@ -16,9 +16,9 @@ fn a_chunk_that_nobody_takes_is_a_gap() {
         from,
         passthrough: true,
         coalesces: false,
-        pool: BufferPool::new(2, BUFFER),
+        pool: BufferPool::new(2, BUFFER_BYTES),
         recorder,
-        gone: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap()),
+        app_exited: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap()),
         write_lock: None,
         finished: Arc::default(),
         wake: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap()),

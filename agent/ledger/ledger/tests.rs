@@ -1,9 +1,26 @@
+use super::super::TimeRange;
 use super::*;
+use crate::frame::Timestamp;
 use crate::line::{Fragment, Stream};
 use proptest::prelude::*;
+use std::collections::HashSet;
 
 const IDENTITY: Identity<'_> = Identity { agent: "a1", drain: "d.1" };
+/// Bytes of every frame in these tests.
 const FRAME: u64 = 10;
+/// The first drain.
+const D0: DrainIndex = DrainIndex::new(0);
+const TIMES: TimeRange = TimeRange { first: Timestamp::from_micros(1), last: Timestamp::from_micros(2) };
+
+/// The offset of the frame with this number.
+const fn offset(frame: u64) -> Offset {
+    Offset::new(frame * FRAME)
+}
+
+/// The frames with these numbers.
+fn range(frames: std::ops::Range<u64>) -> BatchRange {
+    BatchRange { start: offset(frames.start), end: offset(frames.end), frames: frames.end - frames.start }
+}
 
 fn ledger(drains: usize) -> Ledger {
     let mut ledger = Ledger::new((0..drains).map(|d| format!("drain-{d}")), Vec::new());
@@ -11,42 +28,41 @@ fn ledger(drains: usize) -> Ledger {
     ledger
 }
 
-fn append(ledger: &mut Ledger, pieces: &[(Stream, Fragment)]) {
-    let kinds = pieces
-        .iter()
-        .enumerate()
-        .filter_map(|(index, (stream, piece))| {
-            Some((index as u32 * FRAME as u32, FrameKind::of(*piece, *stream)?))
-        })
-        .collect();
-    let ended = pieces.iter().filter(|(_, piece)| *piece != Fragment::Partial).count() as u64;
-    let len = pieces.len() as u64 * FRAME;
+fn append(ledger: &mut Ledger, fragments: &[(Stream, Fragment)]) {
+    let special = fragments.iter().enumerate().filter_map(|(index, (stream, fragment))| {
+        let kind = FrameKind::of(*fragment, *stream)?;
+        Some(SpecialFrame { offset: index as u32 * FRAME as u32, kind })
+    });
     ledger.append(&Appended {
-        len,
-        frames: pieces.len() as u64,
-        kinds,
-        ended,
+        len: fragments.len() as u64 * FRAME,
+        frames: fragments.len() as u64,
+        special: special.collect(),
+        ended: fragments.iter().filter(|(_, fragment)| *fragment != Fragment::Partial).count() as u64,
         closed: Vec::new(),
-        times: Some((1, 2)),
+        times: Some(TIMES),
     });
 }
 
 fn seal(ledger: &mut Ledger, frames: u64) -> SealedBatch {
-    let window = ledger.window(0);
-    let range = (window.cursor, window.cursor + frames * FRAME);
-    ledger.seal(0, range, frames, &IDENTITY, |_| Vec::new()).expect("in the window").clone()
+    let start = ledger.seal_range(D0).cursor;
+    let range = BatchRange { start, end: start + frames * FRAME, frames };
+    ledger.seal(D0, range, &IDENTITY, |_| Vec::new()).expect("within the range").clone()
+}
+
+fn deliver(ledger: &mut Ledger) {
+    ledger.complete_batch(D0, BatchOutcome::Delivered);
 }
 
 #[test]
 fn a_delivered_batch_leaves_nothing_held() {
     let mut ledger = ledger(1);
     append(&mut ledger, &[(Stream::Out, Fragment::Full), (Stream::Err, Fragment::Full)]);
-    assert_eq!((ledger.captured(), ledger.held(0)), (2, 2));
+    assert_eq!((ledger.captured(), ledger.held(D0)), (2, 2));
     seal(&mut ledger, 2);
-    ledger.delivered(0);
-    assert_eq!((ledger.held(0), ledger.accounts()[0].delivered(), ledger.imbalance(0)), (0, 2, 0));
+    deliver(&mut ledger);
+    assert_eq!((ledger.held(D0), ledger.accounts()[0].delivered(), ledger.imbalance(D0)), (0, 2, 0));
     append(&mut ledger, &[(Stream::Out, Fragment::Full)]);
-    assert_eq!((ledger.held(0), ledger.imbalance(0)), (1, 0));
+    assert_eq!((ledger.held(D0), ledger.imbalance(D0)), (1, 0));
 }
 
 #[test]
@@ -56,7 +72,7 @@ fn a_line_of_which_a_part_was_dropped_is_dropped_whole() {
     let mut ledger = ledger(1);
     append(&mut ledger, &[(Out, Full), (Out, Partial)]);
     seal(&mut ledger, 2);
-    ledger.delivered(0);
+    deliver(&mut ledger);
     append(&mut ledger, &[(Out, Partial), (Err, Full)]);
     ledger.open_segment(SegmentLocation::Memory(1));
     append(&mut ledger, &[(Out, Final), (Out, Full)]);
@@ -64,15 +80,15 @@ fn a_line_of_which_a_part_was_dropped_is_dropped_whole() {
     append(&mut ledger, &[(Out, Full)]);
     assert!(ledger.drop_oldest(DropReason::SpoolFull).is_some());
     assert_eq!(ledger.accounts()[0].dropped(), 2, "the long line and the one on stderr");
-    assert_eq!(ledger.held(0), 2);
+    assert_eq!(ledger.held(D0), 2);
     seal(&mut ledger, 3);
-    ledger.delivered(0);
+    deliver(&mut ledger);
     assert_eq!(ledger.accounts()[0].delivered(), 3);
-    assert_eq!(ledger.imbalance(0), 0);
+    assert_eq!(ledger.imbalance(D0), 0);
 }
 
 #[test]
-fn a_sealed_batch_is_pinned_and_the_loss_stands_in_its_place() {
+fn a_sealed_batch_is_pinned_and_the_loss_is_announced_at_the_gap() {
     let mut ledger = ledger(1);
     for slot in 1..5 {
         append(&mut ledger, &[(Stream::Out, Fragment::Full); 3]);
@@ -80,30 +96,29 @@ fn a_sealed_batch_is_pinned_and_the_loss_stands_in_its_place() {
     }
     append(&mut ledger, &[(Stream::Out, Fragment::Full)]);
     seal(&mut ledger, 2);
-    let drop_oldest = ledger.drop_oldest(DropReason::SpoolFull).expect("the oldest that is not pinned");
-    assert_eq!(drop_oldest.start, 3 * FRAME);
-    assert_eq!(ledger.imbalance(0), 0);
-    ledger.delivered(0);
-    assert_eq!(ledger.window(0), SealRange { cursor: 2 * FRAME, limit: 3 * FRAME }, "up to the range");
-    let refused = ledger.seal(0, (2 * FRAME, 7 * FRAME), 5, &IDENTITY, |_| Vec::new()).err();
-    assert_eq!(refused, Some(SealRange { cursor: 2 * FRAME, limit: 3 * FRAME }));
+    let dropped = ledger.drop_oldest(DropReason::SpoolFull).expect("the oldest that is not pinned");
+    assert_eq!(dropped.start, offset(3));
+    assert_eq!(ledger.imbalance(D0), 0);
+    deliver(&mut ledger);
+    let allowed = SealRange { cursor: offset(2), limit: offset(3) };
+    assert_eq!(ledger.seal_range(D0), allowed, "up to the gap");
+    assert_eq!(ledger.seal(D0, range(2..7), &IDENTITY, |_| Vec::new()).err(), Some(allowed));
     assert!(seal(&mut ledger, 1).notice.is_empty(), "not before the gap");
-    ledger.delivered(0);
-    assert_eq!(ledger.window(0).cursor, 6 * FRAME);
-    let batch = ledger.seal(0, (6 * FRAME, 9 * FRAME), 3, &IDENTITY, |loss| {
-        assert_eq!(*loss, Loss { lines: 3, since: 1, until: 2, reason: DropReason::SpoolFull });
+    deliver(&mut ledger);
+    assert_eq!(ledger.seal_range(D0).cursor, offset(6));
+    let batch = ledger.seal(D0, range(6..9), &IDENTITY, |loss| {
+        let (since, until) = (TIMES.first, TIMES.last);
+        assert_eq!(*loss, Loss { lines: 3, since, until, reason: DropReason::SpoolFull });
         b"notice".to_vec()
     });
     let first = batch.expect("behind the gap").clone();
-    let half =
-        ledger.seal(0, (6 * FRAME, 7 * FRAME), 1, &IDENTITY, |_| unreachable!()).expect("halved").clone();
+    let half = ledger.seal(D0, range(6..7), &IDENTITY, |_| unreachable!()).expect("split").clone();
     assert_eq!((first.notice.as_slice(), half.notice.as_slice()), (&b"notice"[..], &b"notice"[..]));
     assert_ne!(first.id, half.id);
-    ledger.rejected(0);
-    let again =
-        ledger.seal(0, (7 * FRAME, 8 * FRAME), 1, &IDENTITY, |loss| loss.lines.to_string().into_bytes());
+    ledger.complete_batch(D0, BatchOutcome::Rejected);
+    let again = ledger.seal(D0, range(7..8), &IDENTITY, |loss| loss.lines.to_string().into_bytes());
     assert_eq!(again.expect("next").notice, b"3", "a notice that was refused is announced again");
-    assert_eq!(ledger.imbalance(0), 0);
+    assert_eq!(ledger.imbalance(D0), 0);
 }
 
 #[test]
@@ -134,121 +149,159 @@ fn the_json_has_the_keys_of_the_contract() {
     }
 }
 
-/// What the model does next.
+/// One step of the model.
 #[derive(Clone, Debug)]
 enum Act {
     Frame(Stream, Fragment),
     AgentLine,
-    CloseVoid(Stream),
-    CloseDead(Stream),
+    CloseFinal(Stream),
+    CloseIncomplete(Stream),
     Rotate,
-    Seal { drain: usize, frames: u64 },
-    Settle { drain: usize, delivered: bool },
-    Shed,
+    Seal { drain: DrainIndex, frames: u64 },
+    Complete { drain: DrainIndex, outcome: BatchOutcome },
+    DropOldest,
     Unrecorded,
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let stream = prop_oneof![Just(Stream::Out), Just(Stream::Err)];
-    let piece =
+    let drain = (0usize..2).prop_map(DrainIndex::new);
+    let fragment =
         prop_oneof![3 => Just(Fragment::Full), 3 => Just(Fragment::Partial), 2 => Just(Fragment::Final)];
+    let outcome = prop_oneof![8 => Just(BatchOutcome::Delivered), 2 => Just(BatchOutcome::Rejected)];
     let act = prop_oneof![
-        12 => (stream.clone(), piece).prop_map(|(s, p)| Act::Frame(s, p)),
+        12 => (stream.clone(), fragment).prop_map(|(s, f)| Act::Frame(s, f)),
         1 => Just(Act::AgentLine),
-        2 => stream.clone().prop_map(Act::CloseVoid),
-        2 => stream.prop_map(Act::CloseDead),
+        2 => stream.clone().prop_map(Act::CloseFinal),
+        2 => stream.prop_map(Act::CloseIncomplete),
         3 => Just(Act::Rotate),
-        6 => (0usize..2, 1u64..6).prop_map(|(drain, frames)| Act::Seal { drain, frames }),
-        6 => (0usize..2, prop::bool::weighted(0.8)).prop_map(|(drain, delivered)| Act::Settle { drain, delivered }),
-        2 => Just(Act::Shed),
+        6 => (drain.clone(), 1u64..6).prop_map(|(drain, frames)| Act::Seal { drain, frames }),
+        6 => (drain, outcome).prop_map(|(drain, outcome)| Act::Complete { drain, outcome }),
+        2 => Just(Act::DropOldest),
         1 => Just(Act::Unrecorded),
     ];
     proptest::collection::vec(act, 0..120)
 }
 
-/// A line of the model: its frames by offset, and how it ended.
+/// A line of the model.
 #[derive(Clone, Debug, Default)]
 struct Line {
-    frames: Vec<u64>,
-    ended: bool,
-    dead: bool,
+    frames: Vec<Offset>,
+    is_ended: bool,
+    is_incomplete: bool,
+}
+
+/// The ledger, and what it should say.
+struct Model {
+    ledger: Ledger,
+    lines: Vec<Line>,
+    /// The line under way of each stream.
+    unfinished: PerStream<Option<usize>>,
+    delivered: [HashSet<Offset>; 2],
+    slot: u8,
+}
+
+impl Model {
+    fn apply(&mut self, act: &Act) {
+        match *act {
+            Act::Frame(stream, fragment) => self.frame(stream, fragment),
+            Act::AgentLine => {
+                let special = vec![SpecialFrame { offset: 0, kind: FrameKind::Agent }];
+                self.ledger.append(&Appended { len: FRAME, frames: 1, special, ..Appended::default() });
+            }
+            Act::CloseFinal(stream) => self.close(stream, FrameKind::Final(stream)),
+            Act::CloseIncomplete(stream) => {
+                self.close(stream, FrameKind::Incomplete(stream, DropReason::RecorderBehind));
+            }
+            Act::Rotate => {
+                if self.ledger.segments().last().is_some_and(|s| s.len > 0) {
+                    self.slot = self.slot.wrapping_add(1);
+                    self.ledger.open_segment(SegmentLocation::Memory(self.slot));
+                }
+            }
+            Act::Seal { drain, frames } => {
+                if self.ledger.accounts()[drain.get()].batch().is_none() {
+                    let SealRange { cursor, limit } = self.ledger.seal_range(drain);
+                    let frames = frames.min((limit - cursor) / FRAME);
+                    let range = BatchRange { start: cursor, end: cursor + frames * FRAME, frames };
+                    let is_sealed = self.ledger.seal(drain, range, &IDENTITY, |_| b"n".to_vec()).is_ok();
+                    assert_eq!(is_sealed, frames > 0);
+                }
+            }
+            Act::Complete { drain, outcome } => {
+                if let Some(batch) = self.ledger.accounts()[drain.get()].batch().cloned() {
+                    if outcome == BatchOutcome::Delivered {
+                        let frames = (0..batch.range.frames).map(|frame| batch.range.start + frame * FRAME);
+                        self.delivered[drain.get()].extend(frames);
+                    }
+                    self.ledger.complete_batch(drain, outcome);
+                    while self.ledger.pop_consumed().is_some() {}
+                }
+            }
+            Act::DropOldest => drop(self.ledger.drop_oldest(DropReason::SpoolFull)),
+            Act::Unrecorded => {
+                self.lines.push(Line { frames: vec![Offset::MAX], is_ended: true, is_incomplete: true });
+                self.ledger.drop_unrecorded(1, DropReason::RecorderBehind);
+            }
+        }
+        let unfinished = self.unfinished;
+        self.ledger
+            .set_unfinished(PerStream { out: unfinished.out.is_some(), err: unfinished.err.is_some() });
+    }
+
+    fn frame(&mut self, stream: Stream, fragment: Fragment) {
+        let fragment = match (fragment, self.unfinished[stream]) {
+            (Fragment::Full, Some(_)) => Fragment::Final,
+            (Fragment::Final, None) => Fragment::Full,
+            (fragment, _) => fragment,
+        };
+        let index = self.unfinished[stream].unwrap_or_else(|| {
+            self.lines.push(Line::default());
+            self.lines.len() - 1
+        });
+        self.lines[index].frames.push(self.ledger.log_end());
+        self.lines[index].is_ended = fragment != Fragment::Partial;
+        self.unfinished[stream] = (fragment == Fragment::Partial).then_some(index);
+        append(&mut self.ledger, &[(stream, fragment)]);
+    }
+
+    fn close(&mut self, stream: Stream, kind: FrameKind) {
+        if let Some(index) = self.unfinished[stream].take() {
+            self.lines[index].is_ended = true;
+            self.lines[index].is_incomplete = matches!(kind, FrameKind::Incomplete(..));
+            self.ledger.append(&Appended { closed: vec![kind], ended: 1, ..Appended::default() });
+        }
+    }
+
+    /// Lines of which the drain has every frame.
+    fn delivered_lines(&self, drain: usize) -> u64 {
+        let frames = &self.delivered[drain];
+        let is_whole = |line: &&Line| {
+            line.is_ended && !line.is_incomplete && line.frames.iter().all(|frame| frames.contains(frame))
+        };
+        self.lines.iter().filter(is_whole).count() as u64
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn the_law_holds_at_every_instant_and_delivered_means_every_frame(acts in acts()) {
-        let mut ledger = ledger(2);
-        let mut lines: Vec<Line> = Vec::new();
-        let mut under_way: [Option<usize>; 2] = [None; 2];
-        let mut delivered_frames = [std::collections::HashSet::new(), std::collections::HashSet::new()];
-        let mut slot = 0u8;
+        let mut model = Model {
+            ledger: ledger(2),
+            lines: Vec::new(),
+            unfinished: PerStream::default(),
+            delivered: [HashSet::new(), HashSet::new()],
+            slot: 0,
+        };
         for act in acts {
-            match act {
-                Act::Frame(stream, piece) => {
-                    let at = ledger.head();
-                    let s = stream as usize;
-                    let piece = match (piece, under_way[s]) {
-                        (Fragment::Full, Some(_)) => Fragment::Final,
-                        (Fragment::Final, None) => Fragment::Full,
-                        (piece, _) => piece,
-                    };
-                    let index = under_way[s].unwrap_or_else(|| { lines.push(Line::default()); lines.len() - 1 });
-                    lines[index].frames.push(at);
-                    lines[index].ended = piece != Fragment::Partial;
-                    under_way[s] = (piece == Fragment::Partial).then_some(index);
-                    append(&mut ledger, &[(stream, piece)]);
-                }
-                Act::AgentLine => ledger.append(&Appended {
-                    len: FRAME, frames: 1, kinds: vec![(0, FrameKind::Agent)], ..Appended::default()
-                }),
-                Act::CloseVoid(stream) | Act::CloseDead(stream) => {
-                    if let Some(index) = under_way[stream as usize].take() {
-                        let dead = matches!(act, Act::CloseDead(_));
-                        lines[index].ended = true;
-                        lines[index].dead = dead;
-                        let kind = if dead { FrameKind::Incomplete(stream, DropReason::RecorderBehind) } else { FrameKind::Final(stream) };
-                        ledger.append(&Appended { closed: vec![kind], ended: 1, ..Appended::default() });
-                    }
-                }
-                Act::Rotate => {
-                    if ledger.segments().last().is_some_and(|s| s.len > 0) {
-                        slot = slot.wrapping_add(1);
-                        ledger.open_segment(SegmentLocation::Memory(slot));
-                    }
-                }
-                Act::Seal { drain, frames } => {
-                    if ledger.accounts()[drain].batch().is_none() {
-                        let window = ledger.window(drain);
-                        let frames = frames.min((window.limit - window.cursor) / FRAME);
-                        let range = (window.cursor, window.cursor + frames * FRAME);
-                        let sealed = ledger.seal(drain, range, frames, &IDENTITY, |_| b"n".to_vec()).is_ok();
-                        prop_assert_eq!(sealed, frames > 0);
-                    }
-                }
-                Act::Settle { drain, delivered } => {
-                    if let Some(batch) = ledger.accounts()[drain].batch().cloned() {
-                        if delivered {
-                            delivered_frames[drain].extend((batch.start..batch.end).step_by(FRAME as usize));
-                            ledger.delivered(drain);
-                        } else {
-                            ledger.rejected(drain);
-                        }
-                        while ledger.pop_consumed().is_some() {}
-                    }
-                }
-                Act::Shed => { ledger.drop_oldest(DropReason::SpoolFull); }
-                Act::Unrecorded => {
-                    lines.push(Line { frames: vec![u64::MAX], ended: true, dead: true });
-                    ledger.drop_unrecorded(1, DropReason::RecorderBehind);
-                }
-            }
-            ledger.set_open([under_way[0].is_some(), under_way[1].is_some()]);
-            prop_assert_eq!(ledger.captured(), lines.len() as u64);
-            for (drain, frames) in delivered_frames.iter().enumerate() {
+            model.apply(&act);
+            let ledger = &model.ledger;
+            prop_assert_eq!(ledger.captured(), model.lines.len() as u64);
+            for drain in ledger.drains() {
                 prop_assert_eq!(ledger.imbalance(drain), 0, "drain {}: {:?}", drain, ledger.report());
-                let whole = lines.iter().filter(|l| l.ended && !l.dead && l.frames.iter().all(|f| frames.contains(f)));
-                prop_assert_eq!(ledger.accounts()[drain].delivered(), whole.count() as u64, "drain {}", drain);
+                let delivered = ledger.accounts()[drain.get()].delivered();
+                prop_assert_eq!(delivered, model.delivered_lines(drain.get()), "drain {}", drain);
             }
         }
     }

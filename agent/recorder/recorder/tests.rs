@@ -1,10 +1,10 @@
 use super::*;
 use crate::frame::{PRI_APP, parse_all};
-use crate::ledger::Identity;
-use crate::spool::{DrainId, Reader, WhenFull};
+use crate::ledger::{BatchOutcome, DrainIndex, Identity, SegmentLocation, SegmentStart};
+use crate::spool::{DrainId, Opened, Reader, WhenFull};
 use proptest::prelude::*;
 
-fn look() -> FrameFormat {
+fn format() -> FrameFormat {
     FrameFormat {
         host: Field::coerce("host"),
         app: Field::coerce("app"),
@@ -16,58 +16,73 @@ fn look() -> FrameFormat {
 
 fn spool(base: &std::path::Path) -> Spool {
     let drain = DrainId { name: "drain".to_owned(), token: "d.1".to_owned() };
-    let (spool, trouble) = Spool::open(base, "aa".repeat(16), vec![drain], None);
-    assert!(trouble.is_none(), "{trouble:?}");
+    let Opened { spool, error } = Spool::open(base, "aa".repeat(16), vec![drain], None);
+    assert!(error.is_none(), "{error:?}");
     spool
 }
 
 fn record<T>(spool: &Spool, act: impl FnOnce(&mut Recorder<'_>) -> T) -> T {
     let writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
-    act(&mut Recorder::new(spool, writer, &look()))
+    act(&mut Recorder::new(spool, writer, &format()))
 }
 
-/// Delivers all that there is; returns the messages of the app and the notices.
-fn deliver(spool: &Spool) -> (Vec<String>, Vec<String>) {
+/// The only drain of these tests.
+const D0: DrainIndex = DrainIndex::new(0);
+
+/// So many microseconds after the epoch.
+fn at(micros: u64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+/// Messages that a drain got.
+struct Delivered {
+    lines: Vec<String>,
+    notices: Vec<String>,
+}
+
+/// Delivers everything in the spool.
+fn deliver(spool: &Spool) -> Delivered {
     let mut reader = Reader::new(None);
     for segment in spool.shared.lock().segments() {
-        reader.add(segment.start, segment.place.clone());
+        reader.add(SegmentStart { start: segment.start, location: segment.location.clone() });
     }
-    let window = spool.shared.lock().window(0);
+    let allowed = spool.shared.lock().seal_range(D0);
     let mut body = bytes::BytesMut::new();
-    let (end, frames) = reader.read(window.cursor, window.limit, usize::MAX, &mut body).expect("readable");
-    if frames > 0 {
+    let range = reader.read(allowed.cursor, allowed.limit, usize::MAX, &mut body).expect("readable");
+    if range.frames > 0 {
         let identity = Identity { agent: &spool.agent, drain: "d.1" };
         let mut ledger = spool.shared.lock();
-        ledger.seal(0, (window.cursor, end), frames, &identity, |_| Vec::new()).expect("sealed");
-        ledger.delivered(0);
+        ledger.seal(D0, range, &identity, |_| Vec::new()).expect("sealed");
+        ledger.complete_batch(D0, BatchOutcome::Delivered);
     }
     let (mut lines, mut notices) = (Vec::new(), Vec::new());
     for frame in parse_all(&body).expect("whole frames") {
         let list = if frame.pri == PRI_APP { &mut lines } else { &mut notices };
         list.push(frame.msg.to_owned());
     }
-    (lines, notices)
+    Delivered { lines, notices }
 }
 
+/// Lines that these notices announce.
 fn announced(notices: &[String]) -> u64 {
     let count = |text: &String| -> u64 {
-        let words: Vec<&str> = text.split(' ').collect();
-        words[5].parse().expect("a number")
+        let number = text.split(' ').nth(5).expect("a number");
+        number.parse().expect("a number")
     };
     notices.iter().map(count).sum()
 }
 
 #[test]
-fn the_notices_of_two_streams_keep_the_order_of_time() {
+fn notices_of_two_streams_are_in_the_order_of_time() {
     let base = tempfile::tempdir().expect("a directory");
     let spool = spool(base.path());
     record(&spool, |recorder| {
-        recorder.gap(Stream::Out, &Gap::of(b"lost\n", 20));
-        recorder.gap(Stream::Err, &Gap::of(b"lost\n", 10));
-        recorder.chunk(Stream::Err, b"line\n", 15);
+        recorder.gap(Stream::Out, &Gap::of(b"lost\n", at(20)));
+        recorder.gap(Stream::Err, &Gap::of(b"lost\n", at(10)));
+        recorder.chunk(Stream::Err, b"line\n", at(15));
     });
-    let place = spool.shared.lock().segments().next().expect("a segment").place.clone();
-    let crate::ledger::SegmentLocation::File(path) = place else { panic!("a file is expected") };
+    let location = spool.shared.lock().segments().next().expect("a segment").location.clone();
+    let SegmentLocation::File(path) = location else { panic!("a file is expected") };
     let bytes = std::fs::read(path).expect("readable");
     let frames = parse_all(&bytes).expect("whole frames");
     let times: Vec<&str> = frames.iter().map(|frame| &frame.time[20..26]).collect();
@@ -79,50 +94,50 @@ fn lines_of_both_streams_are_recorded_in_order_and_counted() {
     let base = tempfile::tempdir().expect("a directory");
     let spool = spool(base.path());
     record(&spool, |recorder| {
-        recorder.chunk(Stream::Out, b"one\ntw", 1);
-        recorder.chunk(Stream::Err, b"oops\n", 2);
+        recorder.chunk(Stream::Out, b"one\ntw", at(1));
+        recorder.chunk(Stream::Err, b"oops\n", at(2));
         assert_eq!(spool.shared.lock().captured(), 3);
-        recorder.chunk(Stream::Out, b"o\nlast", 3);
+        recorder.chunk(Stream::Out, b"o\nlast", at(3));
         recorder.end(Stream::Out);
         recorder.end(Stream::Err);
     });
-    let (lines, notices) = deliver(&spool);
+    let Delivered { lines, notices } = deliver(&spool);
     assert_eq!((lines, notices), (["one", "oops", "two", "last"].map(str::to_owned).to_vec(), vec![]));
     let report = spool.shared.lock().report();
     assert_eq!((report.captured, report.drains[0].delivered, report.drains[0].held), (4, 4, 0));
 }
 
 #[test]
-fn a_line_that_stands_still_goes_out_and_counts_once() {
+fn an_idle_line_is_sent_as_far_as_it_came_and_counts_once() {
     let base = tempfile::tempdir().expect("a directory");
     let spool = spool(base.path());
     record(&spool, |recorder| {
-        recorder.chunk(Stream::Out, b"name? ", 1);
-        assert!(recorder.silence().is_some());
-        recorder.streams[0].last -= SILENCE;
-        recorder.flush(2);
-        assert_eq!(recorder.silence(), None);
-        assert_eq!(deliver(&spool).0, ["name? "]);
-        assert_eq!(spool.shared.lock().imbalance(0), 0);
-        recorder.chunk(Stream::Out, b"\n", 3);
+        recorder.chunk(Stream::Out, b"name? ", at(1));
+        assert!(recorder.idle_deadline().is_some());
+        recorder.streams.out.last -= IDLE_LINE_TIMEOUT;
+        recorder.flush(at(2));
+        assert_eq!(recorder.idle_deadline(), None);
+        assert_eq!(deliver(&spool).lines, ["name? "]);
+        assert_eq!(spool.shared.lock().imbalance(D0), 0);
+        recorder.chunk(Stream::Out, b"\n", at(3));
     });
     let report = spool.shared.lock().report();
     assert_eq!((report.captured, report.drains[0].delivered, report.drains[0].held), (1, 1, 0));
 }
 
 #[test]
-fn a_panic_costs_the_lines_of_its_chunk_and_no_other() {
+fn a_panic_drops_the_lines_of_its_chunk_and_no_others() {
     let base = tempfile::tempdir().expect("a directory");
     let spool = spool(base.path());
     record(&spool, |recorder| {
         recorder.panic_at(b"bad");
-        recorder.chunk(Stream::Out, b"good\nto", 1);
-        recorder.chunk(Stream::Out, b"rn\nbad\nlost\nha", 2);
-        recorder.chunk(Stream::Out, b"lf\nfine\n", 3);
+        recorder.chunk(Stream::Out, b"good\nto", at(1));
+        recorder.chunk(Stream::Out, b"rn\nbad\nlost\nha", at(2));
+        recorder.chunk(Stream::Out, b"lf\nfine\n", at(3));
         recorder.end(Stream::Out);
         assert!(matches!(recorder.take_warnings()[..], [RecorderWarning::Fault(3)]));
     });
-    let (lines, notices) = deliver(&spool);
+    let Delivered { lines, notices } = deliver(&spool);
     assert_eq!(lines, ["good", "fine"]);
     assert_eq!(announced(&notices), 4);
     let report = spool.shared.lock().report();
@@ -152,28 +167,28 @@ proptest! {
         let base = tempfile::tempdir().expect("a directory");
         let spool = spool(base.path());
         let mut touched = vec![false; lines.len()];
-        let (mut at, mut cuts) = (0, cuts.into_iter().cycle());
+        let (mut position, mut cuts) = (0, cuts.into_iter().cycle());
         record(&spool, |recorder| {
-            while at < text.len() {
+            while position < text.len() {
                 let (len, lost, quiet) = cuts.next().expect("cycles");
-                let chunk = &text[at..(at + len).min(text.len())];
+                let chunk = &text[position..(position + len).min(text.len())];
                 if lost {
-                    recorder.gap(Stream::Out, &Gap::of(chunk, at as u64 + 1));
-                    let line = |at: usize| memchr::memchr_iter(b'\n', &text[..at]).count();
-                    touched[line(at)..=line(at + chunk.len() - 1)].fill(true);
+                    recorder.gap(Stream::Out, &Gap::of(chunk, at(position as u64 + 1)));
+                    let line = |before: usize| memchr::memchr_iter(b'\n', &text[..before]).count();
+                    touched[line(position)..=line(position + chunk.len() - 1)].fill(true);
                 } else {
-                    recorder.chunk(Stream::Out, chunk, at as u64 + 1);
+                    recorder.chunk(Stream::Out, chunk, at(position as u64 + 1));
                 }
                 if quiet {
-                    recorder.streams[0].last -= SILENCE;
-                    recorder.flush(at as u64 + 1);
+                    recorder.streams.out.last -= IDLE_LINE_TIMEOUT;
+                    recorder.flush(at(position as u64 + 1));
                 }
-                at += chunk.len();
-                assert_eq!(spool.shared.lock().imbalance(0), 0);
+                position += chunk.len();
+                assert_eq!(spool.shared.lock().imbalance(D0), 0);
             }
             recorder.end(Stream::Out);
         });
-        let (messages, notices) = deliver(&spool);
+        let Delivered { lines: messages, notices } = deliver(&spool);
         let report = spool.shared.lock().report();
         let dropped = touched.iter().filter(|touched| **touched).count() as u64;
         prop_assert_eq!(report.captured, lines.len() as u64);

@@ -30,7 +30,7 @@ use router::{Overview, RouterLine};
 use samples::Samples;
 use serde::Serialize;
 use std::time::Duration;
-use tailrace::frame::{Frame, ParseError, TimestampText};
+use tailrace::frame::{Frame, ParseError, Timestamp};
 
 /// A frame's own time counts when it is not older than this, in s; else its arrival does.
 const OLD: u64 = 3600;
@@ -81,7 +81,7 @@ pub(crate) struct Fragment<'a> {
 
 impl<'a> Fragment<'a> {
     pub(crate) fn new(frame: Frame<'a>, raw: &'a [u8]) -> Self {
-        Self { frame, raw, sent: TimestampText::read(frame.time) }
+        Self { frame, raw, sent: Timestamp::parse(frame.time).map(Timestamp::as_micros) }
     }
 
     /// When it happened, in s since the Unix epoch: its own time when that may be so, else its arrival at `now`.

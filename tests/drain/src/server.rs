@@ -19,7 +19,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use tailrace::frame::now_micros;
+use tailrace::frame::Timestamp;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -306,8 +306,13 @@ async fn answer(
     let (id, token) = (headers.id.clone(), headers.token().to_owned());
     let answer = take(shared, request, headers).await;
     let status = answer.as_ref().ok().map(|response| response.status().as_u16());
-    let attempt =
-        Attempt { now: now_micros(), token: &token, id: id.as_deref(), status, took: start.elapsed() };
+    let attempt = Attempt {
+        now: Timestamp::now().as_micros(),
+        token: &token,
+        id: id.as_deref(),
+        status,
+        took: start.elapsed(),
+    };
     shared.tally().attempt(&attempt);
     life.done();
     answer

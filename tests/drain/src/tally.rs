@@ -15,7 +15,7 @@ pub use report::{Complaints, Headers, Line, Losses, Report, Sequence};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use streams::Streams;
-use tailrace::frame::{self, Frame, PRI_APP, ParseError, now_micros};
+use tailrace::frame::{self, Frame, PRI_APP, ParseError, Timestamp};
 
 /// Frame ids that are remembered, to tell repetitions.
 const IDS: usize = 1 << 20;
@@ -59,8 +59,13 @@ impl Tally {
     /// Counts with these personalities; keeps the last `keep` lines.
     pub fn new(personalities: &[Personality], keep: usize) -> Self {
         let personalities = personalities.to_vec();
-        let mut tally =
-            Self { personalities, keep, kept: Kept::new(keep), epoch: now_micros(), ..Self::default() };
+        let mut tally = Self {
+            personalities,
+            keep,
+            kept: Kept::new(keep),
+            epoch: Timestamp::now().as_micros(),
+            ..Self::default()
+        };
         for personality in &tally.personalities {
             tally.report.conformance.insert(personality.as_str().to_owned(), Complaints::default());
         }
@@ -175,7 +180,7 @@ impl Tally {
                 complaints.last = Some(complaint);
             }
         }
-        let now = now_micros();
+        let now = Timestamp::now().as_micros();
         if let Some(model) = &mut self.model {
             model.requests.batch(&Batch { now, headers, body, frames: &frames, error });
         }
@@ -213,7 +218,7 @@ impl Tally {
         }
         let (tidied, raw) = tidy(body);
         let (frames, _) = split(&tidied);
-        self.take(now_micros(), headers.token(), &tidied, &frames, raw)
+        self.take(Timestamp::now().as_micros(), headers.token(), &tidied, &frames, raw)
     }
 
     /// Into the counts, and among the kept lines.

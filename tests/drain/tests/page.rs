@@ -15,7 +15,7 @@ mod page {
 use page::browser::Window;
 use page::client::frame;
 use std::net::SocketAddr;
-use tailrace::frame::now_micros;
+use tailrace::frame::Timestamp;
 use tailrace_drain::{Drain, Options};
 
 /// A drain with a page.
@@ -52,7 +52,7 @@ fn turn_to(window: &Window, tab: &str) {
 
 /// A line of the app.
 fn app(text: &str) -> String {
-    frame(now_micros(), 190, "app web.1", text)
+    frame(Timestamp::now().as_micros(), 190, "app web.1", text)
 }
 
 const LINES: &str = "document.querySelectorAll('#lines li:not(.gap)').length";

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use tailrace::frame::{TimestampText, now_micros};
+use tailrace::frame::Timestamp;
 
 /// Where programs are when the caller has no PATH.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -61,7 +61,7 @@ pub struct Metadata {
 impl Metadata {
     /// Of an app in this directory that is released now.
     pub fn now(app: &Path) -> Self {
-        let stamp = TimestampText::of(now_micros()).to_string();
+        let stamp = Timestamp::from_micros(Timestamp::now().as_micros()).to_string();
         let released_at = stamp.split('.').next().map(|second| format!("{second}Z")).unwrap_or_default();
         Self { app_id: uuid(), released_at, commit: commit(app) }
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tailrace::frame::{TimestampText, now_micros};
+use tailrace::frame::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -76,7 +76,7 @@ impl Loss {
 
     /// The notice, the first frame of the next request. It has no LF.
     fn frame(&self) -> Vec<u8> {
-        let now = TimestampText::of(now_micros());
+        let now = Timestamp::from_micros(Timestamp::now().as_micros());
         let message = format!(
             "<172>1 {now} host heroku logplex - Error L10 (output buffer overflow): {} messages dropped since {}.",
             self.messages, self.since
@@ -142,7 +142,7 @@ impl Logplex {
     }
 
     fn message(&self, pri: u8, app: &str, proc_id: &str, text: &[u8]) {
-        let stamp = TimestampText::of(now_micros());
+        let stamp = Timestamp::from_micros(Timestamp::now().as_micros());
         let header = format!("<{pri}>1 {stamp} host {app} {proc_id} - ");
         let mut frame = format!("{} {header}", header.len() + text.len()).into_bytes();
         frame.extend_from_slice(text);
@@ -255,7 +255,7 @@ impl Logplex {
 }
 
 fn stamp() -> String {
-    TimestampText::of(now_micros()).to_string()
+    Timestamp::from_micros(Timestamp::now().as_micros()).to_string()
 }
 
 /// Up to three attempts; whether one of them was answered for good.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
-use tailrace::frame::{TimestampText, now_micros};
+use tailrace::frame::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 /// Texts that wait for the terminal.
@@ -132,7 +132,7 @@ impl Screen {
 
     /// Appends a line of the stream, stamped now.
     pub fn append(&self, text: &mut String, source: Source<'_>, message: &str) {
-        let stamp = TimestampText::of(now_micros());
+        let stamp = Timestamp::from_micros(Timestamp::now().as_micros());
         let Source { app, proc_id } = source;
         let colour =
             |palette: &Mutex<Palette>| palette.lock().unwrap_or_else(PoisonError::into_inner).colour(proc_id);

@@ -2,7 +2,7 @@ use super::*;
 use crate::measure::{Names, Peak, Share};
 use crate::repeats::Found;
 use crate::tally::{Snapshot, Tally};
-use tailrace::frame::TimestampText;
+use tailrace::frame::Timestamp;
 
 /// When the lines come, in µs since the Unix epoch: 10:28:47.153192 and 2.8 s.
 const NOW: u64 = 1_777_631_330_000_000;
@@ -61,7 +61,7 @@ fn json(snapshot: &Snapshot) -> serde_json::Value {
 
 /// The time of a line that is to come at `NOW`, `ms` late.
 fn stamp(ms: u64) -> String {
-    TimestampText::of(NOW - ms * 1000).to_string()
+    Timestamp::from_micros(NOW - ms * 1000).to_string()
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tailrace::frame::{Frame, now_micros};
+use tailrace::frame::{Frame, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Time between batches of lines.
@@ -214,7 +214,7 @@ struct Rate(Option<(u64, u64)>);
 
 impl Rate {
     fn now(&mut self, frames: u64) -> f64 {
-        let now = now_micros();
+        let now = Timestamp::now().as_micros();
         let before = self.0.replace((now, frames));
         before.map_or(0.0, |(then, had)| {
             frames.saturating_sub(had) as f64 / (now.saturating_sub(then).max(1) as f64 / 1e6)

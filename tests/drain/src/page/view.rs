@@ -7,7 +7,7 @@ use crate::server::Shared;
 use crate::stream::Stream;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
-use tailrace::frame::now_micros;
+use tailrace::frame::Timestamp;
 
 /// Report, model and faults at one instant.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl View {
             snapshot = snapshot.with_frames_of(lens);
             counted = Some(from);
         }
-        let now = now_micros() / 1_000_000;
+        let now = Timestamp::now().as_micros() / 1_000_000;
         let mut model = snapshot.model.take();
         if let Some(model) = &mut model {
             let asked = model.requests.tokens.clone();

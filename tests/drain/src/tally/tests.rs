@@ -1,13 +1,17 @@
 use super::*;
 use std::time::Duration;
-use tailrace::frame::{Encoder, Field};
+use tailrace::frame::{Encoder, Field, Timestamp};
 
 fn body(numbers: &[u64]) -> Vec<u8> {
     let field = Field::coerce;
     let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field("web.1"));
     let mut out = Vec::new();
     for (index, number) in numbers.iter().enumerate() {
-        encoder.encode(&mut out, 1_772_600_767_089_012 + index as u64, number.to_string().as_bytes());
+        encoder.encode(
+            &mut out,
+            Timestamp::from_micros(1_772_600_767_089_012 + index as u64),
+            number.to_string().as_bytes(),
+        );
     }
     out
 }
@@ -77,7 +81,11 @@ fn a_notice_counts_unless_nobody_listens() {
     let field = Field::coerce;
     let mut encoder = Encoder::new(frame::PRI_NOTICE, &field("host"), &field("heroku"), &field("logplex"));
     let mut bytes = Vec::new();
-    encoder.encode(&mut bytes, 1_772_600_767_089_012, b"Error L10 (output buffer overflow): 3 messages");
+    encoder.encode(
+        &mut bytes,
+        Timestamp::from_micros(1_772_600_767_089_012),
+        b"Error L10 (output buffer overflow): 3 messages",
+    );
     let mut tally = Tally::new(&[], 0);
     tally.record(&headers("a", 1), &bytes);
     tally.set_deaf(true);
@@ -100,8 +108,8 @@ fn at(seconds_ahead: i64, message: &str) -> Vec<u8> {
     let field = Field::coerce;
     let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field("web.1"));
     let mut out = Vec::new();
-    let now = now_micros() as i64 + seconds_ahead * 1_000_000;
-    encoder.encode(&mut out, now as u64, message.as_bytes());
+    let now = Timestamp::now().as_micros() as i64 + seconds_ahead * 1_000_000;
+    encoder.encode(&mut out, Timestamp::from_micros(now as u64), message.as_bytes());
     out
 }
 
@@ -125,7 +133,7 @@ fn what_names_cost_is_bounded() {
         let name = format!("run.{number}");
         let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field(&name));
         let mut out = Vec::new();
-        encoder.encode(&mut out, 1_772_600_767_089_012, b"1");
+        encoder.encode(&mut out, Timestamp::from_micros(1_772_600_767_089_012), b"1");
         tally.record(&headers(&name, 1), &out);
     }
     let report = tally.report();

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
-use tailrace::frame::TimestampText;
+use tailrace::frame::Timestamp;
 use tailrace_drain::Drain;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -104,8 +104,8 @@ impl Client {
 
 /// A frame: `pri`, `app proc`, message, at an instant in µs since the Unix epoch.
 pub(crate) fn frame(at: u64, pri: u8, from: &str, message: &str) -> String {
-    let stamp = TimestampText::of(at);
-    let time = std::str::from_utf8(stamp.as_bytes()).expect("ASCII");
+    let stamp = Timestamp::from_micros(at);
+    let time = stamp.to_string();
     let rest = format!("<{pri}>1 {time} host {from} - {message}\n");
     format!("{} {rest}", rest.len())
 }

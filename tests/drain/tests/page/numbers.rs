@@ -8,7 +8,7 @@ use crate::{address, app, clean, drain, drain_beside, open, turn_to};
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use tailrace::frame::now_micros;
+use tailrace::frame::Timestamp;
 
 const PLATFORM: &str = TOKENS[0];
 const OURS: &str = TOKENS[1];
@@ -390,7 +390,7 @@ fn a_filter_counts_what_passes_and_nothing_else() {
     assert!(window.text("location.search").contains("proc=web.1"), "the address can be kept");
 
     // It goes on counting.
-    script::second(&mut client, &mut sent, 41, now_micros() - 45_000);
+    script::second(&mut client, &mut sent, 41, Timestamp::now().as_micros() - 45_000);
     let to_web_1 = sent.requested(|request| request.dyno == "web.1");
     window.until(&format!(
         "document.querySelector('main [data-model=\"/model/overview/all/requests\"]').textContent === '{to_web_1}'"
@@ -427,7 +427,7 @@ fn a_dyno_is_current_while_it_measures_itself() {
     let window = open(&drain, "/?tab=dynos");
     let line = |dyno: &str| {
         let text = format!("source={dyno} dyno=heroku.1.{dyno} sample#load_avg_1m=0.20");
-        frame(now_micros(), 134, &format!("heroku {dyno}"), &text)
+        frame(Timestamp::now().as_micros(), 134, &format!("heroku {dyno}"), &text)
     };
     let begun = Instant::now();
     while shown(&window, "/current_dynos") != "3" {

@@ -2,7 +2,7 @@
 
 use super::client::{Client, frame};
 use super::sent::{Request, Sent};
-use tailrace::frame::now_micros;
+use tailrace::frame::Timestamp;
 
 /// The drain of the platform, and tailrace's.
 pub(crate) const TOKENS: [&str; 2] =
@@ -179,7 +179,7 @@ fn troubles(post: &mut Post<'_>, at: u64, number: u64) {
 /// `seconds` of the run, sent at once: the last second of it is now.
 pub(crate) fn history(client: &mut Client, seconds: u64) -> Sent {
     let mut sent = Sent::default();
-    let start = now_micros() - seconds * 1_000_000;
+    let start = Timestamp::now().as_micros() - seconds * 1_000_000;
     let mut post = Post::new(&mut sent, OURS);
     post.push(start - 2, 190, "tailrace web.1", "at=start version=0.1.0 source=web.1 app=myapp probe=cgroup");
     let books = "at=heartbeat captured=90 delivered=78 held=12 dropped=0 rejected=0 retries=1 oldest=3s memory=3.58MB \
@@ -194,7 +194,7 @@ pub(crate) fn history(client: &mut Client, seconds: u64) -> Sent {
         let lost = format!(
             "Error L10 (output buffer overflow): {lines} messages dropped since 2026-05-01T10:20:00+00:00."
         );
-        post.push(now_micros(), 172, "heroku logplex", &lost);
+        post.push(Timestamp::now().as_micros(), 172, "heroku logplex", &lost);
         post.sent.failed("L10");
         post.sent.error("heroku[logplex]");
         post.sent.lost.insert(token, lines);

@@ -2,7 +2,7 @@
 
 use super::client::{Client, frame};
 use crate::{LINES, app, clean, drain, drain_beside, open, turn_to};
-use tailrace::frame::now_micros;
+use tailrace::frame::Timestamp;
 
 const NOTE: &str = "document.querySelector('#tail-note').textContent";
 
@@ -14,7 +14,7 @@ fn it_moves_filters_pauses_and_shows_raw_frames() {
     let window = open(&drain, "/?tab=tail");
     window.until(&format!("{LINES} === 1"));
     client.send("d.1", &[app("needle one"), app("hay")]);
-    client.send("d.2", &[frame(now_micros(), 45, "heroku web.2", "Needle two")]);
+    client.send("d.2", &[frame(Timestamp::now().as_micros(), 45, "heroku web.2", "Needle two")]);
     window.until(&format!("{LINES} === 4"));
     window.until("document.querySelector('#status').dataset.state === 'live'");
 
@@ -72,8 +72,10 @@ fn it_is_at_the_foot_of_every_tab() {
 fn whoever_brought_a_line_can_be_chosen() {
     let drain = drain_beside(Some("d.platform"));
     let mut client = Client::connect(&drain);
-    client
-        .send("d.platform", &[frame(now_micros(), 158, "heroku router", "at=info"), app("by the platform")]);
+    client.send(
+        "d.platform",
+        &[frame(Timestamp::now().as_micros(), 158, "heroku router", "at=info"), app("by the platform")],
+    );
     client.send("d.agent", &[app("by tailrace")]);
     client.send("", &[app("by nobody")]);
     let window = open(&drain, "/?tab=tail");
@@ -155,9 +157,9 @@ fn a_line_with_markup_is_text() {
         "d.<b>1</b>",
         &[
             app(evil),
-            frame(now_micros(), 158, "heroku router", &router),
-            frame(now_micros(), 190, "<i>app</i> <b>web</b>", &format!("error {evil}")),
-            frame(now_micros(), 45, "app api", &format!("Deploy {evil} by user {evil}")),
+            frame(Timestamp::now().as_micros(), 158, "heroku router", &router),
+            frame(Timestamp::now().as_micros(), 190, "<i>app</i> <b>web</b>", &format!("error {evil}")),
+            frame(Timestamp::now().as_micros(), 45, "app api", &format!("Deploy {evil} by user {evil}")),
         ],
     );
     window.until(&format!("{LINES} === 4"));

@@ -1,0 +1,111 @@
+//! Positions in the spool, and the numbers of drains.
+
+use std::fmt;
+use std::num::ParseIntError;
+use std::ops::{Add, AddAssign, Sub};
+use std::str::FromStr;
+
+/// A position in the spool: bytes from the beginning of its first segment. Differences are plain byte counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(u64);
+
+impl Offset {
+    /// The beginning of the spool.
+    pub const ZERO: Self = Self(0);
+    /// Behind every byte: "without a limit".
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The position so many bytes from the beginning.
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// Bytes from the beginning.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Bytes from `start` to here; 0 when `start` is behind.
+    pub const fn bytes_since(self, start: Self) -> u64 {
+        self.0.saturating_sub(start.0)
+    }
+}
+
+impl Add<u64> for Offset {
+    type Output = Self;
+
+    fn add(self, bytes: u64) -> Self {
+        Self(self.0 + bytes)
+    }
+}
+
+impl AddAssign<u64> for Offset {
+    fn add_assign(&mut self, bytes: u64) {
+        self.0 += bytes;
+    }
+}
+
+impl Sub<u64> for Offset {
+    type Output = Self;
+
+    fn sub(self, bytes: u64) -> Self {
+        Self(self.0 - bytes)
+    }
+}
+
+impl Sub for Offset {
+    type Output = u64;
+
+    fn sub(self, start: Self) -> u64 {
+        self.0 - start.0
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Offset {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
+/// The number of a drain: its position in `TAILRACE_DRAIN_URL`, from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DrainIndex(usize);
+
+impl DrainIndex {
+    /// The drain at this position.
+    pub const fn new(position: usize) -> Self {
+        Self(position)
+    }
+
+    /// Its position.
+    pub const fn get(self) -> usize {
+        self.0
+    }
+
+    /// The first `count` drains.
+    pub fn all(count: usize) -> impl Iterator<Item = Self> {
+        (0..count).map(Self)
+    }
+}
+
+impl fmt::Display for DrainIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for DrainIndex {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
