@@ -4,7 +4,7 @@ use super::connection::HttpConnection;
 use super::connector::{DrainConnector, Phase, Progress, Tunnel};
 use super::encoding::{ContentEncoding, Gzip};
 use super::endpoint::{Endpoint, EndpointError, FRAME_ID, MSG_COUNT, host_and_port};
-use super::error_text;
+use super::error as error_text;
 use super::redact::Secrets;
 use super::retry_after::retry_after;
 use crate::shipper::verdict::{Verdict, judge};

@@ -8,7 +8,7 @@ mod connection;
 mod connector;
 mod encoding;
 mod endpoint;
-mod error_text;
+mod error;
 mod redact;
 mod retry_after;
 pub mod tls;
