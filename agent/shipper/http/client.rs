@@ -5,7 +5,7 @@ use super::connector::{DrainConnector, Phase, Progress, Tunnel};
 use super::encoding::{ContentEncoding, Gzip};
 use super::endpoint::{Endpoint, EndpointError, FRAME_ID, MSG_COUNT, host_and_port};
 use super::error as error_text;
-use super::redact::Secrets;
+use super::redact::{BodyEnd, Secrets};
 use super::retry_after::retry_after;
 use crate::shipper::verdict::{Verdict, judge};
 use bytes::Bytes;
@@ -240,7 +240,8 @@ impl Client {
             connection.rest();
             self.connection = Some(connection);
         }
-        DrainResponse { status: status.as_u16(), retry_after, detail: self.secrets.mask(&text, !whole) }
+        let end = if whole { BodyEnd::Complete } else { BodyEnd::Truncated };
+        DrainResponse { status: status.as_u16(), retry_after, detail: self.secrets.redact(&text, end) }
     }
 }
 
