@@ -2,12 +2,12 @@
 
 use super::connection::HttpConnection;
 use super::connector::{DrainConnector, Phase, Progress, Tunnel};
-use super::encoding::{ContentEncoding, Gzip};
+use super::encoding::{BodyEncoder, EncodedBody, Gzip};
 use super::endpoint::{Endpoint, EndpointError, FRAME_ID, MSG_COUNT, host_and_port};
 use super::error as error_text;
 use super::redact::{BodyEnd, Secrets};
 use super::retry_after::retry_after;
-use crate::shipper::verdict::{Verdict, judge};
+use crate::shipper::verdict::{ContentEncoding, Verdict, judge};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -81,7 +81,7 @@ pub struct Client {
     /// Every header but those that depend on the batch, which have their place here.
     headers: HeaderMap,
     request_timeout: Duration,
-    coding: ContentEncoding,
+    encoder: BodyEncoder,
     secrets: Secrets,
     progress: Progress,
     connection: Option<HttpConnection>,
@@ -109,7 +109,7 @@ impl Client {
             authority,
             uri: target.path_and_query()?,
             request_timeout: target.request_timeout,
-            coding: if target.gzip { ContentEncoding::Gzip(Gzip::new()) } else { ContentEncoding::Plain },
+            encoder: if target.gzip { BodyEncoder::Gzip(Gzip::new()) } else { BodyEncoder::Identity },
             secrets: Secrets::of(target),
             progress,
             connection: None,
@@ -122,10 +122,10 @@ impl Client {
     pub async fn post(&mut self, batch: &BatchRequest) -> AttemptOutcome {
         let start = Instant::now();
         let deadline = start + self.request_timeout;
-        let (body, gzipped) = self.coding.encode(&batch.body);
-        let body_bytes = body.len() as u64;
+        let body = self.encoder.encode(&batch.body);
+        let (body_bytes, encoding) = (body.bytes.len() as u64, body.encoding);
         let mut resent = false;
-        let attempt = match self.request(batch, body, gzipped) {
+        let attempt = match self.request(batch, body) {
             Some(request) => match timeout_at(deadline, self.exchange(&request, &mut resent)).await {
                 Ok(Ok((connection, response))) => Ok(self.listen(connection, response, deadline).await),
                 Ok(Err(detail)) => Err(detail),
@@ -145,11 +145,11 @@ impl Client {
         };
         match attempt {
             Ok(response_text) => {
-                answer.verdict = judge(response_text.status, gzipped);
+                answer.verdict = judge(response_text.status, encoding);
                 answer.status = Some(response_text.status);
                 answer.retry_after = response_text.retry_after;
                 answer.detail = response_text.detail;
-                self.coding.learn(answer.verdict);
+                self.encoder.observe(answer.verdict);
             }
             Err(detail) => answer.detail = detail,
         }
@@ -157,15 +157,15 @@ impl Client {
         answer
     }
 
-    fn request(&self, batch: &BatchRequest, body: Bytes, gzipped: bool) -> Option<Request<Full<Bytes>>> {
-        let mut request = Request::new(Full::new(body));
+    fn request(&self, batch: &BatchRequest, body: EncodedBody) -> Option<Request<Full<Bytes>>> {
+        let mut request = Request::new(Full::new(body.bytes));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         *headers = self.headers.clone();
         headers.insert(MSG_COUNT, HeaderValue::from(batch.frames));
         headers.insert(FRAME_ID, HeaderValue::from_str(&batch.id).ok()?);
-        if gzipped {
+        if body.encoding == ContentEncoding::Gzip {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         Some(request)
