@@ -5,7 +5,7 @@ use crate::exit_code::ExitCode;
 use crate::frame::{Encoder, Field, PRI_APP, Timestamp};
 use crate::sample::{self, Sampler, SamplerSettings};
 use crate::shipper;
-use crate::shipper::http::{AttemptOutcome, BatchRequest, Phase};
+use crate::shipper::http::{AttemptError, AttemptOutcome, BatchRequest, Phase};
 use crate::shipper::verdict::Verdict;
 use crate::spool;
 use std::io::{self, Write};
@@ -103,7 +103,7 @@ fn try_drain(
         Err((phase, error)) => {
             reached(drain, phase, out)?;
             writeln!(out, "FAILED: {error}")?;
-            advice(drain, None, &error, out)?;
+            advice(drain, None, Some(&error), out)?;
             Ok(false)
         }
     }
@@ -142,7 +142,7 @@ fn answered(drain: &DrainSettings, answer: &AttemptOutcome, out: &mut impl Write
     let Some(status) = answer.status else {
         reached(drain, answer.phase, out)?;
         writeln!(out, "FAILED: {}", answer.detail)?;
-        advice(drain, None, &answer.detail, out)?;
+        advice(drain, None, answer.error.as_ref(), out)?;
         return Ok(false);
     };
     reached(drain, Phase::Response, out)?;
@@ -156,13 +156,18 @@ fn answered(drain: &DrainSettings, answer: &AttemptOutcome, out: &mut impl Write
         answer.detail
     )?;
     if !taken {
-        advice(drain, Some(status), &answer.detail, out)?;
+        advice(drain, Some(status), None, out)?;
     }
     Ok(taken)
 }
 
-/// What to change.
-fn advice(drain: &DrainSettings, status: Option<u16>, detail: &str, out: &mut impl Write) -> io::Result<()> {
+/// What to change, given the status of the response or the error instead of one.
+fn advice(
+    drain: &DrainSettings,
+    status: Option<u16>,
+    error: Option<&AttemptError>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let text = match status {
         Some(401 | 403) => "the drain does not accept the credentials in the URL: were they rotated?",
         Some(404 | 410) => {
@@ -177,10 +182,42 @@ fn advice(drain: &DrainSettings, status: Option<u16>, detail: &str, out: &mut im
         Some(300..=399) => "the drain has moved: use the address that it redirects to",
         Some(500..) => "the drain has trouble of its own: lines are kept and tried again",
         Some(_) => "this is not an answer of a log drain",
-        None if detail.contains("certificate") => {
+        None if matches!(error, Some(AttemptError::Certificate(_))) => {
             "for a private authority set TAILRACE_CA_FILE to its PEM file; verification cannot be turned off"
         }
         None => "is the host right, and is it reachable from this dyno?",
     };
     writeln!(out, "           {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::drain_url::DrainUrl;
+    use rustls::CertificateError;
+
+    fn advice_for(status: Option<u16>, error: Option<&AttemptError>) -> String {
+        let drain = DrainSettings {
+            url: DrainUrl::parse("https://drain.example/certificate").expect("good"),
+            token: "d.1".to_owned(),
+            gzip: false,
+            batch_bytes: 1 << 20,
+        };
+        let mut out = Vec::new();
+        advice(&drain, status, error, &mut out).expect("a vector takes everything");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn advice_on_a_certificate_names_the_ca_file() {
+        let issuer = AttemptError::Certificate(CertificateError::UnknownIssuer);
+        assert!(advice_for(None, Some(&issuer)).contains("TAILRACE_CA_FILE"));
+        for other in [
+            AttemptError::Tls(rustls::Error::DecryptError),
+            AttemptError::Lookup("no certificate.example".to_owned()),
+        ] {
+            assert!(advice_for(None, Some(&other)).contains("is the host right"), "{other}");
+        }
+        assert!(advice_for(Some(401), None).contains("credentials"));
+    }
 }

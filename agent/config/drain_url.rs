@@ -1,5 +1,7 @@
 //! Drain URLs: small and strict, and shown without their secrets.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use percent_encoding::percent_decode_str;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -124,7 +126,7 @@ impl DrainUrl {
         let mut pair = user.clone();
         pair.push(b':');
         pair.extend_from_slice(password);
-        Some(format!("Basic {}", base64(&pair)))
+        Some(format!("Basic {}", BASE64_STANDARD.encode(&pair)))
     }
 
     /// Whether bodies go out with gzip: as the option says, else where the receiver is known to take it
@@ -244,36 +246,14 @@ fn credentials(userinfo: &str) -> Result<(Vec<u8>, Vec<u8>), UrlError> {
     Ok((percent_decoded(user)?, percent_decoded(password)?))
 }
 
-/// RFC 3986 section 2.1.
+/// RFC 3986 section 2.1, strict: the crate leaves a `%` without two hex digits as it is.
 fn percent_decoded(text: &str) -> Result<Vec<u8>, UrlError> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
-        match (digit(), digit()) {
-            (Some(high), Some(low)) => out.push((high * 16 + low) as u8),
-            _ => return wrong("a % in user or password is not followed by two hex digits"),
-        }
+    let is_escape =
+        |after: &str| after.len() >= 2 && after.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !text.split('%').skip(1).all(is_escape) {
+        return wrong("a % in user or password is not followed by two hex digits");
     }
-    Ok(out)
-}
-
-/// RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
-            out.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    out
+    Ok(percent_decode_str(text).collect())
 }
 
 #[cfg(test)]
@@ -326,11 +306,27 @@ mod tests {
     }
 
     #[test]
-    fn base64_pads_as_rfc_4648_section_10_says() {
-        for (plain, coded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(plain.as_bytes()), coded);
+    fn credentials_are_encoded_as_rfc_7617_says() {
+        for (userinfo, coded) in [
+            // The examples of RFC 7617 sections 2 and 2.1.
+            ("Aladdin:open%20sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ("test:123%C2%A3", "dGVzdDoxMjPCow=="),
+            // The three lengths of padding (RFC 4648 section 4).
+            ("", "Og=="),
+            ("f", "Zjo="),
+            ("fo", "Zm86"),
+            ("f:oobar", "Zjpvb2Jhcg=="),
+        ] {
+            let url = DrainUrl::parse(&format!("https://{userinfo}@h/")).expect("good");
+            assert_eq!(url.authorization(), Some(format!("Basic {coded}")), "{userinfo}");
+        }
+    }
+
+    #[test]
+    fn bad_percent_escapes_in_credentials_are_refused() {
+        for userinfo in ["a%", "a%4", "%4g", "%g4", "a:%", "a:b%4", "%%41", "%+1"] {
+            let error = DrainUrl::parse(&format!("https://{userinfo}@h/")).expect_err(userinfo).to_string();
+            assert_eq!(error, "a % in user or password is not followed by two hex digits", "{userinfo}");
         }
     }
 

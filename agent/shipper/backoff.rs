@@ -1,51 +1,51 @@
-//! How long a drain is left alone after an attempt: one gate per drain, pure but for its seed.
+//! The wait after an attempt, one per drain. Pure except for the seed.
 
 use super::verdict::Verdict;
+use fastrand::Rng;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// The window of the first wait.
-const BASE: Duration = Duration::from_millis(500);
-/// The widest window.
-const CAP: Duration = Duration::from_mins(1);
-/// The middle of the waits for a person.
-const HOLD: Duration = Duration::from_mins(1);
+const INITIAL_WINDOW: Duration = Duration::from_millis(500);
+/// The window doubles up to this.
+const MAX_WINDOW: Duration = Duration::from_mins(1);
+/// The mean wait after [`Verdict::Hold`].
+const MEAN_HOLD_WAIT: Duration = Duration::from_mins(1);
 
-/// Exponential back-off with full jitter over the capped window, before the very first retry too: after a
-/// restart of an app, or of a drain, all dynos are one synchronised client.
+/// Exponential back-off with full jitter over the capped window, for the first retry too: after a restart of an app
+/// or of a drain, all dynos would otherwise retry in step.
 ///
 /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 #[derive(Debug)]
 pub struct Backoff {
-    /// Attempts since the last delivery that have to be retried.
+    /// Attempts with [`Verdict::Retry`] since the last delivery.
     failures: u32,
-    random: Random,
+    random: Rng,
 }
 
 impl Backoff {
-    /// A gate that is open, with a seed from the operating system.
-    #[expect(clippy::new_without_default, reason = "a random value is no default")]
+    /// Starts with the first window and a seed from the operating system.
+    #[expect(clippy::new_without_default, reason = "not a constant value: the seed is random")]
     pub fn new() -> Self {
         Self::seeded(RandomState::new().hash_one(std::process::id()))
     }
 
-    /// The same, with a seed: the waits are a function of it.
+    /// Starts with the first window and a given seed, which determines all waits.
     pub fn seeded(seed: u64) -> Self {
-        Self { failures: 0, random: Random(seed) }
+        Self { failures: 0, random: Rng::with_seed(seed) }
     }
 
-    /// The wait before the next request to this drain, after an attempt that ended in `verdict` and asked for
-    /// `retry_after`.
+    /// The wait before the next request to this drain, after an attempt with this verdict and `Retry-After`.
     ///
     /// | verdict | wait |
     /// |---|---|
-    /// | Delivered | none; the window is the first one again |
-    /// | Retry | between zero and the window (500 ms, doubled by each failure, at most 60 s) |
-    /// | Hold | 45 s to 75 s; the window stays |
-    /// | Halve, Plain, Reject | none; the window stays |
+    /// | `Delivered` | none; the window is reset to the first |
+    /// | `Retry` | between zero and the window (500 ms, doubled by each failure, at most 60 s) |
+    /// | `Hold` | 45 s to 75 s; the window stays |
+    /// | `Split`, `RetryUncompressed`, `Reject` | none; the window stays |
     ///
-    /// `retry_after` is the least wait after anything but a delivery; what comes on top is spread over the
-    /// window or a quarter of `retry_after`, whichever is wider, so that many dynos do not come back at once.
+    /// `retry_after` is a lower bound, except after a delivery. A random part is added to it, from zero to the window
+    /// or to a quarter of `retry_after`, whichever is longer, so that many dynos do not retry at the same time.
     pub fn next(&mut self, verdict: Verdict, retry_after: Option<Duration>) -> Duration {
         let mut window = self.window();
         let wait = match verdict {
@@ -55,37 +55,24 @@ impl Backoff {
             }
             Verdict::Retry => {
                 self.failures = self.failures.saturating_add(1);
-                self.random.within(window)
+                self.jitter(window)
             }
-            Verdict::Hold => HOLD * 3 / 4 + self.random.within(HOLD / 2),
+            Verdict::Hold => MEAN_HOLD_WAIT * 3 / 4 + self.jitter(MEAN_HOLD_WAIT / 2),
             Verdict::Split | Verdict::RetryUncompressed | Verdict::Reject => Duration::ZERO,
         };
-        let Some(least) = retry_after.filter(|least| !least.is_zero()) else { return wait };
-        window = window.max(least / 4);
-        wait.max(least.saturating_add(self.random.within(window)))
+        let Some(minimum) = retry_after.filter(|minimum| !minimum.is_zero()) else { return wait };
+        window = window.max(minimum / 4);
+        wait.max(minimum.saturating_add(self.jitter(window)))
     }
 
     fn window(&self) -> Duration {
-        BASE.saturating_mul(1 << self.failures.min(16)).min(CAP)
-    }
-}
-
-/// `SplitMix64` (Steele, Lea, Flood 2014): any seed will do, and nothing here needs more.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        INITIAL_WINDOW.saturating_mul(1 << self.failures.min(16)).min(MAX_WINDOW)
     }
 
-    /// A duration from zero to `window`, to the microsecond.
-    fn within(&mut self, window: Duration) -> Duration {
-        let steps = u128::from(self.next()) * (window.as_micros() + 1);
-        Duration::from_micros((steps >> 64) as u64)
+    /// A random duration from zero to `window`, to the microsecond.
+    fn jitter(&mut self, window: Duration) -> Duration {
+        let micros = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(self.random.u64(0..=micros))
     }
 }
 
@@ -93,8 +80,8 @@ impl Random {
 mod tests {
     use super::*;
 
-    /// The shortest and the longest of the `n`th wait over many seeds.
-    fn spread(n: usize, verdict: Verdict, retry_after: Option<Duration>) -> (Duration, Duration) {
+    /// The shortest and the longest `n`th wait over many seeds.
+    fn range_of_waits(n: usize, verdict: Verdict, retry_after: Option<Duration>) -> (Duration, Duration) {
         let waits = (0..2000).map(|seed| {
             let mut backoff = Backoff::seeded(seed);
             for _ in 1..n {
@@ -105,8 +92,8 @@ mod tests {
         waits.fold((Duration::MAX, Duration::ZERO), |(low, high), wait| (low.min(wait), high.max(wait)))
     }
 
-    fn about(actual: Duration, expected: Duration, slack: Duration) -> bool {
-        actual.abs_diff(expected) <= slack
+    fn is_close(actual: Duration, expected: Duration, tolerance: Duration) -> bool {
+        actual.abs_diff(expected) <= tolerance
     }
 
     #[test]
@@ -114,12 +101,12 @@ mod tests {
         let seconds = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0];
         for (n, window) in seconds.into_iter().enumerate() {
             let window = Duration::from_secs_f64(window);
-            let (low, high) = spread(n + 1, Verdict::Retry, None);
+            let (low, high) = range_of_waits(n + 1, Verdict::Retry, None);
             assert!(low < window / 50, "{n}: {low:?}");
             assert!(high <= window && high > window * 49 / 50, "{n}: {high:?}");
         }
-        let (_, high) = spread(1000, Verdict::Retry, None);
-        assert!(high <= CAP);
+        let (_, high) = range_of_waits(1000, Verdict::Retry, None);
+        assert!(high <= MAX_WINDOW);
     }
 
     #[test]
@@ -129,11 +116,11 @@ mod tests {
             backoff.next(Verdict::Retry, None);
         }
         let sum: Duration = (0..4000).map(|_| backoff.next(Verdict::Retry, None)).sum();
-        assert!(about(sum / 4000, Duration::from_secs(30), Duration::from_secs(1)), "{:?}", sum / 4000);
+        assert!(is_close(sum / 4000, Duration::from_secs(30), Duration::from_secs(1)), "{:?}", sum / 4000);
     }
 
     #[test]
-    fn a_delivery_opens_the_gate_and_nothing_else_does() {
+    fn only_a_delivery_resets_the_window() {
         let mut backoff = Backoff::seeded(1);
         for _ in 0..20 {
             backoff.next(Verdict::Retry, None);
@@ -142,37 +129,37 @@ mod tests {
             assert_eq!(backoff.next(verdict, None), Duration::ZERO);
         }
         backoff.next(Verdict::Hold, None);
-        assert_eq!(backoff.window(), CAP);
-        assert_eq!(backoff.next(Verdict::Delivered, Some(CAP)), Duration::ZERO);
-        assert_eq!(backoff.window(), BASE);
+        assert_eq!(backoff.window(), MAX_WINDOW);
+        assert_eq!(backoff.next(Verdict::Delivered, Some(MAX_WINDOW)), Duration::ZERO);
+        assert_eq!(backoff.window(), INITIAL_WINDOW);
     }
 
     #[test]
-    fn held_batches_are_tried_about_once_a_minute() {
-        let (low, high) = spread(1, Verdict::Hold, None);
+    fn held_batches_are_retried_about_once_a_minute() {
+        let (low, high) = range_of_waits(1, Verdict::Hold, None);
         assert!(low >= Duration::from_secs(45) && low < Duration::from_secs(46), "{low:?}");
         assert!(high <= Duration::from_secs(75) && high > Duration::from_secs(74), "{high:?}");
     }
 
     #[test]
-    fn retry_after_is_the_least_and_is_spread() {
+    fn retry_after_is_a_lower_bound_with_jitter() {
         for verdict in [Verdict::Retry, Verdict::Split, Verdict::RetryUncompressed, Verdict::Reject] {
-            let (low, high) = spread(1, verdict, Some(Duration::from_secs(80)));
+            let (low, high) = range_of_waits(1, verdict, Some(Duration::from_secs(80)));
             assert!(low >= Duration::from_secs(80) && low < Duration::from_secs(81), "{low:?}");
             assert!(high <= Duration::from_secs(100) && high > Duration::from_secs(99), "{high:?}");
         }
-        let (low, _) = spread(1, Verdict::Hold, Some(Duration::from_secs(1)));
+        let (low, _) = range_of_waits(1, Verdict::Hold, Some(Duration::from_secs(1)));
         assert!(low >= Duration::from_secs(45), "{low:?}");
-        // After long trouble the window is the wider one.
-        let (_, high) = spread(10, Verdict::Retry, Some(Duration::from_secs(10)));
+        // After ten failures the window is longer than a quarter of `retry_after`.
+        let (_, high) = range_of_waits(10, Verdict::Retry, Some(Duration::from_secs(10)));
         assert!(high > Duration::from_secs(69), "{high:?}");
-        // Zero asks for nothing, and does not take the jitter away.
-        let (_, high) = spread(1, Verdict::Retry, Some(Duration::ZERO));
-        assert!(high <= BASE, "{high:?}");
+        // Zero is no lower bound, and the jitter stays.
+        let (_, high) = range_of_waits(1, Verdict::Retry, Some(Duration::ZERO));
+        assert!(high <= INITIAL_WINDOW, "{high:?}");
     }
 
     #[test]
-    fn two_gates_differ() {
+    fn waits_differ_unless_the_seeds_are_equal() {
         let waits = |backoff: &mut Backoff| -> Vec<Duration> {
             (0..8).map(|_| backoff.next(Verdict::Retry, None)).collect()
         };

@@ -1,5 +1,5 @@
-//! The shipper: everything that talks to the world. It reads the spool, asks the keeper before it sends, and
-//! may die at any time.
+//! The shipper: the process that talks to the network. It reads the spool and has the supervisor seal each batch
+//! before it sends it; it may die at any time without a loss.
 
 pub mod backoff;
 mod control_stream;

@@ -1,13 +1,13 @@
-//! The HTTPS client of one drain: posts a batch and says what came of it.
+//! The HTTPS client of one drain: posts a batch and reports the outcome.
 
 use super::connection::HttpConnection;
 use super::connector::{DrainConnector, Phase, Progress, Tunnel};
-use super::encoding::{ContentEncoding, Gzip};
+use super::encoding::{BodyEncoder, EncodedBody, Gzip};
 use super::endpoint::{Endpoint, EndpointError, FRAME_ID, MSG_COUNT, host_and_port};
-use super::error_text;
-use super::redact::Secrets;
+use super::error::AttemptError;
+use super::redact::{BodyEnd, Secrets};
 use super::retry_after::retry_after;
-use crate::shipper::verdict::{Verdict, judge};
+use crate::shipper::verdict::{ContentEncoding, Verdict, judge};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -21,19 +21,19 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
-/// The whole of connecting: name, TCP, proxy, TLS.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How much of an answer's body is read, in bytes; a connection with more to come is closed.
-const MAX_ANSWER: usize = 4096;
-/// How long an answer's body may take: the verdict stands with its head.
-const ANSWER_BODY: Duration = Duration::from_secs(2);
+/// For lookup, TCP, proxy and TLS together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of a response's body is read. A connection with a longer body is closed.
+const MAX_RESPONSE_BODY_BYTES: usize = 4096;
+/// For reading a response's body. The verdict does not depend on it: the status is known by then.
+const RESPONSE_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A batch on its way out.
+/// A batch to be sent.
 #[derive(Clone)]
 pub struct BatchRequest {
     /// Frames, as they are in the spool. Cloned without a copy.
     pub body: Bytes,
-    /// `Logplex-Msg-Count`: how many frames.
+    /// `Logplex-Msg-Count`: the number of frames.
     pub frames: u64,
     /// `Logplex-Frame-Id`: 32 upper-case hex digits, the same on every attempt.
     pub id: String,
@@ -48,42 +48,45 @@ impl fmt::Debug for BatchRequest {
     }
 }
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptOutcome {
-    /// What becomes of the batch; transport errors are [`Verdict::Retry`].
+    /// What to do with the batch; [`Verdict::Retry`] when there was no response.
     pub verdict: Verdict,
-    /// The status code, when the drain answered.
+    /// The status code of the response, if there was one.
     pub status: Option<u16>,
-    /// The wait that the drain asked for.
+    /// The wait that the drain asked for (`Retry-After`).
     pub retry_after: Option<Duration>,
-    /// The beginning of the answer's body, or what went wrong, in at most 256 bytes of printable ASCII without
-    /// a secret of the target.
+    /// For people: the beginning of the response's body, in at most 256 bytes of printable ASCII without a secret
+    /// of the endpoint; without a response, the text of `error`.
     pub detail: String,
+    /// Why there was no response.
+    pub error: Option<AttemptError>,
     /// Bytes of the body as sent: after gzip.
     pub body_bytes: u64,
     /// From the call to the verdict.
     pub elapsed: Duration,
-    /// How far the attempt came.
+    /// The last phase that the attempt entered.
     pub phase: Phase,
-    /// A kept connection turned out dead before its answer, and the batch was tried once more on a fresh one:
-    /// the drain may have seen it twice, under one id.
+    /// A kept connection failed before its response, and the batch was sent again over a new one: the drain may
+    /// have received it twice, under one id.
     pub resent: bool,
 }
 
 /// Posts batches to one drain.
 pub struct Client {
     connector: HttpsConnector<DrainConnector>,
-    /// Where the connector goes.
+    /// Scheme, host and port: what the connector connects to.
     authority: Uri,
     /// Path and query.
     uri: Uri,
-    /// Every header but those that depend on the batch, which have their place here.
+    /// All headers. Those that depend on the batch are placeholders, so that the order is fixed.
     headers: HeaderMap,
     request_timeout: Duration,
-    coding: ContentEncoding,
+    encoder: BodyEncoder,
     secrets: Secrets,
     progress: Progress,
+    /// The connection of the last request, if it can be used again.
     connection: Option<HttpConnection>,
 }
 
@@ -94,133 +97,152 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Prepares everything that does not depend on a batch. Nothing is connected before the first post.
+    /// Prepares everything that does not depend on a batch. Connects on the first post only.
     ///
     /// # Errors
-    /// What of the target cannot be sent.
-    pub fn new(target: &Endpoint, tls: Arc<ClientConfig>) -> Result<Self, EndpointError> {
-        let authority = target.authority()?;
-        let tunnel = target.proxy()?.map(|proxy| Tunnel { proxy, authority: host_and_port(&authority) });
+    /// The part of the endpoint that cannot be sent.
+    pub fn new(endpoint: &Endpoint, tls: Arc<ClientConfig>) -> Result<Self, EndpointError> {
+        let authority = endpoint.authority()?;
+        let tunnel = endpoint.proxy()?.map(|proxy| Tunnel { proxy, authority: host_and_port(&authority) });
         let progress = Progress::new();
-        let dialer = DrainConnector::new(tunnel, CONNECT.min(target.request_timeout), progress.clone());
+        let connect_timeout = CONNECT_TIMEOUT.min(endpoint.request_timeout);
+        let connector = DrainConnector::new(tunnel, connect_timeout, progress.clone());
         Ok(Self {
-            connector: HttpsConnector::from((dialer, tls)),
-            headers: target.headers()?,
+            connector: HttpsConnector::from((connector, tls)),
+            headers: endpoint.headers()?,
             authority,
-            uri: target.path_and_query()?,
-            request_timeout: target.request_timeout,
-            coding: if target.gzip { ContentEncoding::Gzip(Gzip::new()) } else { ContentEncoding::Plain },
-            secrets: Secrets::of(target),
+            uri: endpoint.path_and_query()?,
+            request_timeout: endpoint.request_timeout,
+            encoder: if endpoint.gzip { BodyEncoder::Gzip(Gzip::new()) } else { BodyEncoder::Identity },
+            secrets: Secrets::of(endpoint),
             progress,
             connection: None,
         })
     }
 
-    /// Posts `batch` once and says what came of it, within the request timeout.
+    /// Posts `batch` once and reports the outcome, within the request timeout.
     ///
-    /// May be dropped at any time: the connection under way is closed then.
+    /// Cancel safe: dropping the future closes the connection in use.
     pub async fn post(&mut self, batch: &BatchRequest) -> AttemptOutcome {
         let start = Instant::now();
-        let deadline = start + self.request_timeout;
-        let (body, gzipped) = self.coding.encode(&batch.body);
-        let body_bytes = body.len() as u64;
+        let body = self.encoder.encode(&batch.body);
+        let (body_bytes, encoding) = (body.bytes.len() as u64, body.encoding);
         let mut resent = false;
-        let attempt = match self.request(batch, body, gzipped) {
-            Some(request) => match timeout_at(deadline, self.exchange(&request, &mut resent)).await {
-                Ok(Ok((connection, response))) => Ok(self.listen(connection, response, deadline).await),
-                Ok(Err(detail)) => Err(detail),
-                Err(_) => Err(error_text::timed_out(self.request_timeout, self.progress.get())),
-            },
-            None => Err("the frame id has a byte that no header may have".to_owned()),
-        };
-        let mut answer = AttemptOutcome {
+        let result = self.attempt(batch, body, start + self.request_timeout, &mut resent).await;
+        let mut outcome = AttemptOutcome {
             verdict: Verdict::Retry,
             status: None,
             retry_after: None,
             detail: String::new(),
+            error: None,
             body_bytes,
             elapsed: Duration::ZERO,
             phase: self.progress.get(),
             resent,
         };
-        match attempt {
-            Ok(response_text) => {
-                answer.verdict = judge(response_text.status, gzipped);
-                answer.status = Some(response_text.status);
-                answer.retry_after = response_text.retry_after;
-                answer.detail = response_text.detail;
-                self.coding.learn(answer.verdict);
+        match result {
+            Ok(response) => {
+                outcome.verdict = judge(response.status, encoding);
+                outcome.status = Some(response.status);
+                outcome.retry_after = response.retry_after;
+                outcome.detail = response.detail;
+                self.encoder.observe(outcome.verdict);
             }
-            Err(detail) => answer.detail = detail,
+            Err(error) => {
+                outcome.detail = error.to_string();
+                outcome.error = Some(error);
+            }
         }
-        answer.elapsed = start.elapsed();
-        answer
+        outcome.elapsed = start.elapsed();
+        outcome
     }
 
-    fn request(&self, batch: &BatchRequest, body: Bytes, gzipped: bool) -> Option<Request<Full<Bytes>>> {
-        let mut request = Request::new(Full::new(body));
+    /// Connects, up to and including TLS, and sends nothing.
+    ///
+    /// # Errors
+    /// Why there is no connection; [`Client::phase`] is the phase that failed.
+    pub async fn connect_only(&mut self) -> Result<(), AttemptError> {
+        self.connect().await.map(drop)
+    }
+
+    /// The last phase that the last attempt entered.
+    pub fn phase(&self) -> Phase {
+        self.progress.get()
+    }
+
+    /// Sends the request and reads the response. Sets `resent` when the request was sent a second time.
+    async fn attempt(
+        &mut self,
+        batch: &BatchRequest,
+        body: EncodedBody,
+        deadline: Instant,
+        resent: &mut bool,
+    ) -> Result<DrainResponse, AttemptError> {
+        let request = self.request(batch, body).ok_or(AttemptError::FrameId)?;
+        match timeout_at(deadline, self.send(&request, resent)).await {
+            Ok(sent) => {
+                let (connection, response) = sent?;
+                Ok(self.read_response(connection, response, deadline).await)
+            }
+            Err(_) => Err(self.timed_out(self.request_timeout)),
+        }
+    }
+
+    /// `None` if the frame id is not a header value.
+    fn request(&self, batch: &BatchRequest, body: EncodedBody) -> Option<Request<Full<Bytes>>> {
+        let mut request = Request::new(Full::new(body.bytes));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         *headers = self.headers.clone();
         headers.insert(MSG_COUNT, HeaderValue::from(batch.frames));
         headers.insert(FRAME_ID, HeaderValue::from_str(&batch.id).ok()?);
-        if gzipped {
+        if body.encoding == ContentEncoding::Gzip {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         Some(request)
     }
 
-    /// Sends over the kept connection, or a fresh one; a kept one that turns out dead is replaced once.
-    async fn exchange(
+    /// Sends over the kept connection, if there is one; when it fails before its response, once more over a new
+    /// connection.
+    async fn send(
         &mut self,
         request: &Request<Full<Bytes>>,
         resent: &mut bool,
-    ) -> Result<(HttpConnection, Response<Incoming>), String> {
+    ) -> Result<(HttpConnection, Response<Incoming>), AttemptError> {
         if let Some(mut connection) = self.connection.take()
             && connection.ready().await
         {
             self.progress.set(Phase::Request);
             match connection.send(request.clone()).await {
                 Ok(response) => return Ok((connection, response)),
-                Err(error) if error.is_parse() => return Err(error_text::transport(&error)),
+                Err(error) if error.is_parse() => return Err(error.into()),
                 Err(_) => *resent = true,
             }
         }
         let mut connection = self.connect().await?;
         self.progress.set(Phase::Request);
-        match connection.send(request.clone()).await {
-            Ok(response) => Ok((connection, response)),
-            Err(error) => Err(error_text::transport(&error)),
-        }
+        let response = connection.send(request.clone()).await?;
+        Ok((connection, response))
     }
 
-    /// Looks up, connects and agrees on TLS, and posts nothing.
-    ///
-    /// # Errors
-    /// What went wrong, in plain replies; [`Client::phase`] says where.
-    pub async fn connect_only(&mut self) -> Result<(), String> {
-        self.connect().await.map(drop)
-    }
-
-    /// How far the last attempt came.
-    pub fn phase(&self) -> Phase {
-        self.progress.get()
-    }
-
-    async fn connect(&mut self) -> Result<HttpConnection, String> {
+    async fn connect(&mut self) -> Result<HttpConnection, AttemptError> {
         self.progress.set(Phase::Connect);
-        let patience = CONNECT.min(self.request_timeout);
-        let stream = match timeout(patience, self.connector.call(self.authority.clone())).await {
+        let limit = CONNECT_TIMEOUT.min(self.request_timeout);
+        let stream = match timeout(limit, self.connector.call(self.authority.clone())).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(error_text::transport(error.as_ref())),
-            Err(_) => return Err(error_text::timed_out(patience, self.progress.get())),
+            Ok(Err(error)) => return Err(AttemptError::classify(error.as_ref())),
+            Err(_) => return Err(self.timed_out(limit)),
         };
-        HttpConnection::over(stream).await.map_err(|error| error_text::transport(&error))
+        Ok(HttpConnection::open(stream).await?)
     }
 
-    /// Reads the answer, and keeps the connection when nothing speaks against it.
-    async fn listen(
+    fn timed_out(&self, after: Duration) -> AttemptError {
+        AttemptError::Timeout { phase: self.progress.get(), after }
+    }
+
+    /// Reads the response. Keeps the connection after a complete response of 2xx.
+    async fn read_response(
         &mut self,
         connection: HttpConnection,
         response: Response<Incoming>,
@@ -234,33 +256,34 @@ impl Client {
             .and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
         let mut body = response.into_body();
         let mut text = Vec::new();
-        let deadline = deadline.min(Instant::now() + ANSWER_BODY);
-        let whole = matches!(timeout_at(deadline, read(&mut body, &mut text)).await, Ok(true));
-        if whole && status.is_success() {
-            connection.rest();
+        let deadline = deadline.min(Instant::now() + RESPONSE_BODY_TIMEOUT);
+        let end = timeout_at(deadline, read_body(&mut body, &mut text)).await.unwrap_or(BodyEnd::Truncated);
+        if end == BodyEnd::Complete && status.is_success() {
+            connection.mark_idle();
             self.connection = Some(connection);
         }
-        DrainResponse { status: status.as_u16(), retry_after, detail: self.secrets.mask(&text, !whole) }
+        DrainResponse { status: status.as_u16(), retry_after, detail: self.secrets.redact(&text, end) }
     }
 }
 
-/// What the drain response_text.
+/// The drain's response.
 struct DrainResponse {
     status: u16,
     retry_after: Option<Duration>,
+    /// The beginning of the body, redacted.
     detail: String,
 }
 
-/// Reads a body's first 4 KiB into `text`; whether that was all.
-async fn read(body: &mut Incoming, text: &mut Vec<u8>) -> bool {
+/// Reads at most [`MAX_RESPONSE_BODY_BYTES`] of a body into `text`.
+async fn read_body(body: &mut Incoming, text: &mut Vec<u8>) -> BodyEnd {
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return false };
+        let Ok(frame) = frame else { return BodyEnd::Truncated };
         let Some(data) = frame.data_ref() else { continue };
-        let room = MAX_ANSWER - text.len();
+        let room = MAX_RESPONSE_BODY_BYTES - text.len();
         text.extend_from_slice(&data[..data.len().min(room)]);
         if data.len() > room {
-            return false;
+            return BodyEnd::Truncated;
         }
     }
-    true
+    BodyEnd::Complete
 }

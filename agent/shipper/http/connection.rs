@@ -1,4 +1,4 @@
-//! One connection that lives across requests.
+//! One HTTP/1.1 connection that serves several requests.
 
 use super::connector::Socket;
 use bytes::Bytes;
@@ -16,62 +16,64 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// A connection without a request is closed after this: Sumo Logic's load balancers close theirs at 30 s.
-const IDLE: Duration = Duration::from_secs(20);
-/// How long a connection that is closed may take to flush and say so.
-const PARTING: Duration = Duration::from_secs(1);
-/// How long a kept connection may take to be ready: it is at once, unless the drain answered early and has
-/// not read the last body to its end.
-const READY: Duration = Duration::from_millis(100);
-/// The read buffer's limit, in bytes, and so the limit of an answer's head.
-const READ_BUFFER: usize = 16 * 1024;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// For flushing and shutting down a connection that is closed.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// For a kept connection to become ready. It usually is at once; not if the drain responded early and has not read
+/// the last body to its end.
+const READY_TIMEOUT: Duration = Duration::from_millis(100);
+/// Size limit of the read buffer, and so of a response's head.
+const MAX_READ_BUFFER_BYTES: usize = 16 * 1024;
 
 type Stream = MaybeHttpsStream<Socket>;
 
-/// The near end of a connection. Its far end is driven by a task of its own, which ends when this is dropped,
-/// when the drain closes, or when there was no request for 20 s.
+/// The sending half of a connection. A task reads and writes the socket; it ends when this is dropped, when the
+/// drain closes the connection, or after [`IDLE_TIMEOUT`] without a request.
 pub(super) struct HttpConnection {
     sender: SendRequest<Full<Bytes>>,
-    busy: watch::Sender<bool>,
+    in_use: watch::Sender<bool>,
 }
 
 impl HttpConnection {
-    pub(super) async fn over(stream: Stream) -> hyper::Result<Self> {
-        let (sender, connection) =
-            Builder::new().title_case_headers(true).max_buf_size(READ_BUFFER).handshake(stream).await?;
-        let (busy, watched) = watch::channel(true);
-        // Not awaited: it ends by itself, as response_text above.
-        drop(tokio::spawn(drive(connection, watched)));
-        Ok(Self { sender, busy })
+    pub(super) async fn open(stream: Stream) -> hyper::Result<Self> {
+        let (sender, connection) = Builder::new()
+            .title_case_headers(true)
+            .max_buf_size(MAX_READ_BUFFER_BYTES)
+            .handshake(stream)
+            .await?;
+        let (in_use, watched) = watch::channel(true);
+        drop(tokio::spawn(run_connection(connection, watched))); // detached: it ends when `in_use` is dropped
+        Ok(Self { sender, in_use })
     }
 
-    /// Whether a request can be sent now.
+    /// Marks the connection as in use and waits until it can take a request. False if it cannot.
     pub(super) async fn ready(&mut self) -> bool {
-        self.busy.send_replace(true);
-        matches!(timeout(READY, self.sender.ready()).await, Ok(Ok(())))
+        self.in_use.send_replace(true);
+        matches!(timeout(READY_TIMEOUT, self.sender.ready()).await, Ok(Ok(())))
     }
 
-    /// Sends and waits for the head of the answer.
+    /// Sends a request and waits for the head of the response.
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
         self.sender.send_request(request).await
     }
 
-    /// The connection is kept for the next request.
-    pub(super) fn rest(&self) {
-        self.busy.send_replace(false);
+    /// Starts the idle timeout: the response was read, and the next request may come.
+    pub(super) fn mark_idle(&self) {
+        self.in_use.send_replace(false);
     }
 }
 
-async fn drive(mut connection: Connection<Stream, Full<Bytes>>, mut busy: watch::Receiver<bool>) {
+async fn run_connection(mut connection: Connection<Stream, Full<Bytes>>, mut in_use: watch::Receiver<bool>) {
     loop {
-        let idle = !*busy.borrow_and_update();
+        let idle = !*in_use.borrow_and_update();
         select! {
-            // Its errors are the sender's too, and told there.
+            // The sender returns the error of the connection as well.
             _ = &mut connection => return,
-            changed = busy.changed() => if changed.is_err() { break },
-            () = sleep(IDLE), if idle => break,
+            changed = in_use.changed() => if changed.is_err() { break },
+            () = sleep(IDLE_TIMEOUT), if idle => break,
         }
     }
     let mut stream = connection.into_parts().io;
-    // A peer that is not there any more need not hear it.
-    drop(timeout(PARTING, poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx))).await);
+    let shutdown = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx));
+    drop(timeout(SHUTDOWN_TIMEOUT, shutdown).await); // the connection is closed either way
 }

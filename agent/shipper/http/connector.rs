@@ -1,12 +1,12 @@
-//! From a name to a connected socket: look-up, TCP, and the proxy's CONNECT when there is one.
+//! From a host name to a connected socket: lookup, TCP, and the proxy's CONNECT when there is one.
 
+use super::error::AttemptError;
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use std::error::Error;
-use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
@@ -20,27 +20,27 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
-/// The largest answer to CONNECT, in bytes.
-const MAX_PROXY_ANSWER: usize = 4096;
+/// The largest head of a response to CONNECT.
+const MAX_PROXY_RESPONSE_BYTES: usize = 4096;
 
-/// How far an attempt came. It says what a deadline cut short.
+/// The step of an attempt that is running, or that failed or was interrupted by a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// The host's name was being looked up.
+    /// The lookup of the host name.
     Lookup = 0,
-    /// TCP was being connected, to the drain or its proxy.
+    /// The TCP connection to the drain or its proxy.
     Connect = 1,
-    /// The proxy was being asked for a tunnel.
+    /// CONNECT to the proxy.
     Proxy = 2,
-    /// TLS was being agreed on.
+    /// The TLS handshake.
     Tls = 3,
-    /// The request was being sent, or its answer waited for.
+    /// Sending the request and waiting for the head of the response.
     Request = 4,
-    /// The drain answered.
+    /// The drain responded.
     Response = 5,
 }
 
-/// The phase, shared between the client and what connects for it.
+/// The current phase, shared between the client and its connector.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<AtomicU8>);
 
@@ -65,84 +65,56 @@ impl Progress {
     }
 }
 
-/// What goes wrong below TLS and is not plain TCP.
-#[derive(Debug)]
-pub(super) enum ConnectError {
-    /// The look-up failed.
-    Name(io::Error),
-    /// The look-up found no address.
-    NoAddress,
-    /// The proxy answered CONNECT with this status.
-    Refused(u16),
-    /// The proxy's answer to CONNECT is not HTTP, too long, or cut short.
-    Garbled,
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // The standard library puts "failed to lookup address information: " before the resolver's replies.
-            Self::Name(error) => {
-                let text = error.to_string();
-                write!(f, "name not found: {}", text.rsplit(": ").next().unwrap_or_default())
-            }
-            Self::NoAddress => f.write_str("name not found: it has no address"),
-            Self::Refused(status) => write!(f, "the proxy answered {status} to CONNECT"),
-            Self::Garbled => {
-                f.write_str("the proxy's answer to CONNECT is not HTTP (is TAILRACE_PROXY a proxy?)")
-            }
-        }
-    }
-}
-
-impl Error for ConnectError {}
-
 type Lookup = JoinHandle<io::Result<vec::IntoIter<SocketAddr>>>;
 
-/// `getaddrinfo` off the runtime's thread. It cannot be interrupted, so there is never more than one under way
-/// for a client: an attempt whose deadline passed leaves it to the next one.
+/// `getaddrinfo` on a blocking thread. It cannot be cancelled, so a client never has more than one running: an
+/// attempt that reaches its deadline leaves the lookup to the next attempt.
 #[derive(Clone)]
 pub(super) struct Resolver {
-    under_way: Arc<Mutex<Option<Lookup>>>,
+    running: Arc<Mutex<Option<Lookup>>>,
     progress: Progress,
 }
 
 impl Service<Name> for Resolver {
     type Response = vec::IntoIter<SocketAddr>;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
+    type Error = AttemptError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, AttemptError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let Self { under_way, progress } = self.clone();
+        let Self { running, progress } = self.clone();
         Box::pin(async move {
             progress.set(Phase::Lookup);
-            let mut under_way = under_way.lock().await;
-            let lookup = under_way.get_or_insert_with(|| {
+            let mut running = running.lock().await;
+            let lookup = running.get_or_insert_with(|| {
                 tokio::task::spawn_blocking(move || (name.as_str(), 0).to_socket_addrs())
             });
-            let found = lookup.await;
-            *under_way = None;
-            let addresses = found.map_err(io::Error::other).flatten().map_err(ConnectError::Name)?;
+            let result = lookup.await;
+            *running = None;
+            let addresses =
+                result.map_err(io::Error::other).flatten().map_err(|error| AttemptError::lookup(&error))?;
             progress.set(Phase::Connect);
-            if addresses.as_slice().is_empty() { Err(ConnectError::NoAddress) } else { Ok(addresses) }
+            if addresses.as_slice().is_empty() {
+                return Err(AttemptError::Lookup("it has no address".to_owned()));
+            }
+            Ok(addresses)
         })
     }
 }
 
-/// A way through a CONNECT proxy (RFC 9110 §9.3.6).
+/// A tunnel through a CONNECT proxy (RFC 9110 §9.3.6).
 #[derive(Clone)]
 pub(super) struct Tunnel {
-    /// Where the proxy is.
+    /// Scheme, host and port of the proxy.
     pub(super) proxy: Uri,
     /// The drain's `host:port`.
     pub(super) authority: String,
 }
 
-/// The innermost connector, which hyper-rustls wraps.
+/// The connector below TLS; hyper-rustls wraps it.
 #[derive(Clone)]
 pub(super) struct DrainConnector {
     tcp: HttpConnector<Resolver>,
@@ -151,13 +123,13 @@ pub(super) struct DrainConnector {
 }
 
 impl DrainConnector {
-    /// `patience` is for all addresses of the name together.
-    pub(super) fn new(tunnel: Option<Tunnel>, patience: Duration, progress: Progress) -> Self {
-        let resolver = Resolver { under_way: Arc::default(), progress: progress.clone() };
+    /// `connect_timeout` is for TCP to all addresses of the name together.
+    pub(super) fn new(tunnel: Option<Tunnel>, connect_timeout: Duration, progress: Progress) -> Self {
+        let resolver = Resolver { running: Arc::default(), progress: progress.clone() };
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(patience));
+        tcp.set_connect_timeout(Some(connect_timeout));
         Self { tcp, tunnel: tunnel.map(Arc::new), progress }
     }
 }
@@ -180,73 +152,95 @@ impl Service<Uri> for DrainConnector {
             let stream = connecting.await?.into_inner();
             if let Some(tunnel) = tunnel {
                 progress.set(Phase::Proxy);
-                connect(&stream, &tunnel.authority).await?;
+                open_tunnel(&stream, &tunnel.authority).await?;
             }
             progress.set(Phase::Tls);
-            Ok(Socket { stream: TokioIo::new(stream), deaf: false })
+            Ok(Socket { stream: TokioIo::new(stream), write_failed: false })
         })
     }
 }
 
-/// Asks the proxy for a tunnel. The drain never speaks first, so whatever follows the head is not of it.
-async fn connect(stream: &TcpStream, authority: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+/// Asks the proxy for a tunnel to `authority`. The drain never speaks first, so nothing of the drain can follow the
+/// head of the proxy's response.
+async fn open_tunnel(stream: &TcpStream, authority: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
     let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
-    let mut left = request.as_bytes();
-    while !left.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(left) {
-            Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-            Ok(n) => left = &left[n..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let mut head = [0; MAX_PROXY_ANSWER];
+    write_all(stream, request.as_bytes()).await?;
+    let mut head = [0; MAX_PROXY_RESPONSE_BYTES];
     let mut filled = 0;
     while !head[..filled].ends_with(b"\r\n\r\n") {
         if filled == head.len() {
-            return Err(ConnectError::Garbled.into());
+            return Err(AttemptError::ProxyResponse.into());
         }
-        stream.readable().await?;
-        match stream.try_read(&mut head[filled..]) {
-            Ok(0) => return Err(ConnectError::Garbled.into()),
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
+        match read(stream, &mut head[filled..]).await? {
+            0 => return Err(AttemptError::ProxyResponse.into()),
+            n => filled += n,
         }
     }
-    match head[..filled].strip_prefix(b"HTTP/1.") {
-        Some([b'0' | b'1', b' ', status @ ..]) if status.len() > 3 => {
-            let status = status[..3].iter().try_fold(0, |sum: u16, digit| {
-                digit.is_ascii_digit().then(|| sum * 10 + u16::from(digit - b'0'))
-            });
-            match status {
-                Some(200..=299) => Ok(()),
-                Some(status) => Err(ConnectError::Refused(status).into()),
-                None => Err(ConnectError::Garbled.into()),
-            }
-        }
-        _ => Err(ConnectError::Garbled.into()),
+    match connect_status(&head[..filled]) {
+        Some(200..=299) => Ok(()),
+        Some(status) => Err(AttemptError::ProxyRefused(status).into()),
+        None => Err(AttemptError::ProxyResponse.into()),
     }
 }
 
-/// A TCP stream that goes deaf when the peer hangs up on what we send.
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Zero at the end of the stream.
+async fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}
+
+/// The status code in the head of a response of HTTP/1.0 or 1.1.
+fn connect_status(head: &[u8]) -> Option<u16> {
+    match head.strip_prefix(b"HTTP/1.")? {
+        [b'0' | b'1', b' ', status @ ..] if status.len() > 3 => {
+            status[..3].iter().try_fold(0, |sum: u16, digit| {
+                digit.is_ascii_digit().then(|| sum * 10 + u16::from(digit - b'0'))
+            })
+        }
+        _ => None,
+    }
+}
+
+/// A TCP stream that stays readable when the peer closed it while we write.
 ///
-/// A server may answer (401, 413) before it has read the body, and close. The kernel then fails our writes,
-/// while the answer waits in the receive buffer. So a failed write is no end: what is written after it is
-/// thrown away, and the next read tells what happened: the answer, the end, or a reset.
+/// A server may respond (401, 413) before it has read the body, and close. The kernel then fails our writes while
+/// the response waits in the receive buffer. So a failed write is not reported: that write and all later ones
+/// are discarded, and the next read returns the response, the end of the stream, or the reset.
 pub(super) struct Socket {
     stream: TokioIo<TcpStream>,
-    deaf: bool,
+    write_failed: bool,
 }
 
 impl Socket {
-    fn hear(&mut self, written: Poll<io::Result<usize>>, offered: usize) -> Poll<io::Result<usize>> {
+    /// Replaces the error of a closed peer by success for all `offered` bytes.
+    fn discard_if_closed(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        offered: usize,
+    ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Err(error))
                 if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
             {
-                self.deaf = true;
+                self.write_failed = true;
                 Poll::Ready(Ok(offered))
             }
             other => other,
@@ -266,11 +260,11 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.deaf {
+        if self.write_failed {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.hear(written, bytes.len())
+        self.discard_if_closed(written, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -279,11 +273,11 @@ impl Write for Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let offered = slices.iter().map(|slice| slice.len()).sum();
-        if self.deaf {
+        if self.write_failed {
             return Poll::Ready(Ok(offered));
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.hear(written, offered)
+        self.discard_if_closed(written, offered)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -295,7 +289,7 @@ impl Write for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf { Poll::Ready(Ok(())) } else { Pin::new(&mut self.stream).poll_shutdown(cx) }
+        if self.write_failed { Poll::Ready(Ok(())) } else { Pin::new(&mut self.stream).poll_shutdown(cx) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where and how to post, and what of it can be put on the wire.
+//! The address of a drain and how to post to it, validated for the wire.
 
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -17,19 +17,19 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Path and query, sent byte for byte; begins with `/`. The last segment and the query are secrets.
+    /// Path and query, sent byte for byte. Begins with `/`. The last segment and the query are secrets.
     pub path_and_query: String,
-    /// The value of `Authorization`, as `Basic dTpw`. A secret.
+    /// The value of `Authorization`, such as `Basic dTpw`. A secret.
     pub authorization: Option<String>,
-    /// `https`; else `http`, which is for loopback or by the owner's leave.
+    /// `https`; else `http`, which the settings allow for loopback only, or with `TAILRACE_ALLOW_PLAINTEXT`.
     pub tls: bool,
-    /// Extra headers, name and value, in this order. The values are secrets.
+    /// Extra headers, name and value, sent in this order. The values are secrets.
     pub headers: Vec<(String, String)>,
     /// `Logplex-Drain-Token`.
     pub token: String,
-    /// Send bodies with gzip, until the drain is found not to take it.
+    /// Send bodies with gzip, until the drain is found not to accept it.
     pub gzip: bool,
-    /// Bounds one attempt, from the look-up of the name to the last byte of the answer that is read.
+    /// Time limit of one attempt, from the lookup of the name to the last byte of the response that is read.
     pub request_timeout: Duration,
     /// A CONNECT proxy: host and port.
     pub proxy: Option<(String, u16)>,
@@ -41,11 +41,11 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Why a target cannot be posted to. It never shows a value.
+/// Why requests to an endpoint cannot be formed. Never shows a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// The host is no name and no address.
+    /// The host is neither a name nor an address.
     Host,
     /// The path or query has a byte that no request line may have, or does not begin with `/`.
     Path,
@@ -53,11 +53,11 @@ pub enum EndpointError {
     Authorization,
     /// The drain token has a byte that no header may have.
     Token,
-    /// An extra header's name or value is not one.
+    /// This extra header's name or value is not valid.
     Header(String),
-    /// An extra header that the agent sets itself.
+    /// The agent sets this header itself.
     Reserved(String),
-    /// The proxy's host is no name and no address.
+    /// The proxy's host is neither a name nor an address.
     Proxy,
 }
 
@@ -81,61 +81,65 @@ impl fmt::Display for EndpointError {
 impl std::error::Error for EndpointError {}
 
 impl Endpoint {
-    /// Scheme, host and port.
+    /// Scheme, host and port of the drain.
     pub(super) fn authority(&self) -> Result<Uri, EndpointError> {
         let scheme = if self.tls { "https" } else { "http" };
-        uri(scheme, &self.host, self.port).ok_or(EndpointError::Host)
+        base_uri(scheme, &self.host, self.port).ok_or(EndpointError::Host)
     }
 
+    /// Scheme, host and port of the proxy.
     pub(super) fn proxy(&self) -> Result<Option<Uri>, EndpointError> {
         let Some((host, port)) = &self.proxy else { return Ok(None) };
-        uri("http", host, *port).map(Some).ok_or(EndpointError::Proxy)
+        base_uri("http", host, *port).map(Some).ok_or(EndpointError::Proxy)
     }
 
-    /// The request's target, in origin form (RFC 9112 §3.2.1).
+    /// The request target, in origin form (RFC 9112 §3.2.1).
     pub(super) fn path_and_query(&self) -> Result<Uri, EndpointError> {
         let text = self.path_and_query.as_str();
         let uri: Uri = text.parse().map_err(|_| EndpointError::Path)?;
-        // What the parser dropped (a fragment) or did not take for a path would not go out as it came.
-        let same =
+        // The parser drops a fragment and accepts other forms of targets: both would change what is sent.
+        let unchanged =
             text.starts_with('/') && uri.path_and_query().is_some_and(|parsed| parsed.as_str() == text);
-        if same { Ok(uri) } else { Err(EndpointError::Path) }
+        if unchanged { Ok(uri) } else { Err(EndpointError::Path) }
     }
 
-    /// All headers but Content-Length, in the order in which they go out. Those that depend on the batch have
-    /// their place, and no value yet.
+    /// All headers but Content-Length, in the order in which they are sent. Those that depend on the batch are empty
+    /// placeholders.
     pub(super) fn headers(&self) -> Result<HeaderMap, EndpointError> {
         let authority = self.authority()?;
-        let default = if self.tls { 443 } else { 80 };
-        let host = if self.port == default {
+        let default_port = if self.tls { 443 } else { 80 };
+        let host = if self.port == default_port {
             authority.host().unwrap_or_default().to_owned()
         } else {
             host_and_port(&authority)
         };
         let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, value(&host).ok_or(EndpointError::Host)?);
+        headers.insert(header::HOST, secret_value(&host).ok_or(EndpointError::Host)?);
         if let Some(authorization) = &self.authorization {
-            headers.insert(header::AUTHORIZATION, value(authorization).ok_or(EndpointError::Authorization)?);
+            headers.insert(
+                header::AUTHORIZATION,
+                secret_value(authorization).ok_or(EndpointError::Authorization)?,
+            );
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/logplex-1"));
         headers.insert(MSG_COUNT, HeaderValue::from_static(""));
         headers.insert(FRAME_ID, HeaderValue::from_static(""));
-        headers.insert(DRAIN_TOKEN, value(&self.token).ok_or(EndpointError::Token)?);
+        headers.insert(DRAIN_TOKEN, secret_value(&self.token).ok_or(EndpointError::Token)?);
         let agent = concat!("tailrace/", env!("CARGO_PKG_VERSION"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
-        for (name, text) in &self.headers {
-            let wrong = || EndpointError::Header(name.clone());
-            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        for (name, value) in &self.headers {
+            let invalid = || EndpointError::Header(name.clone());
+            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
             if is_reserved(&parsed) {
                 return Err(EndpointError::Reserved(name.clone()));
             }
-            headers.insert(parsed, value(text).ok_or_else(wrong)?);
+            headers.insert(parsed, secret_value(value).ok_or_else(invalid)?);
         }
         Ok(headers)
     }
 }
 
-/// Headers that say what the body is and how it is framed. `Authorization` and `User-Agent` may be replaced.
+/// Headers that describe the body and its framing. `Authorization` and `User-Agent` may be replaced.
 fn is_reserved(name: &HeaderName) -> bool {
     [
         header::CONNECTION,
@@ -155,14 +159,14 @@ fn is_reserved(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-/// A value that may be a secret.
-fn value(text: &str) -> Option<HeaderValue> {
+/// A header value that `Debug` does not show.
+fn secret_value(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-fn uri(scheme: &str, host: &str, port: u16) -> Option<Uri> {
+fn base_uri(scheme: &str, host: &str, port: u16) -> Option<Uri> {
     let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     let authority = match inner.parse::<Ipv6Addr>() {
         Ok(address) => format!("[{address}]:{port}"),
@@ -172,7 +176,7 @@ fn uri(scheme: &str, host: &str, port: u16) -> Option<Uri> {
     Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build().ok()
 }
 
-/// `host:port`, an IPv6 address in brackets.
+/// `host:port`, with an IPv6 address in brackets.
 pub(super) fn host_and_port(uri: &Uri) -> String {
     uri.authority().map_or_else(String::new, ToString::to_string)
 }

@@ -1,14 +1,14 @@
-//! The HTTPS drain: one request at a time over one connection, HTTP/1.1 as Logplex speaks it.
+//! The HTTPS drain: one request at a time over one connection, HTTP/1.1 as Logplex sends it.
 //!
-//! Header names and values are those of Logplex (`logplex_http_drain.erl`, `request_to_iolist`). A connection is
-//! kept after an answer of 2xx, and closed after any other: the next attempt then may meet another backend.
+//! Header names and values are those of Logplex (`logplex_http_drain.erl`, `request_to_iolist`). A connection is kept
+//! after a response of 2xx and closed after any other, so that the next attempt may reach another backend.
 
 mod client;
 mod connection;
 mod connector;
 mod encoding;
 mod endpoint;
-mod error_text;
+mod error;
 mod redact;
 mod retry_after;
 pub mod tls;
@@ -17,4 +17,5 @@ pub use client::{AttemptOutcome, BatchRequest, Client};
 pub use connector::Phase;
 pub use encoding::Gzip;
 pub use endpoint::{Endpoint, EndpointError};
+pub use error::AttemptError;
 pub use retry_after::{MAX_RETRY_AFTER, retry_after};

@@ -1,117 +1,102 @@
-//! Redaction: what a drain answers is shown without the secrets of its URL and headers.
+//! Redaction: the drain's response is shown without the secrets of the drain's URL and headers.
 
 use super::endpoint::Endpoint;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
+use percent_encoding::percent_decode;
 
-/// The longest detail, in bytes.
-pub(super) const LIMIT: usize = 256;
-/// What stands where a secret stood.
+/// The longest detail of an outcome.
+pub(super) const MAX_DETAIL_BYTES: usize = 256;
+/// Replaces a secret.
 const MASK: &str = "[secret]";
+/// Up to this length, a secret is masked as a whole word only: `x` is a common user name and part of many responses.
+const MAX_WORD_SECRET_BYTES: usize = 3;
+/// RFC 4648 §4, lenient about padding and trailing bits: what a drain could decode must be masked.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
-/// Everything of a target that must not be printed, the longest first.
+/// Whether a text is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyEnd {
+    /// The text is all of the body.
+    Complete,
+    /// More followed, so the text may end in the middle of a secret.
+    Truncated,
+}
+
+/// Everything of an endpoint that must not be shown, the longest first.
 pub(super) struct Secrets(Vec<Vec<u8>>);
 
 impl Secrets {
-    pub(super) fn of(target: &Endpoint) -> Self {
-        let (path, query) = target.path_and_query.split_once('?').unwrap_or((&target.path_and_query, ""));
-        let mut found: Vec<Vec<u8>> = Vec::new();
-        let mut add = |text: &[u8]| {
-            found.push(text.to_vec());
-            found.push(percent_decoded(text));
+    pub(super) fn of(endpoint: &Endpoint) -> Self {
+        let (path, query) = endpoint.path_and_query.split_once('?').unwrap_or((&endpoint.path_and_query, ""));
+        let mut secrets: Vec<Vec<u8>> = Vec::new();
+        let mut add = |secret: &[u8]| {
+            secrets.push(secret.to_vec());
+            secrets.push(percent_decode(secret).collect());
         };
         add(path.rsplit('/').next().unwrap_or_default().as_bytes());
         add(query.as_bytes());
         for pair in query.split('&') {
             add(pair.split_once('=').map_or(pair, |(_, value)| value).as_bytes());
         }
-        for value in target.headers.iter().map(|(_, value)| value).chain(&target.authorization) {
+        for value in endpoint.headers.iter().map(|(_, value)| value).chain(&endpoint.authorization) {
             add(value.as_bytes());
-            let credentials = value.split_once(' ').map_or(value.as_str(), |(_, rest)| rest);
+            let credentials = value.split_once(' ').map_or(value.as_str(), |(_, credentials)| credentials);
             add(credentials.as_bytes());
             let userinfo = base64_decoded(credentials).unwrap_or_default();
             userinfo.splitn(2, |&byte| byte == b':').for_each(&mut add);
         }
-        found.retain(|secret| !secret.is_empty());
-        found.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        found.dedup();
-        Self(found)
+        secrets.retain(|secret| !secret.is_empty());
+        secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        secrets.dedup();
+        Self(secrets)
     }
 
-    /// `text` as at most 256 bytes of printable ASCII, secrets masked. `cut`: more followed, so that its end
-    /// may be the beginning of a secret.
-    pub(super) fn mask(&self, text: &[u8], cut: bool) -> String {
+    /// `text` as at most [`MAX_DETAIL_BYTES`] of printable ASCII, with all secrets masked. Of a truncated text, an end
+    /// that may be the beginning of a secret is left out.
+    pub(super) fn redact(&self, text: &[u8], end: BodyEnd) -> String {
         let longest = self.0.first().map_or(0, Vec::len);
         let mut out = String::new();
-        let mut at = 0;
-        while at < text.len() && out.len() < LIMIT {
-            if let Some(secret) = self.0.iter().find(|secret| stands_at(text, at, secret)) {
+        let mut position = 0;
+        while position < text.len() && out.len() < MAX_DETAIL_BYTES {
+            if let Some(secret) = self.0.iter().find(|secret| is_secret_at(text, position, secret)) {
                 out.push_str(MASK);
-                at += secret.len();
+                position += secret.len();
                 continue;
             }
-            if cut && at + longest > text.len() {
+            if end == BodyEnd::Truncated && position + longest > text.len() {
                 break;
             }
-            match text[at] {
+            match text[position] {
                 byte if byte.is_ascii_graphic() => out.push(byte.into()),
                 byte if byte >= 0x80 => out.push('?'),
                 _ if out.ends_with(' ') => {}
                 _ => out.push(' '),
             }
-            at += 1;
+            position += 1;
         }
-        out.truncate(LIMIT);
+        out.truncate(MAX_DETAIL_BYTES);
         out.trim().to_owned()
     }
 }
 
-/// A secret of three bytes or fewer counts as a word only: `x` is a common user, and part of many replies.
-fn stands_at(text: &[u8], at: usize, secret: &[u8]) -> bool {
-    let word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    text[at..].starts_with(secret)
-        && (secret.len() > 3
-            || !(at.checked_sub(1).is_some_and(|before| word(text.get(before)))
-                || word(text.get(at + secret.len()))))
+/// Whether `secret` is to be masked at `position`. A short one only as a whole word.
+fn is_secret_at(text: &[u8], position: usize, secret: &[u8]) -> bool {
+    let is_word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let before = position.checked_sub(1).and_then(|before| text.get(before));
+    text[position..].starts_with(secret)
+        && (secret.len() > MAX_WORD_SECRET_BYTES
+            || !(is_word(before) || is_word(text.get(position + secret.len()))))
 }
 
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let digit = |at: usize| char::from(*text.get(at)?).to_digit(16).map(|digit| digit as u8);
-    let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while at < text.len() {
-        if text[at] == b'%'
-            && let (Some(high), Some(low)) = (digit(at + 1), digit(at + 2))
-        {
-            out.push(high << 4 | low);
-            at += 3;
-        } else {
-            out.push(text[at]);
-            at += 1;
-        }
-    }
-    out
-}
-
-/// RFC 4648 §4; `None` when it is not base64.
+/// `None` if `text` is not base64.
 fn base64_decoded(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut held) = (0_u32, 0);
-    for byte in text.trim_end_matches('=').bytes() {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(six);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push((bits >> held) as u8);
-        }
-    }
-    Some(out)
+    BASE64.decode(text.trim_end_matches('=')).ok()
 }
 
 #[cfg(test)]
@@ -119,7 +104,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn target(path_and_query: &str, authorization: Option<&str>, header: Option<&str>) -> Endpoint {
+    fn endpoint(path_and_query: &str, authorization: Option<&str>, header: Option<&str>) -> Endpoint {
         Endpoint {
             host: "drain.example".to_owned(),
             port: 443,
@@ -134,15 +119,15 @@ mod tests {
         }
     }
 
-    fn masked(target: &Endpoint, text: &str) -> String {
-        Secrets::of(target).mask(text.as_bytes(), false)
+    fn masked(endpoint: &Endpoint, text: &str) -> String {
+        Secrets::of(endpoint).redact(text.as_bytes(), BodyEnd::Complete)
     }
 
     #[test]
-    fn all_secrets_of_a_target() {
-        let path = target("/receiver/v1/http/Abc%2Fd==", None, None);
+    fn all_secrets_of_an_endpoint_are_masked() {
+        let path = endpoint("/receiver/v1/http/Abc%2Fd==", None, None);
         assert_eq!(masked(&path, "receiver Abc%2Fd== or Abc/d=="), "receiver [secret] or [secret]");
-        let query = target("/v1/input?dd-api-key=k%20ey1&ddtags=env:prod&flag&x=", None, None);
+        let query = endpoint("/v1/input?dd-api-key=k%20ey1&ddtags=env:prod&flag&x=", None, None);
         assert_eq!(
             masked(
                 &query,
@@ -151,23 +136,23 @@ mod tests {
             "[secret], [secret], [secret], [secret], dd-api-key; [secret]"
         );
         // `user:pa:ss`, and `:token` without padding.
-        let basic = target("/", Some("Basic dXNlcjpwYTpzcw=="), None);
+        let basic = endpoint("/", Some("Basic dXNlcjpwYTpzcw=="), None);
         assert_eq!(
             masked(&basic, "user <pa:ss> dXNlcjpwYTpzcw== Basic"),
             "[secret] <[secret]> [secret] Basic"
         );
-        let basic = target("/", Some("Basic OnRva2Vu"), None);
+        let basic = endpoint("/", Some("Basic OnRva2Vu"), None);
         assert_eq!(masked(&basic, "token"), "[secret]");
-        let header = target("/", Some("Bearer a-b-c"), Some("s3cr3t"));
+        let header = endpoint("/", Some("Bearer a-b-c"), Some("s3cr3t"));
         assert_eq!(masked(&header, "a-b-c Bearer s3cr3t X-Key"), "[secret] Bearer [secret] X-Key");
-        let none = target("/", None, None);
-        assert_eq!(masked(&none, "all is response_text"), "all is response_text");
+        let none = endpoint("/", None, None);
+        assert_eq!(masked(&none, "nothing is masked"), "nothing is masked");
     }
 
     #[test]
-    fn short_secrets_are_words() {
+    fn short_secrets_are_masked_as_words_only() {
         // `x:ab`
-        let short = target("/", Some("Basic eDphYg=="), None);
+        let short = endpoint("/", Some("Basic eDphYg=="), None);
         assert_eq!(
             masked(&short, "expected ab, not x (about xab)"),
             "expected [secret], not [secret] (about xab)"
@@ -175,42 +160,49 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_secret_wins() {
-        let target = target("/abcd?key=abcdef", None, None);
-        assert_eq!(masked(&target, "abcdef abcd"), "[secret] [secret]");
+    fn the_longest_secret_is_masked() {
+        let endpoint = endpoint("/abcd?key=abcdef", None, None);
+        assert_eq!(masked(&endpoint, "abcdef abcd"), "[secret] [secret]");
     }
 
     #[test]
-    fn no_beginning_of_a_secret_at_a_cut() {
-        let target = target("/0123456789", None, None);
-        let secrets = Secrets::of(&target);
+    fn a_truncated_text_shows_no_beginning_of_a_secret() {
+        let endpoint = endpoint("/0123456789", None, None);
+        let secrets = Secrets::of(&endpoint);
         for kept in 0..10 {
             let text = format!("the key is {}", &"0123456789"[..kept]);
-            assert_eq!(secrets.mask(text.as_bytes(), true), text[..text.len() - 9].trim_end(), "{kept}");
+            assert_eq!(
+                secrets.redact(text.as_bytes(), BodyEnd::Truncated),
+                text[..text.len() - 9].trim_end(),
+                "{kept}"
+            );
         }
-        assert_eq!(secrets.mask(b"the key 0123456789", true), "the key [secret]");
+        assert_eq!(secrets.redact(b"the key 0123456789", BodyEnd::Truncated), "the key [secret]");
     }
 
     #[test]
-    fn printable_and_bounded() {
-        let none = target("/", None, None);
+    fn the_detail_is_printable_and_bounded() {
+        let none = endpoint("/", None, None);
         assert_eq!(
             masked(&none, "  two\r\n\r\nlines\t\0 and \x1b[1m caf\u{e9} \u{202e}"),
             "two lines and [1m caf?? ???"
         );
         let secrets = Secrets::of(&none);
-        assert_eq!(secrets.mask(&[b'x'; 5000], false), "x".repeat(LIMIT));
-        let long = target("/abcd", None, None);
-        assert_eq!(masked(&long, &"abcd".repeat(1000)).len(), LIMIT);
+        assert_eq!(secrets.redact(&[b'x'; 5000], BodyEnd::Complete), "x".repeat(MAX_DETAIL_BYTES));
+        let long = endpoint("/abcd", None, None);
+        assert_eq!(masked(&long, &"abcd".repeat(1000)).len(), MAX_DETAIL_BYTES);
     }
 
     #[test]
-    fn decoding() {
-        assert_eq!(percent_decoded(b"a%2Bb%zz%4%"), b"a+b%zz%4%");
+    fn secrets_are_decoded_leniently() {
+        assert_eq!(percent_decode(b"a%2Bb%zz%4%").collect::<Vec<u8>>(), b"a+b%zz%4%");
         for (text, expected) in
             [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmFy", "foobar")]
         {
             assert_eq!(base64_decoded(text).unwrap(), expected.as_bytes(), "RFC 4648 section 10");
+        }
+        for text in ["Zg", "Zg=", "Zg==", "Zg===", "Zh=="] {
+            assert_eq!(base64_decoded(text).unwrap(), b"f", "{text}");
         }
         assert_eq!(base64_decoded("Zm 9v"), None);
     }

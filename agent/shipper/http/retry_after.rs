@@ -2,60 +2,24 @@
 
 use std::time::{Duration, SystemTime};
 
-/// The longest `Retry-After` that is obeyed; a drain that names a longer one is asked again after this.
+/// Upper limit of the wait: a drain that asks for a longer one is tried again after this.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 
-/// The wait that a `Retry-After` value asks for at `now`, at most [`MAX_RETRY_AFTER`]; a date in the past is
-/// zero, what is in neither form of RFC 9110 §10.2.3 is `None`. The two obsolete date forms of §5.6.7 are read
-/// as `None` too.
+/// The wait that a `Retry-After` value asks for at `now`, at most [`MAX_RETRY_AFTER`]: a number of seconds, or a date in
+/// one of the three forms of RFC 9110 §5.6.7. Zero for a date in the past, `None` for anything else.
+///
+/// `None` also for the dates that the parser does not support: before 1970, in a leap second, or with the wrong day of
+/// the week.
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim_matches([' ', '\t']);
-    let seconds = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Digits that do not fit are a very long wait, and the limit cuts it.
-        value.parse().unwrap_or(u64::MAX)
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number that does not fit is longer than the limit.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        let then = imf_fixdate(value)?;
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        then.saturating_sub(now)
+        let date = httpdate::parse_http_date(value).ok()?;
+        date.duration_since(now).unwrap_or_default()
     };
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
-}
-
-/// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7); a year before 1970 is zero.
-fn imf_fixdate(text: &str) -> Option<u64> {
-    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-
-    if text.len() != 29 || !text.is_ascii() {
-        return None;
-    }
-    let number = |from: usize, to: usize| -> Option<u64> {
-        let digits = &text[from..to];
-        if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
-    };
-    let fixed = [(3, ", "), (7, " "), (11, " "), (16, " "), (19, ":"), (22, ":"), (25, " GMT")];
-    if !DAYS.contains(&&text[..3]) || fixed.iter().any(|&(at, mark)| !text[at..].starts_with(mark)) {
-        return None;
-    }
-    let month = MONTHS.iter().position(|&name| name == &text[8..11])?;
-    let (day, year) = (number(5, 7)?, number(12, 16)?);
-    let (hour, minute, second) = (number(17, 19)?, number(20, 22)?, number(23, 25)?);
-
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    // 60 is a leap second.
-    if !(1..=lengths[month]).contains(&day) || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    if year < 1970 {
-        return Some(0);
-    }
-    // Leap days in the years before this one, less those before 1970.
-    let leaps = |year: u64| year / 4 - year / 100 + year / 400;
-    let days = (year - 1970) * 365 + leaps(year - 1) - leaps(1969);
-    let days = days + lengths[..month].iter().sum::<u64>() + day - 1;
-    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -67,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds() {
+    fn seconds_are_a_wait_up_to_the_limit() {
         let wait = |value| retry_after(value, at(0)).map(|wait| wait.as_secs());
         assert_eq!(wait("0"), Some(0));
         assert_eq!(wait("120"), Some(120));
@@ -81,27 +45,33 @@ mod tests {
     }
 
     #[test]
-    fn dates() {
-        // The example of RFC 9110 §5.6.7; `date -ud '1994-11-06 08:49:37' +%s` says 784111777.
-        assert_eq!(imf_fixdate("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        assert_eq!(imf_fixdate("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        assert_eq!(imf_fixdate("Tue, 29 Feb 2000 23:59:59 GMT"), Some(951_868_799));
-        assert_eq!(imf_fixdate("Sat, 31 Dec 2016 23:59:60 GMT"), Some(1_483_228_800));
-        assert_eq!(imf_fixdate("Fri, 31 Dec 9999 23:59:59 GMT"), Some(253_402_300_799));
-        assert_eq!(imf_fixdate("Wed, 31 Dec 1969 23:59:59 GMT"), Some(0));
-
+    fn dates_are_a_wait_up_to_the_limit() {
         let wait = |value, now| retry_after(value, at(now)).map(|wait| wait.as_secs());
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_700), Some(77));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777), Some(0));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", 984_111_777), Some(0));
+        // The example of RFC 9110 §5.6.7, in its three forms; `date -ud '1994-11-06 08:49:37' +%s` prints 784111777.
+        for date in
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
+        {
+            assert_eq!(wait(date, 784_111_700), Some(77), "{date}");
+            assert_eq!(wait(date, 784_111_777), Some(0), "{date}");
+            assert_eq!(wait(date, 984_111_777), Some(0), "{date}");
+            assert_eq!(wait(date, 784_000_000), Some(600), "{date}");
+        }
+        // One second before each date.
+        for (date, seconds) in [
+            ("Thu, 01 Jan 1970 00:00:01 GMT", 1),
+            ("Tue, 29 Feb 2000 23:59:59 GMT", 951_868_799),
+            ("Sat, 31 Dec 2016 23:59:59 GMT", 1_483_228_799),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", 253_402_300_799),
+        ] {
+            assert_eq!(wait(date, seconds - 1), Some(1), "{date}");
+        }
+        assert_eq!(wait("Thu, 01 Jan 1970 00:00:00 GMT", 0), Some(0));
         assert_eq!(wait("Fri, 31 Dec 9999 23:59:59 GMT", 784_111_777), Some(600));
     }
 
     #[test]
-    fn dates_that_are_none() {
+    fn anything_else_is_none() {
         for text in [
-            "Sunday, 06-Nov-94 08:49:37 GMT",
-            "Sun Nov  6 08:49:37 1994",
             "Sun, 06 Nov 1994 08:49:37 UTC",
             "Sun, 06 nov 1994 08:49:37 GMT",
             "Son, 06 Nov 1994 08:49:37 GMT",
@@ -113,8 +83,23 @@ mod tests {
             "Sun, 06 Nov 1994 08:49:61 GMT",
             "Sun, 06 Nov 1994 08:49:+7 GMT",
             "Sun, 06 Nov 1994 08:49:3\u{e9} GMT",
+            "Sunday, 06-Nov-94 08:49:37 UTC",
+            "Sunday, 31-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 94",
+            "Sun Nov 31 08:49:37 1994",
         ] {
-            assert_eq!(imf_fixdate(text), None, "{text}");
+            assert_eq!(retry_after(text, at(0)), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_that_the_parser_does_not_support_are_none() {
+        for text in [
+            "Wed, 31 Dec 1969 23:59:59 GMT",
+            "Sat, 31 Dec 2016 23:59:60 GMT",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(retry_after(text, at(0)), None, "{text}");
         }
     }
 }

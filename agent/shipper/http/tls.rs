@@ -1,5 +1,5 @@
-//! TLS 1.2 and 1.3 towards drains: verified against the built-in roots and the owner's own bundles. Nothing
-//! here turns verification off.
+//! TLS 1.2 and 1.3 to drains, verified against the built-in roots and the user's CA bundles. There is no way to
+//! turn verification off.
 
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
@@ -11,55 +11,55 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The largest bundle that is read, in bytes: the whole of Mozilla's is a twentieth of it.
-const MAX_BUNDLE: u64 = 4 << 20;
-/// Servers whose session tickets are kept: a drain is one.
-const SESSIONS: usize = 4;
+/// The largest CA bundle that is read: 20 times the size of Mozilla's.
+const MAX_BUNDLE_BYTES: u64 = 4 << 20;
+/// Number of servers whose session tickets are kept. A drain is one server.
+const MAX_SESSIONS: usize = 4;
 
-/// Why a bundle cannot be trusted. Each names the file, and the place in it.
+/// Why a CA bundle cannot be used. Names the file and the position in it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TlsError {
     /// The file cannot be read.
     Unreadable {
-        /// The bundle.
+        /// The CA bundle.
         file: PathBuf,
-        /// What the system response_text.
+        /// The error of the system.
         error: io::Error,
     },
     /// The file is larger than 4 MiB.
     TooLarge {
-        /// The bundle.
+        /// The CA bundle.
         file: PathBuf,
     },
     /// The file holds no `BEGIN CERTIFICATE`.
     Empty {
-        /// The bundle.
+        /// The CA bundle.
         file: PathBuf,
     },
     /// A PEM section is damaged (RFC 7468).
     Damaged {
-        /// The bundle.
+        /// The CA bundle.
         file: PathBuf,
-        /// Which section, from 1.
+        /// Number of the section, from 1.
         entry: usize,
-        /// Where reading stopped, in bytes from the start of the file.
+        /// Byte offset in the file at which parsing stopped.
         byte: usize,
-        /// What is wrong.
-        why: String,
+        /// What is wrong, as text.
+        reason: String,
     },
-    /// A section is whole, but no X.509 certificate that can be a trust anchor.
+    /// A section is well-formed PEM, but not an X.509 certificate that can be a trust anchor.
     Unusable {
-        /// The bundle.
+        /// The CA bundle.
         file: PathBuf,
-        /// Which certificate, from 1.
+        /// Number of the certificate, from 1.
         entry: usize,
-        /// Where its section ends, in bytes from the start of the file.
+        /// Byte offset in the file at which its section ends.
         byte: usize,
-        /// What is wrong.
-        why: String,
+        /// What is wrong, as text.
+        reason: String,
     },
-    /// The library refused its own defaults: a bug of ours.
+    /// rustls refused its own default settings: a bug of the agent.
     Library(rustls::Error),
 }
 
@@ -70,23 +70,23 @@ impl fmt::Display for TlsError {
                 write!(f, "cannot read the CA bundle {}: {error}", file.display())
             }
             Self::TooLarge { file } => {
-                write!(f, "the CA bundle {} is larger than {} MiB", file.display(), MAX_BUNDLE >> 20)
+                write!(f, "the CA bundle {} is larger than {} MiB", file.display(), MAX_BUNDLE_BYTES >> 20)
             }
             Self::Empty { file } => write!(
                 f,
                 "no certificate in the CA bundle {}: expected PEM, with lines `-----BEGIN CERTIFICATE-----`",
                 file.display()
             ),
-            Self::Damaged { file, entry, byte, why } => {
+            Self::Damaged { file, entry, byte, reason } => {
                 write!(
                     f,
-                    "the CA bundle {} is damaged in entry {entry}, before byte {byte}: {why}",
+                    "the CA bundle {} is damaged in entry {entry}, before byte {byte}: {reason}",
                     file.display()
                 )
             }
-            Self::Unusable { file, entry, byte, why } => write!(
+            Self::Unusable { file, entry, byte, reason } => write!(
                 f,
-                "certificate {entry} of the CA bundle {}, which ends at byte {byte}, cannot be trusted: {why}; \
+                "certificate {entry} of the CA bundle {}, which ends at byte {byte}, cannot be trusted: {reason}; \
                  expected an X.509 certificate",
                 file.display()
             ),
@@ -105,11 +105,11 @@ impl std::error::Error for TlsError {
     }
 }
 
-/// What all drains share: TLS 1.2 and 1.3 by ring, Mozilla's roots and those of `ca_files` (PEM), no client
+/// The TLS settings of all drains: TLS 1.2 and 1.3 with ring, Mozilla's roots and those of `ca_files` (PEM), no client
 /// certificate, few session tickets.
 ///
 /// # Errors
-/// The first problem of the first bundle that has one.
+/// The first problem that is found in a bundle.
 pub fn client_config(ca_files: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for file in ca_files {
@@ -121,12 +121,12 @@ pub fn client_config(ca_files: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsError
         .map_err(TlsError::Library)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    config.resumption = Resumption::in_memory_sessions(MAX_SESSIONS);
     Ok(Arc::new(config))
 }
 
 fn add_bundle(roots: &mut RootCertStore, file: &Path) -> Result<(), TlsError> {
-    let pem = read(file)?;
+    let pem = read_bundle(file)?;
     let mut sections = CertificateDer::pem_slice_iter(&pem);
     let mut entry = 0;
     while let Some(section) = sections.next() {
@@ -136,27 +136,31 @@ fn add_bundle(roots: &mut RootCertStore, file: &Path) -> Result<(), TlsError> {
             file: file.to_owned(),
             entry,
             byte,
-            why: pem_words(error),
+            reason: pem_error_text(error),
         })?;
         roots.add(certificate).map_err(|error| TlsError::Unusable {
             file: file.to_owned(),
             entry,
             byte,
-            why: error.to_string(),
+            reason: error.to_string(),
         })?;
     }
     if entry == 0 { Err(TlsError::Empty { file: file.to_owned() }) } else { Ok(()) }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
+fn read_bundle(file: &Path) -> Result<Vec<u8>, TlsError> {
     let mut pem = Vec::new();
     File::open(file)
-        .and_then(|opened| opened.take(MAX_BUNDLE + 1).read_to_end(&mut pem))
+        .and_then(|opened| opened.take(MAX_BUNDLE_BYTES + 1).read_to_end(&mut pem))
         .map_err(|error| TlsError::Unreadable { file: file.to_owned(), error })?;
-    if pem.len() as u64 > MAX_BUNDLE { Err(TlsError::TooLarge { file: file.to_owned() }) } else { Ok(pem) }
+    if pem.len() as u64 > MAX_BUNDLE_BYTES {
+        Err(TlsError::TooLarge { file: file.to_owned() })
+    } else {
+        Ok(pem)
+    }
 }
 
-fn pem_words(error: PemError) -> String {
+fn pem_error_text(error: PemError) -> String {
     match error {
         PemError::MissingSectionEnd { end_marker } => {
             format!("expected the line `-----END {}-----`", String::from_utf8_lossy(&end_marker))
