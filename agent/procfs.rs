@@ -48,7 +48,7 @@ pub(crate) fn key_of(text: &str, key: &str) -> Option<u64> {
     values.next()?.parse().ok()
 }
 
-/// One process or thread, from a line of `/proc/PID/stat` (proc_pid_stat(5)).
+/// One process or thread, from a line of `/proc/PID/stat` (`proc_pid_stat(5)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessStat {
     /// Field 1.

@@ -91,7 +91,7 @@ impl<'a> Passthrough<'a> {
         Self { to, mode, queue: VecDeque::new(), written: 0, broken: false }
     }
 
-    /// ExtraLine to pass on.
+    /// Adds bytes to write.
     pub fn add(&mut self, chunk: PendingChunk) {
         if !self.broken {
             self.queue.push_back(chunk);

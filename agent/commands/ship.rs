@@ -140,7 +140,7 @@ fn deliver(
     let main_loop = MainLoop { config, stdin: &stdin, signals, coordinator, connection };
     thread::scope(|scope| {
         let shipper = thread::Builder::new().name("shipper".to_owned());
-        shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent))?;
+        shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory.as_ref(), &spool.agent))?;
         match source {
             Source::Stdin => {
                 let reader = thread::Builder::new().name("recorder".to_owned());

@@ -31,7 +31,7 @@ pub fn run(agent: &str) -> u8 {
     let _or_stay = std::env::set_current_dir("/");
     volunteer();
     let control = || io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
-    match control().and_then(|control| shipper::serve(&config, control, memory(), agent)) {
+    match control().and_then(|control| shipper::serve(&config, control, memory().as_ref(), agent)) {
         Ok(Exit::Finished) => 0,
         // The keeper is gone, and cannot have meant it.
         Ok(Exit::SupervisorGone(takeover)) => ship::deliver_after_supervisor(&config, memory(), &takeover)

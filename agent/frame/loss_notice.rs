@@ -75,7 +75,7 @@ pub struct LossNotices {
 }
 
 impl LossNotices {
-    /// LossNotices of dyno `source`, with this HOSTNAME in their header.
+    /// For the dyno `source`; `host` is the HOSTNAME of the frames.
     pub fn new(host: &Field, source: &str) -> Self {
         let (app, proc_id) = (Field::coerce("heroku"), Field::coerce("logplex"));
         Self { encoder: Encoder::new(PRI_NOTICE, host, &app, &proc_id), source: source.to_owned() }

@@ -44,7 +44,7 @@ pub enum Exit {
 ///
 /// # Errors
 /// When the runtime or the socket cannot be set up.
-pub fn serve(config: &Config, control: StdStream, memory: Option<File>, agent: &str) -> io::Result<Exit> {
+pub fn serve(config: &Config, control: StdStream, memory: Option<&File>, agent: &str) -> io::Result<Exit> {
     control.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -53,7 +53,7 @@ pub fn serve(config: &Config, control: StdStream, memory: Option<File>, agent: &
         .thread_keep_alive(LOOKUP_THREAD_KEEP_ALIVE)
         .build()?;
     let exit = runtime.block_on(async {
-        let shipper = Shipper::new(config, control, memory.as_ref(), agent)?;
+        let shipper = Shipper::new(config, control, memory, agent)?;
         shipper.run().await
     });
     runtime.shutdown_background(); // a lookup that hangs is not waited for
