@@ -1,6 +1,7 @@
 //! The ledger of one agent: its segments, and an account per drain.
 
-use super::account::{Account, BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
+use super::account::Account;
+use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
 use super::segment::{Appended, FrameKind, Segment, SegmentLocation, SpecialFrame, TimeRange};
 use super::{DrainIndex, Offset};
 use crate::frame::{DropReason, Loss};

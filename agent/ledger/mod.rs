@@ -10,13 +10,15 @@
 //! once and whole; for that drain it is *already counted*, and its last frame does not count again.
 
 mod account;
+mod batch;
 mod ledger;
 mod offset;
 mod report;
 mod segment;
 mod shared;
 
-pub use account::{Account, BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
+pub use account::Account;
+pub use batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
 pub use ledger::Ledger;
 pub use offset::{DrainIndex, Offset};
 pub use report::{DrainReport, Report, json_text};
