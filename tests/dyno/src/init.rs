@@ -5,7 +5,7 @@
 //! The first process (`outer`) stays outside of the namespace of processes. It takes orders on standard input, a line
 //! each, and ends the dyno when that closes, so also when the simulation was killed.
 
-mod orders;
+mod control;
 mod root;
 
 pub(crate) use root::EXCHANGE;
@@ -127,7 +127,7 @@ pub fn main(part: &str, argument: &Path) -> u8 {
     let done = match part {
         "--init" => read(argument).and_then(|spec| outer(&spec, argument)),
         "--init-first" => read(argument).and_then(|spec| first(&spec)),
-        _ => Ok(orders::grow(argument)),
+        _ => Ok(control::grow(argument)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("tailrace-dyno: cannot make a dyno: {error}");
@@ -141,7 +141,7 @@ fn read(spec: &Path) -> io::Result<Spec> {
 
 /// The first process of all, still outside.
 fn outer(spec: &Spec, path: &Path) -> io::Result<u8> {
-    set_pdeathsig(orders::ORPHANED)?;
+    set_pdeathsig(control::ORPHANED)?;
     ignore_the_terminal()?;
     match spec.walls {
         Walls::None => return plain(spec),
@@ -168,15 +168,15 @@ fn outer(spec: &Spec, path: &Path) -> io::Result<u8> {
     let (tmp, user) = (spec.tmp(), (spec.walls == Walls::Root).then_some(spec.user));
     let act = |order| match order {
         // The process behind this number is there as long as nobody has waited for it, which ends us too.
-        orders::Order::Stop => match init.borrow_mut().as_mut() {
+        control::Order::Stop => match init.borrow_mut().as_mut() {
             Some(init) => drop(init.write_all(b"stop\n")),
             None => drop(kill(pid, Signal::SIGTERM)),
         },
-        orders::Order::End => drop(kill(pid, Signal::SIGKILL)),
-        orders::Order::Other(order) => orders::other(&order, &tmp, Path::new(SELF), user),
+        control::Order::End => drop(kill(pid, Signal::SIGKILL)),
+        control::Order::Other(order) => control::other(&order, &tmp, Path::new(SELF), user),
     };
     // Also what was put into the dyno from here: its first process cannot end before that is taken note of.
-    orders::obey(spec.is_attached, act, || {
+    control::obey(spec.is_attached, act, || {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG))? {
                 WaitStatus::Exited(ended, code) if ended == pid => return Ok(Some(code as u8)),
@@ -197,7 +197,7 @@ fn plain(spec: &Spec) -> io::Result<u8> {
     let pid = Pid::from_raw(child.id() as i32);
     let (tmp, program) = (spec.tmp(), std::env::current_exe()?);
     let act = |order| match order {
-        orders::Order::Stop => {
+        control::Order::Stop => {
             STOPPING.store(true, Ordering::Relaxed);
             if spec.is_first {
                 let _gone_already = kill(pid, Signal::SIGTERM);
@@ -205,10 +205,10 @@ fn plain(spec: &Spec) -> io::Result<u8> {
                 process::signal_all(Signal::SIGTERM);
             }
         }
-        orders::Order::End => {
+        control::Order::End => {
             process::kill_all(Some(pid));
         }
-        orders::Order::Other(order) => orders::other(&order, &tmp, &program, None),
+        control::Order::Other(order) => control::other(&order, &tmp, &program, None),
     };
     let mut ended = None;
     let done = || {
@@ -216,7 +216,7 @@ fn plain(spec: &Spec) -> io::Result<u8> {
         let is_over = !STOPPING.load(Ordering::Relaxed) || spec.is_first || process::reap(Some(pid)) == 0;
         Ok(ended.filter(|_| is_over))
     };
-    let status = orders::obey(spec.is_attached, act, done)?;
+    let status = control::obey(spec.is_attached, act, done)?;
     process::kill_all(None);
     Ok(status)
 }
@@ -276,7 +276,7 @@ fn become_user(user: u32) -> io::Result<()> {
 
 /// Ctrl-C is for the app of an attached dyno, and not for what surrounds it.
 fn ignore_the_terminal() -> nix::Result<()> {
-    block(&[Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, orders::ORPHANED])
+    block(&[Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, control::ORPHANED])
 }
 
 fn block(signals: &[Signal]) -> nix::Result<()> {

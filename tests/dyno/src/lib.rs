@@ -2,18 +2,22 @@
 //! log, lets things go wrong, stops them as dynos are stopped, and compares the agents' ledgers with what the test
 //! drain saw.
 
-pub mod account;
 pub mod args;
+mod cleanup;
 pub mod commands;
 pub mod config_vars;
+pub mod console;
 pub mod dotenv;
 pub mod dyno;
 pub mod environment;
-pub mod excuse;
+pub mod error;
+pub mod expected_loss;
 pub mod fault;
+pub mod fault_injection;
 pub mod init;
-mod janitor;
-pub mod life;
+pub mod isolation;
+pub mod ledger;
+pub mod lifecycle;
 pub mod logplex;
 pub mod one_off;
 pub mod output;
@@ -23,17 +27,14 @@ pub mod process;
 pub mod procfile;
 pub mod report;
 pub mod router;
-pub mod screen;
 pub mod simulate;
-pub mod strikes;
+pub mod simulation;
 pub mod traffic;
-pub mod trouble;
 pub mod verdict;
-pub mod walls;
-pub mod world;
 
 use args::{Args, Request};
-use screen::{Screen, Target};
+use console::{Screen, Target};
+use error::Trouble;
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io;
@@ -41,7 +42,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use trouble::Trouble;
 
 /// Exit status for a command line that cannot be used (`EX_USAGE` of sysexits(3)).
 const USAGE: u8 = 64;
@@ -105,7 +105,7 @@ fn run(args: &Args) -> io::Result<u8> {
     let only_ours = Permissions::from_mode(0o700);
     let temporary = tempfile::Builder::new().prefix("tailrace-dyno-").permissions(only_ours).tempdir()?;
     let site = args.site.as_deref();
-    let _janitor = janitor::start(&[Some(temporary.path()), site].into_iter().flatten().collect::<Vec<_>>());
+    let _janitor = cleanup::start(&[Some(temporary.path()), site].into_iter().flatten().collect::<Vec<_>>());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
         let stop = interrupts(args.command.is_some())?;

@@ -2,9 +2,9 @@
 //! 10,000 bytes, batches of 100 KiB, three attempts, and an L10 notice for what was lost. All constants are those of
 //! heroku/logplex (`src/logplex.app.src`, `src/logplex_http_drain.erl`) and heroku/log-shuttle (`logplex_formatter.go`).
 
-mod post;
+mod connection;
 
-use post::Connection;
+use connection::Connection;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

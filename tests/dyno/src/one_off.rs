@@ -1,13 +1,13 @@
 //! A one-off dyno: a command on the caller's terminal, as `heroku run` has it.
 
 use crate::args::Args;
+use crate::console::Screen;
 use crate::dyno::{self, Dyno};
+use crate::error::{Trouble, step};
 use crate::platform::Generation;
 use crate::procfile;
-use crate::screen::Screen;
 use crate::simulate::Stage;
-use crate::trouble::{Trouble, step};
-use crate::world::Wish;
+use crate::simulation::Wish;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, IsTerminal as _};

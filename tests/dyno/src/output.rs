@@ -1,8 +1,8 @@
 //! What the dyno prints: shown line by line, and counted as the agent counts.
 
-use crate::account::Printed;
+use crate::console::{Screen, Source};
+use crate::ledger::Printed;
 use crate::logplex::{Cutter, Logplex};
-use crate::screen::{Screen, Source};
 use std::sync::Arc;
 use std::time::Duration;
 use tailrace::line::{Piece, Splitter};
@@ -172,8 +172,8 @@ fn count(readers: &Readers, printed: &mut Printed, text: &mut String, message: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Digest;
-    use crate::screen::tests::blank;
+    use crate::console::tests::blank;
+    use crate::ledger::Digest;
     use tokio::io::AsyncWriteExt as _;
 
     fn readers(screen: Screen) -> Readers {

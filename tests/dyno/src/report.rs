@@ -1,15 +1,15 @@
 //! The report at the end: a table for people, JSON for programs.
 
-mod side;
+mod drain_summary;
 mod table;
 
-use crate::account::{Boot, DrainLedger, Ending, Ledger, Printed, lines};
+use crate::ledger::{Boot, DrainLedger, Ending, Ledger, Printed, lines};
 use crate::logplex::Taken;
 use crate::router::Requests;
 use crate::traffic::{Comparison, percentiles};
 use crate::verdict::{Evidence, Verdict};
+use drain_summary::Side;
 use serde::Serialize;
-use side::Side;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Outcome {
             notes: &verdict.notes,
             seconds: self.took.as_secs_f64(),
             dynos: dynos.collect(),
-            drains: side::sides(&self.evidence, &self.taken),
+            drains: drain_summary::sides(&self.evidence, &self.taken),
             slow_down: self.slow_down(),
             drain: self.evidence.drain.as_ref(),
             requests: &self.requests,
@@ -97,7 +97,7 @@ impl Outcome {
         let dynos = if count == 1 { "dyno" } else { "dynos" };
         let mut out = format!("\n{count} {dynos} in {:.1} s\n\n", self.took.as_secs_f64());
         self.dynos(&mut out);
-        let sides = side::sides(&self.evidence, &self.taken);
+        let sides = drain_summary::sides(&self.evidence, &self.taken);
         if !sides.is_empty() {
             out.push('\n');
             let titles = [

@@ -3,9 +3,9 @@
 
 mod exchange;
 
+use crate::console::{Screen, Source};
 use crate::environment::{domain, uuid};
 use crate::logplex::Logplex;
-use crate::screen::{Screen, Source};
 use exchange::{Exchange, Failure, Reply};
 use hyper::body::Incoming;
 use hyper::service::service_fn;

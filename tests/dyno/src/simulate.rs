@@ -1,22 +1,22 @@
 //! One simulation from its start to its end.
 
-use crate::account::Digest;
 use crate::args::Args;
 use crate::commands::{self, Command};
+use crate::console::{Screen, Source};
 use crate::dyno::Dyno;
 use crate::environment::{self, Metadata, uuid};
-use crate::life::{self, Phase, Role};
+use crate::error::{Trouble, step};
+use crate::ledger::Digest;
+use crate::lifecycle::{self, Phase, Role};
 use crate::logplex::Logplex;
 use crate::output::Readers;
 use crate::platform::Generation;
 use crate::report::Outcome;
 use crate::router::{Backends, Router, State};
-use crate::screen::{Screen, Source};
+use crate::simulation::{Control, Live, Parts, Place, World};
 use crate::traffic::{self, Comparison, Times};
-use crate::trouble::{Trouble, step};
 use crate::verdict::Evidence;
-use crate::world::{Control, Live, Parts, Place, World};
-use crate::{config_vars, port, procfile, strikes, walls};
+use crate::{config_vars, fault_injection, isolation, port, procfile};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ pub async fn simulate(
     let mut members: Vec<Member> = roles
         .into_iter()
         .map(|role| {
-            let (control, phase, task) = life::start(Arc::clone(&world), role);
+            let (control, phase, task) = lifecycle::start(Arc::clone(&world), role);
             Member { control, phase, task }
         })
         .collect();
@@ -150,7 +150,7 @@ fn roles(args: &Args, slug: &Path) -> Result<Vec<Role>, Trouble> {
 impl Bare {
     fn start(world: &World, role: &Role) -> io::Result<Self> {
         let port = port::free()?;
-        let place = life::aside(world, "web.0", Some(port), &role.command)?;
+        let place = lifecycle::aside(world, "web.0", Some(port), &role.command)?;
         let (dyno, out, err) = Dyno::start(&place.spec, &place.spec_file)?;
         let readers = Readers { dyno: "web.0".to_owned(), screen: None, logplex: None };
         drop(tokio::spawn(world.read(out, &place, readers.clone())));
@@ -191,7 +191,7 @@ impl Stage {
         let (walls, reasons) = if args.open {
             (crate::init::Walls::None, vec!["--no-namespaces".to_owned()])
         } else {
-            step("cannot make a dyno", walls::find(dir).await)?
+            step("cannot make a dyno", isolation::find(dir).await)?
         };
         if !walls.has_root() {
             screen
@@ -203,7 +203,7 @@ impl Stage {
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
         if walls == crate::init::Walls::Root
-            && let private = walls::private(&path)
+            && let private = isolation::private(&path)
             && !private.is_empty()
         {
             let private: Vec<String> = private.iter().map(|dir| dir.display().to_string()).collect();
@@ -273,7 +273,7 @@ impl Stage {
                 () = &mut stopped => return,
             }
         }
-        strikes::apply(world, &world.args.faults).await;
+        fault_injection::apply(world, &world.args.faults).await;
         let ports = || {
             let backends = self.backends.borrow();
             let with = backends.values().find_map(|state| match state {
@@ -312,8 +312,8 @@ impl Stage {
     async fn obey(&self, command: Command) {
         let world = &self.world;
         match command {
-            Command::Fault(faults) => strikes::apply(world, &faults).await,
-            Command::Heal => strikes::heal(world).await,
+            Command::Fault(faults) => fault_injection::apply(world, &faults).await,
+            Command::Heal => fault_injection::heal(world).await,
             Command::Restart(name) => {
                 let mut chosen: Vec<Live> = world.live().into_values().collect();
                 chosen.retain(|live| name.as_ref().is_none_or(|name| *name == live.dyno));
@@ -390,7 +390,7 @@ fn slug(args: &Args, app: &Path, dir: &Path) -> Result<PathBuf, Trouble> {
     }
     let slug = dir.join("slug");
     let bin = slug.join(".tailrace/bin");
-    step("cannot copy the app", crate::world::copy(app, &slug))?;
+    step("cannot copy the app", crate::simulation::copy(app, &slug))?;
     step("cannot copy the agent", std::fs::create_dir_all(&bin))?;
     step("cannot copy the agent", std::fs::copy(&args.agent, bin.join("tailrace")))?;
     Ok(slug)

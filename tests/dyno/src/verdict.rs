@@ -1,8 +1,8 @@
 //! Whether the agent kept its promises: a pure comparison of what its ledgers, the test drain and the dynos' own
 //! output say. Each problem is one line of plain words; what a fault excuses is a note.
 
-use crate::account::{Boot, Digest, DrainLedger, Ending, Ledger, Printed, lines};
-use crate::excuse::Excuse;
+use crate::expected_loss::Excuse;
+use crate::ledger::{Boot, Digest, DrainLedger, Ending, Ledger, Printed, lines};
 use crate::platform::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 use tailrace_drain::tally::Report;

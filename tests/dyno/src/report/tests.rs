@@ -1,5 +1,5 @@
 use super::*;
-use crate::excuse::Excuse;
+use crate::expected_loss::Excuse;
 use crate::platform::Limits;
 use serde_json::Value;
 use tailrace_drain::tally::{Complaints, Lag, Losses, Stream};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::screen::tests::blank;
+use crate::console::tests::blank;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;

@@ -1,6 +1,6 @@
 //! Every fault has an effect that is seen, and no loss goes by without a word.
 
-use crate::desk::{Desk, PATIENCE, Running, agent};
+use crate::harness::{Desk, PATIENCE, Running, agent};
 use serde_json::Value;
 use std::fs;
 use std::process::Stdio;

@@ -1,7 +1,7 @@
 //! The sample apps under the Heroku CLI's `heroku local`, which knows nothing of tailrace: their output comes through,
 //! and a Ctrl-C ends them. Without a network but for loopback: the CLI needs none, and shall not ask for any.
 
-use crate::desk::{Desk, PATIENCE, Running, agent};
+use crate::harness::{Desk, PATIENCE, Running, agent};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::fs;

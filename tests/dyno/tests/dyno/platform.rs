@@ -1,6 +1,6 @@
 //! The platform as an app sees it: what surrounds a dyno, and what is done to it.
 
-use crate::desk::{Desk, PATIENCE, Running, ended};
+use crate::harness::{Desk, PATIENCE, Running, ended};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -1,6 +1,6 @@
 //! `bin/simulate`, as people call it: from whatever directory, with whatever app.
 
-use crate::desk::{Running, ended};
+use crate::harness::{Running, ended};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! One simulation, from its start to its end.
 
-use crate::desk::{Desk, PATIENCE, Running, agent, ended};
+use crate::harness::{Desk, PATIENCE, Running, agent, ended};
 use std::fs;
 use std::io::Read as _;
 use std::process::Command;

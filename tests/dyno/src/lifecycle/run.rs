@@ -1,10 +1,10 @@
 //! A dyno while it runs, from its start to the books at its end.
 
 use super::{Role, command_words, read_ledger};
-use crate::account::{Boot, Ending, Printed};
 use crate::dyno::Dyno;
-use crate::excuse::Excuse;
-use crate::world::{Control, Live, Place, Wish, World};
+use crate::expected_loss::Excuse;
+use crate::ledger::{Boot, Ending, Printed};
+use crate::simulation::{Control, Live, Place, Wish, World};
 use crate::{port, process};
 use std::io;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, Strike, What};
 use crate::process;
-use crate::world::{Control, Live, Struck, World};
+use crate::simulation::{Control, Live, Struck, World};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::sync::Arc;

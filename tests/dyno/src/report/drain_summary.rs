@@ -1,7 +1,7 @@
 //! What came by one way: by tailrace, or by the platform's own drain. Both are counted by source, so that they can be
 //! compared line by line; loss notices name no source, and stand at the whole.
 
-use crate::account::Boot;
+use crate::ledger::Boot;
 use crate::logplex::Taken;
 use crate::verdict::Evidence;
 use serde::Serialize;

@@ -2,12 +2,12 @@
 
 mod run;
 
-use crate::account::{Ending, Ledger};
 use crate::dyno;
+use crate::ledger::{Ending, Ledger};
 use crate::platform::Generation;
 use crate::port;
 use crate::router::State;
-use crate::world::{Control, Place, Wish, World};
+use crate::simulation::{Control, Place, Wish, World};
 use run::Run;
 use std::ffi::OsString;
 use std::fs;

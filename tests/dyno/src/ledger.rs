@@ -1,7 +1,7 @@
 //! What two of the three witnesses say: the agent's ledger, and what the dyno printed. The third one, the test drain,
 //! has a report of its own.
 
-use crate::excuse::Excuse;
+use crate::expected_loss::Excuse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};

@@ -1,16 +1,16 @@
 //! What all dynos of a simulation share, and what is to be known of them from outside.
 
-use crate::account::{Boot, Printed};
 use crate::args::Args;
+use crate::console::{Screen, Source};
 use crate::environment::{self, Environment, Metadata, Site, uuid};
-use crate::excuse::Excuse;
+use crate::expected_loss::Excuse;
 use crate::fault::{Fault, What};
 use crate::init::{EXCHANGE, Spec, Walls};
+use crate::ledger::{Boot, Printed};
 use crate::logplex::Logplex;
 use crate::output::{self, Readers};
 use crate::platform::Generation;
 use crate::router::{Backends, State};
-use crate::screen::{Screen, Source};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
