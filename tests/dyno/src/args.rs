@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::platform::{Generation, Limits, SIZES, Size};
-use crate::traffic::Visit;
+use crate::traffic::RequestSpec;
 use lexopt::{Arg, Parser, ValueExt as _};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -55,7 +55,7 @@ pub struct Args {
     /// Requests per second to the router, when somebody says how many.
     pub traffic: Option<f64>,
     /// What they are for, when somebody says.
-    pub asked: Vec<Visit>,
+    pub asked: Vec<RequestSpec>,
     /// The router's port; 0 for any.
     pub port: u16,
     /// `HEROKU_*` in the environment, as by `heroku labs:enable runtime-dyno-metadata`.
@@ -242,8 +242,9 @@ fn port(text: &str) -> Result<u16, UsageError> {
     text.parse().or_else(|_| wrong(text, "a port from 0 to 65535"))
 }
 
-fn visit(text: &str) -> Result<Visit, UsageError> {
-    Visit::read(text).map_or_else(|| wrong(text, "a path, such as /orders?page=2 or 'POST /orders'"), Ok)
+fn visit(text: &str) -> Result<RequestSpec, UsageError> {
+    RequestSpec::read(text)
+        .map_or_else(|| wrong(text, "a path, such as /orders?page=2 or 'POST /orders'"), Ok)
 }
 
 fn config_var(text: &str) -> Result<(String, String), UsageError> {

@@ -31,7 +31,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, String> {
     match (word, rest.trim()) {
         ("", _) => Ok(None),
         ("fault", spec) => match Fault::parse(spec) {
-            Ok(faults) if faults.is_empty() => Err(format!("fault: expected {}", crate::fault::GRAMMAR)),
+            Ok(faults) if faults.is_empty() => Err(format!("fault: expected {}", crate::fault::SYNTAX)),
             Ok(faults) => Ok(Some(Command::Fault(faults))),
             Err(error) => Err(error.to_string()),
         },

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use crate::dotenv::{self, Unclosed};
+use crate::dotenv::{self, UnclosedQuote};
 use crate::environment::Environment;
 
 /// Whether a variable of the caller is for the agent.
@@ -33,7 +33,7 @@ pub fn gather(
             return Err(wrong("no text: it has a NUL byte"));
         }
         let entries = dotenv::parse(&String::from_utf8_lossy(&bytes))
-            .map_err(|Unclosed(line)| wrong(&format!("line {line}: the quote is not closed")))?;
+            .map_err(|UnclosedQuote(line)| wrong(&format!("line {line}: the quote is not closed")))?;
         vars.extend(entries.into_iter().map(|(name, value)| (name.into(), value.into())));
     }
     vars.extend(caller.into_iter().filter(|(name, _)| is_ours(name)));

@@ -69,15 +69,15 @@ pub enum Target {
 
 /// Takes texts; clones share the thread.
 #[derive(Clone, Debug)]
-pub struct Screen {
+pub struct Console {
     sender: mpsc::Sender<String>,
     palette: Option<Arc<Mutex<Palette>>>,
 }
 
-/// Resolves when everything is written and every [`Screen`] is gone.
+/// Resolves when everything is written and every [`Console`] is gone.
 pub type Written = oneshot::Receiver<()>;
 
-impl Screen {
+impl Console {
     /// Starts the thread.
     ///
     /// # Errors
@@ -152,9 +152,9 @@ pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     /// A screen that nobody looks at, and what was put on it.
-    pub(crate) fn blank(has_colour: bool) -> (Screen, mpsc::Receiver<String>) {
+    pub(crate) fn blank(has_colour: bool) -> (Console, mpsc::Receiver<String>) {
         let (sender, texts) = mpsc::channel(1 << 10);
-        (Screen::of(sender, has_colour), texts)
+        (Console::of(sender, has_colour), texts)
     }
 
     #[tokio::test]

@@ -5,13 +5,13 @@ use serde_json::Value;
 
 /// The first line, counted from 1, that cannot be read. Nothing of it is told: it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unclosed(pub usize);
+pub struct UnclosedQuote(pub usize);
 
 /// The variables of a file in their order; of two with one name the last one counts.
 ///
 /// # Errors
-/// [`Unclosed`], at which `heroku local` stops, too.
-pub fn parse(text: &str) -> Result<Vec<(String, String)>, Unclosed> {
+/// [`UnclosedQuote`], at which `heroku local` stops, too.
+pub fn parse(text: &str) -> Result<Vec<(String, String)>, UnclosedQuote> {
     let text = text.trim_start_matches('\u{feff}');
     if let Ok(json @ (Value::Object(_) | Value::Array(_))) = serde_json::from_str(text) {
         let mut vars = Vec::new();
@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Result<Vec<(String, String)>, Unclosed> {
         }
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         if !name.trim().is_empty() {
-            let value = read(value.trim()).ok_or(Unclosed(index + 1))?;
+            let value = read(value.trim()).ok_or(UnclosedQuote(index + 1))?;
             vars.push((name.trim().to_owned(), value.to_owned()));
         }
     }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_quote_that_is_not_closed_is_found() {
-        assert_eq!(parse("A=b\n# c\nB='secret\n"), Err(Unclosed(3)));
-        assert_eq!(parse("A=\"se'cret"), Err(Unclosed(1)));
+        assert_eq!(parse("A=b\n# c\nB='secret\n"), Err(UnclosedQuote(3)));
+        assert_eq!(parse("A=\"se'cret"), Err(UnclosedQuote(1)));
     }
 }

@@ -14,7 +14,7 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What the environment is made from.
 #[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
+pub struct EnvironmentInputs<'a> {
     /// The platform.
     pub generation: Generation,
     /// The dyno's name.
@@ -89,7 +89,7 @@ pub type Environment = BTreeMap<OsString, OsString>;
 const DEFAULTS: [(&str, &str); 2] = [("TAILRACE_SAMPLE_INTERVAL", "5s"), ("TAILRACE_LIFECYCLE", "on")];
 
 /// The dyno's environment (Dev Center, "Dynos", "Dyno metadata").
-pub fn environment(site: &Site<'_>, config_vars: &Environment) -> Environment {
+pub fn environment(site: &EnvironmentInputs<'_>, config_vars: &Environment) -> Environment {
     let mut vars = config_vars.clone();
     let mut set = |name: &str, value: &OsStr| drop(vars.insert(name.into(), value.into()));
     let mut path = OsString::new();
@@ -167,14 +167,17 @@ pub fn uuid() -> String {
 mod tests {
     use super::*;
 
-    fn simulated(change: impl FnOnce(&mut Site<'_>), config: &[(&str, &str)]) -> BTreeMap<String, String> {
+    fn simulated(
+        change: impl FnOnce(&mut EnvironmentInputs<'_>),
+        config: &[(&str, &str)],
+    ) -> BTreeMap<String, String> {
         let path = [PathBuf::from("/a"), PathBuf::from("/b")];
         let metadata = Metadata {
             app_id: "app-id".to_owned(),
             released_at: "2026-03-04T05:06:07Z".to_owned(),
             commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
         };
-        let mut site = Site {
+        let mut site = EnvironmentInputs {
             generation: Generation::Cedar,
             dyno: "web.1",
             dyno_id: "id",
@@ -229,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_a_site_has_not_is_not_set() {
-        let change = |site: &mut Site<'_>| {
+        let change = |site: &mut EnvironmentInputs<'_>| {
             (site.port, site.metadata, site.is_local, site.quota) = (None, None, false, Some(1 << 30));
             site.grace = Some(Duration::from_millis(1500));
         };

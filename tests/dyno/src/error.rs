@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Why there is no simulation.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum SimulationError {
     /// There is no Procfile.
     NoProcfile(PathBuf, io::Error),
     /// The Procfile has no entry that could run.
@@ -21,7 +21,7 @@ pub enum Trouble {
     System(&'static str, io::Error),
 }
 
-impl Trouble {
+impl SimulationError {
     /// The exit status for it: `EX_USAGE`, `EX_UNAVAILABLE` of sysexits(3).
     pub fn status(&self) -> u8 {
         match self {
@@ -31,7 +31,7 @@ impl Trouble {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for SimulationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoProcfile(path, error) => {
@@ -50,8 +50,8 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for SimulationError {}
 
-pub(crate) fn step<T>(what: &'static str, result: io::Result<T>) -> Result<T, Trouble> {
-    result.map_err(|error| Trouble::System(what, error))
+pub(crate) fn step<T>(what: &'static str, result: io::Result<T>) -> Result<T, SimulationError> {
+    result.map_err(|error| SimulationError::System(what, error))
 }

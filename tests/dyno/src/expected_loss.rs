@@ -2,13 +2,13 @@
 //! explains lines that wait, while it lasts; the app's end is explained by who killed it; what was refused to be done
 //! explains nothing.
 
-use crate::fault::What;
+use crate::fault::DynoFaultKind;
 use std::collections::BTreeSet;
 use tailrace_drain::fault::Kind;
 
 /// What was made to go wrong with a dyno, as far as it explains what is missing at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Excuse {
+pub struct ExpectedLoss {
     /// The app's own process was killed.
     pub app_killed: bool,
     /// What kept lines from being delivered when the dyno ended, in the words of who asked for it.
@@ -50,7 +50,7 @@ fn effect(kind: Kind) -> Effect {
     }
 }
 
-impl Excuse {
+impl ExpectedLoss {
     /// Takes the faults of the receiver: those that are in force, and the kinds of those that were until now.
     pub fn receiver(&mut self, in_force: Vec<(Kind, String)>, so_far: &[Kind]) {
         let holds = in_force.into_iter().filter(|(kind, _)| effect(*kind) == Effect::Holds);
@@ -62,18 +62,18 @@ impl Excuse {
     }
 
     /// Takes a fault that struck the dyno, whether it lasts or not.
-    pub fn strike(&mut self, what: What, lasts: bool) {
+    pub fn strike(&mut self, what: DynoFaultKind, lasts: bool) {
         match what {
-            What::AppKilled => self.app_killed = true,
-            What::ShipperStopped => {
+            DynoFaultKind::AppKilled => self.app_killed = true,
+            DynoFaultKind::ShipperStopped => {
                 if lasts {
                     self.held.insert("shipper=stop".to_owned());
                 }
                 self.dropped.insert("spool-full");
             }
-            What::DiskFull => self.dropped.extend(["spool-full", "spool-unwritable"]),
+            DynoFaultKind::DiskFull => self.dropped.extend(["spool-full", "spool-unwritable"]),
             // Neither costs a line.
-            What::ShipperKilled | What::MemoryGrown => {}
+            DynoFaultKind::ShipperKilled | DynoFaultKind::MemoryGrown => {}
         }
     }
 }
@@ -82,8 +82,8 @@ impl Excuse {
 mod tests {
     use super::*;
 
-    fn of(in_force: &[Kind], so_far: &[Kind]) -> Excuse {
-        let mut excuse = Excuse::default();
+    fn of(in_force: &[Kind], so_far: &[Kind]) -> ExpectedLoss {
+        let mut excuse = ExpectedLoss::default();
         excuse.receiver(in_force.iter().map(|kind| (*kind, format!("{kind:?}"))).collect(), so_far);
         excuse
     }
@@ -117,14 +117,14 @@ mod tests {
     fn what_costs_no_line_excuses_none() {
         let mut excuse =
             of(&[Kind::Swallow, Kind::Deaf, Kind::JsonProblem], &[Kind::Swallow, Kind::CloseAfterAnswer]);
-        excuse.strike(What::ShipperKilled, true);
-        excuse.strike(What::MemoryGrown, true);
-        assert_eq!(excuse, Excuse::default());
-        excuse.strike(What::AppKilled, false);
-        assert_eq!(excuse, Excuse { app_killed: true, ..Excuse::default() });
-        excuse.strike(What::ShipperStopped, false);
+        excuse.strike(DynoFaultKind::ShipperKilled, true);
+        excuse.strike(DynoFaultKind::MemoryGrown, true);
+        assert_eq!(excuse, ExpectedLoss::default());
+        excuse.strike(DynoFaultKind::AppKilled, false);
+        assert_eq!(excuse, ExpectedLoss { app_killed: true, ..ExpectedLoss::default() });
+        excuse.strike(DynoFaultKind::ShipperStopped, false);
         assert!(excuse.held.is_empty(), "it went on");
-        excuse.strike(What::ShipperStopped, true);
+        excuse.strike(DynoFaultKind::ShipperStopped, true);
         assert_eq!(excuse.held.len(), 1);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tailrace_drain::fault::Plan;
 
 /// The grammar, for `--help` and for error messages.
-pub const GRAMMAR: &str = "drain=503:10%, outage=20s@10s, latency=200ms, shipper=kill@5s, shipper=stop@5s+10s, \
+pub const SYNTAX: &str = "drain=503:10%, outage=20s@10s, latency=200ms, shipper=kill@5s, shipper=stop@5s+10s, \
                            disk=full@5s+10s, memory=grow@5s or app=kill@5s";
 
 /// A fault.
@@ -20,14 +20,14 @@ pub enum Fault {
         spec: String,
     },
     /// Inside every dyno.
-    Dyno(Strike),
+    Dyno(DynoFault),
 }
 
 /// A fault inside a dyno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Strike {
+pub struct DynoFault {
     /// What.
-    pub what: What,
+    pub what: DynoFaultKind,
     /// From when on.
     pub at: Duration,
     /// For how long; without it, to the end.
@@ -36,7 +36,7 @@ pub struct Strike {
 
 /// What goes wrong inside a dyno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum DynoFaultKind {
     /// The agent's shipper is killed.
     ShipperKilled,
     /// The agent's shipper stands still.
@@ -49,7 +49,7 @@ pub enum What {
     AppKilled,
 }
 
-impl What {
+impl DynoFaultKind {
     /// What happened.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ impl std::error::Error for FaultError {}
 impl Fault {
     /// Whether the dynos need a disk that can be full.
     pub fn fills_the_disk(&self) -> bool {
-        matches!(self, Self::Dyno(Strike { what: What::DiskFull, .. }))
+        matches!(self, Self::Dyno(DynoFault { what: DynoFaultKind::DiskFull, .. }))
     }
 
     /// Reads faults, separated by commas.
@@ -96,7 +96,7 @@ impl Fault {
         };
         let strike = |what| {
             let (at, length) = times(value, text)?;
-            Ok(Self::Dyno(Strike { what, at, length }))
+            Ok(Self::Dyno(DynoFault { what, at, length }))
         };
         match (kind, value.split('@').next().unwrap_or_default()) {
             ("drain", value) if value.starts_with(|c: char| c.is_ascii_digit()) => {
@@ -109,12 +109,12 @@ impl Fault {
                 let [from, length] = [time(from, text)?, time(length, text)?].map(|time| time.as_millis());
                 drain(format!("refuse:@{from}ms+{length}ms"))
             }
-            ("shipper", "kill") => strike(What::ShipperKilled),
-            ("shipper", "stop") => strike(What::ShipperStopped),
-            ("disk", "full") => strike(What::DiskFull),
-            ("memory", "grow") => strike(What::MemoryGrown),
-            ("app", "kill") => strike(What::AppKilled),
-            _ => Err(FaultError(format!("{text}: no such fault; expected {GRAMMAR}"))),
+            ("shipper", "kill") => strike(DynoFaultKind::ShipperKilled),
+            ("shipper", "stop") => strike(DynoFaultKind::ShipperStopped),
+            ("disk", "full") => strike(DynoFaultKind::DiskFull),
+            ("memory", "grow") => strike(DynoFaultKind::MemoryGrown),
+            ("app", "kill") => strike(DynoFaultKind::AppKilled),
+            _ => Err(FaultError(format!("{text}: no such fault; expected {SYNTAX}"))),
         }
     }
 }
@@ -138,7 +138,11 @@ mod tests {
     fn faults_are_read() {
         let drain = |text: &str, spec: &str| Fault::Drain { text: text.to_owned(), spec: spec.to_owned() };
         let strike = |what, at, length: Option<u64>| {
-            Fault::Dyno(Strike { what, at: Duration::from_secs(at), length: length.map(Duration::from_secs) })
+            Fault::Dyno(DynoFault {
+                what,
+                at: Duration::from_secs(at),
+                length: length.map(Duration::from_secs),
+            })
         };
         for (text, fault) in [
             ("drain=503:10%", drain("drain=503:10%", "status=503:10%")),
@@ -147,11 +151,11 @@ mod tests {
             ("outage=20s", drain("outage=20s", "refuse:@0ms+20000ms")),
             ("outage=1h@500ms", drain("outage=1h@500ms", "refuse:@500ms+3600000ms")),
             ("latency=200ms", drain("latency=200ms", "latency=200ms")),
-            ("shipper=kill@5s", strike(What::ShipperKilled, 5, None)),
-            ("shipper=stop@5s+10s", strike(What::ShipperStopped, 5, Some(10))),
-            ("disk=full", strike(What::DiskFull, 0, None)),
-            ("memory=grow@1m", strike(What::MemoryGrown, 60, None)),
-            ("app=kill", strike(What::AppKilled, 0, None)),
+            ("shipper=kill@5s", strike(DynoFaultKind::ShipperKilled, 5, None)),
+            ("shipper=stop@5s+10s", strike(DynoFaultKind::ShipperStopped, 5, Some(10))),
+            ("disk=full", strike(DynoFaultKind::DiskFull, 0, None)),
+            ("memory=grow@1m", strike(DynoFaultKind::MemoryGrown, 60, None)),
+            ("app=kill", strike(DynoFaultKind::AppKilled, 0, None)),
         ] {
             assert_eq!(Fault::parse(text), Ok(vec![fault]), "{text}");
         }

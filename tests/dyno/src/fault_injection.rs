@@ -1,8 +1,8 @@
 //! Faults put in force, and ended.
 
-use crate::fault::{Fault, Strike, What};
+use crate::fault::{DynoFault, DynoFaultKind, Fault};
 use crate::process;
-use crate::simulation::{Control, Live, Struck, World};
+use crate::simulation::{Control, InjectedFault, RunningDyno, Simulation};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const BOOTS: u32 = 3000;
 
 /// Puts faults in force from now on, and says so.
-pub async fn apply(world: &Arc<World>, faults: &[Fault]) {
+pub async fn apply(world: &Arc<Simulation>, faults: &[Fault]) {
     for fault in faults {
         match fault {
             Fault::Drain { text, spec } => match world.drain.as_ref().map(|drain| drain.add_faults(spec)) {
@@ -30,7 +30,7 @@ pub async fn apply(world: &Arc<World>, faults: &[Fault]) {
                     world.refuse(format!("{}: {why}", strike.what.as_str())).await;
                     continue;
                 }
-                if strike.what == What::DiskFull && !world.has_small_disks() {
+                if strike.what == DynoFaultKind::DiskFull && !world.has_small_disks() {
                     give_small_disks(&world).await;
                 }
                 drop(tokio::spawn(async move { play(&world, strike).await }));
@@ -40,7 +40,7 @@ pub async fn apply(world: &Arc<World>, faults: &[Fault]) {
 }
 
 /// Ends all faults.
-pub async fn heal(world: &World) {
+pub async fn heal(world: &Simulation) {
     if let Some(Err(error)) = world.drain.as_ref().map(|drain| drain.set_faults("")) {
         world.note(&error.to_string()).await;
     }
@@ -52,10 +52,12 @@ pub async fn heal(world: &World) {
 }
 
 /// Why a fault cannot be put in force without harm to this machine.
-fn obstacle(world: &World, what: What) -> Option<&'static str> {
+fn obstacle(world: &Simulation, what: DynoFaultKind) -> Option<&'static str> {
     match what {
-        What::DiskFull if !world.walls.has_root() => Some("not here, dynos have no disk of their own"),
-        What::MemoryGrown if growth(world) > process::free_memory() / 2 => {
+        DynoFaultKind::DiskFull if !world.walls.has_root() => {
+            Some("not here, dynos have no disk of their own")
+        }
+        DynoFaultKind::MemoryGrown if growth(world) > process::free_memory() / 2 => {
             Some("not here, it takes more than half of this machine's free memory; choose a smaller --size")
         }
         _ => None,
@@ -63,7 +65,7 @@ fn obstacle(world: &World, what: What) -> Option<&'static str> {
 }
 
 /// A disk that can be full is made when a dyno starts.
-async fn give_small_disks(world: &World) {
+async fn give_small_disks(world: &Simulation) {
     world.make_small_disks();
     world.note("fault: the dynos start again, with a disk that can be full").await;
     for live in world.live().into_values() {
@@ -72,17 +74,18 @@ async fn give_small_disks(world: &World) {
 }
 
 /// Bytes that are more than a dyno may have.
-fn growth(world: &World) -> u64 {
+fn growth(world: &Simulation) -> u64 {
     world.args.size.memory() / 5 * 6
 }
 
-async fn play(world: &World, strike: Strike) {
+async fn play(world: &Simulation, strike: DynoFault) {
     sleep(strike.at).await;
     let mut struck = Vec::new();
     for (number, live) in targets(world, strike.what).await {
         let told = match begin(world, strike.what, &live).await {
             Ok(target) => {
-                let fault = Struck { number, live: live.clone(), what: strike.what, target, lasts: true };
+                let fault =
+                    InjectedFault { number, live: live.clone(), what: strike.what, target, lasts: true };
                 world.struck().push(fault);
                 struck.push(number);
                 strike.what.as_str()
@@ -99,10 +102,10 @@ async fn play(world: &World, strike: Strike) {
 }
 
 /// The dynos that are to be struck. Those that start again for it are waited for.
-async fn targets(world: &World, what: What) -> Vec<(u32, Live)> {
-    let is_ready = |live: &Live| live.has_small_disk && process::shipper_of(live.pid).is_some();
+async fn targets(world: &Simulation, what: DynoFaultKind) -> Vec<(u32, RunningDyno)> {
+    let is_ready = |live: &RunningDyno| live.has_small_disk && process::shipper_of(live.pid).is_some();
     for _ in 0..BOOTS {
-        if what != What::DiskFull || world.live().values().all(is_ready) {
+        if what != DynoFaultKind::DiskFull || world.live().values().all(is_ready) {
             break;
         }
         sleep(LOOK).await;
@@ -111,23 +114,32 @@ async fn targets(world: &World, what: What) -> Vec<(u32, Live)> {
 }
 
 /// Strikes one dyno; returns the process that it concerns, or why there is nothing to strike.
-async fn begin(world: &World, what: What, live: &Live) -> Result<Option<Pid>, &'static str> {
+async fn begin(
+    world: &Simulation,
+    what: DynoFaultKind,
+    live: &RunningDyno,
+) -> Result<Option<Pid>, &'static str> {
     let order = |order: String| async move { drop(live.control.send(Control::Order(order)).await) };
     let (find, nobody): (fn(Pid) -> Option<Pid>, _) = match what {
-        What::DiskFull => {
+        DynoFaultKind::DiskFull => {
             order("full".to_owned()).await;
             return Ok(None);
         }
-        What::MemoryGrown => {
+        DynoFaultKind::MemoryGrown => {
             order(format!("grow {}", growth(world))).await;
             return Ok(None);
         }
-        What::ShipperKilled | What::ShipperStopped => (process::shipper_of, "there is no shipper in it"),
-        What::AppKilled => (process::app_of, "there is no app under an agent in it"),
+        DynoFaultKind::ShipperKilled | DynoFaultKind::ShipperStopped => {
+            (process::shipper_of, "there is no shipper in it")
+        }
+        DynoFaultKind::AppKilled => (process::app_of, "there is no app under an agent in it"),
     };
     for _ in 0..LOOKS {
         if let Some(pid) = find(live.pid) {
-            signal(pid, if what == What::ShipperStopped { Signal::SIGSTOP } else { Signal::SIGKILL });
+            signal(
+                pid,
+                if what == DynoFaultKind::ShipperStopped { Signal::SIGSTOP } else { Signal::SIGKILL },
+            );
             return Ok(Some(pid));
         }
         sleep(LOOK).await;
@@ -136,8 +148,8 @@ async fn begin(world: &World, what: What, live: &Live) -> Result<Option<Pid>, &'
 }
 
 /// Ends the faults of a dyno that can be ended.
-async fn end(world: &World, number: u32, which: impl Fn(What) -> bool) {
-    let over: Vec<Struck> = {
+async fn end(world: &Simulation, number: u32, which: impl Fn(DynoFaultKind) -> bool) {
+    let over: Vec<InjectedFault> = {
         let mut all = world.struck();
         let mine =
             all.iter_mut().filter(|struck| struck.number == number && struck.lasts && which(struck.what));
@@ -147,13 +159,13 @@ async fn end(world: &World, number: u32, which: impl Fn(What) -> bool) {
         })
         .collect()
     };
-    for Struck { live, what, target, .. } in over {
+    for InjectedFault { live, what, target, .. } in over {
         let told = match (what, target) {
-            (What::ShipperStopped, Some(pid)) => {
+            (DynoFaultKind::ShipperStopped, Some(pid)) => {
                 signal(pid, Signal::SIGCONT);
                 "the shipper goes on"
             }
-            (What::DiskFull, _) => {
+            (DynoFaultKind::DiskFull, _) => {
                 drop(live.control.send(Control::Order("free".to_owned())).await);
                 "the disk has room again"
             }

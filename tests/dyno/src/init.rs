@@ -8,7 +8,7 @@
 mod control;
 mod root;
 
-pub(crate) use root::EXCHANGE;
+pub(crate) use root::SHARED_DIR;
 
 use crate::process;
 use nix::sched::{CloneFlags, unshare};
@@ -37,7 +37,7 @@ static STOPPING: AtomicBool = AtomicBool::new(false);
 
 /// What surrounds a dyno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Walls {
+pub enum Isolation {
     /// Namespaces that root makes: the app has a user of its own.
     Root,
     /// Namespaces inside a namespace of users: the app has the caller's rights under another number.
@@ -46,7 +46,7 @@ pub enum Walls {
     None,
 }
 
-impl Walls {
+impl Isolation {
     /// From the best to the least.
     pub const ALL: [Self; 3] = [Self::Root, Self::User, Self::None];
 
@@ -60,7 +60,7 @@ impl Walls {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spec {
     /// What surrounds it.
-    pub walls: Walls,
+    pub walls: Isolation,
     /// Whether the app is PID 1, as on Fir.
     pub is_first: bool,
     /// The dyno's own directory on this machine, with `root`, `app`, `tmp`, `out`.
@@ -105,7 +105,7 @@ impl Spec {
         let mut command = Command::new(program);
         command.args(words).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.app());
-        if self.walls == Walls::Root {
+        if self.walls == Isolation::Root {
             command.uid(self.user).gid(self.user);
         }
         if !self.is_attached {
@@ -144,13 +144,13 @@ fn outer(spec: &Spec, path: &Path) -> io::Result<u8> {
     set_pdeathsig(control::ORPHANED)?;
     ignore_the_terminal()?;
     match spec.walls {
-        Walls::None => return plain(spec),
-        Walls::User => {
+        Isolation::None => return plain(spec),
+        Isolation::User => {
             let (user, group) = (getuid(), getgid());
             unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)?;
             map_user(0, user.as_raw(), group.as_raw())?;
         }
-        Walls::Root => unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)?,
+        Isolation::Root => unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)?,
     }
     unshare(CloneFlags::CLONE_NEWPID)?;
     nix::unistd::sethostname(&spec.host)?;
@@ -165,7 +165,7 @@ fn outer(spec: &Spec, path: &Path) -> io::Result<u8> {
     // the first process itself gets the signal, and may miss it as in any container.
     let init = RefCell::new(child.stdin.take());
     let pid = Pid::from_raw(child.id() as i32);
-    let (tmp, user) = (spec.tmp(), (spec.walls == Walls::Root).then_some(spec.user));
+    let (tmp, user) = (spec.tmp(), (spec.walls == Isolation::Root).then_some(spec.user));
     let act = |order| match order {
         // The process behind this number is there as long as nobody has waited for it, which ends us too.
         control::Order::Stop => match init.borrow_mut().as_mut() {
@@ -228,12 +228,12 @@ fn first(spec: &Spec) -> io::Result<u8> {
     spec.limit()?;
     match spec.walls {
         // As the number that a dyno's user has, and without rights over the mounts.
-        Walls::User => {
+        Isolation::User => {
             unshare(CloneFlags::CLONE_NEWUSER)?;
             map_user(spec.user, 0, 0)?;
         }
-        Walls::Root => become_user(spec.user)?,
-        Walls::None => {}
+        Isolation::Root => become_user(spec.user)?,
+        Isolation::None => {}
     }
     set_pdeathsig(Signal::SIGKILL)?; // behind the change of users, which clears it (prctl(2))
     let mut starter = spec.starter()?;

@@ -1,7 +1,7 @@
 //! What a dyno can be surrounded by on this machine: tried, not guessed.
 
 use crate::dyno::Dyno;
-use crate::init::{Spec, Walls};
+use crate::init::{Isolation, Spec};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -14,11 +14,11 @@ use tokio::io::AsyncReadExt as _;
 ///
 /// # Errors
 /// When not even a plain process can be started.
-pub async fn find(dir: &Path) -> io::Result<(Walls, Vec<String>)> {
+pub async fn find(dir: &Path) -> io::Result<(Isolation, Vec<String>)> {
     let mut reasons = Vec::new();
     let is_root = nix::unistd::geteuid().is_root();
-    for walls in Walls::ALL {
-        if (walls == Walls::Root) != is_root && walls != Walls::None {
+    for walls in Isolation::ALL {
+        if (walls == Isolation::Root) != is_root && walls != Isolation::None {
             continue;
         }
         let dir = dir.join(format!("try-{walls:?}"));
@@ -45,7 +45,7 @@ pub fn private(path: &OsStr) -> BTreeSet<PathBuf> {
 }
 
 /// Why there cannot be such walls; nothing when there can.
-async fn attempt(walls: Walls, dir: &Path) -> io::Result<Option<String>> {
+async fn attempt(walls: Isolation, dir: &Path) -> io::Result<Option<String>> {
     let spec = Spec {
         walls,
         is_first: false,

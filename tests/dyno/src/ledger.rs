@@ -1,7 +1,7 @@
 //! What two of the three witnesses say: the agent's ledger, and what the dyno printed. The third one, the test drain,
 //! has a report of its own.
 
-use crate::expected_loss::Excuse;
+use crate::expected_loss::ExpectedLoss;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -14,7 +14,7 @@ pub fn lines(count: u64) -> String {
 
 /// How a dyno ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum RunEnd {
     /// Stopped by us, with this exit status.
     Stopped(u8),
     /// By itself, with this exit status.
@@ -27,7 +27,7 @@ pub enum Ending {
     ExitTimeout,
 }
 
-impl Ending {
+impl RunEnd {
     /// The exit status of the dyno's main process.
     pub fn status(self) -> u8 {
         match self {
@@ -39,29 +39,29 @@ impl Ending {
 
 /// A dyno, from its start to its end.
 #[derive(Clone, Debug)]
-pub struct Boot {
+pub struct RunRecord {
     /// Its name.
     pub dyno: String,
     /// How it ended.
-    pub ending: Ending,
+    pub ending: RunEnd,
     /// What the agent left behind, or why there is nothing; nothing is expected where it did not run.
     pub ledger: Option<Result<Ledger, String>>,
     /// What the dyno printed; nothing when pass-through is off.
-    pub printed: Option<Printed>,
+    pub printed: Option<OutputCounts>,
     /// From its start to its end.
     pub took: Duration,
     /// The most that the agent's processes were seen to take, in KiB.
     pub memory: u64,
     /// What may be missing of it.
-    pub excuse: Excuse,
+    pub excuse: ExpectedLoss,
     /// It was stopped to make room for another of its name, which ran by then.
     pub made_room: bool,
 }
 
-impl Boot {
+impl RunRecord {
     /// It was stopped before it said a word: so early that the agent may not have been there yet.
     pub fn was_stopped_early(&self) -> bool {
-        matches!(self.ending, Ending::Stopped(_)) && self.printed.is_some_and(|printed| printed.lines == 0)
+        matches!(self.ending, RunEnd::Stopped(_)) && self.printed.is_some_and(|printed| printed.lines == 0)
     }
 }
 
@@ -99,7 +99,7 @@ pub struct DrainLedger {
 
 /// What came out of the dyno itself, by the agent's own splitter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Printed {
+pub struct OutputCounts {
     /// Lines.
     pub lines: u64,
     /// Frames that they fill when no line stands still half-way.
@@ -113,7 +113,7 @@ pub struct Printed {
     pub text: Digest,
 }
 
-impl Printed {
+impl OutputCounts {
     /// Both together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

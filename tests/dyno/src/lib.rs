@@ -33,8 +33,8 @@ pub mod traffic;
 pub mod verdict;
 
 use args::{Args, Request};
-use console::{Screen, Target};
-use error::Trouble;
+use console::{Console, Target};
+use error::SimulationError;
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io;
@@ -144,8 +144,8 @@ fn interrupts(is_attached: bool) -> io::Result<watch::Receiver<u32>> {
 /// The simulation, and its report.
 async fn perform(args: &Args, stop: watch::Receiver<u32>, dir: &Path) -> io::Result<u8> {
     let is_apart = args.json || args.command.is_some();
-    let (screen, written) = Screen::start(if is_apart { Target::Err } else { Target::Out })?;
-    let told = |trouble: Trouble| {
+    let (screen, written) = Console::start(if is_apart { Target::Err } else { Target::Out })?;
+    let told = |trouble: SimulationError| {
         eprintln!(" !     {trouble}");
         Ok(trouble.status())
     };
@@ -162,7 +162,7 @@ async fn perform(args: &Args, stop: watch::Receiver<u32>, dir: &Path) -> io::Res
     };
     let verdict = outcome.evidence.verdict();
     if args.json {
-        let (report, reported) = Screen::start(Target::Out)?;
+        let (report, reported) = Console::start(Target::Out)?;
         report.text(outcome.json(&verdict)).await;
         drop(report);
         let _all_is_written = reported.await;

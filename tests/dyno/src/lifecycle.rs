@@ -3,11 +3,11 @@
 mod run;
 
 use crate::dyno;
-use crate::ledger::{Ending, Ledger};
+use crate::ledger::{Ledger, RunEnd};
 use crate::platform::Generation;
 use crate::port;
 use crate::router::State;
-use crate::simulation::{Control, Place, Wish, World};
+use crate::simulation::{Control, DynoOptions, PreparedDyno, Simulation};
 use run::Run;
 use std::ffi::OsString;
 use std::fs;
@@ -56,17 +56,17 @@ pub enum Phase {
 }
 
 /// Why a dyno is not watched any more.
-enum Down {
+enum EndReason {
     /// It is to stop.
     Stop,
     /// It is to make room for another.
     Restart,
     /// By itself, having been up or not.
-    Crashed(Ending, bool),
+    Crashed(RunEnd, bool),
 }
 
-struct Life {
-    world: Arc<World>,
+struct Lifecycle {
+    world: Arc<Simulation>,
     role: Role,
     controls: mpsc::Receiver<Control>,
     sender: mpsc::Sender<Control>,
@@ -75,12 +75,12 @@ struct Life {
 
 /// Lives a dyno's life in a task of its own. Returns where it is told, and how it is doing.
 pub fn start(
-    world: Arc<World>,
+    world: Arc<Simulation>,
     role: Role,
 ) -> (mpsc::Sender<Control>, watch::Receiver<Phase>, JoinHandle<io::Result<()>>) {
     let (sender, controls) = mpsc::channel(16);
     let (phase, watched) = watch::channel(Phase::Booting);
-    let life = Life { world, role, controls, sender: sender.clone(), phase };
+    let life = Lifecycle { world, role, controls, sender: sender.clone(), phase };
     let task = tokio::spawn(async move {
         let mut life = life;
         let mut leaving = Vec::new();
@@ -94,7 +94,7 @@ pub fn start(
     (sender, watched, task)
 }
 
-impl Life {
+impl Lifecycle {
     /// All its boots. Those that make room stop in tasks of their own, which go to `leaving`.
     async fn live(&mut self, leaving: &mut Vec<JoinHandle<()>>) -> io::Result<()> {
         let mut crashes = 0;
@@ -112,17 +112,17 @@ impl Life {
             }
             let mut run = started?;
             match self.watch(&mut run).await {
-                Down::Stop => {
+                EndReason::Stop => {
                     self.set_backend(&run.name, None);
                     run.stop().await;
                     return Ok(());
                 }
-                Down::Restart => {
+                EndReason::Restart => {
                     run.say("Restarting").await;
                     run.say("State changed from up to starting").await;
                     old = Some(run);
                 }
-                Down::Crashed(ending, was_up) => {
+                EndReason::Crashed(ending, was_up) => {
                     let name = run.name.clone();
                     self.set_backend(&name, Some(State::Crashed));
                     run.crash(ending, was_up).await;
@@ -161,7 +161,7 @@ impl Life {
     }
 
     /// From the start of its processes to the moment when it comes down or is to.
-    async fn watch(&mut self, run: &mut Run) -> Down {
+    async fn watch(&mut self, run: &mut Run) -> EndReason {
         let limits = self.world.args.limits;
         let up = listening(run.port);
         tokio::pin!(up);
@@ -172,8 +172,8 @@ impl Life {
         loop {
             tokio::select! {
                 status = run.exited() => {
-                    let ending = if is_up { Ending::Exited(status) } else { Ending::Died(status) };
-                    return Down::Crashed(ending, is_up);
+                    let ending = if is_up { RunEnd::Exited(status) } else { RunEnd::Died(status) };
+                    return EndReason::Crashed(ending, is_up);
                 }
                 () = &mut up, if !is_up => {
                     is_up = true;
@@ -189,13 +189,13 @@ impl Life {
                         "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within {seconds} seconds of launch"
                     )).await;
                     run.say("Stopping process with SIGKILL").await;
-                    return Down::Crashed(Ending::BootTimeout, false);
+                    return EndReason::Crashed(RunEnd::BootTimeout, false);
                 }
                 _ = weigh.tick() => run.weigh(),
                 control = self.controls.recv() => match control {
                     Some(Control::Order(order)) => run.order(&order).await,
-                    Some(Control::Restart) => return Down::Restart,
-                    Some(Control::Stop) | None => return Down::Stop,
+                    Some(Control::Restart) => return EndReason::Restart,
+                    Some(Control::Stop) | None => return EndReason::Stop,
                 },
             }
         }
@@ -203,7 +203,7 @@ impl Life {
 }
 
 /// How a line of the Procfile is started. An app that no buildpack has prepared runs under the agent's own shell.
-pub fn command_words(world: &World, line: &str) -> Vec<OsString> {
+pub fn command_words(world: &Simulation, line: &str) -> Vec<OsString> {
     if world.args.slug.is_none() {
         return [".tailrace/bin/tailrace", "run", "--shell", line].map(OsString::from).to_vec();
     }
@@ -225,8 +225,8 @@ async fn listening(port: Option<u16>) {
 /// A place for a dyno that is not one of the formation.
 ///
 /// # Errors
-/// As [`World::place`].
-pub fn aside(world: &World, name: &str, port: Option<u16>, line: &str) -> io::Result<Place> {
+/// As [`Simulation::place`].
+pub fn aside(world: &Simulation, name: &str, port: Option<u16>, line: &str) -> io::Result<PreparedDyno> {
     let command = command_words(world, line);
-    world.place(Wish { dyno: name, port, command, is_bare: true, is_attached: false })
+    world.place(DynoOptions { dyno: name, port, command, is_bare: true, is_attached: false })
 }

@@ -36,9 +36,9 @@ const PRI_APP: u8 = 190;
 
 /// Lines of a dyno's output as log-shuttle makes messages of them: raw bytes, cut without regard for characters.
 #[derive(Debug, Default)]
-pub struct Cutter(Vec<u8>);
+pub struct LineCutter(Vec<u8>);
 
-impl Cutter {
+impl LineCutter {
     /// Takes bytes; `is_end` when none will follow.
     pub fn push(&mut self, mut bytes: &[u8], is_end: bool, mut take: impl FnMut(&[u8])) {
         while !bytes.is_empty() {
@@ -92,12 +92,12 @@ struct Buffer {
     frames: VecDeque<Vec<u8>>,
     loss: Loss,
     /// What was taken, by dyno or part of the platform.
-    taken: BTreeMap<String, Taken>,
+    taken: BTreeMap<String, MessageCounts>,
 }
 
 /// Messages that were taken from one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct MessageCounts {
     /// Of the app.
     pub app: u64,
     /// Of the platform.
@@ -184,7 +184,7 @@ impl Logplex {
     }
 
     /// What was taken, by source.
-    pub fn taken(&self) -> BTreeMap<String, Taken> {
+    pub fn taken(&self) -> BTreeMap<String, MessageCounts> {
         self.buffer().taken.clone()
     }
 
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     fn cut(parts: &[&[u8]]) -> Vec<usize> {
-        let (mut cutter, mut lengths) = (Cutter::default(), Vec::new());
+        let (mut cutter, mut lengths) = (LineCutter::default(), Vec::new());
         for part in parts {
             cutter.push(part, false, |line| lengths.push(line.len()));
         }
@@ -329,6 +329,6 @@ mod tests {
         logplex.lost(&batch);
         assert_eq!(logplex.buffer().loss.messages, BUFFER as u64 + 5);
         logplex.platform("web.1", "State changed from up to down");
-        assert_eq!(logplex.taken()["web.1"], Taken { app: BUFFER as u64 + 5, platform: 1 });
+        assert_eq!(logplex.taken()["web.1"], MessageCounts { app: BUFFER as u64 + 5, platform: 1 });
     }
 }

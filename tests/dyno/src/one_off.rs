@@ -1,13 +1,13 @@
 //! A one-off dyno: a command on the caller's terminal, as `heroku run` has it.
 
 use crate::args::Args;
-use crate::console::Screen;
+use crate::console::Console;
 use crate::dyno::{self, Dyno};
-use crate::error::{Trouble, step};
+use crate::error::{SimulationError, step};
 use crate::platform::Generation;
 use crate::procfile;
-use crate::simulate::Stage;
-use crate::simulation::Wish;
+use crate::simulate::Setup;
+use crate::simulation::DynoOptions;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, IsTerminal as _};
@@ -18,22 +18,22 @@ use tokio::sync::watch;
 /// Runs the command to its end; returns its exit status. A Ctrl-C is the command's own business. Files go to `dir`.
 ///
 /// # Errors
-/// [`Trouble`] when it cannot begin.
+/// [`SimulationError`] when it cannot begin.
 pub async fn run(
     args: &Args,
     command: &[OsString],
-    screen: Screen,
+    screen: Console,
     mut stop: watch::Receiver<u32>,
     dir: &Path,
-) -> Result<u8, Trouble> {
-    let stage = Stage::set(args, screen, dir).await?;
+) -> Result<u8, SimulationError> {
+    let stage = Setup::prepare(args, screen, dir).await?;
     let world = &stage.world;
     let number = fastrand::u32(1000..10_000);
     let name = world.args.generation.dyno_name("run", number);
     let procfile = fs::read_to_string(world.slug.join("Procfile")).unwrap_or_default();
     let line = entry(line(command), &procfile);
     let words = dyno::words(&line, world.args.generation == Generation::Cedar, None);
-    let wish = Wish { dyno: &name, port: None, command: words, is_bare: false, is_attached: true };
+    let wish = DynoOptions { dyno: &name, port: None, command: words, is_bare: false, is_attached: true };
     let mut place = step("cannot make the dyno", world.place(wish))?;
     place.spec.environment.extend(terminal());
     let mut dyno = step("cannot start the dyno", Dyno::attach(&place.spec, &place.spec_file))?;

@@ -1,8 +1,8 @@
 //! What the dyno prints: shown line by line, and counted as the agent counts.
 
-use crate::console::{Screen, Source};
-use crate::ledger::Printed;
-use crate::logplex::{Cutter, Logplex};
+use crate::console::{Console, Source};
+use crate::ledger::OutputCounts;
+use crate::logplex::{LineCutter, Logplex};
 use std::sync::Arc;
 use std::time::Duration;
 use tailrace::line::{Piece, Splitter};
@@ -18,13 +18,13 @@ const OWN: &[u8] = b"tailrace at=";
 
 /// What a dyno's shell prints before its command begins. It ends with a mark, which nobody else sees.
 #[derive(Debug)]
-struct Preface<'a> {
+struct MarkerScanner<'a> {
     mark: &'a [u8],
     /// What may be the begin of the mark.
     kept: Vec<u8>,
 }
 
-impl Preface<'_> {
+impl MarkerScanner<'_> {
     /// Takes bytes; returns those before the mark, and those behind it once it is there.
     fn push(&mut self, bytes: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
         self.kept.extend_from_slice(bytes);
@@ -41,11 +41,11 @@ impl Preface<'_> {
 
 /// Who gets what a dyno prints.
 #[derive(Clone, Debug)]
-pub struct Readers {
+pub struct OutputSinks {
     /// The dyno.
     pub dyno: String,
     /// People; nobody for a dyno that only runs to compare with.
-    pub screen: Option<Screen>,
+    pub screen: Option<Console>,
     /// The platform's own drain.
     pub logplex: Option<Arc<Logplex>>,
 }
@@ -56,10 +56,10 @@ pub async fn read(
     mut pipe: impl AsyncRead + Unpin,
     max_line: usize,
     mark: Option<&str>,
-    readers: Readers,
-) -> Printed {
-    let mut preface = mark.map(|mark| Preface { mark: mark.as_bytes(), kept: Vec::new() });
-    let mut reading = Reading::new(max_line, &readers);
+    readers: OutputSinks,
+) -> OutputCounts {
+    let mut preface = mark.map(|mark| MarkerScanner { mark: mark.as_bytes(), kept: Vec::new() });
+    let mut reading = StreamCounter::new(max_line, &readers);
     let mut early = None;
     let mut buffer = vec![0; BUFFER];
     let mut stands = false;
@@ -92,30 +92,30 @@ pub async fn read(
         reading.show().await;
         if got == 0 {
             // Without the mark it cannot be told what came before the command.
-            return Printed { early: early.unwrap_or_default(), ..reading.printed };
+            return OutputCounts { early: early.unwrap_or_default(), ..reading.printed };
         }
     }
 }
 
 /// One stream, as it is cut into lines.
-struct Reading<'a> {
+struct StreamCounter<'a> {
     max_line: usize,
-    readers: &'a Readers,
+    readers: &'a OutputSinks,
     splitter: Splitter,
-    cutter: Cutter,
-    printed: Printed,
+    cutter: LineCutter,
+    printed: OutputCounts,
     /// What is to be shown.
     text: String,
 }
 
-impl<'a> Reading<'a> {
-    fn new(max_line: usize, readers: &'a Readers) -> Self {
+impl<'a> StreamCounter<'a> {
+    fn new(max_line: usize, readers: &'a OutputSinks) -> Self {
         Self {
             max_line,
             readers,
             splitter: Splitter::new(max_line),
-            cutter: Cutter::default(),
-            printed: Printed::default(),
+            cutter: LineCutter::default(),
+            printed: OutputCounts::default(),
             text: String::new(),
         }
     }
@@ -141,7 +141,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The command begins: returns what was printed until now, and counts anew.
-    fn begin(&mut self) -> Printed {
+    fn begin(&mut self) -> OutputCounts {
         self.end_line();
         self.splitter = Splitter::new(self.max_line);
         std::mem::take(&mut self.printed)
@@ -155,7 +155,7 @@ impl<'a> Reading<'a> {
 }
 
 /// Counts a message, and appends it to what is to be shown.
-fn count(readers: &Readers, printed: &mut Printed, text: &mut String, message: &[u8], piece: Piece) {
+fn count(readers: &OutputSinks, printed: &mut OutputCounts, text: &mut String, message: &[u8], piece: Piece) {
     let shown = String::from_utf8_lossy(message);
     if let Some(screen) = readers.screen.as_ref().filter(|_| piece != Piece::Void) {
         screen.append(text, Source::app(&readers.dyno), &shown);
@@ -176,12 +176,12 @@ mod tests {
     use crate::ledger::Digest;
     use tokio::io::AsyncWriteExt as _;
 
-    fn readers(screen: Screen) -> Readers {
-        Readers { dyno: "web.1".to_owned(), screen: Some(screen), logplex: None }
+    fn readers(screen: Console) -> OutputSinks {
+        OutputSinks { dyno: "web.1".to_owned(), screen: Some(screen), logplex: None }
     }
 
     /// What is counted and what is shown, without stamps.
-    async fn counted(bytes: &[u8]) -> (Printed, Vec<String>) {
+    async fn counted(bytes: &[u8]) -> (OutputCounts, Vec<String>) {
         let (screen, mut texts) = blank(false);
         let printed = read(bytes, 256, None, readers(screen)).await;
         let mut shown = Vec::new();
@@ -204,7 +204,7 @@ mod tests {
         let long = "x".repeat(600);
         let (printed, shown) = counted(format!("one\n\n{long}\nlast").as_bytes()).await;
         let expected = text(&["one", "", &long[..256], &long[..256], &long[..88], "last"]);
-        assert_eq!(printed, Printed { lines: 4, frames: 6, text: expected, ..Printed::default() });
+        assert_eq!(printed, OutputCounts { lines: 4, frames: 6, text: expected, ..OutputCounts::default() });
         assert_eq!(shown.len(), 6);
         assert_eq!(shown[0], " app[web.1]: one");
     }
@@ -217,10 +217,10 @@ mod tests {
     }
 
     /// What is counted, what the platform takes and what is shown of parts that come one after the other.
-    async fn marked(parts: &[&str]) -> (Printed, u64, Vec<String>) {
+    async fn marked(parts: &[&str]) -> (OutputCounts, u64, Vec<String>) {
         let (screen, mut texts) = blank(false);
         let logplex = Arc::new(Logplex::default());
-        let readers = Readers { logplex: Some(Arc::clone(&logplex)), ..readers(screen) };
+        let readers = OutputSinks { logplex: Some(Arc::clone(&logplex)), ..readers(screen) };
         let (mut writer, reader) = tokio::io::duplex(1 << 10);
         let task = tokio::spawn(read(reader, 256, Some("<mark>\n"), readers));
         for part in parts {

@@ -3,12 +3,12 @@
 mod drain_summary;
 mod table;
 
-use crate::ledger::{Boot, DrainLedger, Ending, Ledger, Printed, lines};
-use crate::logplex::Taken;
+use crate::ledger::{DrainLedger, Ledger, OutputCounts, RunEnd, RunRecord, lines};
+use crate::logplex::MessageCounts;
 use crate::router::Requests;
 use crate::traffic::{Comparison, percentiles};
-use crate::verdict::{Evidence, Verdict};
-use drain_summary::Side;
+use crate::verdict::{Observations, Verdict};
+use drain_summary::DrainSummary;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,13 +20,13 @@ use tailrace_drain::tally::Report;
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// What the witnesses say.
-    pub evidence: Evidence,
+    pub evidence: Observations,
     /// What came of the requests to the app.
     pub requests: Requests,
     /// Times of requests with and without the agent.
     pub comparison: Comparison,
     /// What the platform's own drain took, by source; nothing where there is none.
-    pub taken: BTreeMap<String, Taken>,
+    pub taken: BTreeMap<String, MessageCounts>,
     /// From the start of the dynos to their end.
     pub took: Duration,
 }
@@ -38,7 +38,7 @@ struct Json<'a> {
     notes: &'a [String],
     seconds: f64,
     dynos: Vec<Dyno<'a>>,
-    drains: Vec<Side>,
+    drains: Vec<DrainSummary>,
     slow_down: Option<SlowDown>,
     drain: Option<&'a Report>,
     requests: &'a Requests,
@@ -51,7 +51,7 @@ struct Dyno<'a> {
     seconds: f64,
     exit_status: u8,
     ledger: Option<&'a Ledger>,
-    printed: Option<Printed>,
+    printed: Option<OutputCounts>,
     agent_memory_kib: u64,
 }
 
@@ -113,7 +113,7 @@ impl Outcome {
                 "p95",
                 "max",
             ];
-            table(&mut out, 2, &titles, sides.iter().flat_map(Side::rows).collect());
+            table(&mut out, 2, &titles, sides.iter().flat_map(DrainSummary::rows).collect());
         }
         out.push('\n');
         self.requests(&mut out);
@@ -200,7 +200,7 @@ impl Outcome {
         }
     }
 
-    fn ledgers(&self) -> impl Iterator<Item = (&Boot, &Ledger)> {
+    fn ledgers(&self) -> impl Iterator<Item = (&RunRecord, &Ledger)> {
         self.evidence.boots.iter().filter_map(|boot| Some((boot, boot.ledger.as_ref()?.as_ref().ok()?)))
     }
 
@@ -230,7 +230,7 @@ impl Outcome {
 
     /// What became of the lines, when nothing is wrong. Only what was dropped is announced in the stream.
     fn well(&self, out: &mut String) {
-        if self.evidence.boots.iter().any(|boot| boot.ending == Ending::ExitTimeout) {
+        if self.evidence.boots.iter().any(|boot| boot.ending == RunEnd::ExitTimeout) {
             out.push_str("All lines up to the platform's kill are accounted for.\n");
             return;
         }
@@ -280,7 +280,7 @@ impl Outcome {
 }
 
 /// What an agent says of one drain.
-fn row(boot: &Boot, ledger: &Ledger, account: &DrainLedger) -> Vec<String> {
+fn row(boot: &RunRecord, ledger: &Ledger, account: &DrainLedger) -> Vec<String> {
     let counts = [
         ledger.captured_lines,
         account.delivered_lines,

@@ -3,10 +3,10 @@
 
 mod exchange;
 
-use crate::console::{Screen, Source};
+use crate::console::{Console, Source};
 use crate::environment::{domain, uuid};
 use crate::logplex::Logplex;
-use exchange::{Exchange, Failure, Reply};
+use exchange::{Exchange, Failure, ResponseBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     host: String,
     backends: watch::Receiver<Backends>,
     patience: Duration,
-    screen: Screen,
+    screen: Console,
     logplex: Option<Arc<Logplex>>,
     requests: Mutex<Requests>,
 }
@@ -106,7 +106,10 @@ impl Shared {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
         self.requests().sent += 1;
         let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let exchange = Exchange::of(&request, id.unwrap_or_else(uuid));
@@ -133,7 +136,7 @@ impl Router {
         app: &str,
         patience: Duration,
         backends: watch::Receiver<Backends>,
-        screen: Screen,
+        screen: Console,
         logplex: Option<Arc<Logplex>>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;

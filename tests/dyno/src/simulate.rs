@@ -2,20 +2,20 @@
 
 use crate::args::Args;
 use crate::commands::{self, Command};
-use crate::console::{Screen, Source};
+use crate::console::{Console, Source};
 use crate::dyno::Dyno;
 use crate::environment::{self, Metadata, uuid};
-use crate::error::{Trouble, step};
+use crate::error::{SimulationError, step};
 use crate::ledger::Digest;
 use crate::lifecycle::{self, Phase, Role};
 use crate::logplex::Logplex;
-use crate::output::Readers;
+use crate::output::OutputSinks;
 use crate::platform::Generation;
 use crate::report::Outcome;
 use crate::router::{Backends, Router, State};
-use crate::simulation::{Control, Live, Parts, Place, World};
+use crate::simulation::{Control, Parts, PreparedDyno, RunningDyno, Simulation};
 use crate::traffic::{self, Comparison, Times};
-use crate::verdict::Evidence;
+use crate::verdict::Observations;
 use crate::{config_vars, fault_injection, isolation, port, procfile};
 use std::collections::BTreeMap;
 use std::io;
@@ -35,22 +35,22 @@ const LOOK: Duration = Duration::from_millis(50);
 const KEPT: usize = 200_000;
 
 /// A dyno of the formation, and how it is told.
-struct Member {
+struct DynoHandle {
     control: mpsc::Sender<Control>,
     phase: watch::Receiver<Phase>,
     task: JoinHandle<io::Result<()>>,
 }
 
 /// A web dyno that runs without the agent.
-struct Bare {
+struct BaselineDyno {
     dyno: Dyno,
     port: u16,
-    _place: Place,
+    _place: PreparedDyno,
 }
 
 /// All that a simulation has beside its dynos.
-pub(crate) struct Stage {
-    pub(crate) world: Arc<World>,
+pub(crate) struct Setup {
+    pub(crate) world: Arc<Simulation>,
     drain: Option<Arc<Drain>>,
     platform: String,
     arrived: Arc<Mutex<BTreeMap<String, Digest>>>,
@@ -63,15 +63,15 @@ pub(crate) struct Stage {
 /// Runs the app until its time is up, it ends by itself, or `stop` says so. Files go to `dir`.
 ///
 /// # Errors
-/// [`Trouble`] when it cannot begin.
+/// [`SimulationError`] when it cannot begin.
 pub async fn simulate(
     args: &Args,
-    screen: Screen,
+    screen: Console,
     mut stop: watch::Receiver<u32>,
     dir: &Path,
-) -> Result<Outcome, Trouble> {
+) -> Result<Outcome, SimulationError> {
     let begun = Instant::now();
-    let stage = Stage::set(args, screen, dir).await?;
+    let stage = Setup::prepare(args, screen, dir).await?;
     let roles = roles(args, &stage.world.slug)?;
     let world = Arc::clone(&stage.world);
     let logplex = world.logplex.clone();
@@ -91,15 +91,15 @@ pub async fn simulate(
     }
     world.say("api", "Release v1 created by user simulation@localhost").await;
     let web = roles.iter().find(|role| role.is_web()).cloned();
-    let mut members: Vec<Member> = roles
+    let mut members: Vec<DynoHandle> = roles
         .into_iter()
         .map(|role| {
             let (control, phase, task) = lifecycle::start(Arc::clone(&world), role);
-            Member { control, phase, task }
+            DynoHandle { control, phase, task }
         })
         .collect();
     let bare = match web.as_ref().filter(|_| args.compare) {
-        Some(role) => Some(step("cannot start the dyno to compare with", Bare::start(&world, role))?),
+        Some(role) => Some(step("cannot start the dyno to compare with", BaselineDyno::start(&world, role))?),
         None => None,
     };
     let times = Times::default();
@@ -122,17 +122,18 @@ pub async fn simulate(
 }
 
 /// The dynos of the formation.
-fn roles(args: &Args, slug: &Path) -> Result<Vec<Role>, Trouble> {
+fn roles(args: &Args, slug: &Path) -> Result<Vec<Role>, SimulationError> {
     let path = slug.join("Procfile");
-    let text = std::fs::read_to_string(&path).map_err(|error| Trouble::NoProcfile(path.clone(), error))?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| SimulationError::NoProcfile(path.clone(), error))?;
     let mut entries: BTreeMap<&str, &str> = BTreeMap::new();
     entries.extend(procfile::parse(&text));
     if entries.is_empty() {
-        return Err(Trouble::NoEntry(path));
+        return Err(SimulationError::NoEntry(path));
     }
     if let Some(name) = args.formation.keys().find(|name| !entries.contains_key(name.as_str())) {
         let known: Vec<&str> = entries.keys().copied().collect();
-        return Err(Trouble::NoType(name.clone(), known.join(", ")));
+        return Err(SimulationError::NoType(name.clone(), known.join(", ")));
     }
     let mut roles = Vec::new();
     for (name, command) in entries {
@@ -144,15 +145,15 @@ fn roles(args: &Args, slug: &Path) -> Result<Vec<Role>, Trouble> {
             command: command.to_owned(),
         }));
     }
-    if roles.is_empty() { Err(Trouble::NoDyno) } else { Ok(roles) }
+    if roles.is_empty() { Err(SimulationError::NoDyno) } else { Ok(roles) }
 }
 
-impl Bare {
-    fn start(world: &World, role: &Role) -> io::Result<Self> {
+impl BaselineDyno {
+    fn start(world: &Simulation, role: &Role) -> io::Result<Self> {
         let port = port::free()?;
         let place = lifecycle::aside(world, "web.0", Some(port), &role.command)?;
         let (dyno, out, err) = Dyno::start(&place.spec, &place.spec_file)?;
-        let readers = Readers { dyno: "web.0".to_owned(), screen: None, logplex: None };
+        let readers = OutputSinks { dyno: "web.0".to_owned(), screen: None, logplex: None };
         drop(tokio::spawn(world.read(out, &place, readers.clone())));
         drop(tokio::spawn(world.read(err, &place, readers)));
         Ok(Self { dyno, port, _place: place })
@@ -165,7 +166,7 @@ impl Bare {
     }
 }
 
-impl Drop for Bare {
+impl Drop for BaselineDyno {
     fn drop(&mut self) {
         if let Some(pid) = self.dyno.pid() {
             crate::process::kill_family(pid);
@@ -173,11 +174,11 @@ impl Drop for Bare {
     }
 }
 
-impl Stage {
+impl Setup {
     /// Prepares all but the dynos.
-    pub(crate) async fn set(args: &Args, screen: Screen, dir: &Path) -> Result<Self, Trouble> {
+    pub(crate) async fn prepare(args: &Args, screen: Console, dir: &Path) -> Result<Self, SimulationError> {
         let app = args.app().map_err(|error| {
-            Trouble::NoProcfile(args.app.clone().unwrap_or_default().join("Procfile"), error)
+            SimulationError::NoProcfile(args.app.clone().unwrap_or_default().join("Procfile"), error)
         })?;
         let mut args = args.clone();
         let path: io::Result<Vec<PathBuf>> = args.path.iter().map(std::path::absolute).collect();
@@ -189,7 +190,7 @@ impl Stage {
         let vars = config_vars::gather(&app, std::env::vars_os(), &args.config);
         let vars = step("cannot read the config vars", vars)?;
         let (walls, reasons) = if args.open {
-            (crate::init::Walls::None, vec!["--no-namespaces".to_owned()])
+            (crate::init::Isolation::None, vec!["--no-namespaces".to_owned()])
         } else {
             step("cannot make a dyno", isolation::find(dir).await)?
         };
@@ -202,7 +203,7 @@ impl Stage {
                 .await;
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
-        if walls == crate::init::Walls::Root
+        if walls == crate::init::Isolation::Root
             && let private = isolation::private(&path)
             && !private.is_empty()
         {
@@ -226,7 +227,7 @@ impl Stage {
             tokio::spawn(logplex.deliver(drain.url(), platform.clone(), drain.ca_file().into()))
         });
         let (sender, backends) = watch::channel(Backends::new());
-        let world = World::new(Parts {
+        let world = Simulation::new(Parts {
             slug,
             config_vars: vars,
             walls,
@@ -247,8 +248,8 @@ impl Stage {
     /// From the start of the dynos to the moment when they are to stop.
     async fn play(
         &self,
-        members: &mut [Member],
-        bare: Option<&Bare>,
+        members: &mut [DynoHandle],
+        bare: Option<&BaselineDyno>,
         router: &Router,
         (mut plan, times): (traffic::Plan, &Times),
         stop: &mut watch::Receiver<u32>,
@@ -315,7 +316,7 @@ impl Stage {
             Command::Fault(faults) => fault_injection::apply(world, &faults).await,
             Command::Heal => fault_injection::heal(world).await,
             Command::Restart(name) => {
-                let mut chosen: Vec<Live> = world.live().into_values().collect();
+                let mut chosen: Vec<RunningDyno> = world.live().into_values().collect();
                 chosen.retain(|live| name.as_ref().is_none_or(|name| *name == live.dyno));
                 if chosen.is_empty() {
                     world.note("restart: no such dyno runs").await;
@@ -329,11 +330,11 @@ impl Stage {
     }
 
     /// Collects the evidence.
-    fn evidence(self) -> Evidence {
+    fn evidence(self) -> Observations {
         if let Some(deliver) = self.deliver {
             deliver.abort();
         }
-        Evidence {
+        Observations {
             boots: self.world.boots(),
             drain: self.drain.as_ref().map(|drain| drain.report()),
             arrived: self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -356,7 +357,7 @@ async fn next(typed: &mut Option<mpsc::Receiver<String>>) -> String {
 }
 
 /// Waits until every dyno is up, or one is over before that: whether all are.
-async fn booted(members: &[Member]) -> bool {
+async fn booted(members: &[DynoHandle]) -> bool {
     for member in members {
         let mut phase = member.phase.clone();
         let is_up =
@@ -369,7 +370,7 @@ async fn booted(members: &[Member]) -> bool {
 }
 
 /// Waits until no dyno lives any more.
-async fn over(members: &[Member]) {
+async fn over(members: &[DynoHandle]) {
     for member in members {
         let mut phase = member.phase.clone();
         let _gone_is_over_too = phase.wait_for(|phase| *phase == Phase::Over).await.is_ok();
@@ -377,16 +378,16 @@ async fn over(members: &[Member]) {
 }
 
 /// The app as it is to run. One that no buildpack has prepared gets the agent where a slug has it.
-fn slug(args: &Args, app: &Path, dir: &Path) -> Result<PathBuf, Trouble> {
+fn slug(args: &Args, app: &Path, dir: &Path) -> Result<PathBuf, SimulationError> {
     if let Some(slug) = &args.slug {
         return step("cannot find the slug", std::path::absolute(slug));
     }
     if !args.agent.is_file() {
-        return Err(Trouble::NoProgram(args.agent.clone()));
+        return Err(SimulationError::NoProgram(args.agent.clone()));
     }
     let path = app.join("Procfile");
     if !path.is_file() {
-        return Err(Trouble::NoProcfile(path, io::ErrorKind::NotFound.into()));
+        return Err(SimulationError::NoProcfile(path, io::ErrorKind::NotFound.into()));
     }
     let slug = dir.join("slug");
     let bin = slug.join(".tailrace/bin");
@@ -400,7 +401,7 @@ fn start_drain(
     dir: &Path,
     platform: &str,
     arrived: &Arc<Mutex<BTreeMap<String, Digest>>>,
-    screen: &Screen,
+    screen: &Console,
     has_page: bool,
 ) -> io::Result<Drain> {
     let (arrived, screen, token) = (Arc::clone(arrived), screen.clone(), platform.to_owned());

@@ -1,14 +1,14 @@
 //! What all dynos of a simulation share, and what is to be known of them from outside.
 
 use crate::args::Args;
-use crate::console::{Screen, Source};
-use crate::environment::{self, Environment, Metadata, Site, uuid};
-use crate::expected_loss::Excuse;
-use crate::fault::{Fault, What};
-use crate::init::{EXCHANGE, Spec, Walls};
-use crate::ledger::{Boot, Printed};
+use crate::console::{Console, Source};
+use crate::environment::{self, Environment, EnvironmentInputs, Metadata, uuid};
+use crate::expected_loss::ExpectedLoss;
+use crate::fault::{DynoFaultKind, Fault};
+use crate::init::{Isolation, SHARED_DIR, Spec};
+use crate::ledger::{OutputCounts, RunRecord};
 use crate::logplex::Logplex;
-use crate::output::{self, Readers};
+use crate::output::{self, OutputSinks};
 use crate::platform::Generation;
 use crate::router::{Backends, State};
 use nix::unistd::Pid;
@@ -34,9 +34,9 @@ const SMALL_DISK: u64 = 16 << 20;
 /// What a dyno is told from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Down, for good.
+    /// EndReason, for good.
     Stop,
-    /// Down, and up again.
+    /// EndReason, and up again.
     Restart,
     /// An order to its first process.
     Order(String),
@@ -44,7 +44,7 @@ pub enum Control {
 
 /// A dyno that runs.
 #[derive(Clone, Debug)]
-pub struct Live {
+pub struct RunningDyno {
     /// Its name, which another may have, too, while it makes room.
     pub dyno: String,
     /// Its first process.
@@ -57,13 +57,13 @@ pub struct Live {
 
 /// A fault that struck a dyno.
 #[derive(Clone, Debug)]
-pub struct Struck {
+pub struct InjectedFault {
     /// The dyno, by the number of its start.
     pub number: u32,
     /// The same.
-    pub live: Live,
+    pub live: RunningDyno,
     /// What.
-    pub what: What,
+    pub what: DynoFaultKind,
     /// The process that it concerns.
     pub target: Option<Pid>,
     /// It is not over yet.
@@ -72,11 +72,11 @@ pub struct Struck {
 
 /// What all dynos share, and which of them there are.
 #[derive(Debug)]
-pub struct World {
+pub struct Simulation {
     parts: Parts,
-    live: Mutex<BTreeMap<u32, Live>>,
-    boots: Mutex<Vec<Boot>>,
-    struck: Mutex<Vec<Struck>>,
+    live: Mutex<BTreeMap<u32, RunningDyno>>,
+    boots: Mutex<Vec<RunRecord>>,
+    struck: Mutex<Vec<InjectedFault>>,
     refused: Mutex<Vec<String>>,
     has_small_disks: AtomicBool,
     number: Mutex<u32>,
@@ -84,7 +84,7 @@ pub struct World {
     mark: String,
 }
 
-impl Deref for World {
+impl Deref for Simulation {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
@@ -94,7 +94,7 @@ impl Deref for World {
 
 /// Where a dyno is, and what it is started with.
 #[derive(Debug)]
-pub struct Place {
+pub struct PreparedDyno {
     /// Which start of a dyno this is; they count from 1.
     pub number: u32,
     /// What surrounds it.
@@ -108,7 +108,7 @@ pub struct Place {
     dir: PathBuf,
 }
 
-impl Drop for Place {
+impl Drop for PreparedDyno {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.dir)); // or with the simulation
     }
@@ -116,7 +116,7 @@ impl Drop for Place {
 
 /// How a dyno is to be made.
 #[derive(Clone, Debug)]
-pub struct Wish<'a> {
+pub struct DynoOptions<'a> {
     /// Its name.
     pub dyno: &'a str,
     /// Where it shall listen.
@@ -147,7 +147,7 @@ pub struct Parts {
     /// Its config vars.
     pub config_vars: Environment,
     /// What a dyno can be surrounded by here.
-    pub walls: Walls,
+    pub walls: Isolation,
     /// `TAILRACE_DRAIN_URL`.
     pub drain_url: String,
     /// The local drain.
@@ -155,14 +155,14 @@ pub struct Parts {
     /// Directories of dynos.
     pub dir: PathBuf,
     /// People.
-    pub screen: Screen,
+    pub screen: Console,
     /// The platform's own drain.
     pub logplex: Option<Arc<Logplex>>,
     /// Web dynos, for the router.
     pub backends: watch::Sender<Backends>,
 }
 
-impl World {
+impl Simulation {
     /// Without dynos.
     pub fn new(parts: Parts) -> Self {
         let has_small_disks = AtomicBool::new(parts.args.faults.iter().any(Fault::fills_the_disk));
@@ -188,9 +188,9 @@ impl World {
     pub fn read<P: AsyncRead + Unpin>(
         &self,
         pipe: P,
-        place: &Place,
-        readers: Readers,
-    ) -> impl Future<Output = Printed> + use<P> {
+        place: &PreparedDyno,
+        readers: OutputSinks,
+    ) -> impl Future<Output = OutputCounts> + use<P> {
         let (mark, max_line) = (self.mark().map(str::to_owned), place.config.max_line);
         async move { output::read(pipe, max_line, mark.as_deref(), readers).await }
     }
@@ -219,8 +219,12 @@ impl World {
     }
 
     /// Who reads what a dyno prints.
-    pub fn readers(&self, dyno: &str) -> Readers {
-        Readers { dyno: dyno.to_owned(), screen: Some(self.screen.clone()), logplex: self.logplex.clone() }
+    pub fn readers(&self, dyno: &str) -> OutputSinks {
+        OutputSinks {
+            dyno: dyno.to_owned(),
+            screen: Some(self.screen.clone()),
+            logplex: self.logplex.clone(),
+        }
     }
 
     /// A web dyno's state, for the router; nothing when it is gone.
@@ -232,12 +236,12 @@ impl World {
     }
 
     /// The dynos that run, by the number of their start.
-    pub fn live(&self) -> BTreeMap<u32, Live> {
+    pub fn live(&self) -> BTreeMap<u32, RunningDyno> {
         lock(&self.live).clone()
     }
 
     /// A dyno runs, or runs no more.
-    pub fn set_live(&self, number: u32, live: Option<Live>) {
+    pub fn set_live(&self, number: u32, live: Option<RunningDyno>) {
         let mut all = lock(&self.live);
         match live {
             Some(live) => drop(all.insert(number, live)),
@@ -246,7 +250,7 @@ impl World {
     }
 
     /// The faults that struck dynos, for who takes note of them or ends them.
-    pub fn struck(&self) -> MutexGuard<'_, Vec<Struck>> {
+    pub fn struck(&self) -> MutexGuard<'_, Vec<InjectedFault>> {
         lock(&self.struck)
     }
 
@@ -262,8 +266,8 @@ impl World {
     }
 
     /// What may be missing of a dyno that is at its end.
-    pub fn excuse(&self, number: u32) -> Excuse {
-        let mut excuse = Excuse::default();
+    pub fn excuse(&self, number: u32) -> ExpectedLoss {
+        let mut excuse = ExpectedLoss::default();
         if let Some(drain) = &self.drain {
             excuse.receiver(drain.faults_in_force(), &drain.faults_so_far());
         }
@@ -274,12 +278,12 @@ impl World {
     }
 
     /// A dyno has come to its end.
-    pub fn add_boot(&self, boot: Boot) {
+    pub fn add_boot(&self, boot: RunRecord) {
         lock(&self.boots).push(boot);
     }
 
     /// All that have.
-    pub fn boots(&self) -> Vec<Boot> {
+    pub fn boots(&self) -> Vec<RunRecord> {
         lock(&self.boots).clone()
     }
 
@@ -287,7 +291,7 @@ impl World {
     ///
     /// # Errors
     /// When the app cannot be copied, or a directory cannot be made.
-    pub fn place(&self, wish: Wish<'_>) -> io::Result<Place> {
+    pub fn place(&self, wish: DynoOptions<'_>) -> io::Result<PreparedDyno> {
         let number = {
             let mut number = lock(&self.number);
             *number += 1;
@@ -303,7 +307,7 @@ impl World {
             fs::copy(drain.ca_file(), dir.join("out/ca.pem"))?;
         }
         let user = 20_000 + (std::process::id() % 30_000) + number % 1_000;
-        if self.walls == Walls::Root {
+        if self.walls == Isolation::Root {
             own(&dir.join("app"), user)?;
             chown(dir.join("out"), Some(user), Some(user))?;
         }
@@ -313,7 +317,7 @@ impl World {
         let (binds, path) = self.more_directories(has_root);
         let id = uuid();
         let caller_path = std::env::var_os("PATH");
-        let site = Site {
+        let site = EnvironmentInputs {
             generation: self.args.generation,
             dyno: wish.dyno,
             dyno_id: &id,
@@ -323,7 +327,7 @@ impl World {
             port: wish.port,
             path: &path,
             caller_path: caller_path.as_deref(),
-            exchange: &seen(EXCHANGE, "out"),
+            exchange: &seen(SHARED_DIR, "out"),
             drain_url: &self.drain_url,
             is_local: self.drain.is_some(),
             quota: (!has_root || self.args.generation == Generation::Fir).then_some(self.args.size.memory()),
@@ -351,14 +355,14 @@ impl World {
             dir: dir.clone(),
         };
         let (spec_file, ledger_file) = (dir.join("spec.json"), dir.join("out/ledger.json"));
-        Ok(Place { number, spec, spec_file, ledger_file, config, dir })
+        Ok(PreparedDyno { number, spec, spec_file, ledger_file, config, dir })
     }
 
     /// Directories that a dyno has beside the app, here and there, and those of them that go in front of PATH.
     fn more_directories(&self, has_root: bool) -> (Vec<(PathBuf, PathBuf)>, Vec<PathBuf>) {
         let (mut binds, mut path) = (Vec::new(), Vec::new());
         for (index, dir) in self.args.path.iter().enumerate() {
-            let there = Path::new(EXCHANGE).join(format!("path-{index}"));
+            let there = Path::new(SHARED_DIR).join(format!("path-{index}"));
             path.push(if has_root { there.clone() } else { dir.clone() });
             binds.push((dir.clone(), there));
         }

@@ -28,14 +28,14 @@ const SHOP: [&str; 7] =
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Visit {
+pub struct RequestSpec {
     /// Its method.
     pub method: Method,
     /// Its path.
     pub path: String,
 }
 
-impl Visit {
+impl RequestSpec {
     /// Reads `[METHOD ]PATH`.
     pub fn read(text: &str) -> Option<Self> {
         let (method, path) = text.split_once(' ').unwrap_or(("GET", text));
@@ -51,13 +51,13 @@ impl Visit {
 pub struct Plan {
     /// Requests per second.
     pub rate: f64,
-    visits: Vec<Visit>,
+    visits: Vec<RequestSpec>,
 }
 
 impl Plan {
     /// Nothing is asked of anybody's app that nobody told us to ask: it may have a real database behind it.
     pub fn of(args: &Args, is_sample: bool) -> Self {
-        let all = |texts: &[&str]| texts.iter().filter_map(|text| Visit::read(text)).collect();
+        let all = |texts: &[&str]| texts.iter().filter_map(|text| RequestSpec::read(text)).collect();
         let is_wanted = is_sample || args.compare || !args.asked.is_empty();
         Self {
             rate: args.traffic.unwrap_or(if is_wanted { RATE } else { 0.0 }),
@@ -96,7 +96,7 @@ pub async fn run(router: SocketAddr, plan: Plan, ports: impl Fn() -> Option<(u16
         if visits.len() >= MOST {
             continue;
         }
-        let Visit { method, path } = plan.visits[number % plan.visits.len()].clone();
+        let RequestSpec { method, path } = plan.visits[number % plan.visits.len()].clone();
         let (ports, times) = (ports(), Arc::clone(&times));
         visits.spawn(async move {
             let _visit = timeout(PATIENCE, ask(router, method.clone(), &path)).await;
@@ -162,11 +162,11 @@ mod tests {
         for (text, method, path) in
             [("/", "GET", "/"), ("/a?b=c", "GET", "/a?b=c"), ("POST /orders", "POST", "/orders")]
         {
-            let visit = Visit::read(text).expect(text);
+            let visit = RequestSpec::read(text).expect(text);
             assert_eq!((visit.method.as_str(), visit.path.as_str()), (method, path));
         }
         for text in ["", "orders", "/a b", "post /a", "POST", "GET http://elsewhere/"] {
-            assert_eq!(Visit::read(text), None, "{text}");
+            assert_eq!(RequestSpec::read(text), None, "{text}");
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let only = |path| vec![Visit { method: Method::GET, path: str::to_owned(path) }];
+        let only = |path| vec![RequestSpec { method: Method::GET, path: str::to_owned(path) }];
         assert!(plan(&[], false).rate <= 0.0);
         assert_eq!(plan(&["--traffic", "2"], false), Plan { rate: 2.0, visits: only("/") });
         assert_eq!(plan(&["--compare"], false), Plan { rate: RATE, visits: only("/") });

@@ -1,17 +1,17 @@
 //! Whether the agent kept its promises: a pure comparison of what its ledgers, the test drain and the dynos' own
 //! output say. Each problem is one line of plain words; what a fault excuses is a note.
 
-use crate::expected_loss::Excuse;
-use crate::ledger::{Boot, Digest, DrainLedger, Ending, Ledger, Printed, lines};
+use crate::expected_loss::ExpectedLoss;
+use crate::ledger::{Digest, DrainLedger, Ledger, OutputCounts, RunEnd, RunRecord, lines};
 use crate::platform::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 use tailrace_drain::tally::Report;
 
 /// All that the verdict is made from.
 #[derive(Clone, Debug)]
-pub struct Evidence {
+pub struct Observations {
     /// The dynos that ran.
-    pub boots: Vec<Boot>,
+    pub boots: Vec<RunRecord>,
     /// What the drain saw; nothing when the agents shipped elsewhere.
     pub drain: Option<Report>,
     /// The text of the lines that it saw, by dyno.
@@ -35,17 +35,17 @@ pub struct Verdict {
 
 /// One dyno's witnesses, over all times that it ran.
 #[derive(Clone, Debug, Default)]
-struct Witness {
+struct DynoTotals {
     captured: u64,
     delivered: u64,
     dropped: u64,
     held: u64,
-    printed: Option<Printed>,
+    printed: Option<OutputCounts>,
     /// The platform's kill ended it: its ledger is that of an earlier moment.
     was_killed: bool,
 }
 
-impl Evidence {
+impl Observations {
     /// What is to be said.
     pub fn verdict(&self) -> Verdict {
         let mut verdict = Verdict::default();
@@ -53,7 +53,7 @@ impl Evidence {
         for boot in &self.boots {
             verdict.ending(boot, &self.limits);
             match &boot.ledger {
-                Some(Ok(_)) if boot.ending == Ending::ExitTimeout => {}
+                Some(Ok(_)) if boot.ending == RunEnd::ExitTimeout => {}
                 Some(Ok(ledger)) => verdict.ledger(&boot.dyno, ledger, &boot.excuse),
                 Some(Err(_)) if boot.was_stopped_early() => {}
                 Some(Err(why)) => verdict.problem(format_args!("{}: no ledger: {why}", boot.dyno)),
@@ -88,14 +88,14 @@ impl Evidence {
         ours.filter_map(|(_, procs)| procs.get(dyno)).map(|stream| stream.lines).sum()
     }
 
-    fn witnesses(&self) -> BTreeMap<String, Witness> {
+    fn witnesses(&self) -> BTreeMap<String, DynoTotals> {
         let silent: BTreeSet<&str> =
             self.boots.iter().filter(|boot| boot.printed.is_none()).map(|boot| boot.dyno.as_str()).collect();
-        let mut witnesses: BTreeMap<String, Witness> = BTreeMap::new();
+        let mut witnesses: BTreeMap<String, DynoTotals> = BTreeMap::new();
         for boot in &self.boots {
             let Some(Ok(ledger)) = &boot.ledger else { continue };
             let witness = witnesses.entry(boot.dyno.clone()).or_default();
-            witness.was_killed |= boot.ending == Ending::ExitTimeout;
+            witness.was_killed |= boot.ending == RunEnd::ExitTimeout;
             witness.captured += ledger.captured_lines;
             witness.delivered += ledger.drains.iter().map(|drain| drain.delivered_lines).sum::<u64>();
             witness.dropped += ledger.drains.iter().map(|drain| drain.dropped_lines).sum::<u64>();
@@ -105,7 +105,7 @@ impl Evidence {
             }
         }
         // A dyno of which one agent left nothing cannot be compared; that is a problem already.
-        let has_gap = |boot: &&Boot| matches!(boot.ledger, Some(Err(_))) && !boot.was_stopped_early();
+        let has_gap = |boot: &&RunRecord| matches!(boot.ledger, Some(Err(_))) && !boot.was_stopped_early();
         for boot in self.boots.iter().filter(has_gap) {
             witnesses.remove(&boot.dyno);
         }
@@ -128,31 +128,31 @@ impl Verdict {
         self.notes.push(text.to_string());
     }
 
-    fn ending(&mut self, boot: &Boot, limits: &Limits) {
+    fn ending(&mut self, boot: &RunRecord, limits: &Limits) {
         let dyno = &boot.dyno;
         match boot.ending {
-            Ending::Stopped(_) => {}
-            Ending::Exited(status) | Ending::Died(status) if boot.excuse.app_killed => {
+            RunEnd::Stopped(_) => {}
+            RunEnd::Exited(status) | RunEnd::Died(status) if boot.excuse.app_killed => {
                 self.note(format_args!(
                     "{dyno}: the app was killed as asked for, and ended with status {status}"
                 ));
             }
-            Ending::Exited(status) => {
+            RunEnd::Exited(status) => {
                 self.problem(format_args!("{dyno}: the app ended by itself, with status {status}"));
             }
-            Ending::Died(status) => {
+            RunEnd::Died(status) => {
                 self.problem(format_args!(
                     "{dyno}: the app ended with status {status} before it listened on $PORT"
                 ));
             }
-            Ending::BootTimeout => {
+            RunEnd::BootTimeout => {
                 let seconds = limits.boot.as_secs_f64();
                 self.problem(format_args!(
                     "{dyno}: the app did not listen on $PORT within {seconds} s (R10)"
                 ));
             }
             // The app's own doing: what it printed has to arrive even so.
-            Ending::ExitTimeout => {
+            RunEnd::ExitTimeout => {
                 let seconds = limits.exit.as_secs_f64();
                 self.note(format_args!("{dyno}: the app did not end within {seconds} s of SIGTERM (R12)"));
             }
@@ -160,7 +160,7 @@ impl Verdict {
     }
 
     /// What a ledger has to say by itself.
-    fn ledger(&mut self, dyno: &str, ledger: &Ledger, excuse: &Excuse) {
+    fn ledger(&mut self, dyno: &str, ledger: &Ledger, excuse: &ExpectedLoss) {
         for account in &ledger.drains {
             let DrainLedger { delivered_lines, held_lines, dropped_lines, rejected_lines, .. } = *account;
             let known = delivered_lines + held_lines + dropped_lines + rejected_lines;
@@ -183,7 +183,7 @@ impl Verdict {
     }
 
     /// What is missing, and whether a fault explains it.
-    fn losses(&mut self, dyno: &str, account: &DrainLedger, excuse: &Excuse) {
+    fn losses(&mut self, dyno: &str, account: &DrainLedger, excuse: &ExpectedLoss) {
         let DrainLedger { held_lines: held, rejected_lines: rejected, .. } = *account;
         if held > 0 && excuse.held.is_empty() {
             self.problem(format_args!(
@@ -226,8 +226,8 @@ impl Verdict {
     }
 
     /// The witnesses against each other.
-    fn compare(&mut self, dyno: &str, witness: &Witness, frames: u64, arrived: Option<&Digest>) {
-        let Witness { captured, delivered, held, printed, .. } = *witness;
+    fn compare(&mut self, dyno: &str, witness: &DynoTotals, frames: u64, arrived: Option<&Digest>) {
+        let DynoTotals { captured, delivered, held, printed, .. } = *witness;
         let Some(printed) = printed else {
             // How many frames a long line fills is not known then.
             return self.problem_unless(

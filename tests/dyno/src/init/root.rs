@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 /// What the dyno exchanges with the simulation.
-pub(crate) const EXCHANGE: &str = "/simulation";
+pub(crate) const SHARED_DIR: &str = "/simulation";
 /// `/dev/shm` of a dyno.
 const SHARED_MEMORY: &str = "size=64m,mode=1777";
 /// What of this machine's root a dyno has not, or has another of.
@@ -52,7 +52,7 @@ pub(super) fn build(spec: &Spec, spec_file: &Path) -> io::Result<PathBuf> {
         None => place(&spec.dir.join("tmp"), &tmp)?,
     }
     place(&spec.dir.join("app"), &inside(&spec.app_at))?;
-    place(&spec.dir.join("out"), &inside(Path::new(EXCHANGE)))?;
+    place(&spec.dir.join("out"), &inside(Path::new(SHARED_DIR)))?;
     for (here, there) in &spec.binds {
         place(here, &inside(there))?;
     }

@@ -2,9 +2,9 @@
 
 use super::{Role, command_words, read_ledger};
 use crate::dyno::Dyno;
-use crate::expected_loss::Excuse;
-use crate::ledger::{Boot, Ending, Printed};
-use crate::simulation::{Control, Live, Place, Wish, World};
+use crate::expected_loss::ExpectedLoss;
+use crate::ledger::{OutputCounts, RunEnd, RunRecord};
+use crate::simulation::{Control, DynoOptions, PreparedDyno, RunningDyno, Simulation};
 use crate::{port, process};
 use std::io;
 use std::sync::Arc;
@@ -22,21 +22,21 @@ const AGAIN: Duration = Duration::from_millis(100);
 pub(super) struct Run {
     pub(super) name: String,
     pub(super) port: Option<u16>,
-    world: Arc<World>,
+    world: Arc<Simulation>,
     dyno: Dyno,
-    outputs: [JoinHandle<Printed>; 2],
-    place: Place,
+    outputs: [JoinHandle<OutputCounts>; 2],
+    place: PreparedDyno,
     begun: Instant,
     has_agent: bool,
     memory: u64,
-    excuse: Excuse,
+    excuse: ExpectedLoss,
     made_room: bool,
 }
 
 impl Run {
     /// Starts one of this role; `control` is where it is told.
     pub(super) async fn start(
-        world: &Arc<World>,
+        world: &Arc<Simulation>,
         role: &Role,
         name: String,
         control: &mpsc::Sender<Control>,
@@ -44,14 +44,14 @@ impl Run {
         let begun = Instant::now();
         let port = if role.is_web() { Some(port::free()?) } else { None };
         let command = command_words(world, &role.command);
-        let wish = Wish { dyno: &name, port, command, is_bare: false, is_attached: false };
+        let wish = DynoOptions { dyno: &name, port, command, is_bare: false, is_attached: false };
         let place = world.place(wish)?;
         let shown = role.command.replace("$PORT", &port.map_or(String::new(), |port| port.to_string()));
         world.say(&name, &format!("Starting process with command `{shown}`")).await;
         let (dyno, out, err) = Dyno::start(&place.spec, &place.spec_file)?;
         if let Some(pid) = dyno.pid() {
             let has_small_disk = place.spec.disk.is_some();
-            let live = Live { dyno: name.clone(), pid, control: control.clone(), has_small_disk };
+            let live = RunningDyno { dyno: name.clone(), pid, control: control.clone(), has_small_disk };
             world.set_live(place.number, Some(live));
         }
         let outputs = [
@@ -69,7 +69,7 @@ impl Run {
             begun,
             has_agent,
             memory: 0,
-            excuse: Excuse::default(),
+            excuse: ExpectedLoss::default(),
             made_room: false,
         })
     }
@@ -94,7 +94,7 @@ impl Run {
     }
 
     /// It came down by itself in this state: all of it goes.
-    pub(super) async fn crash(mut self, ending: Ending, was_up: bool) {
+    pub(super) async fn crash(mut self, ending: RunEnd, was_up: bool) {
         self.excuse = self.world.excuse(self.place.number);
         self.end().await;
         self.say(&format!("Process exited with status {}", ending.status())).await;
@@ -127,7 +127,7 @@ impl Run {
         let ended = timeout(limits.exit, terminate).await;
         self.excuse = self.world.excuse(self.place.number);
         let ending = if let Ok(status) = ended {
-            Ending::Stopped(status)
+            RunEnd::Stopped(status)
         } else {
             let seconds = limits.exit.as_secs_f64();
             self.say(&format!(
@@ -135,7 +135,7 @@ impl Run {
             ))
             .await;
             self.say("Stopping remaining processes with SIGKILL").await;
-            Ending::ExitTimeout
+            RunEnd::ExitTimeout
         };
         self.end().await;
         self.say(&format!("Process exited with status {}", ending.status())).await;
@@ -157,15 +157,15 @@ impl Run {
     }
 
     /// What is to be told of it at the end.
-    async fn book(self, ending: Ending) {
-        let mut printed = Some(Printed::default());
+    async fn book(self, ending: RunEnd) {
+        let mut printed = Some(OutputCounts::default());
         for output in self.outputs {
             output.abort(); // no-op when it has ended
             let one = output.await.ok();
             printed = printed.zip(one).map(|(all, one)| all.and(one));
         }
         self.world.set_live(self.place.number, None);
-        self.world.add_boot(Boot {
+        self.world.add_boot(RunRecord {
             dyno: self.name,
             ending,
             ledger: self.has_agent.then(|| read_ledger(&self.place.ledger_file)),

@@ -1,9 +1,9 @@
 //! What came by one way: by tailrace, or by the platform's own drain. Both are counted by source, so that they can be
 //! compared line by line; loss notices name no source, and stand at the whole.
 
-use crate::ledger::Boot;
-use crate::logplex::Taken;
-use crate::verdict::Evidence;
+use crate::ledger::RunRecord;
+use crate::logplex::MessageCounts;
+use crate::verdict::Observations;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use tailrace_drain::tally::{Lag, Report, Stream};
@@ -15,7 +15,7 @@ const LOGPLEX: &str = "logplex";
 
 /// One way.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Side {
+pub(super) struct DrainSummary {
     pub(super) drain: &'static str,
     /// Messages that were to come; unknown when an output was not passed through.
     pub(super) messages: Option<u64>,
@@ -69,7 +69,7 @@ fn worst(one: Lag, other: Lag) -> Lag {
 }
 
 /// Both ways, as far as they were taken.
-pub(super) fn sides(evidence: &Evidence, taken: &BTreeMap<String, Taken>) -> Vec<Side> {
+pub(super) fn sides(evidence: &Observations, taken: &BTreeMap<String, MessageCounts>) -> Vec<DrainSummary> {
     let Some(drain) = &evidence.drain else { return Vec::new() };
     let mut sides = vec![ours(evidence, drain)];
     if !taken.is_empty() {
@@ -78,7 +78,7 @@ pub(super) fn sides(evidence: &Evidence, taken: &BTreeMap<String, Taken>) -> Vec
     sides
 }
 
-fn ours(evidence: &Evidence, drain: &Report) -> Side {
+fn ours(evidence: &Observations, drain: &Report) -> DrainSummary {
     let streams: Vec<_> = drain
         .streams
         .iter()
@@ -96,11 +96,11 @@ fn ours(evidence: &Evidence, drain: &Report) -> Side {
         source
     });
     let announced = streams.iter().map(|(_, stream)| stream.losses.lines).sum();
-    Side::of("tailrace", sources.collect(), announced)
+    DrainSummary::of("tailrace", sources.collect(), announced)
 }
 
 /// The messages that these outputs make. A line that stood still may have filled one more each time.
-fn messages<'a>(boots: impl Iterator<Item = &'a Boot>, arrived: u64) -> Option<u64> {
+fn messages<'a>(boots: impl Iterator<Item = &'a RunRecord>, arrived: u64) -> Option<u64> {
     let (mut least, mut most) = (0, 0);
     for boot in boots {
         let printed = boot.printed?;
@@ -110,7 +110,7 @@ fn messages<'a>(boots: impl Iterator<Item = &'a Boot>, arrived: u64) -> Option<u
     Some(arrived.clamp(least, most))
 }
 
-fn theirs(evidence: &Evidence, drain: &Report, taken: &BTreeMap<String, Taken>) -> Side {
+fn theirs(evidence: &Observations, drain: &Report, taken: &BTreeMap<String, MessageCounts>) -> DrainSummary {
     let nothing = BTreeMap::new();
     let streams = drain.streams.get(&evidence.platform).unwrap_or(&nothing);
     let mut sources = Vec::new();
@@ -131,10 +131,10 @@ fn theirs(evidence: &Evidence, drain: &Report, taken: &BTreeMap<String, Taken>) 
         }
     }
     sources.push(platform);
-    Side::of("platform", sources, streams.values().map(|stream| stream.losses.lines).sum())
+    DrainSummary::of("platform", sources, streams.values().map(|stream| stream.losses.lines).sum())
 }
 
-impl Side {
+impl DrainSummary {
     fn of(drain: &'static str, sources: Vec<Source>, announced: u64) -> Self {
         let sum = |of: fn(&Source) -> u64| sources.iter().map(of).sum::<u64>();
         let messages = sources.iter().map(|source| source.messages).sum::<Option<u64>>();

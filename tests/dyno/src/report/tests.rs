@@ -1,5 +1,5 @@
 use super::*;
-use crate::expected_loss::Excuse;
+use crate::expected_loss::ExpectedLoss;
 use crate::platform::Limits;
 use serde_json::Value;
 use tailrace_drain::tally::{Complaints, Lag, Losses, Stream};
@@ -10,7 +10,7 @@ fn lines(lines: u64) -> Stream {
     Stream { lines, longest: 80, lag_ms: LAG, ..Stream::default() }
 }
 
-fn boot(dyno: &str, lines: u64) -> Boot {
+fn boot(dyno: &str, lines: u64) -> RunRecord {
     let account = DrainLedger {
         delivered_lines: lines,
         batches: 7,
@@ -18,14 +18,14 @@ fn boot(dyno: &str, lines: u64) -> Boot {
         drain: "d:1".to_owned(),
         ..DrainLedger::default()
     };
-    Boot {
+    RunRecord {
         dyno: dyno.to_owned(),
-        ending: Ending::Stopped(143),
+        ending: RunEnd::Stopped(143),
         ledger: Some(Ok(Ledger { captured_lines: lines, own_frames: 2, drains: vec![account] })),
-        printed: Some(Printed { lines, frames: lines, ..Printed::default() }),
+        printed: Some(OutputCounts { lines, frames: lines, ..OutputCounts::default() }),
         took: Duration::from_secs(5),
         memory: 3 << 10,
-        excuse: Excuse::default(),
+        excuse: ExpectedLoss::default(),
         made_room: false,
     }
 }
@@ -43,7 +43,7 @@ fn outcome() -> Outcome {
     let streams = [("d.a".to_owned(), ours.into()), ("d.p".to_owned(), platform.into())].into();
     let mut drain = Report { frames: 12_347, requests: 20, duplicates: 2, streams, ..Report::default() };
     drain.conformance.insert("sumo".to_owned(), Complaints::default());
-    let evidence = Evidence {
+    let evidence = Observations {
         boots: vec![boot("worker.1", 12_345)],
         drain: Some(drain),
         arrived: BTreeMap::new(),
@@ -54,7 +54,7 @@ fn outcome() -> Outcome {
     let requests =
         Requests { sent: 5, by_status: [(200, 3), (404, 1)].into(), failed: [("H13".to_owned(), 1)].into() };
     let taken = [("worker.1", 12_345, 3), ("router", 0, 10)];
-    let taken = taken.map(|(name, app, platform)| (name.to_owned(), Taken { app, platform }));
+    let taken = taken.map(|(name, app, platform)| (name.to_owned(), MessageCounts { app, platform }));
     Outcome {
         evidence,
         requests,
@@ -131,7 +131,7 @@ fn every_dyno_has_a_row_and_the_lag_of_its_own() {
     let mut outcome = outcome();
     outcome.evidence.boots.push(boot("web.1", 100));
     // Without an agent nothing is to come from it.
-    outcome.evidence.boots.push(Boot { ledger: None, ..boot("clock.1", 7) });
+    outcome.evidence.boots.push(RunRecord { ledger: None, ..boot("clock.1", 7) });
     let slow = Lag { p50: 1.0, p95: 2.0, p99: 3.0, max: 400.0 };
     ours(&mut outcome).insert("web.1".to_owned(), Stream { lag_ms: slow, ..lines(99) });
     let text = text(&outcome);

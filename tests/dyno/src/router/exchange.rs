@@ -103,7 +103,7 @@ impl Exchange {
         mut request: Request<Incoming>,
         chosen: Result<(String, u16), Failure>,
         shared: Arc<Shared>,
-    ) -> Response<Reply> {
+    ) -> Response<ResponseBody> {
         let begun = Instant::now();
         let client = hyper::upgrade::on(&mut request);
         let asked = match chosen {
@@ -125,16 +125,18 @@ impl Exchange {
                 self.status = response.status().as_u16();
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     drop(tokio::spawn(self.tunnel(client, hyper::upgrade::on(&mut response), begun, shared)));
-                    return response.map(|_nothing| Reply::Ours(Full::default()));
+                    return response.map(|_nothing| ResponseBody::Ours(Full::default()));
                 }
-                response.map(|body| Reply::App(Box::new(Watched { body, begun, end: Some((self, shared)) })))
+                response.map(|body| {
+                    ResponseBody::App(Box::new(CountedBody { body, begun, end: Some((self, shared)) }))
+                })
             }
             Err(failure) => {
                 self.failure = Some(failure);
                 self.service = self.dyno.is_some().then(|| begun.elapsed());
                 shared.done(&self);
                 let text = format!("{} {}\n", failure.code, failure.desc);
-                let mut response = Response::new(Reply::Ours(Full::new(text.into())));
+                let mut response = Response::new(ResponseBody::Ours(Full::new(text.into())));
                 *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 response
             }
@@ -195,21 +197,21 @@ async fn ask(stream: TcpStream, request: Request<Incoming>) -> Result<Response<I
 }
 
 /// The body of an answer.
-pub(crate) enum Reply {
+pub(crate) enum ResponseBody {
     /// From the app.
-    App(Box<Watched>),
+    App(Box<CountedBody>),
     /// From the router.
     Ours(Full<Bytes>),
 }
 
 /// The app's body, counted on its way.
-pub(crate) struct Watched {
+pub(crate) struct CountedBody {
     body: Incoming,
     begun: Instant,
     end: Option<(Exchange, Arc<Shared>)>,
 }
 
-impl Watched {
+impl CountedBody {
     fn end(&mut self, failure: Option<Failure>) {
         if let Some((mut exchange, shared)) = self.end.take() {
             exchange.failure = failure;
@@ -224,14 +226,14 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for CountedBody {
     fn drop(&mut self) {
         let failure = if self.body.is_end_stream() { None } else { Some(CLIENT_GONE) };
         self.end(failure);
     }
 }
 
-impl Body for Reply {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -9,7 +9,7 @@ fn text(message: &str) -> Digest {
 }
 
 /// 100 lines, one of which fills two frames, all of which arrived.
-fn well() -> Evidence {
+fn well() -> Observations {
     let account =
         DrainLedger { drain: "localhost".to_owned(), delivered_lines: 100, ..DrainLedger::default() };
     let conformance = ["sumo", "vector"].map(|name| (name.to_owned(), Complaints::default()));
@@ -17,17 +17,22 @@ fn well() -> Evidence {
     let platform = Stream { lines: 7, ..Stream::default() };
     let of = |stream| [("web.1".to_owned(), stream)].into();
     let streams = [("d.agent".to_owned(), of(stream)), ("d.platform".to_owned(), of(platform))].into();
-    let boot = Boot {
+    let boot = RunRecord {
         dyno: "web.1".to_owned(),
-        ending: Ending::Stopped(143),
+        ending: RunEnd::Stopped(143),
         ledger: Some(Ok(Ledger { captured_lines: 100, own_frames: 2, drains: vec![account] })),
-        printed: Some(Printed { lines: 100, frames: 101, text: text("all of it"), ..Printed::default() }),
+        printed: Some(OutputCounts {
+            lines: 100,
+            frames: 101,
+            text: text("all of it"),
+            ..OutputCounts::default()
+        }),
         took: Duration::from_secs(1),
         memory: 3000,
-        excuse: Excuse::default(),
+        excuse: ExpectedLoss::default(),
         made_room: false,
     };
-    Evidence {
+    Observations {
         boots: vec![boot],
         drain: Some(Report { frames: 103, conformance: conformance.into(), streams, ..Report::default() }),
         arrived: [("web.1".to_owned(), text("all of it"))].into(),
@@ -38,7 +43,7 @@ fn well() -> Evidence {
 }
 
 /// 100 lines, of which 30 were dropped and announced.
-fn shed() -> Evidence {
+fn shed() -> Observations {
     let mut evidence = well();
     shed_for(&mut evidence, "spool-full");
     excuse(&mut evidence).dropped.insert("spool-full");
@@ -46,7 +51,7 @@ fn shed() -> Evidence {
 }
 
 /// 30 lines are dropped for this reason, and announced.
-fn shed_for(evidence: &mut Evidence, reason: &str) {
+fn shed_for(evidence: &mut Observations, reason: &str) {
     let account = ledger(evidence);
     (account.delivered_lines, account.dropped_lines) = (70, 30);
     account.dropped.insert(reason.to_owned(), 30);
@@ -56,7 +61,7 @@ fn shed_for(evidence: &mut Evidence, reason: &str) {
 }
 
 /// As when it is well, but a line stood still half-way, which filled a frame more.
-fn stalled() -> Evidence {
+fn stalled() -> Observations {
     let mut evidence = well();
     printed(&mut evidence).stalls = 2;
     *lines(&mut evidence) += 1;
@@ -65,40 +70,40 @@ fn stalled() -> Evidence {
 }
 
 /// Without pass-through nothing is compared with it.
-fn quiet() -> Evidence {
+fn quiet() -> Observations {
     let mut evidence = well();
     evidence.boots[0].printed = None;
     evidence
 }
 
-fn drain(evidence: &mut Evidence) -> &mut Report {
+fn drain(evidence: &mut Observations) -> &mut Report {
     evidence.drain.as_mut().expect("there is one")
 }
 
 /// How many lines came from the dyno.
-fn lines(evidence: &mut Evidence) -> &mut u64 {
+fn lines(evidence: &mut Observations) -> &mut u64 {
     let streams = drain(evidence).streams.get_mut("d.agent").expect("is known");
     &mut streams.get_mut("web.1").expect("is known").lines
 }
 
-fn arrive(evidence: &mut Evidence, what: &str) {
+fn arrive(evidence: &mut Observations, what: &str) {
     evidence.arrived.insert("web.1".to_owned(), text(what));
 }
 
-fn whole(evidence: &mut Evidence) -> &mut Ledger {
+fn whole(evidence: &mut Observations) -> &mut Ledger {
     let ledger = evidence.boots[0].ledger.as_mut().expect("there is one");
     ledger.as_mut().expect("can be read")
 }
 
-fn ledger(evidence: &mut Evidence) -> &mut DrainLedger {
+fn ledger(evidence: &mut Observations) -> &mut DrainLedger {
     &mut whole(evidence).drains[0]
 }
 
-fn excuse(evidence: &mut Evidence) -> &mut Excuse {
+fn excuse(evidence: &mut Observations) -> &mut ExpectedLoss {
     &mut evidence.boots[0].excuse
 }
 
-fn printed(evidence: &mut Evidence) -> &mut Printed {
+fn printed(evidence: &mut Observations) -> &mut OutputCounts {
     evidence.boots[0].printed.as_mut().expect("there is one")
 }
 
@@ -119,12 +124,12 @@ fn repeats_under_the_same_id_are_well() {
 
 #[test]
 fn every_disagreement_is_one_problem_in_words() {
-    type Change = fn(&mut Evidence);
+    type Change = fn(&mut Observations);
     let table = [
-        (well(), (|e| e.boots[0].ending = Ending::Exited(7)) as Change, "by itself, with status 7"),
-        (well(), |e| e.boots[0].ending = Ending::Exited(0), "by itself, with status 0"),
-        (well(), |e| e.boots[0].ending = Ending::Died(127), "with status 127 before it listened on $PORT"),
-        (well(), |e| e.boots[0].ending = Ending::BootTimeout, "did not listen on $PORT within 60 s"),
+        (well(), (|e| e.boots[0].ending = RunEnd::Exited(7)) as Change, "by itself, with status 7"),
+        (well(), |e| e.boots[0].ending = RunEnd::Exited(0), "by itself, with status 0"),
+        (well(), |e| e.boots[0].ending = RunEnd::Died(127), "with status 127 before it listened on $PORT"),
+        (well(), |e| e.boots[0].ending = RunEnd::BootTimeout, "did not listen on $PORT within 60 s"),
         (well(), |e| e.boots[0].ledger = Some(Err("gone".to_owned())), "no ledger: gone"),
         (well(), |e| print(e, 99), "captured 100 lines, the dyno printed 99"),
         (well(), |e| print(e, 101), "captured 100 lines, the dyno printed 101"),
@@ -139,7 +144,7 @@ fn every_disagreement_is_one_problem_in_words() {
         (shed(), |e| drain(e).losses.lines = 29, "30 lines dropped, 29 announced"),
         (well(), |e| drain(e).losses.lines = 1, "0 lines dropped, 1 announced"),
         (shed(), |e| ledger(e).dropped.clear(), "dropped 30, but by reason 0"),
-        (shed(), |e| e.boots[0].excuse = Excuse::default(), "30 lines were dropped (spool-full)"),
+        (shed(), |e| e.boots[0].excuse = ExpectedLoss::default(), "30 lines were dropped (spool-full)"),
         (well(), |e| drain(e).changed_bodies = 1, "1 batches came again with another body"),
         (well(), |e| drain(e).count_mismatches = 2, "Logplex-Msg-Count"),
         (well(), |e| drain(e).malformed = 3, "3 bodies were malformed"),
@@ -178,13 +183,13 @@ fn what_a_fault_explains_is_a_note_once_it_is_announced() {
     drain(&mut evidence).losses.lines = 0;
     assert_eq!(evidence.verdict().problems.len(), 1, "not announced");
     let mut evidence = well();
-    evidence.boots[0].ending = Ending::ExitTimeout;
+    evidence.boots[0].ending = RunEnd::ExitTimeout;
     assert!(evidence.verdict().notes[0].contains("within 30 s of SIGTERM"), "the app's own doing");
 }
 
 #[test]
 fn a_fault_explains_what_is_of_its_kind_alone() {
-    type Change = fn(&mut Evidence);
+    type Change = fn(&mut Observations);
     let lost: [(Change, Change, &str); 5] = [
         (
             |e| leave(e, 10, 0),
@@ -192,8 +197,8 @@ fn a_fault_explains_what_is_of_its_kind_alone() {
             "10 lines were still held",
         ),
         (|e| leave(e, 0, 10), |e| excuse(e).rejected = true, "refused 10 lines for good"),
-        (|e| e.boots[0].ending = Ending::Exited(137), |e| excuse(e).app_killed = true, "status 137"),
-        (|e| e.boots[0].ending = Ending::Died(137), |e| excuse(e).app_killed = true, "status 137"),
+        (|e| e.boots[0].ending = RunEnd::Exited(137), |e| excuse(e).app_killed = true, "status 137"),
+        (|e| e.boots[0].ending = RunEnd::Died(137), |e| excuse(e).app_killed = true, "status 137"),
         (
             |e| shed_for(e, "spool-full"),
             |e| excuse(e).dropped.extend(["spool-full"]),
@@ -266,7 +271,7 @@ fn a_dyno_that_ran_twice_is_counted_twice() {
 #[test]
 fn what_a_killed_dyno_left_is_compared_with_what_arrived() {
     let mut evidence = well();
-    evidence.boots[0].ending = Ending::ExitTimeout;
+    evidence.boots[0].ending = RunEnd::ExitTimeout;
     let account = ledger(&mut evidence);
     (account.delivered_lines, account.held_lines) = (10, 5);
     whole(&mut evidence).captured_lines = 15; // of an earlier moment
@@ -281,19 +286,19 @@ fn what_a_killed_dyno_left_is_compared_with_what_arrived() {
 }
 
 /// Some of the lines did not arrive.
-fn leave(evidence: &mut Evidence, held: u64, rejected: u64) {
+fn leave(evidence: &mut Observations, held: u64, rejected: u64) {
     let account = ledger(evidence);
     account.delivered_lines -= held + rejected;
     (account.held_lines, account.rejected_lines) = (held, rejected);
     *lines(evidence) -= held + rejected;
 }
 
-fn print(evidence: &mut Evidence, lines: u64) {
+fn print(evidence: &mut Observations, lines: u64) {
     let printed = printed(evidence);
     (printed.frames, printed.lines) = (lines + 1, lines);
 }
 
-fn object(evidence: &mut Evidence, personality: &str, errors: u64, last: &str) {
+fn object(evidence: &mut Observations, personality: &str, errors: u64, last: &str) {
     let complaints = Complaints { errors, last: Some(last.to_owned()) };
     drain(evidence).conformance.insert(personality.to_owned(), complaints);
 }

@@ -1,6 +1,6 @@
 //! Every fault has an effect that is seen, and no loss goes by without a word.
 
-use crate::harness::{Desk, PATIENCE, Running, agent};
+use crate::harness::{Harness, PATIENCE, Running, agent};
 use serde_json::Value;
 use std::fs;
 use std::process::Stdio;
@@ -24,7 +24,7 @@ fn side<'a>(report: &'a Value, drain: &str) -> &'a Value {
 
 /// A run under a fault in which nothing may be lost.
 fn nothing_lost(procfile: &str, options: &[&str]) -> (Value, String) {
-    let desk = Desk::new(procfile);
+    let desk = Harness::new(procfile);
     let (status, report, err) = desk.report(options);
     assert_eq!(status, 0, "{report:#}{err}");
     assert_eq!(
@@ -61,7 +61,7 @@ fn a_slow_receiver_is_seen_in_the_lag() {
 
 #[test]
 fn a_shipper_that_is_killed_is_replaced() {
-    let desk = Desk::new(TALK);
+    let desk = Harness::new(TALK);
     let mut command = desk.command(&[]);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
@@ -86,7 +86,7 @@ fn a_shipper_that_is_killed_is_replaced() {
 fn a_fault_that_meets_nobody_says_so() {
     // The first dyno has no agent: no buildpack has wrapped its line.
     let desk =
-        Desk::new("clock: sleep 300\nworker: sleep 300\n").with(".tailrace/types/worker", "sleep 300\n");
+        Harness::new("clock: sleep 300\nworker: sleep 300\n").with(".tailrace/types/worker", "sleep 300\n");
     let bin = desk.app.path().join(".tailrace/bin");
     fs::create_dir_all(&bin).expect("is made");
     fs::copy(agent(), bin.join("tailrace")).expect("is copied");
@@ -115,7 +115,7 @@ fn a_shipper_that_stands_still_holds_lines_up_and_loses_none() {
 
 #[test]
 fn a_full_disk_stops_neither_the_app_nor_delivery() {
-    let desk = Desk::new(TALK);
+    let desk = Harness::new(TALK);
     let (status, report, err) = desk.report(&["--for", "3s", "--fault", "disk=full"]);
     assert_eq!(status, 0, "{report:#}{err}");
     if !err.contains("no disk of their own") {
@@ -126,7 +126,7 @@ fn a_full_disk_stops_neither_the_app_nor_delivery() {
 
 #[test]
 fn a_disk_can_be_filled_at_run_time() {
-    let desk = Desk::new(TALK);
+    let desk = Harness::new(TALK);
     let mut command = desk.command(&[]);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
@@ -150,7 +150,7 @@ fn a_disk_can_be_filled_at_run_time() {
 
 #[test]
 fn what_would_harm_this_machine_is_not_done() {
-    let desk = Desk::new(TALK);
+    let desk = Harness::new(TALK);
     let (status, report, err) =
         desk.report(&["--for", "300ms", "--size", "performance-2xl", "--fault", "memory=grow"]);
     assert_eq!(status, 0, "{report:#}{err}");
@@ -161,7 +161,7 @@ fn what_would_harm_this_machine_is_not_done() {
 
 #[test]
 fn memory_beyond_the_quota_is_r14() {
-    let desk = Desk::new(TALK);
+    let desk = Harness::new(TALK);
     let options = ["--fault", "memory=grow", "--config", "TAILRACE_SAMPLE_INTERVAL=1s"];
     let mut running = Running::start(desk.command(&options));
     running.until("fault: worker.1: memory grows beyond the quota");
@@ -175,7 +175,7 @@ fn memory_beyond_the_quota_is_r14() {
 
 #[test]
 fn an_app_that_is_killed_crashes_and_starts_again() {
-    let desk = Desk::new("worker: echo begun; sleep 300; true\n");
+    let desk = Harness::new("worker: echo begun; sleep 300; true\n");
     let (status, report, err) = desk.report(&["--for", "3s", "--fault", "app=kill@300ms"]);
     assert_eq!(status, 0, "{report:#}{err}");
     assert_eq!(report["dynos"].as_array().map(Vec::len), Some(2), "{report:#}");
@@ -204,7 +204,7 @@ fn only_a_fault_of_its_kind_excuses_a_loss() {
         (TALK, &["--fault", "drain=400"], 0, "lines for good, as it was told to"),
         ("worker: sleep 1; exit 3\n", &["--fault", "latency=1ms"], 1, "ended by itself, with status 3"),
     ] {
-        let desk = Desk::new(procfile);
+        let desk = Harness::new(procfile);
         let (code, out, err) = desk.run(&[&["--check", "--for", "2s"], options].concat());
         assert_eq!(code, status, "{options:?}: {out}{err}");
         assert!(out.contains(said), "{options:?}: {out}{err}");
@@ -212,20 +212,20 @@ fn only_a_fault_of_its_kind_excuses_a_loss() {
         desk.assert_clean();
     }
     // A command line that contradicts itself is refused before anything runs.
-    let (code, _, err) = Desk::new(TALK).run(&[&nowhere[..], &["--fault", "outage=1s"]].concat());
+    let (code, _, err) = Harness::new(TALK).run(&[&nowhere[..], &["--fault", "outage=1s"]].concat());
     assert!(code == 64 && err.contains("outage=1s: the receiver of --drain is not ours"), "{err}");
 }
 
 #[test]
 fn a_loss_that_nobody_announces_fails_the_check() {
-    let desk = Desk::new(TALK);
+    let desk = Harness::new(TALK);
     let (status, report, err) = desk.report(&["--for", "2s", "--fault", "drain=swallow:80%"]);
     assert_eq!((status, &report["ok"]), (1, &false.into()), "{report:#}{err}");
     let problems = report["problems"].to_string();
     assert!(problems.contains("ledger and drain disagree"), "{problems}");
 
     // Lines are shed on purpose, and the notice is overheard.
-    let flood = Desk::new(
+    let flood = Harness::new(
         "worker: while true; do head -c 3000000 /dev/zero | tr '\\\\0' x | fold -w 100; sleep 0.1; done\n",
     );
     let options = ["--for", "4s", "--config", "TAILRACE_SPOOL_BYTES=4MiB", "--fault", "outage=2s"];
@@ -239,7 +239,7 @@ fn a_loss_that_nobody_announces_fails_the_check() {
 
 #[test]
 fn faults_can_be_typed_and_healed() {
-    let desk = Desk::new(TALK);
+    let desk = Harness::new(TALK);
     let mut command = desk.command(&[]);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);

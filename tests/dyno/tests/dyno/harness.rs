@@ -22,12 +22,12 @@ pub(crate) fn agent() -> PathBuf {
 }
 
 /// An app's directory, and a `/tmp` for the simulation.
-pub(crate) struct Desk {
+pub(crate) struct Harness {
     pub(crate) app: TempDir,
     pub(crate) tmp: TempDir,
 }
 
-impl Desk {
+impl Harness {
     pub(crate) fn new(procfile: &str) -> Self {
         let app = TempDir::new().expect("is made");
         fs::write(app.path().join("Procfile"), procfile).expect("is written");

@@ -1,7 +1,7 @@
 //! The sample apps under the Heroku CLI's `heroku local`, which knows nothing of tailrace: their output comes through,
 //! and a Ctrl-C ends them. Without a network but for loopback: the CLI needs none, and shall not ask for any.
 
-use crate::harness::{Desk, PATIENCE, Running, agent};
+use crate::harness::{Harness, PATIENCE, Running, agent};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::fs;
@@ -62,7 +62,7 @@ fn runs(command: &mut Command) -> bool {
 
 /// An app that is started and says all of `expected`, and then a Ctrl-C, which the CLI obeys at once; whoever runs the
 /// app for it may take longer. Nothing where something that is needed is missing.
-fn interrupted(desk: &Desk, needs: &str, expected: &[&str]) -> Option<Running> {
+fn interrupted(desk: &Harness, needs: &str, expected: &[&str]) -> Option<Running> {
     let Some(cli) = cli() else {
         eprintln!("skipped: the Heroku CLI is not there (npm install --prefix target/heroku heroku)");
         return None;
@@ -110,7 +110,7 @@ fn interrupted(desk: &Desk, needs: &str, expected: &[&str]) -> Option<Running> {
 }
 
 /// Waits until nothing is left of it but processes whose command lines may `stay`.
-fn gone(desk: &Desk, stay: fn(&str) -> bool) {
+fn gone(desk: &Harness, stay: fn(&str) -> bool) {
     let begun = Instant::now();
     while desk.processes().iter().any(|(_, line)| !stay(line)) {
         assert!(begun.elapsed() < PATIENCE, "left behind: {:?}", desk.processes());
@@ -119,15 +119,15 @@ fn gone(desk: &Desk, stay: fn(&str) -> bool) {
 }
 
 /// A sample app, as it stands in `tests/apps`.
-fn sample(name: &str) -> Desk {
+fn sample(name: &str) -> Harness {
     let app = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("apps").join(name);
-    let desk = Desk::new("");
+    let desk = Harness::new("");
     assert!(runs(Command::new("cp").arg("-r").arg(app.join(".")).arg(desk.app.path())), "{name} is copied");
     desk
 }
 
 /// The same until nothing is left; all that was said, the app's last words among it.
-fn run(desk: &Desk, needs: &str, expected: &[&str], last: &str) {
+fn run(desk: &Harness, needs: &str, expected: &[&str], last: &str) {
     if let Some(running) = interrupted(desk, needs, expected) {
         gone(desk, |_| false);
         let (_, seen) = running.end();
@@ -205,7 +205,7 @@ fn daemonising() {
 
 #[test]
 fn with_the_agent_in_the_procfile() {
-    let desk = Desk::new("web: tailrace run -- rust-web\n");
+    let desk = Harness::new("web: tailrace run -- rust-web\n");
     let bin = desk.app.path().join("bin");
     fs::create_dir(&bin).expect("is made");
     fs::copy(agent(), bin.join("tailrace")).expect("is copied");

@@ -1,6 +1,6 @@
 //! The platform as an app sees it: what surrounds a dyno, and what is done to it.
 
-use crate::harness::{Desk, PATIENCE, Running, ended};
+use crate::harness::{Harness, PATIENCE, Running, ended};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,7 +27,7 @@ fn has_walls(err: &str) -> bool {
 
 #[test]
 fn a_dyno_of_cedar_is_as_the_platform_has_it() {
-    let desk = Desk::new(&format!("worker: {LOOK}")).with(".env", "MINE=\"from the file\"\nYOURS=file\n");
+    let desk = Harness::new(&format!("worker: {LOOK}")).with(".env", "MINE=\"from the file\"\nYOURS=file\n");
     let (status, report, err) =
         desk.report(&["--for", "300ms", "--config", "YOURS=line", "--size", "standard-2x"]);
     assert_eq!(status, 0, "{report:#}{err}");
@@ -43,7 +43,7 @@ fn a_dyno_of_cedar_is_as_the_platform_has_it() {
 
 #[test]
 fn a_dyno_of_fir_is_the_first_process_and_stops_alone() {
-    let desk = Desk::new(&format!("worker: trap 'echo told' TERM; {LOOK}"));
+    let desk = Harness::new(&format!("worker: trap 'echo told' TERM; {LOOK}"));
     let (status, report, err) = desk.report(&["--for", "300ms", "--generation", "fir", "--no-metadata"]);
     assert_eq!(status, 0, "{report:#}{err}");
     let name = report["dynos"][0]["name"].as_str().expect("is text").to_owned();
@@ -61,7 +61,7 @@ fn a_dyno_of_fir_is_the_first_process_and_stops_alone() {
 
 #[test]
 fn every_dyno_of_the_formation_runs_and_all_web_dynos_are_asked() {
-    let desk = Desk::new("web: rust-web\nworker: echo working; sleep 300\nclock: false\nrelease: false\n");
+    let desk = Harness::new("web: rust-web\nworker: echo working; sleep 300\nclock: false\nrelease: false\n");
     let (status, report, err) =
         desk.report(&["--for", "2s", "--formation", "web=2,worker=1", "--traffic", "20", "--sigterms", "3"]);
     assert_eq!(status, 0, "{report:#}{err}");
@@ -88,13 +88,13 @@ fn every_dyno_of_the_formation_runs_and_all_web_dynos_are_asked() {
 
 #[test]
 fn an_app_is_asked_on_demand_only() {
-    let desk = Desk::new("web: rust-web\n");
+    let desk = Harness::new("web: rust-web\n");
     let (status, report, err) = desk.report(&["--for", "1s"]);
     assert_eq!((status, &report["requests"]["sent"]), (0, &0.into()), "{report:#}{err}");
     assert!(err.contains(" (--traffic 5 asks it five times a second)\n"), "{err}");
     desk.assert_clean();
     // Nobody is there to answer, and the router says so.
-    let desk = Desk::new("web: rust-web\nworker: sleep 300\n");
+    let desk = Harness::new("web: rust-web\nworker: sleep 300\n");
     let formation = ["--for", "1s", "--formation", "web=0,worker=1", "--traffic", "20"];
     let (status, report, err) = desk.report(&formation);
     assert_eq!(status, 0, "{report:#}{err}");
@@ -105,7 +105,7 @@ fn an_app_is_asked_on_demand_only() {
 
 #[test]
 fn a_dyno_that_crashes_starts_again() {
-    let desk = Desk::new("worker: echo \"run in $HOME\"; sleep 1; exit 3\n");
+    let desk = Harness::new("worker: echo \"run in $HOME\"; sleep 1; exit 3\n");
     let mut running = Running::start(desk.command(&[]));
     for part in [
         "heroku[worker.1]: State changed from starting to up",
@@ -126,7 +126,7 @@ fn a_dyno_that_crashes_starts_again() {
 
 #[test]
 fn the_patience_of_the_platform_ends() {
-    let desk = Desk::new("web: sleep 300\n");
+    let desk = Harness::new("web: sleep 300\n");
     let (status, out, err) = desk.run(&["--boot-timeout", "500ms"]);
     assert_eq!(status, 1, "{out}{err}");
     for part in
@@ -137,7 +137,7 @@ fn the_patience_of_the_platform_ends() {
     desk.assert_clean();
 
     // The main process ends in time, but not all processes do.
-    let desk = Desk::new("web: (trap '' TERM; exec sleep 300) & exec rust-web\n");
+    let desk = Harness::new("web: (trap '' TERM; exec sleep 300) & exec rust-web\n");
     let (status, out, err) = desk.run(&["--for", "100ms", "--exit-timeout", "2s"]);
     assert_eq!(status, 0, "the app's own doing: {out}{err}");
     for part in ["Error R12 (Exit timeout) -> ", "Stopping remaining processes with SIGKILL\n"] {
@@ -146,7 +146,7 @@ fn the_patience_of_the_platform_ends() {
     desk.assert_clean();
 
     // The agent's grace is shorter than the platform's patience, whatever that is: there is a ledger.
-    let desk = Desk::new("worker: trap '' TERM; echo deaf; while sleep 0.1; do echo still here; done\n");
+    let desk = Harness::new("worker: trap '' TERM; echo deaf; while sleep 0.1; do echo still here; done\n");
     let (status, out, err) = desk.run(&["--for", "300ms", "--exit-timeout", "2s"]);
     assert_eq!(status, 0, "the app's own doing: {out}{err}");
     for part in ["failed to exit within 2 seconds of SIGTERM\n", "did not end within 2 s of SIGTERM (R12)\n"]
@@ -159,7 +159,7 @@ fn the_patience_of_the_platform_ends() {
 
 #[test]
 fn nobody_else_may_look_into_a_simulation() {
-    let desk = Desk::new("worker: echo working; sleep 300\n").with(".env", "SECRET=s\n");
+    let desk = Harness::new("worker: echo working; sleep 300\n").with(".env", "SECRET=s\n");
     let mut running = Running::start(desk.command(&[]));
     running.until("app[worker.1]: working");
     let mode = |path: &Path| path.metadata().expect("is there").permissions().mode() & 0o777;
@@ -183,7 +183,7 @@ fn nobody_else_may_look_into_a_simulation() {
 #[test]
 fn all_dynos_of_an_app_know_it_by_one_id() {
     let desk =
-        Desk::new("web: echo id $HEROKU_APP_ID; rust-web\nworker: echo id $HEROKU_APP_ID; sleep 300\n");
+        Harness::new("web: echo id $HEROKU_APP_ID; rust-web\nworker: echo id $HEROKU_APP_ID; sleep 300\n");
     let (status, report, err) = desk.report(&["--for", "300ms"]);
     assert_eq!(status, 0, "{report:#}{err}");
     let ids: Vec<&str> = err.lines().filter_map(|line| line.split_once("]: id ").map(|(_, id)| id)).collect();
@@ -193,7 +193,7 @@ fn all_dynos_of_an_app_know_it_by_one_id() {
 
 #[test]
 fn a_one_off_dyno_has_the_status_and_the_streams_of_its_command() {
-    let desk = Desk::new("web: rust-web\ngreet: echo \"$GREETING $1\" from\n")
+    let desk = Harness::new("web: rust-web\ngreet: echo \"$GREETING $1\" from\n")
         .with(".profile.d/a.sh", "export GREETING=hello\n");
     let (status, out, err) = desk.run(&["run", "echo \"$GREETING $DYNO $PORT\"; exit 7"]);
     assert_eq!(status, 7, "{out}{err}");
@@ -219,7 +219,7 @@ fn a_one_off_dyno_has_the_status_and_the_streams_of_its_command() {
 
 #[test]
 fn a_one_off_dyno_knows_the_callers_terminal() {
-    let desk = Desk::new("web: rust-web\n").with(".env", "TERM=config\n");
+    let desk = Harness::new("web: rust-web\n").with(".env", "TERM=config\n");
     let ask = ["run", "echo \"$TERM ${COLUMNS-none} ${LINES-none}\""];
     let mut command = desk.command(&ask);
     command.env("TERM", "vt220");
@@ -243,7 +243,7 @@ fn a_one_off_dyno_knows_the_callers_terminal() {
 fn a_real_receiver_takes_the_place_of_the_local_one() {
     let drain = Drain::start(Options::default()).expect("starts");
     let ca = fs::read_to_string(drain.ca_file()).expect("is there");
-    let desk = Desk::new("worker: echo hello; sleep 300\n")
+    let desk = Harness::new("worker: echo hello; sleep 300\n")
         .with("ca.pem", &ca)
         .with(".env", "TAILRACE_CA_FILE=ca.pem\nTAILRACE_DRAIN_URL=https://production.invalid/\n");
     let (status, report, err) = desk.report(&["--for", "300ms", "--drain", &drain.url()]);
@@ -255,7 +255,7 @@ fn a_real_receiver_takes_the_place_of_the_local_one() {
 
 #[test]
 fn what_is_typed_is_done() {
-    let desk = Desk::new("worker: echo working; sleep 300\n");
+    let desk = Harness::new("worker: echo working; sleep 300\n");
     let mut command = desk.command(&[]);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
@@ -279,7 +279,7 @@ fn what_is_typed_is_done() {
 
 #[test]
 fn while_one_dyno_makes_room_requests_wait_for_the_other() {
-    let desk = Desk::new("web: rust-web\n");
+    let desk = Harness::new("web: rust-web\n");
     let mut command = desk.command(&["--traffic", "50"]);
     command.stdin(Stdio::piped());
     let mut running = Running::start(command);
@@ -299,7 +299,7 @@ fn while_one_dyno_makes_room_requests_wait_for_the_other() {
 #[test]
 fn nothing_is_left_of_a_simulation_that_was_killed() {
     for options in [&[][..], &["--no-namespaces"]] {
-        let desk = Desk::new("worker: (setsid sleep 300 &) ; echo working; sleep 300\n");
+        let desk = Harness::new("worker: (setsid sleep 300 &) ; echo working; sleep 300\n");
         let mut running = Running::start(desk.command(options));
         running.until("app[worker.1]: working");
         kill(Pid::from_raw(running.child.id() as i32), Signal::SIGKILL).expect("is there");
@@ -314,7 +314,7 @@ fn nothing_is_left_of_a_simulation_that_was_killed() {
 
 #[test]
 fn without_namespaces_it_does_what_it_can() {
-    let desk = Desk::new("web: rust-web\nworker: echo \"in $HOME\"; (setsid sleep 300 &) ; sleep 300\n");
+    let desk = Harness::new("web: rust-web\nworker: echo \"in $HOME\"; (setsid sleep 300 &) ; sleep 300\n");
     let (status, report, err) = desk.report(&["--for", "1s", "--no-namespaces"]);
     assert_eq!(status, 0, "{report:#}{err}");
     assert!(err.contains("process groups of this system, not namespaces: --no-namespaces\n"), "{err}");
@@ -323,7 +323,7 @@ fn without_namespaces_it_does_what_it_can() {
 
 #[test]
 fn the_drain_has_a_page_while_a_person_watches() {
-    let desk = Desk::new("worker: echo hello; sleep 300\n");
+    let desk = Harness::new("worker: echo hello; sleep 300\n");
     let mut running = Running::start(desk.command(&[]));
     running.until("the drain's page: http://");
     let address = running.seen.trim_end().rsplit_once("http://").expect("is printed").1.to_owned();

@@ -1,6 +1,6 @@
 //! One simulation, from its start to its end.
 
-use crate::harness::{Desk, PATIENCE, Running, agent, ended};
+use crate::harness::{Harness, PATIENCE, Running, agent, ended};
 use std::fs;
 use std::io::Read as _;
 use std::process::Command;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 #[test]
 fn every_line_of_a_real_app_is_accounted_for() {
-    let desk = Desk::new("web: rust-web\n");
+    let desk = Harness::new("web: rust-web\n");
     let asked = ["--ask", "/", "--ask", "POST /orders", "--ask", "/missing"];
     let (status, report, stream) = desk.run(&[&["--for", "2s", "--json"], &asked[..]].concat());
     assert_eq!(status, 0, "{report}{stream}");
@@ -58,7 +58,7 @@ fn a_dyno_that_outgrows_its_quota_shows_samples_and_r14() {
         eprintln!("skipped: python3 is not installed");
         return;
     }
-    let desk = Desk::new(
+    let desk = Harness::new(
         "web: python3 -c 'own = bytearray(b\"x\" * (1 << 20)) * 70; print(\"grown\", flush=True); import http.server as h, os; h.HTTPServer((\"127.0.0.1\", int(os.environ[\"PORT\"])), h.SimpleHTTPRequestHandler).serve_forever()'\n",
     );
     let mut command = desk.command(&[]);
@@ -82,7 +82,7 @@ fn a_dyno_that_outgrows_its_quota_shows_samples_and_r14() {
 
 #[test]
 fn a_slug_runs_as_it_stands() {
-    let desk = Desk::new("web: .tailrace/bin/tailrace run --type web\nworker: none\n");
+    let desk = Harness::new("web: .tailrace/bin/tailrace run --type web\nworker: none\n");
     let slug = desk.app.path();
     let (bin, types, profile) =
         (slug.join(".tailrace/bin"), slug.join(".tailrace/types"), slug.join(".profile.d"));
@@ -113,7 +113,8 @@ fn a_slug_runs_as_it_stands() {
 #[test]
 fn ctrl_c_stops_the_dyno_and_all_its_processes() {
     // The first process leaves the family, the app's shell stays above it.
-    let desk = Desk::new("web: (setsid sleep 300 &); echo \"port $PORT, home $HOME\"; rust-web; echo done\n");
+    let desk =
+        Harness::new("web: (setsid sleep 300 &); echo \"port $PORT, home $HOME\"; rust-web; echo done\n");
     let mut running = Running::start(desk.command(&["--traffic", "5"]));
     running.until("State changed from starting to up");
     running.until("heroku[router]: at=info");
@@ -130,7 +131,7 @@ fn ctrl_c_stops_the_dyno_and_all_its_processes() {
 
 #[test]
 fn a_second_ctrl_c_ends_everything_at_once() {
-    let desk = Desk::new("web: trap '' TERM; sleep 300 & echo deaf; while true; do sleep 1; done\n");
+    let desk = Harness::new("web: trap '' TERM; sleep 300 & echo deaf; while true; do sleep 1; done\n");
     let mut running = Running::start(desk.command(&["--for", "1s"]));
     running.until("app[web.1]: deaf");
     running.interrupt();
@@ -145,7 +146,7 @@ fn a_second_ctrl_c_ends_everything_at_once() {
 
 #[test]
 fn a_stream_that_nobody_reads_stops_the_dyno() {
-    let desk = Desk::new("web: rust-web\n");
+    let desk = Harness::new("web: rust-web\n");
     let mut command = desk.command(&[]);
     let mut child = command.spawn().expect("starts");
     let mut first = [0];
@@ -160,7 +161,7 @@ fn an_app_that_dies_early_fails_the_simulation() {
         ("web: echo bye; exit 7\n", 7, "app[web.1]: bye\n"),
         ("web: no-such-program -x\n", 127, "no-such-program"),
     ] {
-        let desk = Desk::new(procfile);
+        let desk = Harness::new(procfile);
         let (code, out, err) = desk.run(&["--for", "1s"]);
         assert_eq!(code, 1, "{out}{err}");
         let problem =
@@ -174,7 +175,7 @@ fn an_app_that_dies_early_fails_the_simulation() {
 
 #[test]
 fn a_missing_ledger_fails_the_simulation() {
-    let desk = Desk::new("web: rust-web\n");
+    let desk = Harness::new("web: rust-web\n");
     let mut command = desk.command(&["--for", "300ms"]);
     command.env("TAILRACE", "off");
     let (code, out, err) = ended(command);
@@ -185,7 +186,7 @@ fn a_missing_ledger_fails_the_simulation() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let desk = Desk::new("# nothing\n");
+    let desk = Harness::new("# nothing\n");
     let none = TempDir::new().expect("is made");
     let elsewhere = none.path().to_str().expect("is text");
     for (options, status, part) in [
@@ -198,7 +199,7 @@ fn what_is_missing_is_named() {
         assert_eq!((code, out.as_str()), (status, ""), "{err}");
         assert!(err.contains(part), "{part:?}: {err}");
     }
-    let desk = Desk::new("web: sleep 1\n");
+    let desk = Harness::new("web: sleep 1\n");
     for (formation, part) in
         [("worker=1", "the Procfile has no entry \"worker\""), ("web=0", "one dyno at least")]
     {
