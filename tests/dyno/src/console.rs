@@ -1,5 +1,5 @@
-//! What the simulation prints: the stream as `heroku logs --tail` prints it, then the report. A thread writes, so that
-//! a terminal that stands still stops the dyno's output, but never a Ctrl-C.
+//! Output of the simulation: the log stream in the format of `heroku logs --tail`, then the report. A thread writes it,
+//! so that a blocked terminal delays the dynos' output, but never the handling of Ctrl-C.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -7,28 +7,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tailrace::frame::{StampText, now_micros};
 use tokio::sync::{mpsc, oneshot};
 
-/// Texts that wait for the terminal.
-const ROOM: usize = 256;
-/// ANSI colours (ECMA-48 section 8.3.117, and the bright ones), in the order in which `heroku logs` gives its own.
+/// Texts that may wait for the terminal.
+const QUEUE_LENGTH: usize = 256;
+/// ANSI colours (ECMA-48 section 8.3.117, and the bright ones), in the order in which `heroku logs` assigns them.
 const COLOURS: [&str; 10] = [
     "\x1b[33m", "\x1b[32m", "\x1b[36m", "\x1b[35m", "\x1b[34m", "\x1b[96m", "\x1b[95m", "\x1b[93m",
     "\x1b[92m", "\x1b[94m",
 ];
-/// Who has one before anybody speaks (heroku/cli 11.10, `src/lib/run/colorize.ts`).
-const KNOWN: [&str; 5] = ["run", "router", "web", "postgres", "heroku-postgres"];
-const PLAIN: &str = "\x1b[0m";
+/// Names with a fixed colour (heroku/cli 11.10, `src/lib/run/colorize.ts`).
+const PREASSIGNED: [&str; 5] = ["run", "router", "web", "postgres", "heroku-postgres"];
+const RESET: &str = "\x1b[0m";
 
-/// Who speaks: `app[web.1]`, `heroku[router]`, `tailrace[web.1]`.
+/// The source of a log line: `app[web.1]`, `heroku[router]`, `tailrace[web.1]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source<'a> {
-    /// `app`, `heroku`, or `tailrace` for what the agent says at the drain.
+    /// `app`, `heroku`, or `tailrace` for the agent's lines that the drain received.
     pub app: &'a str,
     /// A dyno, or a part of the platform.
     pub proc_id: &'a str,
 }
 
 impl<'a> Source<'a> {
-    /// A dyno's app.
+    /// The app in a dyno.
     pub fn app(proc_id: &'a str) -> Self {
         Self { app: "app", proc_id }
     }
@@ -39,109 +39,110 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A colour for each process type in the order in which they are seen, as `heroku logs` has it.
+/// Assigns colours to process types in order of appearance, as `heroku logs` does.
 #[derive(Debug)]
 struct Palette(Vec<String>);
 
 impl Palette {
     fn new() -> Self {
-        Self(KNOWN.map(str::to_owned).to_vec())
+        Self(PREASSIGNED.map(str::to_owned).to_vec())
     }
 
     fn colour(&mut self, proc_id: &str) -> &'static str {
         let name = proc_id.split('.').next().unwrap_or_default();
-        let at = self.0.iter().position(|known| known == name).unwrap_or_else(|| {
+        let index = self.0.iter().position(|known| known == name).unwrap_or_else(|| {
             self.0.push(name.to_owned());
             self.0.len() - 1
         });
-        COLOURS[at % COLOURS.len()]
+        COLOURS[index % COLOURS.len()]
     }
 }
 
-/// Where it is printed.
+/// Where a console writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum OutputStream {
     /// Standard output.
-    Out,
+    Stdout,
     /// Standard error.
-    Err,
+    Stderr,
 }
 
-/// Takes texts; clones share the thread.
+/// Prints texts on a thread of its own; clones share the thread.
 #[derive(Clone, Debug)]
 pub struct Console {
     sender: mpsc::Sender<String>,
     palette: Option<Arc<Mutex<Palette>>>,
 }
 
-/// Resolves when everything is written and every [`Console`] is gone.
-pub type Written = oneshot::Receiver<()>;
+/// Resolves, with an error, when every [`Console`] has been dropped and all texts have been written.
+pub type Flushed = oneshot::Receiver<()>;
 
 impl Console {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When there can be no thread.
-    pub fn start(target: Target) -> io::Result<(Self, Written)> {
+    /// When the thread cannot be started.
+    pub fn start(stream: OutputStream) -> io::Result<(Self, Flushed)> {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_terminal = match target {
-            Target::Out => io::stdout().is_terminal(),
-            Target::Err => io::stderr().is_terminal(),
+        let is_terminal = match stream {
+            OutputStream::Stdout => io::stdout().is_terminal(),
+            OutputStream::Stderr => io::stderr().is_terminal(),
         };
-        let (sender, mut texts) = mpsc::channel::<String>(ROOM);
-        let (written, done) = oneshot::channel();
-        std::thread::Builder::new().name("screen".to_owned()).spawn(move || {
+        let (sender, mut texts) = mpsc::channel::<String>(QUEUE_LENGTH);
+        let (flushing, flushed) = oneshot::channel();
+        std::thread::Builder::new().name("console".to_owned()).spawn(move || {
             while let Some(text) = texts.blocking_recv() {
-                let put = match target {
-                    Target::Out => {
+                let written = match stream {
+                    OutputStream::Stdout => {
                         io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush())
                     }
-                    Target::Err => io::stderr().write_all(text.as_bytes()),
+                    OutputStream::Stderr => io::stderr().write_all(text.as_bytes()),
                 };
-                if put.is_err() {
-                    break; // nobody reads: `gone` tells
+                if written.is_err() {
+                    break; // closes the channel: see `closed`
                 }
             }
-            drop(written);
+            drop(flushing);
         })?;
-        Ok((Self::of(sender, is_terminal && !no_colour), done))
+        let palette = if is_terminal && !no_colour { Some(Palette::new()) } else { None };
+        Ok((Self::new(sender, palette), flushed))
     }
 
-    fn of(sender: mpsc::Sender<String>, has_colour: bool) -> Self {
-        Self { sender, palette: has_colour.then(|| Arc::new(Mutex::new(Palette::new()))) }
+    fn new(sender: mpsc::Sender<String>, palette: Option<Palette>) -> Self {
+        Self { sender, palette: palette.map(|palette| Arc::new(Mutex::new(palette))) }
     }
 
-    /// Prints text as it is.
-    pub async fn text(&self, text: String) {
-        drop(self.sender.send(text).await); // nobody reads: `gone` tells
+    /// Prints a text as it is.
+    pub async fn print(&self, text: String) {
+        self.sender.send(text).await.ok(); // fails when the stream is closed: see `closed`
     }
 
-    /// Prints a line of the stream, stamped now.
-    pub async fn line(&self, source: Source<'_>, message: &str) {
+    /// Prints a log line with the current time.
+    pub async fn print_log_line(&self, source: Source<'_>, message: &str) {
         let mut text = String::new();
-        self.append(&mut text, source, message);
-        self.text(text).await;
+        self.append_log_line(&mut text, source, message);
+        self.print(text).await;
     }
 
-    /// Prints a line of the stream, stamped now, when there is room for it at once.
-    pub fn try_line(&self, source: Source<'_>, message: &str) {
+    /// Prints a log line with the current time, unless the queue is full.
+    pub fn try_print_log_line(&self, source: Source<'_>, message: &str) {
         let mut text = String::new();
-        self.append(&mut text, source, message);
-        drop(self.sender.try_send(text));
+        self.append_log_line(&mut text, source, message);
+        self.sender.try_send(text).ok(); // dropped when the queue is full
     }
 
-    /// Appends a line of the stream, stamped now.
-    pub fn append(&self, text: &mut String, source: Source<'_>, message: &str) {
-        let stamp = StampText::of(now_micros());
+    /// Appends a log line with the current time to a text.
+    pub fn append_log_line(&self, text: &mut String, source: Source<'_>, message: &str) {
+        let time = StampText::of(now_micros());
         let Source { app, proc_id } = source;
         let colour =
             |palette: &Mutex<Palette>| palette.lock().unwrap_or_else(PoisonError::into_inner).colour(proc_id);
-        let (on, off) = self.palette.as_deref().map_or(("", ""), |palette| (colour(palette), PLAIN));
-        let _infallible = writeln!(text, "{on}{stamp} {app}[{proc_id}]:{off} {message}");
+        let (on, off) = self.palette.as_deref().map_or(("", ""), |palette| (colour(palette), RESET));
+        writeln!(text, "{on}{time} {app}[{proc_id}]:{off} {message}").ok(); // writing to a String cannot fail
     }
 
-    /// Resolves when nobody reads what is printed.
-    pub async fn gone(&self) {
+    /// Resolves when the stream is closed at its other end, and printing has stopped.
+    pub async fn closed(&self) {
         self.sender.closed().await;
     }
 }
@@ -151,29 +152,33 @@ pub(crate) mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// A screen that nobody looks at, and what was put on it.
-    pub(crate) fn blank(has_colour: bool) -> (Console, mpsc::Receiver<String>) {
+    /// A console without colours whose output is returned by the receiver.
+    pub(crate) fn captured() -> (Console, mpsc::Receiver<String>) {
+        captured_with(None)
+    }
+
+    fn captured_with(palette: Option<Palette>) -> (Console, mpsc::Receiver<String>) {
         let (sender, texts) = mpsc::channel(1 << 10);
-        (Console::of(sender, has_colour), texts)
+        (Console::new(sender, palette), texts)
     }
 
     #[tokio::test]
-    async fn lines_look_as_heroku_prints_them() {
-        let (screen, mut texts) = blank(false);
-        screen.line(Source::app("web.1"), "hello").await;
-        screen.line(Source::platform("router"), "at=info").await;
+    async fn log_lines_have_the_format_of_heroku_logs() {
+        let (console, mut texts) = captured();
+        console.print_log_line(Source::app("web.1"), "hello").await;
+        console.print_log_line(Source::platform("router"), "at=info").await;
         let text = texts.recv().await.expect("was printed");
-        let (stamp, rest) = text.split_at(32);
+        let (time, rest) = text.split_at(32);
         assert_eq!(rest, " app[web.1]: hello\n");
-        assert!(stamp.ends_with("+00:00") && stamp.as_bytes()[10] == b'T', "{stamp}");
+        assert!(time.ends_with("+00:00") && time.as_bytes()[10] == b'T', "{time}");
         let text = texts.recv().await.expect("was printed");
         assert_eq!(&text[32..], " heroku[router]: at=info\n");
     }
 
     #[tokio::test]
     async fn colour_ends_before_the_message() {
-        let (screen, mut texts) = blank(true);
-        screen.line(Source::platform("web.1"), "State changed").await;
+        let (console, mut texts) = captured_with(Some(Palette::new()));
+        console.print_log_line(Source::platform("web.1"), "State changed").await;
         let text = texts.recv().await.expect("was printed");
         assert!(
             text.starts_with("\x1b[") && text.ends_with(" heroku[web.1]:\x1b[0m State changed\n"),
@@ -182,14 +187,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_process_type_has_a_colour_of_its_own() {
+    fn each_process_type_has_its_own_colour() {
         let mut palette = Palette::new();
         let names = ["worker.1", "web.1", "router", "run.4711", "clock.1", "api", "web.2", "mailer.1"];
         let colours: Vec<&str> = names.iter().map(|name| palette.colour(name)).collect();
         assert_eq!((colours[1], colours[2], colours[3]), (COLOURS[2], COLOURS[1], COLOURS[0]));
-        assert_eq!(colours[6], colours[1], "all web dynos have the same");
-        let unlike: BTreeSet<&str> = colours.iter().copied().collect();
-        assert_eq!(unlike.len(), names.len() - 1, "{colours:?}");
+        assert_eq!(colours[6], colours[1], "all web dynos have the same colour");
+        let distinct: BTreeSet<&str> = colours.iter().copied().collect();
+        assert_eq!(distinct.len(), names.len() - 1, "{colours:?}");
         assert_eq!(palette.colour("worker.7"), colours[0]);
     }
 }

@@ -1,32 +1,50 @@
-//! Why there is no simulation.
+//! Errors that prevent a simulation.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why there is no simulation.
+/// Why a simulation cannot start or continue.
 #[derive(Debug)]
 pub enum SimulationError {
-    /// There is no Procfile.
-    NoProcfile(PathBuf, io::Error),
-    /// The Procfile has no entry that could run.
-    NoEntry(PathBuf),
-    /// The formation has no dyno.
-    NoDyno,
-    /// The formation names a type that the Procfile has not.
-    NoType(String, String),
-    /// A program that is needed is missing.
-    NoProgram(PathBuf),
-    /// The system refuses something.
-    System(&'static str, io::Error),
+    /// The Procfile cannot be read.
+    NoProcfile {
+        /// Its path.
+        path: PathBuf,
+        /// The error.
+        source: io::Error,
+    },
+    /// The Procfile at this path has no entries.
+    EmptyProcfile(PathBuf),
+    /// The formation has no dynos.
+    EmptyFormation,
+    /// The formation names a process type that the Procfile does not have.
+    UnknownProcessType {
+        /// The process type.
+        name: String,
+        /// The process types of the Procfile.
+        known: String,
+    },
+    /// The program at this path does not exist.
+    MissingProgram(PathBuf),
+    /// A system call failed.
+    Io {
+        /// What failed, such as "cannot start the drain".
+        step: &'static str,
+        /// The error.
+        source: io::Error,
+    },
 }
 
 impl SimulationError {
-    /// The exit status for it: `EX_USAGE`, `EX_UNAVAILABLE` of sysexits(3).
+    /// The exit status: `EX_USAGE` or `EX_UNAVAILABLE` of sysexits(3).
     pub fn status(&self) -> u8 {
         match self {
-            Self::NoProcfile(..) | Self::NoEntry(_) | Self::NoDyno | Self::NoType(..) => 64,
-            Self::NoProgram(_) | Self::System(..) => 69,
+            Self::NoProcfile { .. }
+            | Self::EmptyProcfile(_)
+            | Self::EmptyFormation
+            | Self::UnknownProcessType { .. } => crate::USAGE,
+            Self::MissingProgram(_) | Self::Io { .. } => crate::UNAVAILABLE,
         }
     }
 }
@@ -34,24 +52,27 @@ impl SimulationError {
 impl fmt::Display for SimulationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoProcfile(path, error) => {
-                write!(f, "{}: {error}: expected a directory with a Procfile", path.display())
+            Self::NoProcfile { path, source } => {
+                write!(f, "{}: {source}: expected a directory with a Procfile", path.display())
             }
-            Self::NoEntry(path) => write!(f, "{}: no entry, such as \"web: node web.js\"", path.display()),
-            Self::NoDyno => f.write_str("--formation: expected one dyno at least"),
-            Self::NoType(name, known) => {
+            Self::EmptyProcfile(path) => {
+                write!(f, "{}: no entry, such as \"web: node web.js\"", path.display())
+            }
+            Self::EmptyFormation => f.write_str("--formation: expected at least one dyno"),
+            Self::UnknownProcessType { name, known } => {
                 write!(f, "--formation: the Procfile has no entry {name:?}; it has {known}")
             }
-            Self::NoProgram(path) => {
-                write!(f, "{}: not there: build it, or name it with --agent", path.display())
+            Self::MissingProgram(path) => {
+                write!(f, "{}: not found: build it, or name it with --agent", path.display())
             }
-            Self::System(what, error) => write!(f, "{what}: {error}"),
+            Self::Io { step, source } => write!(f, "{step}: {source}"),
         }
     }
 }
 
 impl std::error::Error for SimulationError {}
 
-pub(crate) fn step<T>(what: &'static str, result: io::Result<T>) -> Result<T, SimulationError> {
-    result.map_err(|error| SimulationError::System(what, error))
+/// Adds the failed step to an error.
+pub(crate) fn context<T>(step: &'static str, result: io::Result<T>) -> Result<T, SimulationError> {
+    result.map_err(|source| SimulationError::Io { step, source })
 }

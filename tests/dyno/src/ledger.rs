@@ -1,5 +1,5 @@
-//! What two of the three witnesses say: the agent's ledger, and what the dyno printed. The third one, the test drain,
-//! has a report of its own.
+//! Two of the three counts that are compared: the agent's ledger, and what the dyno printed. The third is the test
+//! drain's report.
 
 use crate::expected_loss::ExpectedLoss;
 use serde::{Deserialize, Serialize};
@@ -7,23 +7,23 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Duration;
 
-/// So many lines, in words.
+/// `1 line`, `2 lines`.
 pub fn lines(count: u64) -> String {
     if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
 }
 
-/// How a dyno ended.
+/// How a run of a dyno ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunEnd {
-    /// Stopped by us, with this exit status.
+    /// Stopped by the simulation, with this exit status.
     Stopped(u8),
-    /// By itself, with this exit status.
+    /// Exited without being stopped, with this exit status.
     Exited(u8),
-    /// By itself, with this exit status, before it was up.
-    Died(u8),
-    /// By SIGKILL, because it did not listen on `$PORT` in time (R10).
+    /// Exited before it was up, with this exit status.
+    ExitedBeforeUp(u8),
+    /// Killed because it did not listen on `$PORT` in time (R10).
     BootTimeout,
-    /// By SIGKILL, because it outlived the 30 s after SIGTERM (R12).
+    /// Killed because it had not exited 30 s after SIGTERM (R12).
     ExitTimeout,
 }
 
@@ -31,117 +31,118 @@ impl RunEnd {
     /// The exit status of the dyno's main process.
     pub fn status(self) -> u8 {
         match self {
-            Self::Stopped(status) | Self::Exited(status) | Self::Died(status) => status,
+            Self::Stopped(status) | Self::Exited(status) | Self::ExitedBeforeUp(status) => status,
             Self::BootTimeout | Self::ExitTimeout => 137,
         }
     }
 }
 
-/// A dyno, from its start to its end.
+/// One run of a dyno, from its start to its end.
 #[derive(Clone, Debug)]
 pub struct RunRecord {
-    /// Its name.
+    /// The dyno's name.
     pub dyno: String,
-    /// How it ended.
-    pub ending: RunEnd,
-    /// What the agent left behind, or why there is nothing; nothing is expected where it did not run.
+    /// How the run ended.
+    pub end: RunEnd,
+    /// The agent's ledger, or why it is missing; `None` when the dyno ran without the agent.
     pub ledger: Option<Result<Ledger, String>>,
-    /// What the dyno printed; nothing when pass-through is off.
+    /// What the dyno printed; `None` when pass-through is off.
     pub printed: Option<OutputCounts>,
-    /// From its start to its end.
-    pub took: Duration,
-    /// The most that the agent's processes were seen to take, in KiB.
-    pub memory: u64,
-    /// What may be missing of it.
-    pub excuse: ExpectedLoss,
-    /// It was stopped to make room for another of its name, which ran by then.
-    pub made_room: bool,
+    /// How long the run took.
+    pub duration: Duration,
+    /// Highest memory of the agent's processes that was sampled, in KiB.
+    pub agent_memory_kib: u64,
+    /// The losses that injected faults explain.
+    pub expected_loss: ExpectedLoss,
+    /// Whether it was stopped while its replacement of the same name was already running.
+    pub was_replaced: bool,
 }
 
 impl RunRecord {
-    /// It was stopped before it said a word: so early that the agent may not have been there yet.
+    /// Whether it was stopped before its first line of output, when the agent may not have been started yet.
     pub fn was_stopped_early(&self) -> bool {
-        matches!(self.ending, RunEnd::Stopped(_)) && self.printed.is_some_and(|printed| printed.lines == 0)
+        matches!(self.end, RunEnd::Stopped(_)) && self.printed.is_some_and(|printed| printed.lines == 0)
     }
 }
 
-/// The agent's ledger (`TAILRACE_LEDGER_FILE`); other keys may stand beside these.
+/// The agent's ledger (`TAILRACE_LEDGER_FILE`). Other keys are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Ledger {
     /// Lines of which the first byte was read from the app.
     pub captured_lines: u64,
-    /// Frames that the agent itself made.
-    pub own_frames: u64,
-    /// Per drain.
+    /// Frames of the agent's own lines.
+    #[serde(rename = "own_frames")]
+    pub agent_frames: u64,
+    /// One account per drain.
     pub drains: Vec<DrainLedger>,
 }
 
-/// What the ledger says of one drain.
+/// The ledger's account of one drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DrainLedger {
-    /// How the drain is shown.
+    /// The drain's display name.
     pub drain: String,
     /// Lines delivered.
     pub delivered_lines: u64,
-    /// Lines in the spool, not yet answered for.
+    /// Lines in the spool that are not yet acknowledged.
     pub held_lines: u64,
-    /// Lines shed on purpose.
+    /// Lines dropped.
     pub dropped_lines: u64,
-    /// The same, by reason.
+    /// Lines dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
-    /// Lines refused for good.
+    /// Lines that the drain rejected for good.
     pub rejected_lines: u64,
     /// Batches delivered.
     pub batches: u64,
-    /// Requests tried.
+    /// Requests sent.
     pub attempts: u64,
 }
 
-/// What came out of the dyno itself, by the agent's own splitter.
+/// What a dyno printed, as the agent splits and counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OutputCounts {
     /// Lines.
     pub lines: u64,
-    /// Frames that they fill when no line stands still half-way.
+    /// Frames of these lines, if the agent sends no incomplete line early.
     pub frames: u64,
-    /// How often a line did: each time may have cost one frame more.
+    /// How often output paused within a line; each pause may have cost one frame more.
     pub stalls: u64,
-    /// Lines before those, of the dyno's shell: the agent did not run yet.
+    /// Lines that the dyno's shell printed before the agent was started; not included in `lines`.
     pub early: u64,
-    /// The text of those that count.
+    /// Digest of the frames' messages.
     #[serde(skip)]
     pub text: Digest,
 }
 
 impl OutputCounts {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn merge(self, other: Self) -> Self {
         Self {
             lines: self.lines + other.lines,
             frames: self.frames + other.frames,
             stalls: self.stalls + other.stalls,
             early: self.early + other.early,
-            text: self.text.and(other.text),
+            text: self.text.merge(other.text),
         }
     }
 }
 
-/// A digest of messages in any order: two streams reach the drain as one, mixed as they came.
+/// A digest of messages that does not depend on their order: the two streams of a dyno arrive interleaved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest(u64);
 
 impl Digest {
-    /// Takes one message.
+    /// Adds a message.
     pub fn add(&mut self, message: &str) {
         let mut hasher = DefaultHasher::new();
         hasher.write(message.as_bytes());
-        *self = self.and(Self(hasher.finish()));
+        *self = self.merge(Self(hasher.finish()));
     }
 
-    /// Both together.
+    /// The digest of the messages of both.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn merge(self, other: Self) -> Self {
         Self(self.0.wrapping_add(other.0))
     }
 }
@@ -159,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_blind_to_order_and_to_nothing_else() {
-        assert_eq!(digest(&["a", "b", "b"]), digest(&["b", "a"]).and(digest(&["b"])));
+    fn a_digest_depends_on_messages_but_not_on_their_order() {
+        assert_eq!(digest(&["a", "b", "b"]), digest(&["b", "a"]).merge(digest(&["b"])));
         assert_ne!(digest(&["a", "b"]), digest(&["a", "b", "b"]));
         assert_ne!(digest(&["a", "b"]), digest(&["ab"]));
     }
 
     #[test]
-    fn a_ledger_may_say_more_than_is_asked() {
+    fn unknown_keys_of_a_ledger_are_ignored() {
         let text = r#"{"agent": "a", "captured_lines": 3, "own_frames": 1, "drains": [{"drain": "localhost",
             "delivered_lines": 1, "held_lines": 0, "dropped_lines": 2, "dropped": {"spool-full": 2},
             "rejected_lines": 0, "batches": 1, "attempts": 2, "adopted_frames": 0}]}"#;

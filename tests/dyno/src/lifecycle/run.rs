@@ -1,10 +1,11 @@
-//! A dyno while it runs, from its start to the books at its end.
+//! One run of a dyno, from its start to the record of its end.
 
-use super::{Role, command_words, read_ledger};
-use crate::dyno::Dyno;
+use super::{Role, read_ledger, start_command};
+use crate::dyno::{Dyno, StartedDyno};
 use crate::expected_loss::ExpectedLoss;
+use crate::init::InitCommand;
 use crate::ledger::{OutputCounts, RunEnd, RunRecord};
-use crate::simulation::{Control, DynoOptions, PreparedDyno, RunningDyno, Simulation};
+use crate::simulation::{DynoCommand, DynoOptions, PreparedDyno, RunningDyno, Simulation, TerminalMode};
 use crate::{port, process};
 use std::io;
 use std::sync::Arc;
@@ -13,167 +14,174 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// What the pipes of a dyno without processes may take to end.
-const REST: Duration = Duration::from_secs(5);
-/// Between two SIGTERMs, when more than one is asked for.
-const AGAIN: Duration = Duration::from_millis(100);
+/// How long output may take to reach its end after all processes of the dyno have ended.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval of repeated SIGTERMs (`--sigterms`).
+const SIGTERM_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A dyno that runs; dropping it ends all of it.
-pub(super) struct Run {
+/// A run of a dyno. Dropping it kills all its processes.
+pub(super) struct DynoRun {
     pub(super) name: String,
     pub(super) port: Option<u16>,
-    world: Arc<Simulation>,
+    simulation: Arc<Simulation>,
     dyno: Dyno,
     outputs: [JoinHandle<OutputCounts>; 2],
-    place: PreparedDyno,
-    begun: Instant,
+    prepared: PreparedDyno,
+    started: Instant,
     has_agent: bool,
-    memory: u64,
-    excuse: ExpectedLoss,
-    made_room: bool,
+    agent_memory_kib: u64,
+    expected_loss: ExpectedLoss,
+    was_replaced: bool,
 }
 
-impl Run {
-    /// Starts one of this role; `control` is where it is told.
+impl DynoRun {
+    /// Starts a run; `commands` reaches its lifecycle.
     pub(super) async fn start(
-        world: &Arc<Simulation>,
+        simulation: &Arc<Simulation>,
         role: &Role,
         name: String,
-        control: &mpsc::Sender<Control>,
+        commands: &mpsc::Sender<DynoCommand>,
     ) -> io::Result<Self> {
-        let begun = Instant::now();
-        let port = if role.is_web() { Some(port::free()?) } else { None };
-        let command = command_words(world, &role.command);
-        let wish = DynoOptions { dyno: &name, port, command, is_bare: false, is_attached: false };
-        let place = world.place(wish)?;
+        let started = Instant::now();
+        let port = if role.is_web() { Some(port::find_free()?) } else { None };
+        let prepared = simulation.prepare_dyno(DynoOptions {
+            dyno: &name,
+            port,
+            command: start_command(simulation, &role.command),
+            without_agent: false,
+            terminal: TerminalMode::Detached,
+        })?;
         let shown = role.command.replace("$PORT", &port.map_or(String::new(), |port| port.to_string()));
-        world.say(&name, &format!("Starting process with command `{shown}`")).await;
-        let (dyno, out, err) = Dyno::start(&place.spec, &place.spec_file)?;
+        simulation.log(&name, &format!("Starting process with command `{shown}`")).await;
+        let StartedDyno { dyno, stdout, stderr } = Dyno::start(&prepared.spec, &prepared.spec_file)?;
         if let Some(pid) = dyno.pid() {
-            let has_small_disk = place.spec.disk.is_some();
-            let live = RunningDyno { dyno: name.clone(), pid, control: control.clone(), has_small_disk };
-            world.set_live(place.number, Some(live));
+            let has_small_disk = prepared.spec.tmp_size.is_some();
+            let running = RunningDyno { dyno: name.clone(), pid, commands: commands.clone(), has_small_disk };
+            simulation.set_running(prepared.number, Some(running));
         }
         let outputs = [
-            tokio::spawn(world.read(out, &place, world.readers(&name))),
-            tokio::spawn(world.read(err, &place, world.readers(&name))),
+            tokio::spawn(simulation.read_output(stdout, &prepared, simulation.output_sinks(&name))),
+            tokio::spawn(simulation.read_output(stderr, &prepared, simulation.output_sinks(&name))),
         ];
-        let has_agent = role.command.contains("tailrace run") || world.args.slug.is_none();
+        let has_agent = role.command.contains("tailrace run") || simulation.args.slug.is_none();
         Ok(Self {
             name,
             port,
-            world: Arc::clone(world),
+            simulation: Arc::clone(simulation),
             dyno,
             outputs,
-            place,
-            begun,
+            prepared,
+            started,
             has_agent,
-            memory: 0,
-            excuse: ExpectedLoss::default(),
-            made_room: false,
+            agent_memory_kib: 0,
+            expected_loss: ExpectedLoss::default(),
+            was_replaced: false,
         })
     }
 
-    pub(super) async fn exited(&mut self) -> u8 {
-        self.dyno.exited().await
+    /// Waits until the dyno has ended; returns the app's exit status.
+    pub(super) async fn wait(&mut self) -> u8 {
+        self.dyno.wait().await
     }
 
-    pub(super) async fn order(&mut self, order: &str) {
-        self.dyno.order(order).await;
+    /// Sends a command to the dyno's init process.
+    pub(super) async fn send(&mut self, command: InitCommand) {
+        self.dyno.send(command).await;
     }
 
-    pub(super) fn weigh(&mut self) {
+    /// Samples the memory of the agent's processes.
+    pub(super) fn sample_memory(&mut self) {
         if let Some(pid) = self.dyno.pid() {
-            self.memory = self.memory.max(process::agent_memory(pid));
+            self.agent_memory_kib = self.agent_memory_kib.max(process::agent_memory_kib(pid));
         }
     }
 
-    /// The platform says something about it.
-    pub(super) async fn say(&self, message: &str) {
-        self.world.say(&self.name, message).await;
+    /// Prints a line of the platform about the dyno.
+    pub(super) async fn log(&self, message: &str) {
+        self.simulation.log(&self.name, message).await;
     }
 
-    /// It came down by itself in this state: all of it goes.
-    pub(super) async fn crash(mut self, ending: RunEnd, was_up: bool) {
-        self.excuse = self.world.excuse(self.place.number);
-        self.end().await;
-        self.say(&format!("Process exited with status {}", ending.status())).await;
+    /// Ends a run that crashed or could not boot.
+    pub(super) async fn finish_crashed(mut self, end: RunEnd, was_up: bool) {
+        self.expected_loss = self.simulation.expected_loss(self.prepared.number);
+        self.kill().await;
+        self.log(&format!("Process exited with status {}", end.status())).await;
         let state = if was_up { "up" } else { "starting" };
-        self.say(&format!("State changed from {state} to crashed")).await;
-        self.book(ending).await;
+        self.log(&format!("State changed from {state} to crashed")).await;
+        self.record(end).await;
     }
 
-    /// Stops it, another being there in its place.
-    pub(super) async fn make_room(mut self) {
-        self.made_room = true;
+    /// Stops a run whose replacement is running.
+    pub(super) async fn stop_replaced(mut self) {
+        self.was_replaced = true;
         self.stop().await;
     }
 
-    /// Stops it as the platform does.
+    /// Stops the run as the platform does: SIGTERM, then SIGKILL after the exit timeout.
     pub(super) async fn stop(mut self) {
-        let limits = self.world.args.limits;
-        self.say("Stopping all processes with SIGTERM").await;
-        let sigterms = self.world.args.sigterms;
+        let limits = self.simulation.args.limits;
+        self.log("Stopping all processes with SIGTERM").await;
+        let sigterms = self.simulation.args.sigterms;
         let dyno = &mut self.dyno;
         let terminate = async {
             for number in 0..sigterms {
                 if number > 0 {
-                    sleep(AGAIN).await;
+                    sleep(SIGTERM_INTERVAL).await;
                 }
-                dyno.order("stop").await;
+                dyno.send(InitCommand::Stop).await;
             }
-            dyno.exited().await
+            dyno.wait().await
         };
-        let ended = timeout(limits.exit, terminate).await;
-        self.excuse = self.world.excuse(self.place.number);
-        let ending = if let Ok(status) = ended {
+        let exited = timeout(limits.exit, terminate).await;
+        self.expected_loss = self.simulation.expected_loss(self.prepared.number);
+        let end = if let Ok(status) = exited {
             RunEnd::Stopped(status)
         } else {
             let seconds = limits.exit.as_secs_f64();
-            self.say(&format!(
+            self.log(&format!(
                 "Error R12 (Exit timeout) -> At least one process failed to exit within {seconds} seconds of SIGTERM"
             ))
             .await;
-            self.say("Stopping remaining processes with SIGKILL").await;
+            self.log("Stopping remaining processes with SIGKILL").await;
             RunEnd::ExitTimeout
         };
-        self.end().await;
-        self.say(&format!("Process exited with status {}", ending.status())).await;
-        self.book(ending).await;
+        self.kill().await;
+        self.log(&format!("Process exited with status {}", end.status())).await;
+        self.record(end).await;
     }
 
-    /// Ends what is left, and waits until what was printed last is on the screen.
-    async fn end(&mut self) {
-        self.dyno.order("end").await;
-        if timeout(REST, self.dyno.exited()).await.is_err()
+    /// Kills the remaining processes, and waits until all output has been read.
+    async fn kill(&mut self) {
+        self.dyno.send(InitCommand::Kill).await;
+        if timeout(OUTPUT_TIMEOUT, self.dyno.wait()).await.is_err()
             && let Some(pid) = self.dyno.pid()
         {
-            process::kill_family(pid);
+            process::kill_tree(pid);
         }
-        let begun = Instant::now();
-        while begun.elapsed() < REST && !self.outputs.iter().all(JoinHandle::is_finished) {
+        let killed = Instant::now();
+        while killed.elapsed() < OUTPUT_TIMEOUT && !self.outputs.iter().all(JoinHandle::is_finished) {
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// What is to be told of it at the end.
-    async fn book(self, ending: RunEnd) {
+    /// Records the run for the report.
+    async fn record(self, end: RunEnd) {
         let mut printed = Some(OutputCounts::default());
         for output in self.outputs {
-            output.abort(); // no-op when it has ended
-            let one = output.await.ok();
-            printed = printed.zip(one).map(|(all, one)| all.and(one));
+            output.abort(); // no effect when it has ended
+            let counts = output.await.ok();
+            printed = printed.zip(counts).map(|(sum, counts)| sum.merge(counts));
         }
-        self.world.set_live(self.place.number, None);
-        self.world.add_boot(RunRecord {
+        self.simulation.set_running(self.prepared.number, None);
+        self.simulation.add_run(RunRecord {
             dyno: self.name,
-            ending,
-            ledger: self.has_agent.then(|| read_ledger(&self.place.ledger_file)),
-            printed: printed.filter(|_| self.place.config.passthrough),
-            took: self.begun.elapsed(),
-            memory: self.memory,
-            excuse: self.excuse,
-            made_room: self.made_room,
+            end,
+            ledger: self.has_agent.then(|| read_ledger(&self.prepared.ledger_file)),
+            printed: printed.filter(|_| self.prepared.config.passthrough),
+            duration: self.started.elapsed(),
+            agent_memory_kib: self.agent_memory_kib,
+            expected_loss: self.expected_loss,
+            was_replaced: self.was_replaced,
         });
     }
 }
