@@ -1,5 +1,4 @@
-"""A sample app with a child that leaves it: a daemon in a session of its own, which keeps the app's output open and goes
-on writing."""
+"""A sample app with a daemon: a process in a session of its own that inherits the app's output and keeps writing."""
 
 import os
 import signal
@@ -9,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One line for each request."""
+    """Logs one line per request."""
 
     timeout = 5
 
@@ -26,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def daemon():
-    """Twice forked, as daemons are: its parent is not this process any more."""
+    """Starts the daemon with a double fork, so that this process is not its parent."""
     if os.fork():
         return
     os.setsid()

@@ -1,4 +1,4 @@
-"""A sample app that ignores SIGTERM: the platform waits for 30 s, and then kills it (R12)."""
+"""A sample app that ignores SIGTERM: the platform kills it after 30 s (R12)."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Says that it goes on."""
+    """Logs one line per request."""
 
     timeout = 5
 

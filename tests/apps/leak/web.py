@@ -1,4 +1,4 @@
-"""A sample app that never lets go of what its requests brought: 20 MB each, up to 600 MB, so that a small dyno has R14."""
+"""A sample app that leaks memory: 20 MB per request, up to 600 MB, so that a small dyno logs R14."""
 
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -8,7 +8,7 @@ kept = []
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Keeps something for each request."""
+    """Leaks memory with each request."""
 
     timeout = 5
 

@@ -1,4 +1,4 @@
-"""A sample app that logs what no drain takes as it is: lines of 1 MB, stack traces, bytes that are no text."""
+"""A sample app whose output is hard to deliver: lines of 1 MB, stack traces, bytes that are not text."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ def fail(depth):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A long line, a stack trace, and something odd for each request."""
+    """Logs a long line, a stack trace and invalid UTF-8 per request."""
 
     timeout = 5
 

@@ -25,7 +25,7 @@ const server = http.createServer((request, response) => {
   const begun = process.hrtime.bigint();
   const { method, url } = request;
   const [status, body] = route(method, url.split("?", 1)[0]);
-  request.resume(); // the body is of no interest, but it has to be read
+  request.resume(); // discards the body, which has to be read
   if (status === 404) log("warn", `no route matches ${method} ${url}`);
   response.on("finish", () => {
     const ms = Number(process.hrtime.bigint() - begun) / 1e6;

@@ -1,4 +1,4 @@
-// A sample worker without dependencies: a job now and then, a stack trace for one in ten, stops on SIGTERM.
+// A sample worker without dependencies: runs jobs, logs a stack trace for one in ten, stops on SIGTERM.
 "use strict";
 
 function perform(job) {

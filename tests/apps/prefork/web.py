@@ -1,5 +1,5 @@
-"""A sample app that forks its workers before they accept, as gunicorn, Puma and Unicorn do: they share most of their
-memory with their master, and one is replaced when it ends."""
+"""A sample app that forks its workers before they accept connections, as gunicorn, Puma and Unicorn do: they share most
+of their memory with the master, which replaces workers that exit."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 WORKERS = 3
-SHARED = bytearray(os.urandom(1 << 20)) * 40  # what a framework loads once
+SHARED = bytearray(os.urandom(1 << 20)) * 40  # stands for a framework that is loaded once
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One line for each request, with the worker that took it."""
+    """Logs one line per request, with the worker's process id."""
 
     timeout = 5
 
@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def say(text):
-    """As one write, so that lines of several workers do not mix."""
+    """Writes a line with one system call, so that lines of several workers do not mix."""
     os.write(1, f"[{os.getpid()}] {text}\n".encode())
 
 

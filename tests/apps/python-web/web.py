@@ -1,4 +1,4 @@
-"""A sample web app on the standard library alone: logs each request, stops cleanly on SIGTERM."""
+"""A sample web app without dependencies: logs each request, stops cleanly on SIGTERM."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ log = logging.getLogger("web")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers on a few paths; every request is one line on standard output."""
+    """Serves a few paths, and logs one line per request to standard output."""
 
     server_version = "python-web"
     timeout = 5
@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def loggers():
-    """What is wrong goes to standard error, all else to standard output, line by line."""
+    """Sends warnings and errors to standard error, everything else to standard output, both line-buffered."""
     sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)
     sys.stderr.reconfigure(encoding="utf-8", line_buffering=True)
     out, err = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
@@ -67,7 +67,7 @@ def main():
 
     def stop(number, _frame):
         log.info("got %s, stopping", signal.Signals(number).name)
-        # From another thread: serve_forever() runs in this one, and would wait for itself.
+        # On another thread: shutdown() waits for serve_forever(), which runs on this one.
         threading.Thread(target=server.shutdown).start()
 
     signal.signal(signal.SIGTERM, stop)

@@ -1,4 +1,4 @@
-"""A sample worker on the standard library alone: a job now and then, a traceback for one in ten, stops on SIGTERM."""
+"""A sample worker without dependencies: runs jobs, logs a traceback for one in ten, stops on SIGTERM."""
 
 import logging
 import signal
@@ -9,7 +9,7 @@ log = logging.getLogger("worker")
 
 
 def perform(job):
-    """Does a job; some cannot be done."""
+    """Runs a job; one in ten fails."""
     if job % 10 == 0:
         raise TimeoutError("mail.example: no answer")
 

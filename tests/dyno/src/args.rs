@@ -2,85 +2,86 @@
 
 use crate::fault::Fault;
 use crate::platform::{Generation, Limits, SIZES, Size};
-use crate::traffic::Visit;
+use crate::traffic::RequestSpec;
 use lexopt::{Arg, Parser, ValueExt as _};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tailrace::config::value;
 
-/// One screen.
+/// The text of `--help`.
 pub const HELP: &str = include_str!("help.txt");
-/// How long a run without a person takes, once all dynos are up.
-const CHECK: Duration = Duration::from_secs(10);
+/// How long a run with `--check` lasts once all dynos are up, without `--for`.
+const CHECK_DURATION: Duration = Duration::from_secs(10);
 
-/// What is asked for.
+/// What the command line requests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// The screen of help.
+    /// `--help`.
     Help,
     /// A simulation.
     Simulate(Box<Args>),
 }
 
-/// How to simulate.
+/// The options of a simulation.
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own on the command line")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Args {
-    /// The app's directory; the default is in `tests/apps`.
+    /// `--app` or the first argument: the app's directory; the default is a sample app in `tests/apps`.
     pub app: Option<PathBuf>,
-    /// Instead of the formation: a command for a one-off dyno.
+    /// `run COMMAND…`: run a one-off dyno instead of the formation.
     pub command: Option<Vec<OsString>>,
-    /// The platform.
+    /// `--generation`: the generation of the platform.
     pub generation: Generation,
-    /// How many dynos of which process type; empty for one of each.
+    /// `--formation`: number of dynos by process type; empty for one of each.
     pub formation: BTreeMap<String, u32>,
-    /// The dyno type.
+    /// `--size`: the dyno type.
     pub size: Size,
-    /// What the platform grants.
+    /// `--boot-timeout`, `--exit-timeout` and `--request-timeout`.
     pub limits: Limits,
-    /// How long the dynos are up; without it, until Ctrl-C.
+    /// `--for`: how long to run once all dynos are up; without it, until Ctrl-C.
     pub run_for: Option<Duration>,
-    /// Nobody watches: only the report counts.
+    /// `--check`: not interactive; only the report matters.
     pub check: bool,
-    /// The report is JSON.
+    /// `--json`: print the report as JSON.
     pub json: bool,
-    /// Config vars of the command line.
+    /// `--config`: config vars, name and value.
     pub config: Vec<(String, String)>,
-    /// Receivers instead of the local one.
+    /// `--drain`: URLs of receivers to use instead of the local one.
     pub drains: Vec<String>,
-    /// What shall go wrong.
+    /// `--fault`: faults to inject.
     pub faults: Vec<Fault>,
-    /// Requests per second to the router, when somebody says how many.
+    /// `--traffic`: requests per second to the router.
     pub traffic: Option<f64>,
-    /// What they are for, when somebody says.
-    pub asked: Vec<Visit>,
-    /// The router's port; 0 for any.
+    /// `--ask`: the requests to send.
+    pub requests: Vec<RequestSpec>,
+    /// `--port`: the router's port; 0 for any.
     pub port: u16,
-    /// `HEROKU_*` in the environment, as by `heroku labs:enable runtime-dyno-metadata`.
+    /// Whether `HEROKU_*` variables are set, as by `heroku labs:enable runtime-dyno-metadata`; off with `--no-metadata`.
     pub metadata: bool,
-    /// How often SIGTERM is sent.
+    /// `--sigterms`: how often SIGTERM is sent to a dyno that is stopped.
     pub sigterms: u32,
-    /// A second web dyno without the agent gets the same requests, to compare with.
+    /// `--compare`: send the same requests to a second web dyno that runs without the agent.
     pub compare: bool,
-    /// Namespaces are not used even where the machine has them.
-    pub open: bool,
-    /// In front of the dyno's PATH.
+    /// `--no-namespaces`: do not use namespaces even where the machine allows them.
+    pub no_namespaces: bool,
+    /// `--path`: directories to put in front of the dyno's PATH.
     pub path: Vec<PathBuf>,
-    /// The agent's binary, for an app that no buildpack has prepared.
+    /// `--agent`: the agent's binary, for an app that no buildpack has prepared.
     pub agent: PathBuf,
-    /// The app as the buildpack left it.
+    /// `--slug`: the app as the buildpack left it.
     pub slug: Option<PathBuf>,
-    /// The buildpack's layers (Fir).
+    /// `--layers`: the buildpack's layers (Fir).
     pub layers: Option<PathBuf>,
-    /// A directory of whoever made the slug, which goes with the simulation.
-    pub site: Option<PathBuf>,
-    /// Only say what is to be built, and write the config vars into this directory.
+    /// `--site`: a directory of the caller, to remove at the end.
+    pub build_dir: Option<PathBuf>,
+    /// `--plan`: only print what is to be built, and write the config vars into this directory.
     pub plan: Option<PathBuf>,
 }
 
-/// What is wrong with the command line.
+/// An error in the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError(String);
 
@@ -99,15 +100,15 @@ impl From<lexopt::Error> for UsageError {
 }
 
 impl Args {
-    /// The app's directory, or this one, by the name that it has whichever way it was reached.
+    /// The canonical path of the app's directory; the current directory when none is named.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When the directory does not exist.
     pub fn app(&self) -> std::io::Result<PathBuf> {
         self.app.as_deref().unwrap_or(Path::new(".")).canonicalize()
     }
 
-    fn new(beside: &Path) -> Self {
+    fn new(agent_dir: &Path) -> Self {
         Self {
             app: None,
             command: None,
@@ -122,47 +123,57 @@ impl Args {
             drains: Vec::new(),
             faults: Vec::new(),
             traffic: None,
-            asked: Vec::new(),
+            requests: Vec::new(),
             port: 0,
             metadata: true,
             sigterms: 1,
             compare: false,
-            open: false,
+            no_namespaces: false,
             path: Vec::new(),
-            agent: beside.join("tailrace"),
+            agent: agent_dir.join("tailrace"),
             slug: None,
             layers: None,
-            site: None,
+            build_dir: None,
             plan: None,
         }
     }
+
+    /// Fills in defaults that depend on other options, and rejects options that contradict each other.
+    fn validate(mut self) -> Result<Self, UsageError> {
+        if self.check {
+            self.run_for.get_or_insert(CHECK_DURATION);
+        }
+        let drain_fault = self.faults.iter().find_map(|fault| match fault {
+            Fault::Drain { text, .. } => Some(text),
+            Fault::Dyno(_) => None,
+        });
+        if let (Some(text), false) = (drain_fault, self.drains.is_empty()) {
+            return Err(UsageError(format!("--fault {text}: the receiver of --drain is not the local one")));
+        }
+        Ok(self)
+    }
 }
 
-/// Reads the arguments behind the program's name. The agent is looked for in `beside` unless named.
+/// Parses the arguments that follow the program's name. Without `--agent`, the agent's binary is expected in
+/// `agent_dir`.
 ///
 /// # Errors
-/// [`UsageError`] names the option, and what was expected.
-pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<Request, UsageError> {
-    let mut options = Args::new(beside);
+/// [`UsageError`] names the option and what was expected.
+pub fn parse(args: impl IntoIterator<Item = OsString>, agent_dir: &Path) -> Result<Request, UsageError> {
+    let mut options = Args::new(agent_dir);
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Request::Help),
-            Arg::Long("app") => {
-                options.app = Some(parser.value()?.into());
-            }
+            Arg::Long("app") => options.app = Some(parser.value()?.into()),
             Arg::Long("generation") => options.generation = read(&mut parser, "--generation", generation)?,
             Arg::Long("formation") => options.formation = read(&mut parser, "--formation", formation)?,
             Arg::Long("size") => options.size = read(&mut parser, "--size", size)?,
             Arg::Long("for") => options.run_for = Some(read(&mut parser, "--for", duration)?),
-            Arg::Long("boot-timeout") => {
-                options.limits.boot = read(&mut parser, "--boot-timeout", duration)?;
-            }
-            Arg::Long("exit-timeout") => {
-                options.limits.exit = read(&mut parser, "--exit-timeout", duration)?;
-            }
+            Arg::Long("boot-timeout") => options.limits.boot = read(&mut parser, "--boot-timeout", duration)?,
+            Arg::Long("exit-timeout") => options.limits.exit = read(&mut parser, "--exit-timeout", duration)?,
             Arg::Long("request-timeout") => {
-                options.limits.answer = read(&mut parser, "--request-timeout", duration)?;
+                options.limits.request = read(&mut parser, "--request-timeout", duration)?;
             }
             Arg::Long("check") => options.check = true,
             Arg::Long("json") => options.json = true,
@@ -170,86 +181,77 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, beside: &Path) -> Result<
             Arg::Long("drain") => options.drains.push(parser.value()?.string()?),
             Arg::Long("fault") => options.faults.extend(read(&mut parser, "--fault", faults)?),
             Arg::Long("traffic") => options.traffic = Some(read(&mut parser, "--traffic", rate)?),
-            Arg::Long("ask") => options.asked.push(read(&mut parser, "--ask", visit)?),
+            Arg::Long("ask") => options.requests.push(read(&mut parser, "--ask", request)?),
             Arg::Long("port") => options.port = read(&mut parser, "--port", port)?,
             Arg::Long("no-metadata") => options.metadata = false,
-            Arg::Long("sigterms") => options.sigterms = read(&mut parser, "--sigterms", few)?,
+            Arg::Long("sigterms") => options.sigterms = read(&mut parser, "--sigterms", sigterms)?,
             Arg::Long("compare") => options.compare = true,
-            Arg::Long("no-namespaces") => options.open = true,
+            Arg::Long("no-namespaces") => options.no_namespaces = true,
             Arg::Long("path") => options.path.push(parser.value()?.into()),
             Arg::Long("agent") => options.agent = parser.value()?.into(),
             Arg::Long("slug") => options.slug = Some(parser.value()?.into()),
             Arg::Long("layers") => options.layers = Some(parser.value()?.into()),
-            Arg::Long("site") => options.site = Some(parser.value()?.into()),
+            Arg::Long("site") => options.build_dir = Some(parser.value()?.into()),
             Arg::Long("plan") => options.plan = Some(parser.value()?.into()),
-            Arg::Value(word) if word == "run" && options.command.is_none() => {
+            Arg::Value(value) if value == "run" && options.command.is_none() => {
                 let command: Vec<OsString> = parser.raw_args()?.collect();
                 if command.is_empty() {
-                    return Err(UsageError("run: expected a command behind it, such as run bash".to_owned()));
+                    return Err(UsageError("run: expected a command to follow, such as run bash".to_owned()));
                 }
                 options.command = Some(command);
             }
-            Arg::Value(word) if options.app.is_none() => options.app = Some(word.into()),
+            Arg::Value(value) if options.app.is_none() => options.app = Some(value.into()),
             _ => return Err(arg.unexpected().into()),
         }
     }
-    if options.check {
-        options.run_for.get_or_insert(CHECK);
-    }
-    let of_the_receiver = options.faults.iter().find_map(|fault| match fault {
-        Fault::Drain { text, .. } => Some(text),
-        Fault::Dyno(_) => None,
-    });
-    if let (Some(text), false) = (of_the_receiver, options.drains.is_empty()) {
-        return Err(UsageError(format!("--fault {text}: the receiver of --drain is not ours")));
-    }
-    Ok(Request::Simulate(Box::new(options)))
+    Ok(Request::Simulate(Box::new(options.validate()?)))
 }
 
-/// The value of an option. What is wrong with it is told with the option's name.
+/// Parses the value of an option; an error names the option.
 fn read<T>(
     parser: &mut Parser,
     option: &str,
-    of: impl Fn(&str) -> Result<T, UsageError>,
+    parse: impl Fn(&str) -> Result<T, UsageError>,
 ) -> Result<T, UsageError> {
-    of(&parser.value()?.string()?).map_err(|error| UsageError(format!("{option}: {error}")))
+    parse(&parser.value()?.string()?).map_err(|error| UsageError(format!("{option}: {error}")))
 }
 
-fn wrong<T>(found: &str, expected: &str) -> Result<T, UsageError> {
+fn unexpected<T>(found: &str, expected: &str) -> Result<T, UsageError> {
     Err(UsageError(format!("found {found:?}, expected {expected}")))
 }
 
 fn generation(text: &str) -> Result<Generation, UsageError> {
-    Generation::named(text).map_or_else(|| wrong(text, "cedar or fir"), Ok)
+    Generation::from_name(text).map_or_else(|| unexpected(text, "cedar or fir"), Ok)
 }
 
 fn size(text: &str) -> Result<Size, UsageError> {
     let names = SIZES.map(|size| size.name).join(", ");
-    Size::named(text).map_or_else(|| wrong(text, &format!("one of {names}")), Ok)
+    Size::from_name(text).map_or_else(|| unexpected(text, &format!("one of {names}")), Ok)
 }
 
-fn few(text: &str) -> Result<u32, UsageError> {
+fn sigterms(text: &str) -> Result<u32, UsageError> {
     let number = text.parse().ok().filter(|number| (1..=10).contains(number));
-    number.map_or_else(|| wrong(text, "a number from 1 to 10"), Ok)
+    number.map_or_else(|| unexpected(text, "a number from 1 to 10"), Ok)
 }
 
 fn rate(text: &str) -> Result<f64, UsageError> {
     let number = text.parse().ok().filter(|rate: &f64| (0.0..=10_000.0).contains(rate));
-    number.map_or_else(|| wrong(text, "requests per second, from 0 to 10000"), Ok)
+    number.map_or_else(|| unexpected(text, "requests per second, from 0 to 10000"), Ok)
 }
 
 fn port(text: &str) -> Result<u16, UsageError> {
-    text.parse().or_else(|_| wrong(text, "a port from 0 to 65535"))
+    text.parse().or_else(|_| unexpected(text, "a port from 0 to 65535"))
 }
 
-fn visit(text: &str) -> Result<Visit, UsageError> {
-    Visit::read(text).map_or_else(|| wrong(text, "a path, such as /orders?page=2 or 'POST /orders'"), Ok)
+fn request(text: &str) -> Result<RequestSpec, UsageError> {
+    RequestSpec::parse(text)
+        .map_or_else(|| unexpected(text, "a path, such as /orders?page=2 or 'POST /orders'"), Ok)
 }
 
 fn config_var(text: &str) -> Result<(String, String), UsageError> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => wrong(text, "KEY=VALUE"),
+        _ => unexpected(text, "KEY=VALUE"),
     }
 }
 
@@ -261,55 +263,42 @@ fn formation(text: &str) -> Result<BTreeMap<String, u32>, UsageError> {
         (!name.is_empty()).then(|| (name.to_owned(), count))
     };
     let entries: Option<BTreeMap<_, _>> = text.split(',').map(entry).collect();
-    entries.map_or_else(|| wrong(text, "process types with numbers up to 100, such as web=2,worker=1"), Ok)
+    entries
+        .map_or_else(|| unexpected(text, "process types with numbers up to 100, such as web=2,worker=1"), Ok)
 }
 
 fn faults(text: &str) -> Result<Vec<Fault>, UsageError> {
     Fault::parse(text).map_err(|error| UsageError(error.to_string()))
 }
 
-/// A time with its unit.
-pub(crate) fn duration(text: &str) -> Result<Duration, UsageError> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let scale = match unit {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let millis = scale.zip(number.parse::<u64>().ok()).and_then(|(scale, number)| number.checked_mul(scale));
-    millis.map_or_else(
-        || wrong(text, "a time such as 20s, 5m or 500ms"),
-        |millis| Ok(Duration::from_millis(millis)),
-    )
+fn duration(text: &str) -> Result<Duration, UsageError> {
+    value::duration(text).or_else(|expected| unexpected(text, expected))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(words: &[&str]) -> Result<Request, UsageError> {
-        parse(words.iter().map(OsString::from), Path::new("/bin"))
+    fn parsed(arguments: &[&str]) -> Result<Request, UsageError> {
+        parse(arguments.iter().map(OsString::from), Path::new("/bin"))
     }
 
-    fn simulate(words: &[&str]) -> Args {
-        match parsed(words) {
+    fn simulate(arguments: &[&str]) -> Args {
+        match parsed(arguments) {
             Ok(Request::Simulate(args)) => *args,
-            other => panic!("{words:?}: {other:?}"),
+            other => panic!("{arguments:?}: {other:?}"),
         }
     }
 
     #[test]
-    fn everything_has_a_default() {
+    fn every_option_has_a_default() {
         assert_eq!(simulate(&[]), Args::new(Path::new("/bin")));
-        assert_eq!(simulate(&["--check"]).run_for, Some(CHECK));
+        assert_eq!(simulate(&["--check"]).run_for, Some(CHECK_DURATION));
         assert_eq!(simulate(&["--check", "--for", "1s"]).run_for, Some(Duration::from_secs(1)));
     }
 
     #[test]
-    fn options_are_taken() {
+    fn options_are_parsed() {
         let args = simulate(&[
             "an app",
             "--for=20s",
@@ -334,33 +323,33 @@ mod tests {
         assert_eq!(args.formation, BTreeMap::from([("web".to_owned(), 2), ("worker".to_owned(), 0)]));
         assert_eq!(args.config, [("A".to_owned(), "b=c".to_owned())]);
         assert_eq!((args.faults.len(), args.sigterms), (2, 3));
-        let asked: Vec<String> = args.asked.iter().map(|visit| visit.path.clone()).collect();
-        assert_eq!((args.traffic, asked), (Some(0.5), vec!["/a".to_owned(), "/orders".to_owned()]));
+        let paths: Vec<String> = args.requests.iter().map(|request| request.path.clone()).collect();
+        assert_eq!((args.traffic, paths), (Some(0.5), vec!["/a".to_owned(), "/orders".to_owned()]));
         assert_eq!(parsed(&["--json", "--help"]), Ok(Request::Help));
     }
 
     #[test]
-    fn what_stands_behind_run_is_the_command() {
+    fn all_arguments_after_run_are_the_command() {
         let args = simulate(&["--app", "a", "run", "ls", "--json", "run"]);
         assert_eq!(args.command, Some(["ls", "--json", "run"].map(OsString::from).to_vec()));
         assert!(!args.json);
     }
 
     #[test]
-    fn times_carry_a_unit() {
+    fn durations_require_a_unit() {
         for (text, millis) in [("500ms", 500), ("20s", 20_000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)]
         {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "20", "s", "-1s", "1.5s", "20 s", "20sec", "99999999999999999h"] {
+        for text in ["", "20", "s", "-1s", "20sec", "99999999999999999h"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        for (words, part) in [
-            (&["--for", "20"][..], "--for: found \"20\", expected a time such as 20s, 5m or 500ms"),
+    fn errors_name_the_option_and_what_was_expected() {
+        for (arguments, part) in [
+            (&["--for", "20"][..], "--for: found \"20\", expected a duration such as 250ms, 20s or 5m"),
             (&["--for"], "--for"),
             (&["--wat"], "--wat"),
             (&["--json=yes"], "--json"),
@@ -371,15 +360,18 @@ mod tests {
             (&["--size=xxl"], "standard-2x"),
             (&["--config=x"], "--config: found \"x\", expected KEY=VALUE"),
             (&["--fault=flood"], "--fault: flood: no such fault"),
-            (&["--fault=outage=1"], "--fault: outage=1: found \"1\", expected a time"),
+            (&["--fault=outage=1"], "--fault: outage=1: found \"1\", expected a duration"),
             (&["--sigterms=0"], "1 to 10"),
             (&["--traffic=-1"], "0 to 10000"),
             (&["--ask=orders"], "'POST /orders'"),
             (&["--port=http"], "--port: found \"http\", expected a port"),
-            (&["--drain=https://h/", "--fault=outage=1s"], "outage=1s: the receiver of --drain is not ours"),
+            (
+                &["--drain=https://h/", "--fault=outage=1s"],
+                "outage=1s: the receiver of --drain is not the local one",
+            ),
         ] {
-            let error = parsed(words).expect_err("is wrong").to_string();
-            assert!(error.contains(part), "{words:?}: {error}");
+            let error = parsed(arguments).expect_err("is invalid").to_string();
+            assert!(error.contains(part), "{arguments:?}: {error}");
         }
     }
 }

@@ -1,37 +1,37 @@
-//! What a person types while the dynos run, a line each.
+//! Commands that can be typed while the dynos run, one per line.
 
-use crate::fault::Fault;
+use crate::fault::{self, Fault};
 use std::io::BufRead as _;
 use tokio::sync::mpsc;
 
-/// What can be typed.
+/// The commands.
 pub const HELP: &str = "fault outage=20s | heal | restart [DYNO] | stop | help";
 
 /// A command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// More goes wrong, from now on.
+    /// Inject these faults, in addition to those in force.
     Fault(Vec<Fault>),
-    /// Nothing goes wrong at the receivers any more.
+    /// End all faults.
     Heal,
-    /// A dyno down and up again; all without a name.
+    /// Restart a dyno, or all dynos without a name.
     Restart(Option<String>),
-    /// The end.
+    /// Stop the simulation.
     Stop,
-    /// The commands.
+    /// List the commands.
     Help,
 }
 
-/// Reads one.
+/// Parses a line; `None` for an empty one.
 ///
 /// # Errors
 /// What was expected.
 pub fn parse(line: &str) -> Result<Option<Command>, String> {
-    let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-    match (word, rest.trim()) {
+    let (name, argument) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+    match (name, argument.trim()) {
         ("", _) => Ok(None),
         ("fault", spec) => match Fault::parse(spec) {
-            Ok(faults) if faults.is_empty() => Err(format!("fault: expected {}", crate::fault::GRAMMAR)),
+            Ok(faults) if faults.is_empty() => Err(format!("fault: expected {}", fault::SYNTAX)),
             Ok(faults) => Ok(Some(Command::Fault(faults))),
             Err(error) => Err(error.to_string()),
         },
@@ -40,12 +40,12 @@ pub fn parse(line: &str) -> Result<Option<Command>, String> {
         ("restart", dyno) => Ok(Some(Command::Restart(Some(dyno.to_owned())))),
         ("stop", "") => Ok(Some(Command::Stop)),
         ("help", "") => Ok(Some(Command::Help)),
-        _ => Err(format!("{line:?} is no command; expected {HELP}")),
+        _ => Err(format!("{line:?} is not a command; expected {HELP}")),
     }
 }
 
-/// Reads standard input in a thread of its own, to its end.
-pub fn typed() -> mpsc::Receiver<String> {
+/// Reads the lines of standard input on a thread of its own; the channel closes at end of file.
+pub fn stdin_lines() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(16);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_read() {
+    fn commands_are_parsed() {
         assert_eq!(parse(" "), Ok(None));
         assert_eq!(parse("restart web.1"), Ok(Some(Command::Restart(Some("web.1".to_owned())))));
         assert_eq!(parse("heal "), Ok(Some(Command::Heal)));

@@ -1,17 +1,17 @@
-//! `.env` as `heroku local` reads it (CLI 11.10, `dist/lib/local/foreman/envs.cjs`): values stand as they are written,
-//! nothing is put in for `$NAME`, `#` begins a comment also within a word, and a file that is JSON counts as such.
+//! `.env` files as `heroku local` reads them (CLI 11.10, `dist/lib/local/foreman/envs.cjs`): values are literal, `$NAME`
+//! is not expanded, `#` starts a comment even inside a word, and a file may be JSON.
 
 use serde_json::Value;
 
-/// The first line, counted from 1, that cannot be read. Nothing of it is told: it may be a secret.
+/// Number of the first line with a quote that is not closed, from 1. The text is left out: it may be secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unclosed(pub usize);
+pub struct UnclosedQuote(pub usize);
 
-/// The variables of a file in their order; of two with one name the last one counts.
+/// The variables of a file in order. When a name occurs twice, the last value applies.
 ///
 /// # Errors
-/// [`Unclosed`], at which `heroku local` stops, too.
-pub fn parse(text: &str) -> Result<Vec<(String, String)>, Unclosed> {
+/// [`UnclosedQuote`]; `heroku local` rejects such a file too.
+pub fn parse(text: &str) -> Result<Vec<(String, String)>, UnclosedQuote> {
     let text = text.trim_start_matches('\u{feff}');
     if let Ok(json @ (Value::Object(_) | Value::Array(_))) = serde_json::from_str(text) {
         let mut vars = Vec::new();
@@ -21,21 +21,21 @@ pub fn parse(text: &str) -> Result<Vec<(String, String)>, Unclosed> {
     let mut vars = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        // Too short for a name and a value: passed over there, too.
+        // `heroku local` skips lines of one or two characters too.
         if line.starts_with('#') || line.chars().count() <= 2 {
             continue;
         }
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         if !name.trim().is_empty() {
-            let value = read(value.trim()).ok_or(Unclosed(index + 1))?;
+            let value = unquote(value.trim()).ok_or(UnclosedQuote(index + 1))?;
             vars.push((name.trim().to_owned(), value.to_owned()));
         }
     }
     Ok(vars)
 }
 
-/// In quotes up to the next one, which nothing escapes; else up to a comment.
-fn read(value: &str) -> Option<&str> {
+/// A quoted value ends at the next quote (there are no escapes); an unquoted one ends at a comment.
+fn unquote(value: &str) -> Option<&str> {
     for quote in ['"', '\''] {
         if let Some(rest) = value.strip_prefix(quote) {
             return rest.split_once(quote).map(|(inside, _)| inside);
@@ -44,15 +44,15 @@ fn read(value: &str) -> Option<&str> {
     value.split('#').next().map(str::trim_end)
 }
 
-/// `{"a": {"b": 1}}` is `A_B=1`.
+/// Nested keys are joined with `_`: `{"a": {"b": 1}}` is `A_B=1`.
 fn flatten(value: &Value, path: &str, vars: &mut Vec<(String, String)>) {
-    let below = |key: &str| {
+    let child = |key: &str| {
         if path.is_empty() { key.to_uppercase() } else { format!("{path}_{}", key.to_uppercase()) }
     };
     match value {
-        Value::Object(map) => map.iter().for_each(|(key, value)| flatten(value, &below(key), vars)),
+        Value::Object(map) => map.iter().for_each(|(key, value)| flatten(value, &child(key), vars)),
         Value::Array(list) => {
-            list.iter().enumerate().for_each(|(key, value)| flatten(value, &below(&key.to_string()), vars));
+            list.iter().enumerate().for_each(|(key, value)| flatten(value, &child(&key.to_string()), vars));
         }
         Value::Null => {}
         Value::String(text) => vars.push((path.to_owned(), text.clone())),
@@ -68,9 +68,9 @@ mod tests {
         parse(text).expect("can be read")
     }
 
-    /// Each pair as the CLI reads it: its function gave the same.
+    /// The expected values are what the function of the CLI returned.
     #[test]
-    fn values_are_what_the_cli_makes_of_them() {
+    fn values_are_parsed_as_the_cli_parses_them() {
         for (line, value) in [
             ("A=b", "b"),
             ("A = b ", "b"),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_set_nothing_are_passed_over() {
+    fn lines_without_a_value_are_skipped() {
         assert_eq!(
             parsed("\n# A=b\n  #x=y\nA=\n=b\n \t\nNAME\nexport B=c\n"),
             [("NAME".to_owned(), String::new()), ("export B".to_owned(), "c".to_owned()),]
@@ -109,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_is_found() {
-        assert_eq!(parse("A=b\n# c\nB='secret\n"), Err(Unclosed(3)));
-        assert_eq!(parse("A=\"se'cret"), Err(Unclosed(1)));
+    fn an_unclosed_quote_is_an_error() {
+        assert_eq!(parse("A=b\n# c\nB='secret\n"), Err(UnclosedQuote(3)));
+        assert_eq!(parse("A=\"se'cret"), Err(UnclosedQuote(1)));
     }
 }

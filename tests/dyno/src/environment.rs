@@ -1,4 +1,4 @@
-//! A dyno's environment: what the platform sets, the config vars, and nothing of the caller's but the tail of its PATH.
+//! A dyno's environment: the config vars and what the platform sets. Of the caller's environment only PATH is used.
 
 use crate::platform::Generation;
 use std::collections::BTreeMap;
@@ -9,13 +9,13 @@ use std::process::Command;
 use std::time::Duration;
 use tailrace::frame::Timestamp;
 
-/// Where programs are when the caller has no PATH.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// PATH of a dyno when the caller has none.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// What the environment is made from.
+/// What the environment is built from.
 #[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
-    /// The platform.
+pub struct EnvironmentInputs<'a> {
+    /// The generation of the platform.
     pub generation: Generation,
     /// The dyno's name.
     pub dyno: &'a str,
@@ -27,48 +27,48 @@ pub struct Site<'a> {
     pub app: &'a Path,
     /// `/tmp`, as the dyno sees it.
     pub tmp: &'a Path,
-    /// Where it shall listen, if it shall.
+    /// `$PORT`, for a web dyno.
     pub port: Option<u16>,
-    /// In front of PATH.
+    /// Directories in front of the caller's PATH.
     pub path: &'a [PathBuf],
     /// The caller's PATH.
     pub caller_path: Option<&'a OsStr>,
-    /// What lies outside of the dyno: the ledger goes there, and the local drain's authority is there.
-    pub exchange: &'a Path,
+    /// Directory shared with the simulation, as the dyno sees it: the ledger, and the CA certificate of the local drain.
+    pub shared_dir: &'a Path,
     /// `TAILRACE_DRAIN_URL`.
     pub drain_url: &'a str,
-    /// The drain is the local one.
-    pub is_local: bool,
-    /// Memory in bytes, where nothing else in the dyno tells.
-    pub quota: Option<u64>,
-    /// When delivery ends after SIGTERM, where the platform kills sooner or later than Heroku's.
-    pub grace: Option<Duration>,
-    /// `HEROKU_*` are set, as by `heroku labs:enable runtime-dyno-metadata`.
+    /// Whether the drain is the local one.
+    pub is_local_drain: bool,
+    /// Memory quota in bytes, where the agent cannot read it from the dyno.
+    pub memory_quota: Option<u64>,
+    /// How long delivery may take after SIGTERM, when the exit timeout is not Heroku's.
+    pub stop_grace: Option<Duration>,
+    /// The values of `HEROKU_*`, which `heroku labs:enable runtime-dyno-metadata` sets.
     pub metadata: Option<&'a Metadata>,
 }
 
-/// What a dyno is told of its app and its release (Dev Center, "Dyno Metadata").
+/// Metadata of the app and its release (Dev Center, "Dyno Metadata").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// The app's id.
     pub app_id: String,
-    /// When the release was made, to the second.
+    /// Creation time of the release (RFC 3339, whole seconds).
     pub released_at: String,
-    /// The commit, where there is one.
+    /// The commit, if the app is in a git repository.
     pub commit: Option<String>,
 }
 
 impl Metadata {
-    /// Of an app in this directory that is released now.
+    /// For the app in this directory, released now.
     pub fn now(app: &Path) -> Self {
         let stamp = Timestamp::from_micros(Timestamp::now().as_micros()).to_string();
         let released_at = stamp.split('.').next().map(|second| format!("{second}Z")).unwrap_or_default();
-        Self { app_id: uuid(), released_at, commit: commit(app) }
+        Self { app_id: uuid(), released_at, commit: git_commit(app) }
     }
 }
 
-/// The commit that is checked out there; none where git does not say.
-fn commit(app: &Path) -> Option<String> {
+/// The commit that is checked out in this directory, if git knows one.
+fn git_commit(app: &Path) -> Option<String> {
     let output = Command::new("git").arg("-C").arg(app).args(["rev-parse", "HEAD"]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let commit = text.trim_end();
@@ -76,7 +76,7 @@ fn commit(app: &Path) -> Option<String> {
     (output.status.success() && is_hash).then(|| commit.to_owned())
 }
 
-/// Where an app is to be found.
+/// The app's domain.
 pub fn domain(app_name: &str) -> String {
     format!("{app_name}.herokuapp.com")
 }
@@ -84,35 +84,35 @@ pub fn domain(app_name: &str) -> String {
 /// Environment variables by name.
 pub type Environment = BTreeMap<OsString, OsString>;
 
-/// Settings of a desk, for who has not set them: a sample soon, and lines about the dyno's life, which no platform
-/// sends to this drain.
+/// Agent settings for a simulation, unless the config vars have them: frequent samples, and lifecycle lines, which no
+/// platform sends to the local drain.
 const DEFAULTS: [(&str, &str); 2] = [("TAILRACE_SAMPLE_INTERVAL", "5s"), ("TAILRACE_LIFECYCLE", "on")];
 
 /// The dyno's environment (Dev Center, "Dynos", "Dyno metadata").
-pub fn environment(site: &Site<'_>, config_vars: &Environment) -> Environment {
+pub fn environment(inputs: &EnvironmentInputs<'_>, config_vars: &Environment) -> Environment {
     let mut vars = config_vars.clone();
     let mut set = |name: &str, value: &OsStr| drop(vars.insert(name.into(), value.into()));
     let mut path = OsString::new();
-    for dir in site.path {
+    for dir in inputs.path {
         path.push(dir);
         path.push(":");
     }
-    path.push(site.caller_path.unwrap_or(OsStr::new(PATH)));
+    path.push(inputs.caller_path.unwrap_or(OsStr::new(DEFAULT_PATH)));
     set("PATH", &path);
-    set("HOME", site.app.as_os_str());
-    set("TMPDIR", site.tmp.as_os_str());
-    set("DYNO", site.dyno.as_ref());
-    if let Some(port) = site.port {
+    set("HOME", inputs.app.as_os_str());
+    set("TMPDIR", inputs.tmp.as_os_str());
+    set("DYNO", inputs.dyno.as_ref());
+    if let Some(port) = inputs.port {
         set("PORT", port.to_string().as_ref());
     }
-    if site.generation == Generation::Fir {
-        set("CNB_APP_DIR", site.app.as_os_str());
+    if inputs.generation == Generation::Fir {
+        set("CNB_APP_DIR", inputs.app.as_os_str());
     }
-    if let Some(Metadata { app_id, released_at, commit }) = site.metadata {
-        set("HEROKU_APP_DEFAULT_DOMAIN_NAME", domain(site.app_name).as_ref());
+    if let Some(Metadata { app_id, released_at, commit }) = inputs.metadata {
+        set("HEROKU_APP_DEFAULT_DOMAIN_NAME", domain(inputs.app_name).as_ref());
         set("HEROKU_APP_ID", app_id.as_ref());
-        set("HEROKU_APP_NAME", site.app_name.as_ref());
-        set("HEROKU_DYNO_ID", site.dyno_id.as_ref());
+        set("HEROKU_APP_NAME", inputs.app_name.as_ref());
+        set("HEROKU_DYNO_ID", inputs.dyno_id.as_ref());
         set("HEROKU_RELEASE_CREATED_AT", released_at.as_ref());
         set("HEROKU_RELEASE_VERSION", "v1".as_ref());
         if let Some(commit) = commit {
@@ -120,7 +120,9 @@ pub fn environment(site: &Site<'_>, config_vars: &Environment) -> Environment {
             set("HEROKU_SLUG_DESCRIPTION", format!("Deploy {}", &commit[..8]).as_ref());
         }
     }
-    if let Some(grace) = site.grace.filter(|_| !config_vars.contains_key(OsStr::new("TAILRACE_STOP_GRACE"))) {
+    if let Some(grace) =
+        inputs.stop_grace.filter(|_| !config_vars.contains_key(OsStr::new("TAILRACE_STOP_GRACE")))
+    {
         set("TAILRACE_STOP_GRACE", format!("{}ms", grace.as_millis()).as_ref());
     }
     for (name, value) in DEFAULTS {
@@ -128,19 +130,20 @@ pub fn environment(site: &Site<'_>, config_vars: &Environment) -> Environment {
             set(name, value.as_ref());
         }
     }
-    if let Some(quota) = site.quota.filter(|_| !config_vars.contains_key(OsStr::new("TAILRACE_MEMORY_QUOTA")))
+    if let Some(quota) =
+        inputs.memory_quota.filter(|_| !config_vars.contains_key(OsStr::new("TAILRACE_MEMORY_QUOTA")))
     {
         set("TAILRACE_MEMORY_QUOTA", format!("{}MiB", quota >> 20).as_ref());
     }
-    set("TAILRACE_DRAIN_URL", site.drain_url.as_ref());
-    if site.is_local {
-        set("TAILRACE_CA_FILE", site.exchange.join("ca.pem").as_os_str());
+    set("TAILRACE_DRAIN_URL", inputs.drain_url.as_ref());
+    if inputs.is_local_drain {
+        set("TAILRACE_CA_FILE", inputs.shared_dir.join("ca.pem").as_os_str());
     }
-    set("TAILRACE_LEDGER_FILE", site.exchange.join("ledger.json").as_os_str());
+    set("TAILRACE_LEDGER_FILE", inputs.shared_dir.join("ledger.json").as_os_str());
     vars
 }
 
-/// What the app is called: its directory's name, in the letters that the platform allows.
+/// The app's name: the name of its directory, reduced to the characters that the platform allows.
 pub fn app_name(app: &Path) -> String {
     let name = app.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -150,7 +153,7 @@ pub fn app_name(app: &Path) -> String {
     }
 }
 
-/// A random UUID (RFC 9562 section 5.4), not hard to guess.
+/// A random UUID (RFC 9562 section 5.4); not cryptographically secure.
 pub fn uuid() -> String {
     let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let mut text = String::with_capacity(36);
@@ -158,7 +161,7 @@ pub fn uuid() -> String {
         if matches!(index, 4 | 6 | 8 | 10) {
             text.push('-');
         }
-        let _infallible = write!(text, "{byte:02x}");
+        write!(text, "{byte:02x}").ok(); // writing to a String cannot fail
     }
     text
 }
@@ -167,14 +170,17 @@ pub fn uuid() -> String {
 mod tests {
     use super::*;
 
-    fn simulated(change: impl FnOnce(&mut Site<'_>), config: &[(&str, &str)]) -> BTreeMap<String, String> {
+    fn environment_with(
+        change: impl FnOnce(&mut EnvironmentInputs<'_>),
+        config: &[(&str, &str)],
+    ) -> BTreeMap<String, String> {
         let path = [PathBuf::from("/a"), PathBuf::from("/b")];
         let metadata = Metadata {
             app_id: "app-id".to_owned(),
             released_at: "2026-03-04T05:06:07Z".to_owned(),
             commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
         };
-        let mut site = Site {
+        let mut inputs = EnvironmentInputs {
             generation: Generation::Cedar,
             dyno: "web.1",
             dyno_id: "id",
@@ -184,22 +190,22 @@ mod tests {
             port: Some(5000),
             path: &path,
             caller_path: Some(OsStr::new("/bin")),
-            exchange: Path::new("/simulation"),
+            shared_dir: Path::new("/simulation"),
             drain_url: "https://127.0.0.1:1/x",
-            is_local: true,
-            quota: None,
-            grace: None,
+            is_local_drain: true,
+            memory_quota: None,
+            stop_grace: None,
             metadata: Some(&metadata),
         };
-        change(&mut site);
+        change(&mut inputs);
         let config = config.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let text = |text: OsString| text.into_string().expect("is text");
-        environment(&site, &config).into_iter().map(|(name, value)| (text(name), text(value))).collect()
+        environment(&inputs, &config).into_iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
     #[test]
-    fn a_dyno_has_what_the_platform_sets_and_its_config_vars() {
-        let vars = simulated(
+    fn platform_variables_override_config_vars() {
+        let vars = environment_with(
             |_| {},
             &[("SECRET", "s"), ("HOME", "/home/me"), ("TAILRACE_DRAIN_URL", "https://real/")],
         );
@@ -228,12 +234,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_site_has_not_is_not_set() {
-        let change = |site: &mut Site<'_>| {
-            (site.port, site.metadata, site.is_local, site.quota) = (None, None, false, Some(1 << 30));
-            site.grace = Some(Duration::from_millis(1500));
+    fn optional_variables_are_left_out() {
+        let change = |inputs: &mut EnvironmentInputs<'_>| {
+            (inputs.port, inputs.metadata, inputs.is_local_drain, inputs.memory_quota) =
+                (None, None, false, Some(1 << 30));
+            inputs.stop_grace = Some(Duration::from_millis(1500));
         };
-        let vars = simulated(change, &[("TAILRACE_LIFECYCLE", "off")]);
+        let vars = environment_with(change, &[("TAILRACE_LIFECYCLE", "off")]);
         for name in ["PORT", "HEROKU_DYNO_ID", "HEROKU_SLUG_COMMIT", "TAILRACE_CA_FILE"] {
             assert!(!vars.contains_key(name), "{name}: {vars:?}");
         }
@@ -245,14 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_made_now_of_what_is_checked_out() {
+    fn a_release_has_a_time_and_a_commit_if_there_is_one() {
         let metadata = Metadata::now(Path::new(env!("CARGO_MANIFEST_DIR")));
         assert!(metadata.released_at.len() == 20 && metadata.released_at.ends_with('Z'), "{metadata:?}");
         assert_eq!(Metadata::now(Path::new("/")).commit, None);
     }
 
     #[test]
-    fn ids_look_like_uuids() {
+    fn ids_are_random_uuids() {
         let id = uuid();
         let dashes: Vec<usize> = id.match_indices('-').map(|(at, _)| at).collect();
         assert_eq!((id.len(), dashes), (36, vec![8, 13, 18, 23]), "{id}");
@@ -261,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn apps_are_called_by_their_directory() {
+    fn the_app_name_is_derived_from_the_directory() {
         for (path, name) in
             [("/a/rust-web", "rust-web"), ("/a/My App", "my-app"), ("/", "app"), ("/__", "app")]
         {

@@ -1,56 +1,56 @@
-//! What shall go wrong, and when: faults of the receiver, which the test drain plays, and faults inside a dyno.
+//! Faults to inject, and when: faults of the receiver, which the test drain carries out, and faults inside a dyno.
 
-use crate::args;
 use std::fmt;
 use std::time::Duration;
+use tailrace::config::value;
 use tailrace_drain::fault::Plan;
 
-/// The grammar, for `--help` and for error messages.
-pub const GRAMMAR: &str = "drain=503:10%, outage=20s@10s, latency=200ms, shipper=kill@5s, shipper=stop@5s+10s, \
-                           disk=full@5s+10s, memory=grow@5s or app=kill@5s";
+/// The syntax, for `--help` and for error messages.
+pub const SYNTAX: &str = "drain=503:10%, outage=20s@10s, latency=200ms, shipper=kill@5s, shipper=stop@5s+10s, \
+                          disk=full@5s+10s, memory=grow@5s or app=kill@5s";
 
 /// A fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Of the receivers; its times count from the moment when it is put in force.
+    /// A fault of the receivers; its times count from the moment of injection.
     Drain {
-        /// As it was asked for.
+        /// The fault as it was requested.
         text: String,
-        /// In the words of the test drain.
+        /// The fault in the syntax of the test drain.
         spec: String,
     },
-    /// Inside every dyno.
-    Dyno(Strike),
+    /// A fault inside every dyno.
+    Dyno(DynoFault),
 }
 
 /// A fault inside a dyno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Strike {
-    /// What.
-    pub what: What,
-    /// From when on.
+pub struct DynoFault {
+    /// What goes wrong.
+    pub kind: DynoFaultKind,
+    /// Delay from the injection to the start of the fault.
     pub at: Duration,
-    /// For how long; without it, to the end.
+    /// How long it lasts; without it, until the end of the simulation.
     pub length: Option<Duration>,
 }
 
-/// What goes wrong inside a dyno.
+/// The kinds of faults inside a dyno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// The agent's shipper is killed.
+pub enum DynoFaultKind {
+    /// The agent's shipper gets SIGKILL.
     ShipperKilled,
-    /// The agent's shipper stands still.
+    /// The agent's shipper gets SIGSTOP.
     ShipperStopped,
     /// `/tmp` is full.
     DiskFull,
-    /// Somebody takes memory beyond the quota.
+    /// A process allocates more memory than the quota.
     MemoryGrown,
-    /// The app's own process is killed.
+    /// The app's process gets SIGKILL.
     AppKilled,
 }
 
-impl What {
-    /// What happened.
+impl DynoFaultKind {
+    /// The message for the log stream.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ShipperKilled => "the shipper was killed",
@@ -62,7 +62,7 @@ impl What {
     }
 }
 
-/// A fault that cannot be read.
+/// A fault that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultError(String);
 
@@ -75,30 +75,30 @@ impl fmt::Display for FaultError {
 impl std::error::Error for FaultError {}
 
 impl Fault {
-    /// Whether the dynos need a disk that can be full.
-    pub fn fills_the_disk(&self) -> bool {
-        matches!(self, Self::Dyno(Strike { what: What::DiskFull, .. }))
+    /// Whether the dynos need a `/tmp` of limited size.
+    pub fn fills_disk(&self) -> bool {
+        matches!(self, Self::Dyno(DynoFault { kind: DynoFaultKind::DiskFull, .. }))
     }
 
-    /// Reads faults, separated by commas.
+    /// Parses faults, separated by commas.
     ///
     /// # Errors
-    /// [`FaultError`] with the part that cannot be read.
+    /// [`FaultError`] names the part that cannot be parsed.
     pub fn parse(text: &str) -> Result<Vec<Self>, FaultError> {
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Self::one).collect()
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Self::parse_one).collect()
     }
 
-    fn one(text: &str) -> Result<Self, FaultError> {
-        let (kind, value) = text.split_once('=').unwrap_or((text, ""));
+    fn parse_one(text: &str) -> Result<Self, FaultError> {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let drain = |spec: String| match Plan::parse(&spec) {
             Ok(_) => Ok(Self::Drain { text: text.to_owned(), spec }),
             Err(error) => Err(FaultError(format!("{text}: expected {}", error.expected))),
         };
-        let strike = |what| {
-            let (at, length) = times(value, text)?;
-            Ok(Self::Dyno(Strike { what, at, length }))
+        let dyno = |kind| {
+            let (at, length) = schedule(value, text)?;
+            Ok(Self::Dyno(DynoFault { kind, at, length }))
         };
-        match (kind, value.split('@').next().unwrap_or_default()) {
+        match (name, value.split('@').next().unwrap_or_default()) {
             ("drain", value) if value.starts_with(|c: char| c.is_ascii_digit()) => {
                 drain(format!("status={}", text.trim_start_matches("drain=")))
             }
@@ -106,28 +106,30 @@ impl Fault {
             ("latency", _) => drain(text.to_owned()),
             ("outage", length) => {
                 let from = value.split_once('@').map_or("0s", |(_, from)| from);
-                let [from, length] = [time(from, text)?, time(length, text)?].map(|time| time.as_millis());
+                let [from, length] =
+                    [duration(from, text)?, duration(length, text)?].map(|time| time.as_millis());
                 drain(format!("refuse:@{from}ms+{length}ms"))
             }
-            ("shipper", "kill") => strike(What::ShipperKilled),
-            ("shipper", "stop") => strike(What::ShipperStopped),
-            ("disk", "full") => strike(What::DiskFull),
-            ("memory", "grow") => strike(What::MemoryGrown),
-            ("app", "kill") => strike(What::AppKilled),
-            _ => Err(FaultError(format!("{text}: no such fault; expected {GRAMMAR}"))),
+            ("shipper", "kill") => dyno(DynoFaultKind::ShipperKilled),
+            ("shipper", "stop") => dyno(DynoFaultKind::ShipperStopped),
+            ("disk", "full") => dyno(DynoFaultKind::DiskFull),
+            ("memory", "grow") => dyno(DynoFaultKind::MemoryGrown),
+            ("app", "kill") => dyno(DynoFaultKind::AppKilled),
+            _ => Err(FaultError(format!("{text}: no such fault; expected {SYNTAX}"))),
         }
     }
 }
 
-/// `KIND[@FROM[+LENGTH]]`.
-fn times(value: &str, text: &str) -> Result<(Duration, Option<Duration>), FaultError> {
+/// Parses the times of `VALUE[@FROM[+LENGTH]]`: when the fault starts, and how long it lasts.
+fn schedule(value: &str, fault: &str) -> Result<(Duration, Option<Duration>), FaultError> {
     let Some((_, times)) = value.split_once('@') else { return Ok((Duration::ZERO, None)) };
     let (at, length) = times.split_once('+').map_or((times, None), |(at, length)| (at, Some(length)));
-    Ok((time(at, text)?, length.map(|length| time(length, text)).transpose()?))
+    Ok((duration(at, fault)?, length.map(|length| duration(length, fault)).transpose()?))
 }
 
-fn time(time: &str, text: &str) -> Result<Duration, FaultError> {
-    args::duration(time).map_err(|error| FaultError(format!("{text}: {error}")))
+fn duration(text: &str, fault: &str) -> Result<Duration, FaultError> {
+    value::duration(text)
+        .map_err(|expected| FaultError(format!("{fault}: found {text:?}, expected {expected}")))
 }
 
 #[cfg(test)]
@@ -135,10 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_read() {
+    fn faults_are_parsed() {
         let drain = |text: &str, spec: &str| Fault::Drain { text: text.to_owned(), spec: spec.to_owned() };
-        let strike = |what, at, length: Option<u64>| {
-            Fault::Dyno(Strike { what, at: Duration::from_secs(at), length: length.map(Duration::from_secs) })
+        let dyno = |kind, at, length: Option<u64>| {
+            Fault::Dyno(DynoFault {
+                kind,
+                at: Duration::from_secs(at),
+                length: length.map(Duration::from_secs),
+            })
         };
         for (text, fault) in [
             ("drain=503:10%", drain("drain=503:10%", "status=503:10%")),
@@ -147,11 +153,11 @@ mod tests {
             ("outage=20s", drain("outage=20s", "refuse:@0ms+20000ms")),
             ("outage=1h@500ms", drain("outage=1h@500ms", "refuse:@500ms+3600000ms")),
             ("latency=200ms", drain("latency=200ms", "latency=200ms")),
-            ("shipper=kill@5s", strike(What::ShipperKilled, 5, None)),
-            ("shipper=stop@5s+10s", strike(What::ShipperStopped, 5, Some(10))),
-            ("disk=full", strike(What::DiskFull, 0, None)),
-            ("memory=grow@1m", strike(What::MemoryGrown, 60, None)),
-            ("app=kill", strike(What::AppKilled, 0, None)),
+            ("shipper=kill@5s", dyno(DynoFaultKind::ShipperKilled, 5, None)),
+            ("shipper=stop@5s+10s", dyno(DynoFaultKind::ShipperStopped, 5, Some(10))),
+            ("disk=full", dyno(DynoFaultKind::DiskFull, 0, None)),
+            ("memory=grow@1m", dyno(DynoFaultKind::MemoryGrown, 60, None)),
+            ("app=kill", dyno(DynoFaultKind::AppKilled, 0, None)),
         ] {
             assert_eq!(Fault::parse(text), Ok(vec![fault]), "{text}");
         }
@@ -159,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_fault_and_what_was_expected() {
         for (text, part) in [
             ("flood", "shipper=kill"),
             ("drain=9999", "200 to 599"),
             ("drain=wat", "a kind of fault"),
-            ("outage=x", "20s, 5m or 500ms"),
+            ("outage=x", "250ms, 20s or 5m"),
             ("drain=503:often", "drain=503:often: expected a modifier"),
-            ("shipper=kill@5", "20s, 5m or 500ms"),
+            ("shipper=kill@5", "250ms, 20s or 5m"),
             ("shipper=hug", "no such fault"),
         ] {
             let error = Fault::parse(text).expect_err(text).to_string();

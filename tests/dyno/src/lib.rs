@@ -1,19 +1,23 @@
-//! Dynos at the desk: runs a Procfile's entries under tailrace as the platform would, asks them things so that they
-//! log, lets things go wrong, stops them as dynos are stopped, and compares the agents' ledgers with what the test
-//! drain saw.
+//! Local simulation of Heroku dynos: runs a Procfile's entries under tailrace as the platform would, sends them
+//! requests, injects faults, stops them as the platform does, and compares the agents' ledgers with what the test
+//! drain received.
 
-pub mod account;
 pub mod args;
+mod cleanup;
 pub mod commands;
 pub mod config_vars;
+pub mod console;
 pub mod dotenv;
 pub mod dyno;
 pub mod environment;
-pub mod excuse;
+pub mod error;
+pub mod expected_loss;
 pub mod fault;
+pub mod fault_injection;
 pub mod init;
-mod janitor;
-pub mod life;
+pub mod isolation;
+pub mod ledger;
+pub mod lifecycle;
 pub mod logplex;
 pub mod one_off;
 pub mod output;
@@ -23,17 +27,15 @@ pub mod process;
 pub mod procfile;
 pub mod report;
 pub mod router;
-pub mod screen;
+pub mod setup;
 pub mod simulate;
-pub mod strikes;
+pub mod simulation;
 pub mod traffic;
-pub mod trouble;
 pub mod verdict;
-pub mod walls;
-pub mod world;
 
 use args::{Args, Request};
-use screen::{Screen, Target};
+use console::{Console, OutputStream};
+use error::SimulationError;
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io;
@@ -41,7 +43,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use trouble::Trouble;
 
 /// Exit status for a command line that cannot be used (`EX_USAGE` of sysexits(3)).
 const USAGE: u8 = 64;
@@ -53,20 +54,20 @@ const INTERRUPTED: u8 = 130;
 /// Runs the program with these arguments; returns its exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
-    if let [part, argument] = &args[..]
-        && let Some(part @ ("--init" | "--init-first" | "--grow")) = part.to_str()
+    if let [mode, argument] = &args[..]
+        && let Some(mode @ ("--init" | "--init-first" | "--grow")) = mode.to_str()
     {
-        return init::main(part, argument.as_ref());
+        return init::main(mode, argument.as_ref());
     }
-    let beside = std::env::current_exe().unwrap_or_default();
-    match args::parse(args, beside.parent().unwrap_or(&beside)) {
+    let program = std::env::current_exe().unwrap_or_default();
+    match args::parse(args, program.parent().unwrap_or(&program)) {
         Ok(Request::Help) => {
             print!("{}", args::HELP);
             0
         }
         Ok(Request::Simulate(args)) => {
-            let done = if let Some(dir) = &args.plan { plan(&args, dir) } else { run(&args) };
-            done.unwrap_or_else(|error| {
+            let result = if let Some(dir) = &args.plan { print_build_plan(&args, dir) } else { run(&args) };
+            result.unwrap_or_else(|error| {
                 eprintln!(" !     {error}");
                 UNAVAILABLE
             })
@@ -78,56 +79,58 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Where the sample apps are.
-pub(crate) fn samples() -> PathBuf {
+/// The directory of the sample apps.
+pub(crate) fn sample_apps_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("apps")
 }
 
-/// Says what is to be built, a line each, and writes the config vars as a build gets them.
-fn plan(args: &Args, dir: &Path) -> io::Result<u8> {
-    let here = std::env::current_dir()?;
-    let app = args.app.as_ref().map_or(samples().join("rust-web"), |app| here.join(app));
+/// Prints what `bin/simulate` has to build, one value per line, and writes the config vars as a build gets them.
+fn print_build_plan(args: &Args, env_dir: &Path) -> io::Result<u8> {
+    let current_dir = std::env::current_dir()?;
+    let app = args.app.as_ref().map_or(sample_apps_dir().join("rust-web"), |app| current_dir.join(app));
     if !app.join("Procfile").is_file() {
         eprintln!(" !     {}: expected a directory with a Procfile", app.display());
         return Ok(USAGE);
     }
     let app = app.canonicalize()?;
-    let vars = config_vars::gather(&app, std::env::vars_os(), &args.config)?;
-    config_vars::write(&vars, dir)?;
-    let named = if args.app.is_some() { "named" } else { "sample" };
-    println!("{}\n{}\n{named}", app.display(), args.generation.as_str());
+    let vars = config_vars::collect(&app, std::env::vars_os(), &args.config)?;
+    config_vars::write(&vars, env_dir)?;
+    let source = if args.app.is_some() { "named" } else { "sample" };
+    println!("{}\n{}\n{source}", app.display(), args.generation.as_str());
     Ok(0)
 }
 
 fn run(args: &Args) -> io::Result<u8> {
-    process::adopt()?;
-    // Nobody else's business: config vars and what the app writes are in it.
-    let only_ours = Permissions::from_mode(0o700);
-    let temporary = tempfile::Builder::new().prefix("tailrace-dyno-").permissions(only_ours).tempdir()?;
-    let site = args.site.as_deref();
-    let _janitor = janitor::start(&[Some(temporary.path()), site].into_iter().flatten().collect::<Vec<_>>());
+    process::become_subreaper()?;
+    // Private: the directory holds config vars and the app's output.
+    let private = Permissions::from_mode(0o700);
+    let temporary = tempfile::Builder::new().prefix("tailrace-dyno-").permissions(private).tempdir()?;
+    let build_dir = args.build_dir.as_deref();
+    let _cleanup =
+        cleanup::start(&[Some(temporary.path()), build_dir].into_iter().flatten().collect::<Vec<_>>());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
-        let stop = interrupts(args.command.is_some())?;
-        let mut enough = stop.clone();
+        let is_attached = args.command.is_some();
+        let stop = stop_requests(is_attached)?;
+        let mut second_stop = stop.clone();
         tokio::select! {
-            status = perform(args, stop, temporary.path()) => status,
-            _ = enough.wait_for(|count| *count > 1) => Ok(INTERRUPTED),
+            status = simulate_and_report(args, stop, temporary.path()) => status,
+            _ = second_stop.wait_for(|count| *count > 1) => Ok(INTERRUPTED),
         }
     });
     runtime.shutdown_background();
     if !process::kill_all(None) {
-        eprintln!("tailrace-dyno: processes of a dyno are left that SIGKILL does not end");
+        eprintln!("tailrace-dyno: some processes of a dyno are still running after SIGKILL");
     }
-    if let Some(site) = site {
-        std::fs::remove_dir_all(site)?;
+    if let Some(build_dir) = build_dir {
+        std::fs::remove_dir_all(build_dir)?;
     }
     status
 }
 
-/// Counts what asks us to stop: the first time the dynos stop, the second time we do. On an attached dyno's terminal
-/// Ctrl-C asks the dyno.
-fn interrupts(is_attached: bool) -> io::Result<watch::Receiver<u32>> {
+/// Counts the signals that request a stop: the first one stops the dynos, the second one ends the simulation at once.
+/// SIGINT does not count while a one-off dyno has the terminal: Ctrl-C is for the dyno then.
+fn stop_requests(is_attached: bool) -> io::Result<watch::Receiver<u32>> {
     let (sender, receiver) = watch::channel(0);
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let (mut signals, sender) = (signal(kind)?, sender.clone());
@@ -141,35 +144,37 @@ fn interrupts(is_attached: bool) -> io::Result<watch::Receiver<u32>> {
     Ok(receiver)
 }
 
-/// The simulation, and its report.
-async fn perform(args: &Args, stop: watch::Receiver<u32>, dir: &Path) -> io::Result<u8> {
-    let is_apart = args.json || args.command.is_some();
-    let (screen, written) = Screen::start(if is_apart { Target::Err } else { Target::Out })?;
-    let told = |trouble: Trouble| {
-        eprintln!(" !     {trouble}");
-        Ok(trouble.status())
+/// Runs the simulation and prints its report. With `--json` and for one-off dynos, the log stream goes to standard
+/// error.
+async fn simulate_and_report(args: &Args, stop: watch::Receiver<u32>, dir: &Path) -> io::Result<u8> {
+    let reserves_stdout = args.json || args.command.is_some();
+    let stream = if reserves_stdout { OutputStream::Stderr } else { OutputStream::Stdout };
+    let (console, flushed) = Console::start(stream)?;
+    let report_error = |error: SimulationError| {
+        eprintln!(" !     {error}");
+        Ok(error.status())
     };
     if let Some(command) = &args.command {
-        return one_off::run(args, command, screen, stop, dir).await.map_or_else(told, Ok);
+        return one_off::run(args, command, console, stop, dir).await.map_or_else(report_error, Ok);
     }
-    let outcome = match simulate::simulate(args, screen.clone(), stop, dir).await {
+    let outcome = match simulate::simulate(args, console.clone(), stop, dir).await {
         Ok(outcome) => outcome,
-        Err(trouble) => {
-            drop(screen);
-            let _all_is_written = written.await;
-            return told(trouble);
+        Err(error) => {
+            drop(console);
+            flushed.await.ok(); // resolves with an error once the thread has ended
+            return report_error(error);
         }
     };
-    let verdict = outcome.evidence.verdict();
+    let verdict = outcome.observations.verdict();
     if args.json {
-        let (report, reported) = Screen::start(Target::Out)?;
-        report.text(outcome.json(&verdict)).await;
+        let (report, reported) = Console::start(OutputStream::Stdout)?;
+        report.print(outcome.json(&verdict)).await;
         drop(report);
-        let _all_is_written = reported.await;
+        reported.await.ok(); // as above
     } else {
-        screen.text(outcome.text(&verdict)).await;
+        console.print(outcome.text(&verdict)).await;
     }
-    drop(screen);
-    let _all_is_written = written.await;
+    drop(console);
+    flushed.await.ok(); // as above
     Ok(u8::from(!verdict.problems.is_empty()))
 }

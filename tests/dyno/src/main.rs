@@ -1,4 +1,4 @@
-//! A dyno at the desk. `bin/simulate` builds what this needs and starts it.
+//! The simulation's program; `bin/simulate` builds what it needs and starts it.
 
 use std::process::ExitCode;
 

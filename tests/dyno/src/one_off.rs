@@ -1,13 +1,13 @@
-//! A one-off dyno: a command on the caller's terminal, as `heroku run` has it.
+//! One-off dynos: a command on the caller's terminal, as with `heroku run`.
 
 use crate::args::Args;
-use crate::dyno::{self, Dyno};
+use crate::console::Console;
+use crate::dyno::{self, Dyno, ShellProfile};
+use crate::error::{SimulationError, context};
 use crate::platform::Generation;
 use crate::procfile;
-use crate::screen::Screen;
-use crate::simulate::Stage;
-use crate::trouble::{Trouble, step};
-use crate::world::SamplerSettings;
+use crate::setup::Setup;
+use crate::simulation::{DynoOptions, TerminalMode};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, IsTerminal as _};
@@ -15,71 +15,82 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use tokio::sync::watch;
 
-/// Runs the command to its end; returns its exit status. A Ctrl-C is the command's own business. Files go to `dir`.
+/// Runs the command to its end; returns its exit status. Ctrl-C reaches the command only. Files go to `dir`.
 ///
 /// # Errors
-/// [`Trouble`] when it cannot begin.
+/// [`SimulationError`] when the dyno cannot be started.
 pub async fn run(
     args: &Args,
     command: &[OsString],
-    screen: Screen,
+    console: Console,
     mut stop: watch::Receiver<u32>,
     dir: &Path,
-) -> Result<u8, Trouble> {
-    let stage = Stage::set(args, screen, dir).await?;
-    let world = &stage.world;
+) -> Result<u8, SimulationError> {
+    let setup = Setup::prepare(args, console, dir).await?;
+    let simulation = &setup.simulation;
     let number = fastrand::u32(1000..10_000);
-    let name = world.args.generation.dyno_name("run", number);
-    let procfile = fs::read_to_string(world.slug.join("Procfile")).unwrap_or_default();
-    let line = entry(line(command), &procfile);
-    let words = dyno::words(&line, world.args.generation == Generation::Cedar, None);
-    let wish = SamplerSettings { dyno: &name, port: None, command: words, is_bare: false, is_attached: true };
-    let mut place = step("cannot make the dyno", world.place(wish))?;
-    place.spec.environment.extend(terminal());
-    let mut dyno = step("cannot start the dyno", Dyno::attach(&place.spec, &place.spec_file))?;
+    let name = simulation.args.generation.dyno_name("run", number);
+    let procfile = fs::read_to_string(simulation.slug.join("Procfile")).unwrap_or_default();
+    let line = resolve_entry(command_line(command), &procfile);
+    let shell_profile = match simulation.args.generation {
+        Generation::Cedar => ShellProfile::Sourced { marker: None },
+        Generation::Fir => ShellProfile::Skipped,
+    };
+    let options = DynoOptions {
+        dyno: &name,
+        port: None,
+        command: dyno::shell_command(&line, shell_profile),
+        without_agent: false,
+        terminal: TerminalMode::Attached,
+    };
+    let mut prepared = context("cannot make the dyno", simulation.prepare_dyno(options))?;
+    prepared.spec.environment.extend(terminal_vars());
+    let dyno = Dyno::attach(&prepared.spec, &prepared.spec_file);
+    let mut dyno = context("cannot start the dyno", dyno)?;
     tokio::select! {
-        status = dyno.exited() => Ok(status),
-        // Dropping the dyno ends it.
+        status = dyno.wait() => Ok(status),
+        // Returning drops the dyno, which kills it.
         _ = stop.wait_for(|count| *count > 0) => Ok(crate::INTERRUPTED),
     }
 }
 
-/// The words as one line for the dyno's shell: a single one as it stands, of several those in quotes that have a blank
-/// or a quote in them (heroku/cli 11.10, `src/lib/run/helpers.ts`, `buildCommand`).
-fn line(words: &[OsString]) -> OsString {
-    if let [line] = words {
+/// Joins arguments to a line for the dyno's shell. A single argument is used as it is; of several, those that contain a
+/// space or a double quote are quoted (heroku/cli 11.10, `src/lib/run/helpers.ts`, `buildCommand`).
+fn command_line(arguments: &[OsString]) -> OsString {
+    if let [line] = arguments {
         return line.clone();
     }
     let mut line = Vec::new();
-    for word in words {
+    for argument in arguments {
         line.push(b' ');
-        let word = word.as_bytes();
-        if word.iter().any(|byte| matches!(byte, b' ' | b'"')) {
+        let argument = argument.as_bytes();
+        if argument.iter().any(|byte| matches!(byte, b' ' | b'"')) {
             line.push(b'"');
-            for byte in word {
+            for byte in argument {
                 line.extend_from_slice(if *byte == b'"' { b"\\\"" } else { std::slice::from_ref(byte) });
             }
             line.push(b'"');
         } else {
-            line.extend_from_slice(word);
+            line.extend_from_slice(argument);
         }
     }
     OsString::from_vec(line.trim_ascii().to_vec())
 }
 
-/// An entry of the Procfile is run by its name, with what stands behind it (Dev Center, "One-Off Dynos").
-fn entry(line: OsString, procfile: &str) -> OsString {
+/// Replaces a first word that names an entry of the Procfile by its command (Dev Center, "One-Off Dynos").
+fn resolve_entry(line: OsString, procfile: &str) -> OsString {
     let bytes = line.as_bytes();
     let end = bytes.iter().position(u8::is_ascii_whitespace).unwrap_or(bytes.len());
     let command = std::str::from_utf8(&bytes[..end]).ok().and_then(|name| procfile::command(procfile, name));
     let Some(command) = command else { return line };
-    let mut whole = OsString::from(command);
-    whole.push(OsStr::from_bytes(&bytes[end..]));
-    whole
+    let mut resolved = OsString::from(command);
+    resolved.push(OsStr::from_bytes(&bytes[end..]));
+    resolved
 }
 
-/// What the CLI tells a dyno of the caller's terminal (`src/lib/run/dyno.ts`): its size only where there is one.
-fn terminal() -> Vec<(OsString, OsString)> {
+/// The variables that the CLI sets for the caller's terminal (`src/lib/run/dyno.ts`); the size only when standard output
+/// is a terminal.
+fn terminal_vars() -> Vec<(OsString, OsString)> {
     let mut vars = Vec::new();
     if let Some(term) = std::env::var_os("TERM") {
         vars.push(("TERM".into(), term));
@@ -98,10 +109,10 @@ fn terminal() -> Vec<(OsString, OsString)> {
 mod tests {
     use super::*;
 
-    /// Each as the CLI's own function gives it.
+    /// The expected lines are what the function of the CLI returned.
     #[test]
-    fn words_become_a_line_as_the_cli_makes_one() {
-        for (words, expected) in [
+    fn arguments_are_joined_as_the_cli_joins_them() {
+        for (arguments, expected) in [
             (&["bash"][..], "bash"),
             (&["echo a  b; exit 7"], "echo a  b; exit 7"),
             (&["bash", "-c", "echo a b"], "bash -c \"echo a b\""),
@@ -109,13 +120,13 @@ mod tests {
             (&["echo", "a\"b", "$HOME", "it's", ""], "echo \"a\\\"b\" $HOME it's"),
             (&["echo", "a\tb"], "echo a\tb"),
         ] {
-            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-            assert_eq!(line(&words), OsStr::new(expected));
+            let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            assert_eq!(command_line(&arguments), OsStr::new(expected));
         }
     }
 
     #[test]
-    fn an_entry_is_run_by_its_name() {
+    fn the_name_of_an_entry_is_replaced_by_its_command() {
         let procfile = "web: tailrace run --type web\nrake: bundle exec rake\n";
         for (line, expected) in [
             ("web", "tailrace run --type web"),
@@ -124,7 +135,7 @@ mod tests {
             ("echo web", "echo web"),
             ("", ""),
         ] {
-            assert_eq!(entry(line.into(), procfile), OsStr::new(expected), "{line}");
+            assert_eq!(resolve_entry(line.into(), procfile), OsStr::new(expected), "{line}");
         }
     }
 }

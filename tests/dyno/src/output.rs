@@ -1,8 +1,8 @@
-//! What the dyno prints: shown line by line, and counted as the agent counts.
+//! Reads a dyno's output: prints it line by line, counts it as the agent does, and passes it to the platform's drain.
 
-use crate::account::Printed;
-use crate::logplex::{Cutter, Logplex};
-use crate::screen::{Screen, Source};
+use crate::console::{Console, Source};
+use crate::ledger::OutputCounts;
+use crate::logplex::{LineCutter, Logplex};
 use std::sync::Arc;
 use std::time::Duration;
 use tailrace::line::{Fragment, Splitter};
@@ -10,161 +10,170 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
 
 /// Bytes per read.
-const BUFFER: usize = 64 << 10;
-/// A line that stands still for so long may fill a frame more: the agent sends what it has after 1 s.
-const STILL: Duration = Duration::from_millis(500);
-/// How the agent's own lines on standard error begin. They are no lines of the app.
-const OWN: &[u8] = b"tailrace at=";
+const BUFFER_BYTES: usize = 64 << 10;
+/// After a pause of this length within a line, the line may fill one more frame: the agent sends an incomplete line
+/// after 1 s.
+const STALL_AFTER: Duration = Duration::from_millis(500);
+/// Prefix of the agent's lines on standard error. They are not lines of the app.
+const AGENT_LINE_PREFIX: &[u8] = b"tailrace at=";
 
-/// What a dyno's shell prints before its command begins. It ends with a mark, which nobody else sees.
+/// Finds the marker that a dyno's shell prints between the app's profile and the command.
 #[derive(Debug)]
-struct Preface<'a> {
-    mark: &'a [u8],
-    /// What may be the begin of the mark.
-    kept: Vec<u8>,
+struct MarkerScanner<'a> {
+    marker: &'a [u8],
+    /// The end of the input, if it may be the beginning of the marker.
+    pending: Vec<u8>,
 }
 
-impl Preface<'_> {
-    /// Takes bytes; returns those before the mark, and those behind it once it is there.
-    fn push(&mut self, bytes: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
-        self.kept.extend_from_slice(bytes);
-        if let Some(at) = self.kept.windows(self.mark.len()).position(|part| part == self.mark) {
-            let rest = self.kept.split_off(at + self.mark.len());
-            self.kept.truncate(at);
-            return (std::mem::take(&mut self.kept), Some(rest));
+/// What a [`MarkerScanner`] found.
+struct Scanned {
+    /// Bytes before the marker.
+    before: Vec<u8>,
+    /// Bytes after the marker, once it has been found.
+    after: Option<Vec<u8>>,
+}
+
+impl MarkerScanner<'_> {
+    fn push(&mut self, bytes: &[u8]) -> Scanned {
+        self.pending.extend_from_slice(bytes);
+        if let Some(at) = self.pending.windows(self.marker.len()).position(|part| part == self.marker) {
+            let after = self.pending.split_off(at + self.marker.len());
+            self.pending.truncate(at);
+            return Scanned { before: std::mem::take(&mut self.pending), after: Some(after) };
         }
-        let begun = (1..self.mark.len()).rev().find(|length| self.kept.ends_with(&self.mark[..*length]));
-        let rest = self.kept.split_off(self.kept.len() - begun.unwrap_or_default());
-        (std::mem::replace(&mut self.kept, rest), None)
+        let partial =
+            (1..self.marker.len()).rev().find(|length| self.pending.ends_with(&self.marker[..*length]));
+        let pending = self.pending.split_off(self.pending.len() - partial.unwrap_or_default());
+        Scanned { before: std::mem::replace(&mut self.pending, pending), after: None }
     }
 }
 
-/// Who gets what a dyno prints.
+/// Where a dyno's output goes.
 #[derive(Clone, Debug)]
-pub struct Readers {
-    /// The dyno.
+pub struct OutputSinks {
+    /// The dyno's name.
     pub dyno: String,
-    /// People; nobody for a dyno that only runs to compare with.
-    pub screen: Option<Screen>,
+    /// Prints it; `None` for the baseline dyno.
+    pub console: Option<Console>,
     /// The platform's own drain.
     pub logplex: Option<Arc<Logplex>>,
 }
 
-/// Reads one stream of the dyno to its end. `max_line` is `TAILRACE_MAX_LINE`; `mark` ends what comes before the
-/// command, if anything may.
+/// Reads one output stream of a dyno to its end. `max_line` is `TAILRACE_MAX_LINE`; `marker` separates the output of
+/// the app's profile from the command's, where there is a profile.
 pub async fn read(
     mut pipe: impl AsyncRead + Unpin,
     max_line: usize,
-    mark: Option<&str>,
-    readers: Readers,
-) -> Printed {
-    let mut preface = mark.map(|mark| Preface { mark: mark.as_bytes(), kept: Vec::new() });
-    let mut reading = Reading::new(max_line, &readers);
-    let mut early = None;
-    let mut buffer = vec![0; BUFFER];
-    let mut stands = false;
+    marker: Option<&str>,
+    sinks: OutputSinks,
+) -> OutputCounts {
+    let mut scanner = marker.map(|marker| MarkerScanner { marker: marker.as_bytes(), pending: Vec::new() });
+    let mut counter = StreamCounter::new(max_line, &sinks);
+    let mut early_lines = None;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut is_stalled = false;
     loop {
-        let got = match timeout(STILL, pipe.read(&mut buffer)).await {
+        let length = match timeout(STALL_AFTER, pipe.read(&mut buffer)).await {
             Err(_) => {
-                reading.printed.stalls += u64::from(reading.splitter.mid_line() && !stands);
-                stands = true;
+                counter.counts.stalls += u64::from(counter.splitter.mid_line() && !is_stalled);
+                is_stalled = true;
                 continue;
             }
-            Ok(got) => got.unwrap_or(0),
+            Ok(length) => length.unwrap_or(0),
         };
-        stands = false;
-        match &mut preface {
-            Some(open) if got > 0 => {
-                let (before, behind) = open.push(&buffer[..got]);
-                reading.take(&before);
-                if let Some(behind) = behind {
-                    preface = None;
-                    early = Some(reading.begin().lines);
-                    reading.take(&behind);
+        is_stalled = false;
+        match &mut scanner {
+            Some(open) if length > 0 => {
+                let Scanned { before, after } = open.push(&buffer[..length]);
+                counter.push(&before);
+                if let Some(after) = after {
+                    scanner = None;
+                    early_lines = Some(counter.restart().lines);
+                    counter.push(&after);
                 }
             }
-            Some(open) => reading.take(&std::mem::take(&mut open.kept)),
-            None => reading.take(&buffer[..got]),
+            Some(open) => counter.push(&std::mem::take(&mut open.pending)),
+            None => counter.push(&buffer[..length]),
         }
-        if got == 0 {
-            reading.finish();
+        if length == 0 {
+            counter.finish();
         }
-        reading.show().await;
-        if got == 0 {
-            // Without the mark it cannot be told what came before the command.
-            return Printed { early: early.unwrap_or_default(), ..reading.printed };
+        counter.print().await;
+        if length == 0 {
+            // Without the marker the profile's output cannot be told from the command's: all lines count.
+            return OutputCounts { early: early_lines.unwrap_or_default(), ..counter.counts };
         }
     }
 }
 
-/// One stream, as it is cut into lines.
-struct Reading<'a> {
+/// Splits one output stream into lines, and counts them.
+struct StreamCounter<'a> {
     max_line: usize,
-    readers: &'a Readers,
+    sinks: &'a OutputSinks,
     splitter: Splitter,
-    cutter: Cutter,
-    printed: Printed,
-    /// What is to be shown.
+    cutter: LineCutter,
+    counts: OutputCounts,
+    /// Text to print.
     text: String,
 }
 
-impl<'a> Reading<'a> {
-    fn new(max_line: usize, readers: &'a Readers) -> Self {
+impl<'a> StreamCounter<'a> {
+    fn new(max_line: usize, sinks: &'a OutputSinks) -> Self {
         Self {
             max_line,
-            readers,
+            sinks,
             splitter: Splitter::new(max_line),
-            cutter: Cutter::default(),
-            printed: Printed::default(),
+            cutter: LineCutter::default(),
+            counts: OutputCounts::default(),
             text: String::new(),
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
-        let Self { readers, printed, text, .. } = self;
-        self.splitter.push(bytes, &mut |message: &[u8], piece| count(readers, printed, text, message, piece));
-        if let Some(logplex) = &self.readers.logplex {
-            self.cutter.push(bytes, false, |line| logplex.app(&self.readers.dyno, line));
+    fn push(&mut self, bytes: &[u8]) {
+        let Self { sinks, counts, text, .. } = self;
+        self.splitter.push(bytes, &mut |message: &[u8], piece| count(sinks, counts, text, message, piece));
+        if let Some(logplex) = &self.sinks.logplex {
+            self.cutter.push(bytes, |line| logplex.add_app_line(&self.sinks.dyno, line));
         }
     }
 
     fn finish(&mut self) {
         self.end_line();
-        if let Some(logplex) = &self.readers.logplex {
-            self.cutter.push(&[], true, |line| logplex.app(&self.readers.dyno, line));
+        if let Some(logplex) = &self.sinks.logplex {
+            self.cutter.finish(|line| logplex.add_app_line(&self.sinks.dyno, line));
         }
     }
 
     fn end_line(&mut self) {
-        let Self { readers, printed, text, .. } = self;
-        self.splitter.finish(&mut |message: &[u8], piece| count(readers, printed, text, message, piece));
+        let Self { sinks, counts, text, .. } = self;
+        self.splitter.finish(&mut |message: &[u8], piece| count(sinks, counts, text, message, piece));
     }
 
-    /// The command begins: returns what was printed until now, and counts anew.
-    fn begin(&mut self) -> Printed {
+    /// Starts counting again at zero; returns the counts so far.
+    fn restart(&mut self) -> OutputCounts {
         self.end_line();
         self.splitter = Splitter::new(self.max_line);
-        std::mem::take(&mut self.printed)
+        std::mem::take(&mut self.counts)
     }
 
-    async fn show(&mut self) {
-        if let Some(screen) = self.readers.screen.as_ref().filter(|_| !self.text.is_empty()) {
-            screen.text(std::mem::take(&mut self.text)).await;
+    async fn print(&mut self) {
+        if let Some(console) = self.sinks.console.as_ref().filter(|_| !self.text.is_empty()) {
+            console.print(std::mem::take(&mut self.text)).await;
         }
     }
 }
 
-/// Counts a message, and appends it to what is to be shown.
-fn count(readers: &Readers, printed: &mut Printed, text: &mut String, message: &[u8], piece: Fragment) {
+/// Counts a message, and appends it to the text to print.
+fn count(sinks: &OutputSinks, counts: &mut OutputCounts, text: &mut String, message: &[u8], piece: Fragment) {
     let shown = String::from_utf8_lossy(message);
-    if let Some(screen) = readers.screen.as_ref().filter(|_| piece != Fragment::EmptyFinal) {
-        screen.append(text, Source::app(&readers.dyno), &shown);
+    if let Some(console) = sinks.console.as_ref().filter(|_| piece != Fragment::EmptyFinal) {
+        console.append_log_line(text, Source::app(&sinks.dyno), &shown);
     }
-    if piece != Fragment::Full || !message.starts_with(OWN) {
-        printed.lines += u64::from(piece != Fragment::Partial);
+    if piece != Fragment::Full || !message.starts_with(AGENT_LINE_PREFIX) {
+        counts.lines += u64::from(piece != Fragment::Partial);
         if piece != Fragment::EmptyFinal {
-            printed.frames += 1;
-            printed.text.add(&shown);
+            counts.frames += 1;
+            counts.text.add(&shown);
         }
     }
 }
@@ -172,26 +181,26 @@ fn count(readers: &Readers, printed: &mut Printed, text: &mut String, message: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Digest;
-    use crate::screen::tests::blank;
+    use crate::console::tests::captured;
+    use crate::ledger::Digest;
     use tokio::io::AsyncWriteExt as _;
 
-    fn readers(screen: Screen) -> Readers {
-        Readers { dyno: "web.1".to_owned(), screen: Some(screen), logplex: None }
+    fn sinks(console: Console) -> OutputSinks {
+        OutputSinks { dyno: "web.1".to_owned(), console: Some(console), logplex: None }
     }
 
-    /// What is counted and what is shown, without stamps.
-    async fn counted(bytes: &[u8]) -> (Printed, Vec<String>) {
-        let (screen, mut texts) = blank(false);
-        let printed = read(bytes, 256, None, readers(screen)).await;
-        let mut shown = Vec::new();
+    /// The counts, and the printed lines without their times.
+    async fn read_all(bytes: &[u8]) -> (OutputCounts, Vec<String>) {
+        let (console, mut texts) = captured();
+        let counts = read(bytes, 256, None, sinks(console)).await;
+        let mut printed = Vec::new();
         while let Ok(text) = texts.try_recv() {
-            shown.extend(text.lines().map(|line| line[32..].to_owned()));
+            printed.extend(text.lines().map(|line| line[32..].to_owned()));
         }
-        (printed, shown)
+        (counts, printed)
     }
 
-    fn text(messages: &[&str]) -> Digest {
+    fn digest(messages: &[&str]) -> Digest {
         let mut digest = Digest::default();
         for message in messages {
             digest.add(message);
@@ -202,72 +211,81 @@ mod tests {
     #[tokio::test]
     async fn lines_and_frames_are_counted() {
         let long = "x".repeat(600);
-        let (printed, shown) = counted(format!("one\n\n{long}\nlast").as_bytes()).await;
-        let expected = text(&["one", "", &long[..256], &long[..256], &long[..88], "last"]);
-        assert_eq!(printed, Printed { lines: 4, frames: 6, text: expected, ..Printed::default() });
-        assert_eq!(shown.len(), 6);
-        assert_eq!(shown[0], " app[web.1]: one");
+        let (counts, printed) = read_all(format!("one\n\n{long}\nlast").as_bytes()).await;
+        let expected = digest(&["one", "", &long[..256], &long[..256], &long[..88], "last"]);
+        assert_eq!(counts, OutputCounts { lines: 4, frames: 6, text: expected, ..OutputCounts::default() });
+        assert_eq!(printed.len(), 6);
+        assert_eq!(printed[0], " app[web.1]: one");
     }
 
     #[tokio::test]
-    async fn lines_of_the_agent_are_shown_but_not_counted() {
-        let (printed, shown) = counted(b"tailrace at=drain-refused status=401\ntailrace\n").await;
-        assert_eq!((printed.lines, printed.text), (1, text(&["tailrace"])));
-        assert_eq!(shown.len(), 2);
+    async fn agent_lines_are_printed_but_not_counted() {
+        let (counts, printed) = read_all(b"tailrace at=drain-refused status=401\ntailrace\n").await;
+        assert_eq!((counts.lines, counts.text), (1, digest(&["tailrace"])));
+        assert_eq!(printed.len(), 2);
     }
 
-    /// What is counted, what the platform takes and what is shown of parts that come one after the other.
-    async fn marked(parts: &[&str]) -> (Printed, u64, Vec<String>) {
-        let (screen, mut texts) = blank(false);
+    /// What became of output with a marker.
+    struct Marked {
+        counts: OutputCounts,
+        /// Messages that the platform's drain accepted.
+        platform_messages: u64,
+        printed: Vec<String>,
+    }
+
+    /// Reads output that arrives in parts.
+    async fn read_marked(parts: &[&str]) -> Marked {
+        let (console, mut texts) = captured();
         let logplex = Arc::new(Logplex::default());
-        let readers = Readers { logplex: Some(Arc::clone(&logplex)), ..readers(screen) };
+        let sinks = OutputSinks { logplex: Some(Arc::clone(&logplex)), ..sinks(console) };
         let (mut writer, reader) = tokio::io::duplex(1 << 10);
-        let task = tokio::spawn(read(reader, 256, Some("<mark>\n"), readers));
+        let task = tokio::spawn(read(reader, 256, Some("<mark>\n"), sinks));
         for part in parts {
             writer.write_all(part.as_bytes()).await.expect("is read");
             tokio::task::yield_now().await;
         }
         drop(writer);
-        let printed = task.await.expect("ends");
-        let mut shown = Vec::new();
+        let counts = task.await.expect("ends");
+        let mut printed = Vec::new();
         while let Ok(text) = texts.try_recv() {
-            shown.extend(text.lines().map(|line| line[45..].to_owned()));
+            printed.extend(text.lines().map(|line| line[45..].to_owned()));
         }
-        (printed, logplex.taken().get("web.1").map_or(0, |taken| taken.app), shown)
+        let platform_messages = logplex.message_counts().get("web.1").map_or(0, |counts| counts.app);
+        Marked { counts, platform_messages, printed }
     }
 
     #[tokio::test]
-    async fn what_comes_before_the_command_is_told_apart() {
+    async fn lines_before_the_marker_are_counted_as_early() {
         for (parts, early, late) in [
             (&["<mark>\none\n"][..], &[][..], &["one"][..]),
             (&["a\nb\n<mark>\none\n"], &["a", "b"], &["one"]),
             (&["a\n<ma", "rk>", "\none\n"], &["a"], &["one"]),
             (&["<<mark", ">\n"], &["<"], &[]),
             (&["half<mark>\n", "one"], &["half"], &["one"]),
-            // It never came: nobody knows.
+            // The marker is missing.
             (&["a\n<mar", "k\n"], &[], &["a", "<mark"]),
         ] {
-            let (printed, taken, shown) = marked(parts).await;
-            assert_eq!((printed.early, printed.lines), (early.len() as u64, late.len() as u64), "{parts:?}");
-            assert_eq!(printed.text, text(late), "{parts:?}");
-            assert_eq!(shown, [early, late].concat(), "{parts:?}");
-            // It knows of no command: what is half a line goes on.
-            let half = u64::from(parts[0].starts_with("half"));
-            assert_eq!(taken, shown.len() as u64 - half, "{parts:?}");
+            let Marked { counts, platform_messages, printed } = read_marked(parts).await;
+            assert_eq!((counts.early, counts.lines), (early.len() as u64, late.len() as u64), "{parts:?}");
+            assert_eq!(counts.text, digest(late), "{parts:?}");
+            assert_eq!(printed, [early, late].concat(), "{parts:?}");
+            // The platform's drain does not split lines at the marker.
+            let joined = u64::from(parts[0].starts_with("half"));
+            assert_eq!(platform_messages, printed.len() as u64 - joined, "{parts:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_that_stands_still_is_noted_once() {
-        let (screen, _texts) = blank(false);
+    async fn a_pause_within_a_line_counts_once() {
+        let (console, _texts) = captured();
         let (mut writer, reader) = tokio::io::duplex(64);
-        let task = tokio::spawn(read(reader, 256, None, readers(screen)));
+        let task = tokio::spawn(read(reader, 256, None, sinks(console)));
         for part in ["whole\n", "half", " line\n"] {
             writer.write_all(part.as_bytes()).await.expect("is read");
-            tokio::time::sleep(STILL * 5).await;
+            tokio::time::sleep(STALL_AFTER * 5).await;
         }
         drop(writer);
-        let printed = task.await.expect("ends");
-        assert_eq!((printed.lines, printed.frames, printed.stalls), (2, 2, 1));
+        let counts = task.await.expect("ends");
+        assert_eq!((counts.lines, counts.frames, counts.stalls), (2, 2, 1));
     }
 }

@@ -1,21 +1,21 @@
-//! What the platform has to offer: its generations, and its dyno types.
+//! The platform: its generations, dyno types and time limits.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// How the platform treats its dynos.
+/// A generation of the platform.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Generation {
-    /// Slugs, an init of the platform, SIGTERM to every process, platform drains.
+    /// Slugs; an init process of the platform is PID 1; SIGTERM goes to every process; there are platform drains.
     #[default]
     Cedar,
-    /// Images of Cloud Native Buildpacks, the app is PID 1 and alone gets SIGTERM, no platform drains.
+    /// Images of Cloud Native Buildpacks; the app is PID 1 and SIGTERM goes to it only; there are no platform drains.
     Fir,
 }
 
 impl Generation {
-    /// By its name on the command line.
-    pub fn named(name: &str) -> Option<Self> {
+    /// The generation of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "cedar" => Some(Self::Cedar),
             "fir" => Some(Self::Fir),
@@ -23,7 +23,7 @@ impl Generation {
         }
     }
 
-    /// Its name on the command line.
+    /// The name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cedar => "cedar",
@@ -31,7 +31,7 @@ impl Generation {
         }
     }
 
-    /// Where the app is in a dyno.
+    /// The app's directory in a dyno.
     pub fn app_dir(self) -> &'static str {
         match self {
             Self::Cedar => "/app",
@@ -39,7 +39,7 @@ impl Generation {
         }
     }
 
-    /// What dyno `number` of a process type is called: `web.1`, `web-12a34b56d-e78f9`.
+    /// The name of a dyno: `web.1` on Cedar, `web-12a34b56d-e78f9` on Fir.
     pub fn dyno_name(self, process_type: &str, number: u32) -> String {
         match self {
             Self::Cedar => format!("{process_type}.{number}"),
@@ -47,7 +47,7 @@ impl Generation {
                 let mut name = format!("{process_type}-");
                 for length in [9, 5] {
                     for _ in 0..length {
-                        let _infallible = write!(name, "{:x}", fastrand::u8(..16));
+                        write!(name, "{:x}", fastrand::u8(..16)).ok(); // writing to a String cannot fail
                     }
                     name.push('-');
                 }
@@ -63,9 +63,9 @@ impl Generation {
 pub struct Size {
     /// Its name in `heroku ps:type`.
     pub name: &'static str,
-    /// Memory in MiB, from which on R14 is said.
+    /// Memory quota in MiB; above it R14 is logged.
     pub memory_mib: u64,
-    /// Processes and threads together.
+    /// Limit of processes and threads together.
     pub processes: u64,
 }
 
@@ -88,12 +88,12 @@ const fn size(name: &'static str, memory_mib: u64, processes: u64) -> Size {
 }
 
 impl Size {
-    /// By its name, in any case.
-    pub fn named(name: &str) -> Option<Self> {
+    /// The dyno type of this name, in upper or lower case.
+    pub fn from_name(name: &str) -> Option<Self> {
         SIZES.into_iter().find(|size| size.name.eq_ignore_ascii_case(name))
     }
 
-    /// Its memory in bytes.
+    /// Memory quota in bytes.
     pub fn memory(self) -> u64 {
         self.memory_mib << 20
     }
@@ -105,20 +105,20 @@ impl Default for Size {
     }
 }
 
-/// What the platform grants.
+/// Time limits of the platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// What an app may take to listen on `$PORT` (R10; Dev Center, "Error codes").
+    /// Time to listen on `$PORT` (R10; Dev Center, "Error codes").
     pub boot: Duration,
-    /// What a dyno may take to end after SIGTERM (R12; Dev Center, "Dyno shutdown behavior").
+    /// Time to exit after SIGTERM (R12; Dev Center, "Dyno shutdown behavior").
     pub exit: Duration,
-    /// What an app may take to answer a request (H12; Dev Center, "Request Timeout").
-    pub answer: Duration,
+    /// Time to respond to a request (H12; Dev Center, "Request Timeout").
+    pub request: Duration,
 }
 
 impl Limits {
-    /// When delivery has to end after SIGTERM; nothing where the agent's own default does: 2 s before Heroku's kill.
-    pub fn grace(&self) -> Option<Duration> {
+    /// How long the agent may deliver after SIGTERM: until 2 s before SIGKILL. `None` when the agent's default fits.
+    pub fn stop_grace(&self) -> Option<Duration> {
         let margin = Duration::from_secs(2).min(self.exit / 4);
         (self.exit != Self::default().exit).then_some(self.exit.saturating_sub(margin))
     }
@@ -126,7 +126,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { boot: Duration::from_mins(1), exit: Duration::from_secs(30), answer: Duration::from_secs(30) }
+        Self { boot: Duration::from_mins(1), exit: Duration::from_secs(30), request: Duration::from_secs(30) }
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dynos_are_called_as_their_generation_calls_them() {
+    fn dyno_names_follow_the_generation() {
         assert_eq!(Generation::Cedar.dyno_name("my-worker", 2), "my-worker.2");
         let name = Generation::Fir.dyno_name("web", 1);
         let parts: Vec<usize> = name.split('-').map(str::len).collect();
@@ -143,17 +143,17 @@ mod tests {
     }
 
     #[test]
-    fn delivery_ends_before_the_kill() {
-        let grace = |exit| Limits { exit: Duration::from_secs(exit), ..Limits::default() }.grace();
+    fn delivery_ends_before_sigkill() {
+        let grace = |exit| Limits { exit: Duration::from_secs(exit), ..Limits::default() }.stop_grace();
         assert_eq!(grace(30), None);
         assert_eq!(grace(60), Some(Duration::from_secs(58)));
         assert_eq!(grace(2), Some(Duration::from_millis(1500)));
     }
 
     #[test]
-    fn the_default_is_in_the_table() {
+    fn dyno_types_are_found_by_name() {
         assert_eq!(Size::default().name, "standard-1x");
-        assert_eq!(Size::named("Standard-2X").map(Size::memory), Some(1 << 30));
-        assert_eq!(Size::named("huge"), None);
+        assert_eq!(Size::from_name("Standard-2X").map(Size::memory), Some(1 << 30));
+        assert_eq!(Size::from_name("huge"), None);
     }
 }

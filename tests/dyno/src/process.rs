@@ -1,23 +1,22 @@
-//! Processes, as proc(5) tells of them. Those of a dyno are all descendants of its first one. As the platform's init does, this process adopts orphans
-//! ([`adopt`]), so that nobody leaves the family.
+//! Process trees, read from proc(5). All processes of a dyno are descendants of its outer init process: that adopts
+//! orphans, as the platform's init does ([`become_subreaper`]).
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid};
 use std::time::{Duration, Instant};
 
-/// How long SIGKILL may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is looked meanwhile.
-const LOOK: Duration = Duration::from_millis(10);
+/// How long processes may take to end after SIGKILL.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval of the checks whether they have ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A process, as proc(5) tells it.
+/// A process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Process {
     pid: Pid,
     parent: Pid,
-    /// It has ended and nobody took note.
+    /// Whether it has ended and was not reaped.
     is_zombie: bool,
 }
 
@@ -25,80 +24,79 @@ struct Process {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn adopt() -> nix::Result<()> {
+pub fn become_subreaper() -> nix::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)
 }
 
-/// Takes note of orphans that have ended, but not of `child`, who is waited for by others. Returns how many
-/// descendants live.
+/// Reaps children that have ended, except `child`, which the caller waits for. Returns the number of living
+/// descendants.
 pub fn reap(child: Option<Pid>) -> usize {
     let mut living = 0;
-    for process in family() {
+    for process in all_descendants() {
         if !process.is_zombie {
             living += 1;
         } else if process.parent == getpid() && Some(process.pid) != child {
-            // Gone already, or for the next look.
-            let _ended = waitpid(process.pid, Some(WaitPidFlag::WNOHANG));
+            waitpid(process.pid, Some(WaitPidFlag::WNOHANG)).ok(); // otherwise reaped by the next call
         }
     }
     living
 }
 
-/// Sends a signal to every living descendant. Those that are gone by then need none.
+/// Sends a signal to every living descendant.
 pub fn signal_all(signal: Signal) {
-    for process in family().into_iter().filter(|process| !process.is_zombie) {
-        let _gone_already: Result<(), Errno> = kill(process.pid, signal);
+    for process in all_descendants().into_iter().filter(|process| !process.is_zombie) {
+        kill(process.pid, signal).ok(); // fails when it has ended
     }
 }
 
-/// Ends every descendant with SIGKILL, also those that start others meanwhile, and takes note of their end. False
-/// when some are left: the kernel does not let go of them.
+/// Kills all descendants, including those that are started meanwhile, and reaps them. Returns false when some are left
+/// after 5 s: a process in an uninterruptible wait does not end.
 pub fn kill_all(child: Option<Pid>) -> bool {
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    let started = Instant::now();
+    while started.elapsed() < KILL_TIMEOUT {
         signal_all(Signal::SIGKILL);
         if reap(child) == 0 {
             return true;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     false
 }
 
 /// Sends SIGKILL to a process and all its living descendants.
-pub fn kill_family(root: Pid) {
-    for process in family_of(root).into_iter().filter(|process| !process.is_zombie) {
-        let _gone_already: Result<(), Errno> = kill(process.pid, Signal::SIGKILL);
+pub fn kill_tree(root: Pid) {
+    for process in descendants_of(root).into_iter().filter(|process| !process.is_zombie) {
+        kill(process.pid, Signal::SIGKILL).ok(); // fails when it has ended
     }
-    let _gone_already: Result<(), Errno> = kill(root, Signal::SIGKILL);
+    kill(root, Signal::SIGKILL).ok(); // fails when it has ended
 }
 
-/// All descendants of this process, zombies too.
-fn family() -> Vec<Process> {
-    family_of(getpid())
+/// All descendants of this process, zombies included.
+fn all_descendants() -> Vec<Process> {
+    descendants_of(getpid())
 }
 
-/// The agent's shipper among the descendants of `root`.
-pub fn shipper_of(root: Pid) -> Option<Pid> {
+/// Finds the agent's shipper among the descendants of `root`.
+pub fn find_shipper(root: Pid) -> Option<Pid> {
     agents_of(root)
         .into_iter()
-        .find(|(_, words)| words.starts_with(b"tailrace\0shipper\0"))
+        .find(|(_, command_line)| command_line.starts_with(b"tailrace\0shipper\0"))
         .map(|(pid, _)| pid)
 }
 
-/// The app's own process: the first child of the agent's keeper that is not the shipper.
-pub fn app_of(root: Pid) -> Option<Pid> {
-    let family = family_of(root);
+/// Finds the app's process: the first child of the agent's supervisor that is not the shipper.
+pub fn find_app(root: Pid) -> Option<Pid> {
+    let descendants = descendants_of(root);
     let agents = agents_of(root);
     let is_agent = |pid: Pid| agents.iter().any(|(agent, _)| *agent == pid);
-    family
+    descendants
         .iter()
         .find(|process| is_agent(process.parent) && !is_agent(process.pid))
         .map(|process| process.pid)
 }
 
-/// Memory of the agent's processes under `root`, in KiB: what is their own and their share of the rest (proc(5), Pss).
-pub fn agent_memory(root: Pid) -> u64 {
+/// Memory of the agent's processes under `root`, in KiB: private pages, and their share of shared ones (proc(5), Pss).
+pub fn agent_memory_kib(root: Pid) -> u64 {
     let pss = |pid: Pid| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
@@ -107,8 +105,8 @@ pub fn agent_memory(root: Pid) -> u64 {
     agents_of(root).into_iter().filter_map(|(pid, _)| pss(pid)).sum()
 }
 
-/// Bytes that this machine can still give (proc(5), `MemAvailable`).
-pub fn free_memory() -> u64 {
+/// Memory that is available on this machine, in bytes (proc(5), `MemAvailable`).
+pub fn available_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
@@ -117,22 +115,22 @@ pub fn free_memory() -> u64 {
 
 /// The agent's processes under `root`, with their command lines.
 fn agents_of(root: Pid) -> Vec<(Pid, Vec<u8>)> {
-    let line = |process: Process| {
-        let words = std::fs::read(format!("/proc/{}/cmdline", process.pid)).ok()?;
-        let name = words.split(|byte| *byte == 0).next()?;
+    let agent = |process: Process| {
+        let command_line = std::fs::read(format!("/proc/{}/cmdline", process.pid)).ok()?;
+        let name = command_line.split(|byte| *byte == 0).next()?;
         let is_agent =
             name == b"tailrace" || name.ends_with(b"/tailrace") || name.ends_with(b"/tailrace-agent");
-        is_agent.then_some((process.pid, words))
+        is_agent.then_some((process.pid, command_line))
     };
-    family_of(root).into_iter().filter_map(line).collect()
+    descendants_of(root).into_iter().filter_map(agent).collect()
 }
 
-/// All descendants of a process, zombies too.
-fn family_of(root: Pid) -> Vec<Process> {
+/// All descendants of a process, zombies included.
+fn descendants_of(root: Pid) -> Vec<Process> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    // What ends while we look is no longer there.
-    let stat = |pid| parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
+    // Fails for a process that has ended in the meantime.
+    let stat = |pid| parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
     descendants(&pids.filter_map(stat).collect::<Vec<_>>(), root)
 }
 
@@ -147,7 +145,7 @@ fn descendants(all: &[Process], root: Pid) -> Vec<Process> {
 }
 
 /// `/proc/PID/stat`: `PID (NAME) STATE PARENT …`; a name may contain anything.
-fn parse(stat: &str) -> Option<Process> {
+fn parse_stat(stat: &str) -> Option<Process> {
     let (pid, _) = stat.split_once(' ')?;
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
@@ -169,15 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn names_do_not_confuse() {
-        assert_eq!(parse("12 (sh) S 3 12 12 0"), Some(process(12, 3)));
-        assert_eq!(parse("12 (a) Z 9 (b) R 3 12"), Some(process(12, 3)));
-        assert_eq!(parse("12 (sh) Z 3 12").map(|process| process.is_zombie), Some(true));
-        assert_eq!(parse("12 (sh"), None);
+    fn process_names_may_contain_anything() {
+        assert_eq!(parse_stat("12 (sh) S 3 12 12 0"), Some(process(12, 3)));
+        assert_eq!(parse_stat("12 (a) Z 9 (b) R 3 12"), Some(process(12, 3)));
+        assert_eq!(parse_stat("12 (sh) Z 3 12").map(|process| process.is_zombie), Some(true));
+        assert_eq!(parse_stat("12 (sh"), None);
     }
 
     #[test]
-    fn the_family_is_all_that_come_from_one() {
+    fn descendants_include_all_generations() {
         let all = [process(7, 5), process(5, 2), process(2, 1), process(3, 1), process(4, 3), process(6, 2)];
         let mut pids: Vec<i32> =
             descendants(&all, Pid::from_raw(2)).iter().map(|process| process.pid.as_raw()).collect();

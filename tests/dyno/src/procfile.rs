@@ -1,14 +1,14 @@
-//! Which command a Procfile has for a process type, by the rules of the classic platform.
+//! Parses a Procfile by the rules of Cedar.
 
-/// The entries in their order: type and command line.
+/// The entries in order: process type and command.
 ///
-/// Leading blanks, a missing blank behind the colon, a missing colon, CRLF and comment lines are what the platform
-/// puts up with, so this does too. Lines that are no entries are ignored, as there.
+/// As on the platform, leading blanks, a missing blank after the colon, a missing colon and CRLF are accepted; comments
+/// and other lines that are not entries are ignored.
 pub fn parse(text: &str) -> Vec<(&str, &str)> {
     text.lines().filter_map(entry).collect()
 }
 
-/// The command of a process type. Where a type stands twice, the last one counts.
+/// The command of a process type. When a type occurs twice, the last entry applies.
 pub fn command<'a>(text: &'a str, process_type: &str) -> Option<&'a str> {
     parse(text).into_iter().rev().find(|(name, _)| *name == process_type).map(|(_, command)| command)
 }
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_read_as_the_platform_reads_them() {
+    fn entries_are_parsed_as_the_platform_parses_them() {
         for (line, expected) in [
             ("web: bundle exec puma", Some(("web", "bundle exec puma"))),
             ("my-worker: x", Some(("my-worker", "x"))),
@@ -53,12 +53,12 @@ mod tests {
     }
 
     #[test]
-    fn crlf_is_no_part_of_a_command() {
+    fn crlf_is_not_part_of_a_command() {
         assert_eq!(parse("web: a\r\n\r\nworker: b\r\n"), [("web", "a"), ("worker", "b")]);
     }
 
     #[test]
-    fn the_last_entry_of_a_type_counts() {
+    fn the_last_entry_of_a_type_applies() {
         assert_eq!(command("web: a\nworker: b\nweb: c\n", "web"), Some("c"));
         assert_eq!(command("worker: b\n", "web"), None);
     }

@@ -1,12 +1,12 @@
-//! The router: one port in front of the web dynos, and the lines that the platform's router prints about requests (Dev
+//! The router: listens on one port, forwards requests to the web dynos, and logs them as the platform's router does (Dev
 //! Center, "HTTP Routing", "Error Codes").
 
 mod exchange;
 
+use crate::console::{Console, Source};
 use crate::environment::{domain, uuid};
 use crate::logplex::Logplex;
-use crate::screen::{Screen, Source};
-use exchange::{Exchange, Failure, Reply};
+use exchange::{Exchange, ResponseBody, RouterError};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -18,161 +18,185 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// What a dyno may take to boot while a request waits (H20).
-const BOOT: Duration = Duration::from_secs(75);
-/// Between two attempts to accept when that fails.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long a request waits for a dyno that is starting (H20).
+const BOOT_TIMEOUT: Duration = Duration::from_secs(75);
+/// Delay after a failed `accept`.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// How a web dyno is doing.
+/// The state of a web dyno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum BackendState {
     /// It does not listen yet.
     Starting,
     /// It listens on this port.
     Up(u16),
-    /// It went down by itself.
+    /// It crashed.
     Crashed,
 }
 
 /// The web dynos by name.
-pub type Backends = BTreeMap<String, State>;
+pub type Backends = BTreeMap<String, BackendState>;
 
-/// What came of the requests.
+/// A web dyno that is up.
+#[derive(Clone, Debug)]
+pub(crate) struct Backend {
+    pub(crate) dyno: String,
+    pub(crate) port: u16,
+}
+
+/// Counts of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Requests {
-    /// Requests begun.
+    /// Requests received.
     pub sent: u64,
-    /// Answers of the app by status.
+    /// Complete responses of the app, by status.
     pub by_status: BTreeMap<u16, u64>,
-    /// Requests without a whole answer, by the router's error code.
+    /// Requests without a complete response, by the router's error code.
     pub failed: BTreeMap<String, u64>,
 }
 
-/// What the connections share.
+/// Options of a router.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub struct RouterOptions<'a> {
+    /// The port on the loopback address; 0 for any.
+    pub port: u16,
+    /// The app's name.
+    pub app_name: &'a str,
+    /// Time to respond to a request (H12).
+    pub request_timeout: Duration,
+    /// The web dynos.
+    pub backends: watch::Receiver<Backends>,
+    /// Prints the router's lines.
+    pub console: Console,
+    /// Delivers the router's lines.
+    pub logplex: Option<Arc<Logplex>>,
+}
+
+/// State that all connections share.
+#[derive(Debug)]
+pub(crate) struct RouterState {
     host: String,
     backends: watch::Receiver<Backends>,
-    patience: Duration,
-    screen: Screen,
+    request_timeout: Duration,
+    console: Console,
     logplex: Option<Arc<Logplex>>,
     requests: Mutex<Requests>,
 }
 
-impl Shared {
+impl RouterState {
     fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request came to its end.
-    fn done(&self, exchange: &Exchange) {
-        let line = exchange.line(&self.host);
-        self.screen.try_line(Source::platform("router"), &line);
+    /// Logs and counts a request that has ended.
+    fn record(&self, exchange: &Exchange) {
+        let line = exchange.log_line(&self.host);
+        self.console.try_print_log_line(Source::platform("router"), &line);
         if let Some(logplex) = &self.logplex {
-            logplex.platform("router", &line);
+            logplex.add_platform_line("router", &line);
         }
         let mut requests = self.requests();
-        match exchange.failure {
-            Some(failure) => *requests.failed.entry(failure.code.to_owned()).or_default() += 1,
+        match exchange.error {
+            Some(error) => *requests.failed.entry(error.code.to_owned()).or_default() += 1,
             None => *requests.by_status.entry(exchange.status).or_default() += 1,
         }
     }
 
-    /// A web dyno that is up, at random as the platform does it.
-    async fn choose(&self) -> Result<(String, u16), Failure> {
+    /// Chooses a web dyno that is up, at random as the platform does. Waits while dynos are starting and none is up.
+    async fn choose_backend(&self) -> Result<Backend, RouterError> {
         let mut backends = self.backends.clone();
-        let any_up = |all: &Backends| {
-            let up: Vec<_> = all
-                .iter()
-                .filter_map(|(name, state)| match state {
-                    State::Up(port) => Some((name.clone(), *port)),
-                    _ => None,
-                })
-                .collect();
-            (!up.is_empty()).then(|| up[fastrand::usize(..up.len())].clone())
-        };
-        let wait = backends
-            .wait_for(|all| any_up(all).is_some() || !all.values().any(|state| *state == State::Starting));
-        match timeout(BOOT, wait).await {
+        let ready = backends.wait_for(|all| {
+            random_backend(all).is_some() || !all.values().any(|state| *state == BackendState::Starting)
+        });
+        match timeout(BOOT_TIMEOUT, ready).await {
             Ok(Ok(all)) if all.is_empty() => Err(exchange::NO_DYNOS),
-            Ok(Ok(all)) => any_up(&all).ok_or(exchange::CRASHED),
+            Ok(Ok(all)) => random_backend(&all).ok_or(exchange::CRASHED),
             Ok(Err(_)) => Err(exchange::NO_DYNOS),
             Err(_) => Err(exchange::BOOT_TIMEOUT),
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
         self.requests().sent += 1;
         let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let exchange = Exchange::of(&request, id.unwrap_or_else(uuid));
-        let chosen = self.choose().await;
-        Ok(exchange.make(request, chosen, self).await)
+        let exchange = Exchange::new(&request, id.unwrap_or_else(uuid));
+        let backend = self.choose_backend().await;
+        Ok(exchange.forward(request, backend, self).await)
     }
 }
 
-/// A router that listens. Dropping it ends it.
+/// A random dyno among those that are up.
+fn random_backend(all: &Backends) -> Option<Backend> {
+    let up: Vec<Backend> = all
+        .iter()
+        .filter_map(|(name, state)| match state {
+            BackendState::Up(port) => Some(Backend { dyno: name.clone(), port: *port }),
+            _ => None,
+        })
+        .collect();
+    (!up.is_empty()).then(|| up[fastrand::usize(..up.len())].clone())
+}
+
+/// A listening router. Dropping it stops it.
 #[derive(Debug)]
 pub struct Router {
-    shared: Arc<Shared>,
+    state: Arc<RouterState>,
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Router {
-    /// Listens on a port of loopback. `patience` is what a dyno may take to answer (H12).
+    /// Starts a router.
     ///
     /// # Errors
-    /// When the port is taken.
-    pub async fn start(
-        port: u16,
-        app: &str,
-        patience: Duration,
-        backends: watch::Receiver<Backends>,
-        screen: Screen,
-        logplex: Option<Arc<Logplex>>,
-    ) -> io::Result<Self> {
+    /// When the port is in use.
+    pub async fn start(options: RouterOptions<'_>) -> io::Result<Self> {
+        let RouterOptions { port, app_name, request_timeout, backends, console, logplex } = options;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
-        let host = domain(app);
+        let host = domain(app_name);
         let requests = Mutex::default();
-        let shared = Arc::new(Shared { host, backends, patience, screen, logplex, requests });
-        let for_task = Arc::clone(&shared);
+        let state = Arc::new(RouterState { host, backends, request_timeout, console, logplex, requests });
+        let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else {
-                    tokio::time::sleep(PAUSE).await; // too many files are open
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await; // too many open files
                     continue;
                 };
-                let shared = Arc::clone(&for_task);
-                drop(tokio::spawn(async move {
-                    let service = service_fn(|request| Arc::clone(&shared).answer(request));
-                    // Clients may go as they like.
-                    drop(
-                        hyper::server::conn::http1::Builder::new()
-                            .serve_connection(TokioIo::new(stream), service)
-                            .with_upgrades()
-                            .await,
-                    );
-                }));
+                drop(tokio::spawn(serve(stream, Arc::clone(&shared))));
             }
         });
-        Ok(Self { shared, address, task })
+        Ok(Self { state, address, task })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What came of all requests so far.
+    /// The counts so far.
     pub fn requests(&self) -> Requests {
-        self.shared.requests().clone()
+        self.state.requests().clone()
     }
+}
+
+/// Serves one client connection to its end.
+async fn serve(stream: TcpStream, state: Arc<RouterState>) {
+    let service = service_fn(|request| Arc::clone(&state).respond(request));
+    hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await
+        .ok(); // fails when the client closes the connection early
 }
 
 impl Drop for Router {

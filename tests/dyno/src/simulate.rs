@@ -1,364 +1,257 @@
-//! One simulation from its start to its end.
+//! Runs one simulation from start to end.
 
-use crate::account::Digest;
 use crate::args::Args;
 use crate::commands::{self, Command};
-use crate::dyno::Dyno;
-use crate::environment::{self, Metadata, uuid};
-use crate::life::{self, Phase, Role};
-use crate::logplex::Logplex;
-use crate::output::Readers;
-use crate::platform::Generation;
+use crate::console::Console;
+use crate::dyno::{Dyno, StartedDyno};
+use crate::error::{SimulationError, context};
+use crate::lifecycle::{self, DynoHandle, Phase, Role};
+use crate::output::OutputSinks;
 use crate::report::Outcome;
-use crate::router::{Backends, Router, State};
-use crate::screen::{Screen, Source};
-use crate::traffic::{self, Comparison, Times};
-use crate::trouble::{Trouble, step};
-use crate::verdict::Evidence;
-use crate::world::{Control, Live, Parts, Place, World};
-use crate::{config_vars, port, procfile, strikes, walls};
-use std::collections::BTreeMap;
+use crate::router::{BackendState, Router, RouterOptions};
+use crate::setup::{self, Setup};
+use crate::simulation::{DynoCommand, PreparedDyno, RunningDyno, Simulation};
+use crate::traffic::{self, ComparedPorts, Comparison, SharedComparison};
+use crate::verdict::Observations;
+use crate::{fault_injection, port};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-use tailrace_drain::{Drain, Options};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// What the platform's drain is left for its last batches.
-const LAST: Duration = Duration::from_secs(5);
-/// How often it is looked whether an app listens.
-const LOOK: Duration = Duration::from_millis(50);
-/// Lines that the local drain keeps for its page.
-const KEPT: usize = 200_000;
+/// How long the platform's own drain may take to deliver the rest.
+const LOGPLEX_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval of the checks whether the baseline dyno listens.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Name of the baseline dyno.
+const BASELINE: &str = "web.0";
 
-/// A dyno of the formation, and how it is told.
-struct Member {
-    control: mpsc::Sender<Control>,
-    phase: watch::Receiver<Phase>,
-    task: JoinHandle<io::Result<()>>,
-}
-
-/// A web dyno that runs without the agent.
-struct Bare {
+/// A web dyno that runs without the agent, to compare response times.
+struct BaselineDyno {
     dyno: Dyno,
     port: u16,
-    _place: Place,
+    _prepared: PreparedDyno,
 }
 
-/// All that a simulation has beside its dynos.
-pub(crate) struct Stage {
-    pub(crate) world: Arc<World>,
-    drain: Option<Arc<Drain>>,
-    platform: String,
-    arrived: Arc<Mutex<BTreeMap<String, Digest>>>,
-    deliver: Option<JoinHandle<()>>,
-    backends: watch::Receiver<Backends>,
-    /// The app is one of ours.
-    is_sample: bool,
-}
-
-/// Runs the app until its time is up, it ends by itself, or `stop` says so. Files go to `dir`.
+/// Runs the app until `--for` is over, all dynos have ended, or `stop` changes. Files go to `dir`.
 ///
 /// # Errors
-/// [`Trouble`] when it cannot begin.
+/// [`SimulationError`] when a part of it cannot be started.
 pub async fn simulate(
     args: &Args,
-    screen: Screen,
+    console: Console,
     mut stop: watch::Receiver<u32>,
     dir: &Path,
-) -> Result<Outcome, Trouble> {
-    let begun = Instant::now();
-    let stage = Stage::set(args, screen, dir).await?;
-    let roles = roles(args, &stage.world.slug)?;
-    let world = Arc::clone(&stage.world);
-    let logplex = world.logplex.clone();
-    let router = Router::start(
-        args.port,
-        &world.app_name,
-        args.limits.answer,
-        stage.backends.clone(),
-        world.screen.clone(),
-        logplex.clone(),
-    );
-    let router = step("cannot start the router", router.await)?;
-    let plan = traffic::Plan::of(args, stage.is_sample);
+) -> Result<Outcome, SimulationError> {
+    let started = Instant::now();
+    let setup = Setup::prepare(args, console, dir).await?;
+    let roles = setup::formation(args, &setup.simulation.slug)?;
+    let simulation = Arc::clone(&setup.simulation);
+    let router = start_router(&setup, args).await?;
+    let plan = traffic::TrafficPlan::new(args, setup.is_sample_app);
     if args.formation.contains_key("web") || roles.iter().any(Role::is_web) {
-        let hint = if plan.rate > 0.0 { "" } else { " (--traffic 5 asks it five times a second)" };
-        world.note(&format!("the app: http://{}{hint}", router.address())).await;
+        let hint = if plan.rate > 0.0 { "" } else { " (--traffic 5 sends it five requests a second)" };
+        simulation.note(&format!("the app: http://{}{hint}", router.address())).await;
     }
-    world.say("api", "Release v1 created by user simulation@localhost").await;
+    simulation.log("api", "Release v1 created by user simulation@localhost").await;
     let web = roles.iter().find(|role| role.is_web()).cloned();
-    let mut members: Vec<Member> = roles
-        .into_iter()
-        .map(|role| {
-            let (control, phase, task) = life::start(Arc::clone(&world), role);
-            Member { control, phase, task }
-        })
-        .collect();
-    let bare = match web.as_ref().filter(|_| args.compare) {
-        Some(role) => Some(step("cannot start the dyno to compare with", Bare::start(&world, role))?),
+    let dynos: Vec<DynoHandle> =
+        roles.into_iter().map(|role| lifecycle::start(Arc::clone(&simulation), role)).collect();
+    let baseline = match web.as_ref().filter(|_| args.compare) {
+        Some(role) => {
+            Some(context("cannot start the dyno to compare with", BaselineDyno::start(&simulation, role))?)
+        }
         None => None,
     };
-    let times = Times::default();
-    stage.play(&mut members, bare.as_ref(), &router, (plan, &times), &mut stop).await;
-    for member in &members {
-        drop(member.control.send(Control::Stop).await); // one that is over needs no word
+    let comparison = SharedComparison::default();
+    let traffic = Traffic { router: &router, plan, comparison: &comparison };
+    setup.run_until_stopped(&dynos, baseline.as_ref(), traffic, &mut stop).await;
+    for dyno in &dynos {
+        dyno.commands.send(DynoCommand::Stop).await.ok(); // fails when the dyno has ended
     }
-    for member in members {
-        let ended = member.task.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        step("cannot run a dyno", ended)?;
+    for dyno in dynos {
+        let ended = dyno.task.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        context("cannot run a dyno", ended)?;
     }
-    drop(bare);
-    if let Some(logplex) = &logplex {
-        logplex.rest(LAST).await;
+    drop(baseline);
+    if let Some(logplex) = &simulation.logplex {
+        logplex.wait_until_idle(LOGPLEX_TIMEOUT).await;
     }
     let requests = router.requests();
-    let comparison: Comparison = times.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let taken = logplex.map(|logplex| logplex.taken()).unwrap_or_default();
-    Ok(Outcome { evidence: stage.evidence(), requests, comparison, taken, took: begun.elapsed() })
+    let comparison: Comparison = comparison.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let platform_messages =
+        simulation.logplex.as_ref().map(|logplex| logplex.message_counts()).unwrap_or_default();
+    let observations = setup.observations();
+    Ok(Outcome { observations, requests, comparison, platform_messages, duration: started.elapsed() })
 }
 
-/// The dynos of the formation.
-fn roles(args: &Args, slug: &Path) -> Result<Vec<Role>, Trouble> {
-    let path = slug.join("Procfile");
-    let text = std::fs::read_to_string(&path).map_err(|error| Trouble::NoProcfile(path.clone(), error))?;
-    let mut entries: BTreeMap<&str, &str> = BTreeMap::new();
-    entries.extend(procfile::parse(&text));
-    if entries.is_empty() {
-        return Err(Trouble::NoEntry(path));
-    }
-    if let Some(name) = args.formation.keys().find(|name| !entries.contains_key(name.as_str())) {
-        let known: Vec<&str> = entries.keys().copied().collect();
-        return Err(Trouble::NoType(name.clone(), known.join(", ")));
-    }
-    let mut roles = Vec::new();
-    for (name, command) in entries {
-        let one = u32::from(args.formation.is_empty() && name != "release");
-        let count = args.formation.get(name).copied().unwrap_or(one);
-        roles.extend((1..=count).map(|number| Role {
-            process_type: name.to_owned(),
-            number,
-            command: command.to_owned(),
-        }));
-    }
-    if roles.is_empty() { Err(Trouble::NoDyno) } else { Ok(roles) }
+async fn start_router(setup: &Setup, args: &Args) -> Result<Router, SimulationError> {
+    let simulation = &setup.simulation;
+    let router = Router::start(RouterOptions {
+        port: args.port,
+        app_name: &simulation.app_name,
+        request_timeout: args.limits.request,
+        backends: setup.backends.clone(),
+        console: simulation.console.clone(),
+        logplex: simulation.logplex.clone(),
+    });
+    context("cannot start the router", router.await)
 }
 
-impl Bare {
-    fn start(world: &World, role: &Role) -> io::Result<Self> {
-        let port = port::free()?;
-        let place = life::aside(world, "web.0", Some(port), &role.command)?;
-        let (dyno, out, err) = Dyno::start(&place.spec, &place.spec_file)?;
-        let readers = Readers { dyno: "web.0".to_owned(), screen: None, logplex: None };
-        drop(tokio::spawn(world.read(out, &place, readers.clone())));
-        drop(tokio::spawn(world.read(err, &place, readers)));
-        Ok(Self { dyno, port, _place: place })
+impl BaselineDyno {
+    fn start(simulation: &Simulation, role: &Role) -> io::Result<Self> {
+        let port = port::find_free()?;
+        let prepared = lifecycle::prepare_baseline(simulation, BASELINE, port, &role.command)?;
+        let StartedDyno { dyno, stdout, stderr } = Dyno::start(&prepared.spec, &prepared.spec_file)?;
+        let sinks = OutputSinks { dyno: BASELINE.to_owned(), console: None, logplex: None };
+        drop(tokio::spawn(simulation.read_output(stdout, &prepared, sinks.clone())));
+        drop(tokio::spawn(simulation.read_output(stderr, &prepared, sinks)));
+        Ok(Self { dyno, port, _prepared: prepared })
     }
 
-    async fn up(&self) {
-        while !port::is_taken(self.port) {
-            sleep(LOOK).await;
+    async fn wait_until_up(&self) {
+        while !port::is_listening(self.port) {
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-impl Drop for Bare {
+impl Drop for BaselineDyno {
     fn drop(&mut self) {
         if let Some(pid) = self.dyno.pid() {
-            crate::process::kill_family(pid);
+            crate::process::kill_tree(pid);
         }
     }
 }
 
-impl Stage {
-    /// Prepares all but the dynos.
-    pub(crate) async fn set(args: &Args, screen: Screen, dir: &Path) -> Result<Self, Trouble> {
-        let app = args.app().map_err(|error| {
-            Trouble::NoProcfile(args.app.clone().unwrap_or_default().join("Procfile"), error)
-        })?;
-        let mut args = args.clone();
-        let path: io::Result<Vec<PathBuf>> = args.path.iter().map(std::path::absolute).collect();
-        args.path = step("cannot find a directory of --path", path)?;
-        let slug = slug(&args, &app, dir)?;
-        if args.command.is_none() {
-            roles(&args, &slug)?; // before anything is said
-        }
-        let vars = config_vars::gather(&app, std::env::vars_os(), &args.config);
-        let vars = step("cannot read the config vars", vars)?;
-        let (walls, reasons) = if args.open {
-            (crate::init::Walls::None, vec!["--no-namespaces".to_owned()])
-        } else {
-            step("cannot make a dyno", walls::find(dir).await)?
-        };
-        if !walls.has_root() {
-            screen
-                .text(format!(
-                    "       dynos are process groups of this system, not namespaces: {}\n",
-                    reasons.join("; ")
-                ))
-                .await;
-        }
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        if walls == crate::init::Walls::Root
-            && let private = walls::private(&path)
-            && !private.is_empty()
-        {
-            let private: Vec<String> = private.iter().map(|dir| dir.display().to_string()).collect();
-            let list = private.join(", ");
-            screen.text(format!("       not for a dyno's user, who is not root: {list}\n")).await;
-        }
-        let platform = format!("d.{}", uuid());
-        let arrived = Arc::default();
-        let drain = args
-            .drains
-            .is_empty()
-            .then(|| start_drain(dir, &platform, &arrived, &screen, !args.check && args.command.is_none()))
-            .transpose();
-        let drain = step("cannot start the drain", drain)?.map(Arc::new);
-        if let Some(control) = drain.as_ref().and_then(|drain| drain.control()) {
-            screen.text(format!("       the drain's page: {control}\n")).await;
-        }
-        let logplex = (drain.is_some() && args.generation == Generation::Cedar).then(Arc::<Logplex>::default);
-        let deliver = drain.as_ref().zip(logplex.clone()).map(|(drain, logplex)| {
-            tokio::spawn(logplex.deliver(drain.url(), platform.clone(), drain.ca_file().into()))
-        });
-        let (sender, backends) = watch::channel(Backends::new());
-        let world = World::new(Parts {
-            slug,
-            config_vars: vars,
-            walls,
-            drain_url: drain.as_ref().map_or_else(|| args.drains.join(" "), |drain| drain.url()),
-            drain: drain.clone(),
-            dir: dir.to_owned(),
-            app_name: environment::app_name(&app),
-            metadata: Metadata::now(&app),
-            screen,
-            logplex,
-            backends: sender,
-            args,
-        });
-        let is_sample = crate::samples().canonicalize().is_ok_and(|samples| app.starts_with(samples));
-        Ok(Self { world: Arc::new(world), drain, platform, arrived, deliver, backends, is_sample })
-    }
+/// The requests to send, and where.
+struct Traffic<'a> {
+    router: &'a Router,
+    plan: traffic::TrafficPlan,
+    comparison: &'a SharedComparison,
+}
 
-    /// From the start of the dynos to the moment when they are to stop.
-    async fn play(
+impl Setup {
+    /// Runs from the start of the dynos until they are to be stopped.
+    async fn run_until_stopped(
         &self,
-        members: &mut [Member],
-        bare: Option<&Bare>,
-        router: &Router,
-        (mut plan, times): (traffic::Plan, &Times),
+        dynos: &[DynoHandle],
+        baseline: Option<&BaselineDyno>,
+        traffic: Traffic<'_>,
         stop: &mut watch::Receiver<u32>,
     ) {
-        let world = &self.world;
-        let screen = world.screen.clone();
+        let Traffic { router, mut plan, comparison } = traffic;
+        let simulation = &self.simulation;
+        let console = simulation.console.clone();
         let stopped = async {
             tokio::select! {
                 _ = stop.changed() => {}
-                () = screen.gone() => {}
+                () = console.closed() => {}
             }
         };
         tokio::pin!(stopped);
         tokio::select! {
-            all_up = booted(members) => if !all_up { return },
+            all_up = wait_until_up(dynos) => if !all_up { return },
             () = &mut stopped => return,
         }
-        if let Some(bare) = bare {
-            let up = timeout(world.args.limits.boot, bare.up());
+        if let Some(baseline) = baseline {
+            let up = timeout(simulation.args.limits.boot, baseline.wait_until_up());
             tokio::select! {
-                _up_or_late = up => {}
+                _up_or_timed_out = up => {}
                 () = &mut stopped => return,
             }
         }
-        strikes::apply(world, &world.args.faults).await;
-        let ports = || {
-            let backends = self.backends.borrow();
-            let with = backends.values().find_map(|state| match state {
-                State::Up(port) => Some(*port),
-                _ => None,
-            });
-            with.zip(bare.map(|bare| bare.port))
-        };
-        // Without a web dyno only who says how much is asked means it.
+        fault_injection::inject(simulation, &simulation.args.faults).await;
+        let ports = || self.compared_ports(baseline?);
+        // Without a web dyno, requests are sent only with --traffic.
         let has_web = !self.backends.borrow().is_empty();
-        if !has_web && world.args.traffic.is_none() {
+        if !has_web && simulation.args.traffic.is_none() {
             plan.rate = 0.0;
         }
-        let mut typed = (!world.args.check).then(commands::typed);
-        let traffic = traffic::run(router.address(), plan, ports, Arc::clone(times));
-        let over = over(members);
-        let late = sleep(world.args.run_for.unwrap_or(Duration::MAX));
-        tokio::pin!(traffic, over, late);
+        let mut commands = (!simulation.args.check).then(commands::stdin_lines);
+        let requests = traffic::run(router.address(), plan, ports, Arc::clone(comparison));
+        let all_ended = wait_until_ended(dynos);
+        let time_over = sleep(simulation.args.run_for.unwrap_or(Duration::MAX));
+        tokio::pin!(requests, all_ended, time_over);
         loop {
             tokio::select! {
-                () = &mut traffic => {}
-                () = &mut over => return,
-                () = &mut late => return,
+                () = &mut requests => {}
+                () = &mut all_ended => return,
+                () = &mut time_over => return,
                 () = &mut stopped => return,
-                line = next(&mut typed) => match commands::parse(&line) {
+                line = next_line(&mut commands) => match commands::parse(&line) {
                     Ok(Some(Command::Stop)) => return,
-                    Ok(Some(command)) => self.obey(command).await,
+                    Ok(Some(command)) => self.execute(command).await,
                     Ok(None) => {}
-                    Err(error) => world.note(&error).await,
+                    Err(error) => simulation.note(&error).await,
                 },
             }
         }
     }
 
-    /// Does what was typed.
-    async fn obey(&self, command: Command) {
-        let world = &self.world;
+    /// The ports of a dyno that is up and of the baseline dyno.
+    fn compared_ports(&self, baseline: &BaselineDyno) -> Option<ComparedPorts> {
+        let backends = self.backends.borrow();
+        let with_agent = backends.values().find_map(|state| match state {
+            BackendState::Up(port) => Some(*port),
+            _ => None,
+        })?;
+        Some(ComparedPorts { with_agent, without_agent: baseline.port })
+    }
+
+    /// Executes a typed command.
+    async fn execute(&self, command: Command) {
+        let simulation = &self.simulation;
         match command {
-            Command::Fault(faults) => strikes::apply(world, &faults).await,
-            Command::Heal => strikes::heal(world).await,
+            Command::Fault(faults) => fault_injection::inject(simulation, &faults).await,
+            Command::Heal => fault_injection::heal(simulation).await,
             Command::Restart(name) => {
-                let mut chosen: Vec<Live> = world.live().into_values().collect();
-                chosen.retain(|live| name.as_ref().is_none_or(|name| *name == live.dyno));
-                if chosen.is_empty() {
-                    world.note("restart: no such dyno runs").await;
+                let mut dynos: Vec<RunningDyno> = simulation.running().into_values().collect();
+                dynos.retain(|running| name.as_ref().is_none_or(|name| *name == running.dyno));
+                if dynos.is_empty() {
+                    simulation.note("restart: no such dyno is running").await;
                 }
-                for live in chosen {
-                    drop(live.control.send(Control::Restart).await);
+                for dyno in dynos {
+                    dyno.commands.send(DynoCommand::Restart).await.ok(); // fails when the dyno has ended
                 }
             }
-            Command::Help | Command::Stop => world.note(commands::HELP).await,
+            Command::Help | Command::Stop => simulation.note(commands::HELP).await,
         }
     }
 
-    /// Collects the evidence.
-    fn evidence(self) -> Evidence {
-        if let Some(deliver) = self.deliver {
-            deliver.abort();
+    /// Collects what the verdict is based on.
+    fn observations(self) -> Observations {
+        if let Some(task) = self.logplex_task {
+            task.abort();
         }
-        Evidence {
-            boots: self.world.boots(),
+        Observations {
+            runs: self.simulation.runs(),
             drain: self.drain.as_ref().map(|drain| drain.report()),
-            arrived: self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            platform: self.platform,
-            refused: self.world.refused(),
-            limits: self.world.args.limits,
+            received: self.received.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            platform_token: self.platform_token,
+            rejected_faults: self.simulation.rejected_faults(),
+            limits: self.simulation.args.limits,
         }
     }
 }
 
-/// The next line that is typed; never, when nobody types.
-async fn next(typed: &mut Option<mpsc::Receiver<String>>) -> String {
-    if let Some(lines) = typed {
+/// The next typed line; pending forever without standard input or at its end.
+async fn next_line(commands: &mut Option<mpsc::Receiver<String>>) -> String {
+    if let Some(lines) = commands {
         if let Some(line) = lines.recv().await {
             return line;
         }
-        *typed = None;
+        *commands = None;
     }
     std::future::pending().await
 }
 
-/// Waits until every dyno is up, or one is over before that: whether all are.
-async fn booted(members: &[Member]) -> bool {
-    for member in members {
-        let mut phase = member.phase.clone();
+/// Waits until every dyno has been up, or one has ended before that; returns whether all have been up.
+async fn wait_until_up(dynos: &[DynoHandle]) -> bool {
+    for dyno in dynos {
+        let mut phase = dyno.phase.clone();
         let is_up =
             phase.wait_for(|phase| *phase != Phase::Booting).await.is_ok_and(|phase| *phase == Phase::Up);
         if !is_up {
@@ -368,58 +261,10 @@ async fn booted(members: &[Member]) -> bool {
     true
 }
 
-/// Waits until no dyno lives any more.
-async fn over(members: &[Member]) {
-    for member in members {
-        let mut phase = member.phase.clone();
-        let _gone_is_over_too = phase.wait_for(|phase| *phase == Phase::Over).await.is_ok();
+/// Waits until every dyno has ended for good.
+async fn wait_until_ended(dynos: &[DynoHandle]) {
+    for dyno in dynos {
+        let mut phase = dyno.phase.clone();
+        drop(phase.wait_for(|phase| *phase == Phase::Ended).await); // an error too means that it has ended
     }
-}
-
-/// The app as it is to run. One that no buildpack has prepared gets the agent where a slug has it.
-fn slug(args: &Args, app: &Path, dir: &Path) -> Result<PathBuf, Trouble> {
-    if let Some(slug) = &args.slug {
-        return step("cannot find the slug", std::path::absolute(slug));
-    }
-    if !args.agent.is_file() {
-        return Err(Trouble::NoProgram(args.agent.clone()));
-    }
-    let path = app.join("Procfile");
-    if !path.is_file() {
-        return Err(Trouble::NoProcfile(path, io::ErrorKind::NotFound.into()));
-    }
-    let slug = dir.join("slug");
-    let bin = slug.join(".tailrace/bin");
-    step("cannot copy the app", crate::world::copy(app, &slug))?;
-    step("cannot copy the agent", std::fs::create_dir_all(&bin))?;
-    step("cannot copy the agent", std::fs::copy(&args.agent, bin.join("tailrace")))?;
-    Ok(slug)
-}
-
-fn start_drain(
-    dir: &Path,
-    platform: &str,
-    arrived: &Arc<Mutex<BTreeMap<String, Digest>>>,
-    screen: &Screen,
-    has_page: bool,
-) -> io::Result<Drain> {
-    let (arrived, screen, token) = (Arc::clone(arrived), screen.clone(), platform.to_owned());
-    Drain::start(Options {
-        dir: Some(dir.to_owned()),
-        control: has_page.then(|| ([127, 0, 0, 1], 0).into()),
-        keep: if has_page { KEPT } else { 1 }, // `sink` gets nothing when nothing is kept
-        platform: Some(platform.to_owned()),
-        sink: Box::new(move |lines| {
-            let ours = || lines.iter().filter(|line| line.token != token);
-            let mut arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner);
-            for line in ours().filter(|line| line.is_app) {
-                arrived.entry(line.proc_id.clone()).or_default().add(&line.message);
-            }
-            drop(arrived);
-            for line in ours().filter(|line| !line.is_app) {
-                screen.try_line(Source { app: "tailrace", proc_id: &line.proc_id }, &line.message);
-            }
-        }),
-        ..Options::default()
-    })
 }

@@ -1,9 +1,9 @@
 //! The simulation, run as people run it.
 
-#[path = "dyno/desk.rs"]
-mod desk;
 #[path = "dyno/faults.rs"]
 mod faults;
+#[path = "dyno/harness.rs"]
+mod harness;
 #[path = "dyno/heroku_local.rs"]
 mod heroku_local;
 #[path = "dyno/platform.rs"]

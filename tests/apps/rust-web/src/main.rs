@@ -1,7 +1,7 @@
-//! A sample web app: answers on `$PORT`, logs one lograge-like line per request to standard output, a warning to
-//! standard error now and then, text that is not ASCII, and sometimes a line longer than a frame may be.
+//! A sample web app: listens on `$PORT`, logs one line per request to standard output in the style of lograge, warnings
+//! to standard error, text that is not ASCII, and sometimes a line that is longer than a frame may be.
 //!
-//! It leaves signals alone, so that SIGTERM ends it with 143, as it ends many apps.
+//! It does not handle signals, so that SIGTERM ends it with status 143, as it does many apps.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -12,17 +12,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a client may take to say what it wants, or to take its answer.
+/// Limit for reading a request, and for writing a response.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of a request's head, and of its body, that are read.
+/// Most bytes of a request's head, and of its body.
 const HEAD: u64 = 16 << 10;
 const BODY: u64 = 64 << 10;
-/// Connections at a time; others wait in the listener's queue.
+/// Connections that are served at a time; others wait in the listener's queue.
 const THREADS: usize = 8;
 
 const CUSTOMERS: [&str; 5] = ["Ann Lee", "Zoë Ångström", "Łukasz Żak", "山田 太郎", "Μαρία Παππά"];
 
-/// A request, as far as the log tells it.
+/// The parts of a request that are logged.
 struct Request {
     method: String,
     path: String,
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Serves one connection after the other.
+/// Accepts and serves connections.
 fn work(listener: &TcpListener, served: &AtomicUsize) {
     loop {
         match listener.accept() {
@@ -74,7 +74,7 @@ fn work(listener: &TcpListener, served: &AtomicUsize) {
     }
 }
 
-/// One request, one answer, and what is said about it.
+/// Reads one request, responds, and logs it.
 fn serve(stream: &TcpStream, number: usize) -> io::Result<()> {
     let begun = Instant::now();
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -95,7 +95,7 @@ fn serve(stream: &TcpStream, number: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// The request with its body read away; `None` when the client only knocked.
+/// Reads a request, and discards its body; `None` when the client sent nothing.
 fn read(stream: &TcpStream) -> io::Result<Option<Request>> {
     let mut lines = BufReader::new(stream.take(HEAD + BODY));
     let mut line = String::new();
@@ -134,7 +134,7 @@ fn answer(request: &Request) -> (u16, &'static str, String) {
     }
 }
 
-/// The lines about one request. Each is written in one piece, so that those of other threads stand beside it.
+/// Logs a request. Each line is written at once, so that lines of several threads do not mix.
 fn log(request: &Request, status: u16, number: usize, took: Duration) {
     let took = took.as_secs_f64() * 1e3;
     let customer = CUSTOMERS[number % CUSTOMERS.len()];
@@ -161,15 +161,14 @@ fn log(request: &Request, status: u16, number: usize, took: Duration) {
     }
 }
 
-/// One JSON line of some 15,000 bytes: more than a frame holds.
+/// A JSON line of about 15,000 bytes, which is longer than a frame may be.
 fn dump(number: usize) -> String {
     let mut line = format!("{{\"event\":\"cart\",\"number\":{number},\"items\":[");
     for item in 0..250 {
         let comma = if item == 0 { "" } else { "," };
         let customer = CUSTOMERS[item % CUSTOMERS.len()];
-        // Writing to a string cannot fail.
-        let _infallible =
-            write!(line, "{comma}{{\"sku\":\"A-{item:05}\",\"for\":\"{customer}\",\"price\":\"59.90 €\"}}");
+        // Writing to a String cannot fail.
+        write!(line, "{comma}{{\"sku\":\"A-{item:05}\",\"for\":\"{customer}\",\"price\":\"59.90 €\"}}").ok();
     }
     line.push_str("]}");
     line

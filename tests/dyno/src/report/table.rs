@@ -1,9 +1,9 @@
-//! Rows under titles.
+//! Formats tables as text.
 
 use std::fmt::Write as _;
 
-/// Appends them; the first `names` columns stand to the left, the others to the right.
-pub(super) fn table(out: &mut String, names: usize, titles: &[&str], rows: Vec<Vec<String>>) {
+/// Appends a table. The first `left_columns` columns are aligned to the left, the others to the right.
+pub(super) fn table(out: &mut String, left_columns: usize, titles: &[&str], rows: Vec<Vec<String>>) {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([titles[column].len()]).max().unwrap_or_default()
@@ -15,12 +15,13 @@ pub(super) fn table(out: &mut String, names: usize, titles: &[&str], rows: Vec<V
         for (column, cell) in row.iter().enumerate() {
             let width = widths[column];
             let gap = if column == 0 { "" } else { "  " };
-            let _infallible = if column < names {
+            let written = if column < left_columns {
                 write!(line, "{gap}{cell:<width$}")
             } else {
                 write!(line, "{gap}{cell:>width$}")
             };
+            written.ok(); // writing to a String cannot fail
         }
-        let _infallible = writeln!(out, "{}", line.trim_end());
+        writeln!(out, "{}", line.trim_end()).ok(); // as above
     }
 }

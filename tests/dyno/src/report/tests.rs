@@ -1,5 +1,5 @@
 use super::*;
-use crate::excuse::Excuse;
+use crate::expected_loss::ExpectedLoss;
 use crate::platform::Limits;
 use serde_json::Value;
 use tailrace_drain::tally::{Complaints, Lag, Losses, Stream};
@@ -10,7 +10,7 @@ fn lines(lines: u64) -> Stream {
     Stream { lines, longest: 80, lag_ms: LAG, ..Stream::default() }
 }
 
-fn boot(dyno: &str, lines: u64) -> Boot {
+fn run(dyno: &str, lines: u64) -> RunRecord {
     let account = DrainLedger {
         delivered_lines: lines,
         batches: 7,
@@ -18,19 +18,19 @@ fn boot(dyno: &str, lines: u64) -> Boot {
         drain: "d:1".to_owned(),
         ..DrainLedger::default()
     };
-    Boot {
+    RunRecord {
         dyno: dyno.to_owned(),
-        ending: Ending::Stopped(143),
-        ledger: Some(Ok(Ledger { captured_lines: lines, own_frames: 2, drains: vec![account] })),
-        printed: Some(Printed { lines, frames: lines, ..Printed::default() }),
-        took: Duration::from_secs(5),
-        memory: 3 << 10,
-        excuse: Excuse::default(),
-        made_room: false,
+        end: RunEnd::Stopped(143),
+        ledger: Some(Ok(Ledger { captured_lines: lines, agent_frames: 2, drains: vec![account] })),
+        printed: Some(OutputCounts { lines, frames: lines, ..OutputCounts::default() }),
+        duration: Duration::from_secs(5),
+        agent_memory_kib: 3 << 10,
+        expected_loss: ExpectedLoss::default(),
+        was_replaced: false,
     }
 }
 
-/// One worker; the platform lost 345 of its lines, and announced 300 messages.
+/// One worker. The platform's drain lost 345 of its lines and two platform messages, and announced 300 messages.
 fn outcome() -> Outcome {
     let named = |name: &str, stream| (name.to_owned(), stream);
     let notices = Stream { own_frames: 1, losses: Losses { notices: 1, lines: 300 }, ..Stream::default() };
@@ -39,38 +39,38 @@ fn outcome() -> Outcome {
         named("router", Stream { own_frames: 9, longest: 200, lag_ms: LAG, ..Stream::default() }),
         named("logplex", notices),
     ];
-    let ours = [named("worker.1", Stream { own_frames: 5, repeats: 4, ..lines(12_345) })];
-    let streams = [("d.a".to_owned(), ours.into()), ("d.p".to_owned(), platform.into())].into();
+    let agent = [named("worker.1", Stream { own_frames: 5, repeats: 4, ..lines(12_345) })];
+    let streams = [("d.a".to_owned(), agent.into()), ("d.p".to_owned(), platform.into())].into();
     let mut drain = Report { frames: 12_347, requests: 20, duplicates: 2, streams, ..Report::default() };
     drain.conformance.insert("sumo".to_owned(), Complaints::default());
-    let evidence = Evidence {
-        boots: vec![boot("worker.1", 12_345)],
+    let observations = Observations {
+        runs: vec![run("worker.1", 12_345)],
         drain: Some(drain),
-        arrived: BTreeMap::new(),
-        platform: "d.p".to_owned(),
-        refused: Vec::new(),
+        received: BTreeMap::new(),
+        platform_token: "d.p".to_owned(),
+        rejected_faults: Vec::new(),
         limits: Limits::default(),
     };
     let requests =
         Requests { sent: 5, by_status: [(200, 3), (404, 1)].into(), failed: [("H13".to_owned(), 1)].into() };
-    let taken = [("worker.1", 12_345, 3), ("router", 0, 10)];
-    let taken = taken.map(|(name, app, platform)| (name.to_owned(), Taken { app, platform }));
+    let counts = [("worker.1", 12_345, 3), ("router", 0, 10)];
+    let counts = counts.map(|(name, app, platform)| (name.to_owned(), MessageCounts { app, platform }));
     Outcome {
-        evidence,
+        observations,
         requests,
-        comparison: Comparison { with: vec![3.0], without: vec![2.5] },
-        taken: taken.into(),
-        took: Duration::from_millis(5_040),
+        comparison: Comparison { with_agent: vec![3.0], without_agent: vec![2.5] },
+        platform_messages: counts.into(),
+        duration: Duration::from_millis(5_040),
     }
 }
 
-fn ours(outcome: &mut Outcome) -> &mut BTreeMap<String, Stream> {
-    let drain = outcome.evidence.drain.as_mut().expect("there is one");
+fn tailrace_streams(outcome: &mut Outcome) -> &mut BTreeMap<String, Stream> {
+    let drain = outcome.observations.drain.as_mut().expect("is present");
     drain.streams.get_mut("d.a").expect("is known")
 }
 
 fn ledger(outcome: &mut Outcome) -> &mut Ledger {
-    let ledger = outcome.evidence.boots[0].ledger.as_mut().expect("has one");
+    let ledger = outcome.observations.runs[0].ledger.as_mut().expect("is present");
     ledger.as_mut().expect("can be read")
 }
 
@@ -87,7 +87,7 @@ fn json(outcome: &Outcome) -> Value {
 }
 
 #[test]
-fn the_table_says_what_was_counted() {
+fn the_text_report_shows_all_counts() {
     let text = text(&outcome());
     for part in [
         "\n1 dyno in 5.0 s\n",
@@ -109,31 +109,31 @@ fn the_table_says_what_was_counted() {
 }
 
 #[test]
-fn both_ways_are_counted_alike() {
+fn both_drains_are_counted_in_the_same_way() {
     let json = json(&outcome());
-    let [ours, theirs] = [&json["drains"][0], &json["drains"][1]];
-    assert_eq!((&ours["lag_ms"]["p99"], &ours["repeats"]), (&50.0.into(), &4.into()), "{json:#}");
-    assert_eq!((&theirs["messages"], &theirs["arrived"]), (&12_358.into(), &12_011.into()), "{json:#}");
+    let [tailrace, platform] = [&json["drains"][0], &json["drains"][1]];
+    assert_eq!((&tailrace["lag_ms"]["p99"], &tailrace["repeats"]), (&50.0.into(), &4.into()), "{json:#}");
+    assert_eq!((&platform["messages"], &platform["arrived"]), (&12_358.into(), &12_011.into()), "{json:#}");
     assert_eq!(
-        (&theirs["unheard"], &theirs["sources"][1]["name"]),
+        (&platform["unheard"], &platform["sources"][1]["name"]),
         (&47.into(), &"heroku".into()),
         "{json:#}"
     );
-    // Announced, and here even so.
+    // Some were announced as lost and arrived nevertheless.
     let mut outcome = outcome();
-    let drain = outcome.evidence.drain.as_mut().expect("there is one");
+    let drain = outcome.observations.drain.as_mut().expect("is present");
     drain.streams.get_mut("d.p").and_then(|all| all.get_mut("logplex")).expect("is known").losses.lines = 350;
     assert!(text(&outcome).contains("      350       -3 "), "{}", text(&outcome));
 }
 
 #[test]
-fn every_dyno_has_a_row_and_the_lag_of_its_own() {
+fn each_dyno_has_a_row_with_its_own_lag() {
     let mut outcome = outcome();
-    outcome.evidence.boots.push(boot("web.1", 100));
-    // Without an agent nothing is to come from it.
-    outcome.evidence.boots.push(Boot { ledger: None, ..boot("clock.1", 7) });
+    outcome.observations.runs.push(run("web.1", 100));
+    // A dyno without an agent sends nothing to the drain.
+    outcome.observations.runs.push(RunRecord { ledger: None, ..run("clock.1", 7) });
     let slow = Lag { p50: 1.0, p95: 2.0, p99: 3.0, max: 400.0 };
-    ours(&mut outcome).insert("web.1".to_owned(), Stream { lag_ms: slow, ..lines(99) });
+    tailrace_streams(&mut outcome).insert("web.1".to_owned(), Stream { lag_ms: slow, ..lines(99) });
     let text = text(&outcome);
     for part in [
         "tailrace  web.1          100       99          –        –        0       80     1 ms   2 ms  400 ms\n",
@@ -146,9 +146,9 @@ fn every_dyno_has_a_row_and_the_lag_of_its_own() {
 }
 
 #[test]
-fn what_is_not_known_is_not_counted() {
+fn unknown_counts_are_not_shown() {
     let mut outcome = outcome();
-    outcome.evidence.boots[0].printed = None;
+    outcome.observations.runs[0].printed = None;
     let text = text(&outcome);
     assert!(text.contains("tailrace  worker.1         –    12345          0        –        4 "), "{text}");
     let json = json(&outcome);
@@ -156,21 +156,25 @@ fn what_is_not_known_is_not_counted() {
 }
 
 #[test]
-fn a_line_that_stood_still_may_have_filled_one_more() {
+fn a_pause_within_a_line_may_cost_one_more_message() {
     let mut outcome = outcome();
-    outcome.evidence.boots[0].printed.as_mut().expect("is known").stalls = 3;
+    outcome.observations.runs[0].printed.as_mut().expect("is known").stalls = 3;
     for (arrived, messages, unheard) in [(12_344, 12_345, 1), (12_347, 12_347, 0), (12_349, 12_348, -1)] {
-        ours(&mut outcome).get_mut("worker.1").expect("is known").lines = arrived;
+        tailrace_streams(&mut outcome).get_mut("worker.1").expect("is known").lines = arrived;
         let json = json(&outcome);
-        let side = &json["drains"][0];
-        assert_eq!((&side["messages"], &side["unheard"]), (&messages.into(), &unheard.into()), "{json:#}");
+        let summary = &json["drains"][0];
+        assert_eq!(
+            (&summary["messages"], &summary["unheard"]),
+            (&messages.into(), &unheard.into()),
+            "{json:#}"
+        );
     }
 }
 
 #[test]
-fn every_drain_of_a_dyno_has_a_row() {
+fn each_drain_of_a_dyno_has_a_row() {
     let mut outcome = outcome();
-    outcome.evidence.drain = None;
+    outcome.observations.drain = None;
     let mut other = account(&mut outcome).clone();
     (other.drain, other.delivered_lines, other.dropped_lines) = ("d:2".to_owned(), 12_000, 345);
     other.dropped.insert("spool-full".to_owned(), 345);
@@ -189,7 +193,7 @@ fn every_drain_of_a_dyno_has_a_row() {
 }
 
 #[test]
-fn what_was_held_or_refused_is_not_called_announced() {
+fn held_and_refused_lines_are_not_reported_as_announced() {
     let mut outcome = outcome();
     let account = account(&mut outcome);
     (account.delivered_lines, account.held_lines, account.rejected_lines) = (12_000, 300, 45);
@@ -200,7 +204,7 @@ fn what_was_held_or_refused_is_not_called_announced() {
 }
 
 #[test]
-fn one_is_one() {
+fn a_single_line_is_reported_in_the_singular() {
     let mut outcome = outcome();
     (ledger(&mut outcome).captured_lines, account(&mut outcome).delivered_lines) = (1, 1);
     assert!(text(&outcome).ends_with("The line arrived, and no receiver objected.\n"));
@@ -210,13 +214,11 @@ fn one_is_one() {
 }
 
 #[test]
-fn problems_stand_in_both_reports() {
-    let verdict = Verdict {
-        problems: vec!["one".to_owned(), "another".to_owned()],
-        notes: vec!["by the way".to_owned()],
-    };
+fn problems_are_in_the_text_and_in_the_json_report() {
+    let verdict =
+        Verdict { problems: vec!["one".to_owned(), "another".to_owned()], notes: vec!["a note".to_owned()] };
     let text = outcome().text(&verdict);
-    assert!(text.ends_with("\n       by the way\n !     one\n !     another\n"), "{text}");
+    assert!(text.ends_with("\n       a note\n !     one\n !     another\n"), "{text}");
     assert!(!text.contains("lines arrived"), "{text}");
     let json: Value = serde_json::from_str(&outcome().json(&verdict)).expect("is JSON");
     assert_eq!((json["ok"].as_bool(), json["problems"][1].as_str()), (Some(false), Some("another")));

@@ -1,6 +1,6 @@
-//! One request on its way through the router.
+//! Forwards one request to a dyno, and its response to the client.
 
-use super::Shared;
+use super::{Backend, RouterState};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
@@ -16,50 +16,51 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// What a dyno may take to accept a connection (H19).
-const CONNECT: Duration = Duration::from_secs(5);
+/// Time to accept a connection (H19).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A router's error.
+/// An error of the router (Dev Center, "Error Codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct RouterError {
     pub(crate) code: &'static str,
     desc: &'static str,
     level: &'static str,
-    /// The side that hung up.
+    /// The side that closed the connection early: `client`, `backend`, or empty.
     sock: &'static str,
 }
 
-const fn failure(code: &'static str, desc: &'static str) -> Failure {
-    Failure { code, desc, level: "error", sock: "" }
+const fn error(code: &'static str, desc: &'static str) -> RouterError {
+    RouterError { code, desc, level: "error", sock: "" }
 }
 
-pub(super) const CRASHED: Failure = failure("H10", "App crashed");
-const TIMEOUT: Failure = failure("H12", "Request timeout");
-const NO_RESPONSE: Failure = failure("H13", "Connection closed without response");
-pub(super) const NO_DYNOS: Failure = failure("H14", "No web processes running");
-const INTERRUPTED: Failure = Failure { sock: "backend", ..failure("H18", "Server Request Interrupted") };
-const CONNECT_TIMEOUT: Failure = failure("H19", "Backend connection timeout");
-pub(super) const BOOT_TIMEOUT: Failure = failure("H20", "App boot timeout");
-const REFUSED: Failure = failure("H21", "Backend connection refused");
-const CLIENT_GONE: Failure =
-    Failure { level: "warning", sock: "client", ..failure("H27", "Client Request Interrupted") };
+pub(super) const CRASHED: RouterError = error("H10", "App crashed");
+const REQUEST_TIMEOUT: RouterError = error("H12", "Request timeout");
+const NO_RESPONSE: RouterError = error("H13", "Connection closed without response");
+pub(super) const NO_DYNOS: RouterError = error("H14", "No web processes running");
+const RESPONSE_INTERRUPTED: RouterError =
+    RouterError { sock: "backend", ..error("H18", "Server Request Interrupted") };
+const BACKEND_TIMEOUT: RouterError = error("H19", "Backend connection timeout");
+pub(super) const BOOT_TIMEOUT: RouterError = error("H20", "App boot timeout");
+const BACKEND_REFUSED: RouterError = error("H21", "Backend connection refused");
+const CLIENT_GONE: RouterError =
+    RouterError { level: "warning", sock: "client", ..error("H27", "Client Request Interrupted") };
 
-/// A request, and what came of it.
+/// A request and its result.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     method: Method,
     path: String,
     id: String,
-    /// The dyno, with the time that it took to connect.
+    /// The dyno's name, and how long connecting took.
     dyno: Option<(String, Duration)>,
     service: Option<Duration>,
     pub(crate) status: u16,
     bytes: u64,
-    pub(crate) failure: Option<Failure>,
+    pub(crate) error: Option<RouterError>,
 }
 
 impl Exchange {
-    pub(super) fn of(request: &Request<Incoming>, id: String) -> Self {
+    pub(super) fn new(request: &Request<Incoming>, id: String) -> Self {
         Self {
             method: request.method().clone(),
             path: request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned(),
@@ -68,16 +69,16 @@ impl Exchange {
             service: None,
             status: 503,
             bytes: 0,
-            failure: None,
+            error: None,
         }
     }
 
-    /// The router's line.
-    pub(super) fn line(&self, host: &str) -> String {
+    /// The line that the router logs.
+    pub(super) fn log_line(&self, host: &str) -> String {
         let (method, path, id) = (&self.method, &self.path, &self.id);
-        let start = match self.failure {
+        let start = match self.error {
             None => "at=info".to_owned(),
-            Some(Failure { code, desc, level, sock }) => {
+            Some(RouterError { code, desc, level, sock }) => {
                 let sock = if sock.is_empty() { String::new() } else { format!("sock={sock} ") };
                 format!("{sock}at={level} code={code} desc=\"{desc}\"")
             }
@@ -97,65 +98,74 @@ impl Exchange {
         )
     }
 
-    /// Asks the dyno; the line is printed when the answer is through.
-    pub(super) async fn make(
+    /// Forwards the request to the dyno. The request is logged when its response has been forwarded.
+    pub(super) async fn forward(
         mut self,
         mut request: Request<Incoming>,
-        chosen: Result<(String, u16), Failure>,
-        shared: Arc<Shared>,
-    ) -> Response<Reply> {
-        let begun = Instant::now();
+        backend: Result<Backend, RouterError>,
+        state: Arc<RouterState>,
+    ) -> Response<ResponseBody> {
+        let started = Instant::now();
         let client = hyper::upgrade::on(&mut request);
-        let asked = match chosen {
-            Err(failure) => Err(failure),
-            Ok((dyno, port)) => match connect(port).await {
-                Err(failure) => {
-                    self.dyno = Some((dyno, begun.elapsed()));
-                    Err(failure)
+        let forwarded = match backend {
+            Err(error) => Err(error),
+            Ok(Backend { dyno, port }) => match connect(port).await {
+                Err(error) => {
+                    self.dyno = Some((dyno, started.elapsed()));
+                    Err(error)
                 }
                 Ok(stream) => {
-                    self.dyno = Some((dyno, begun.elapsed()));
-                    let request = self.request(request);
-                    timeout(shared.patience, ask(stream, request)).await.unwrap_or(Err(TIMEOUT))
+                    self.dyno = Some((dyno, started.elapsed()));
+                    let request = self.add_headers(request);
+                    timeout(state.request_timeout, send(stream, request))
+                        .await
+                        .unwrap_or(Err(REQUEST_TIMEOUT))
                 }
             },
         };
-        match asked {
+        match forwarded {
             Ok(mut response) => {
                 self.status = response.status().as_u16();
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    drop(tokio::spawn(self.tunnel(client, hyper::upgrade::on(&mut response), begun, shared)));
-                    return response.map(|_nothing| Reply::Ours(Full::default()));
+                    drop(tokio::spawn(self.tunnel(
+                        client,
+                        hyper::upgrade::on(&mut response),
+                        started,
+                        state,
+                    )));
+                    return response.map(|_empty| ResponseBody::Router(Full::default()));
                 }
-                response.map(|body| Reply::App(Box::new(Watched { body, begun, end: Some((self, shared)) })))
+                response.map(|body| {
+                    ResponseBody::App(Box::new(CountedBody { body, started, pending: Some((self, state)) }))
+                })
             }
-            Err(failure) => {
-                self.failure = Some(failure);
-                self.service = self.dyno.is_some().then(|| begun.elapsed());
-                shared.done(&self);
-                let text = format!("{} {}\n", failure.code, failure.desc);
-                let mut response = Response::new(Reply::Ours(Full::new(text.into())));
+            Err(error) => {
+                self.error = Some(error);
+                self.service = self.dyno.is_some().then(|| started.elapsed());
+                state.record(&self);
+                let text = format!("{} {}\n", error.code, error.desc);
+                let mut response = Response::new(ResponseBody::Router(Full::new(text.into())));
                 *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 response
             }
         }
     }
 
-    /// A connection that speaks something else from now on, such as a web socket. The line is printed at its end.
-    async fn tunnel(mut self, client: OnUpgrade, app: OnUpgrade, begun: Instant, shared: Arc<Shared>) {
+    /// Copies bytes both ways after a protocol upgrade, such as to a web socket. The request is logged at its end.
+    async fn tunnel(mut self, client: OnUpgrade, app: OnUpgrade, started: Instant, state: Arc<RouterState>) {
         if let (Ok(client), Ok(app)) = tokio::join!(client, app) {
             let (mut client, mut app) = (TokioIo::new(client), TokioIo::new(app));
-            // Either may hang up as it likes; how much there was is known only when both end well.
+            // The byte count is known only when both sides end without an error.
             if let Ok((_, bytes)) = tokio::io::copy_bidirectional(&mut client, &mut app).await {
                 self.bytes = bytes;
             }
         }
-        self.service = Some(begun.elapsed());
-        shared.done(&self);
+        self.service = Some(started.elapsed());
+        state.record(&self);
     }
 
-    /// With the headers that the platform's router adds.
-    fn request(&self, mut request: Request<Incoming>) -> Request<Incoming> {
+    /// Adds the headers that the platform's router adds.
+    fn add_headers(&self, mut request: Request<Incoming>) -> Request<Incoming> {
         *request.uri_mut() = self.path.parse().unwrap_or(Uri::from_static("/"));
         let headers = request.headers_mut();
         headers.entry(HOST).or_insert(HeaderValue::from_static("localhost"));
@@ -176,62 +186,64 @@ impl Exchange {
     }
 }
 
-/// A dyno may listen on either family.
-async fn connect(port: u16) -> Result<TcpStream, Failure> {
-    let any = async {
+/// Connects to a dyno, which may listen on IPv4 or IPv6.
+async fn connect(port: u16) -> Result<TcpStream, RouterError> {
+    let either_family = async {
         match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
             Ok(stream) => Ok(stream),
-            Err(_) => TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.map_err(|_| REFUSED),
+            Err(_) => TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.map_err(|_| BACKEND_REFUSED),
         }
     };
-    timeout(CONNECT, any).await.unwrap_or(Err(CONNECT_TIMEOUT))
+    timeout(CONNECT_TIMEOUT, either_family).await.unwrap_or(Err(BACKEND_TIMEOUT))
 }
 
-async fn ask(stream: TcpStream, request: Request<Incoming>) -> Result<Response<Incoming>, Failure> {
+/// Sends the request; returns the head of the response.
+async fn send(stream: TcpStream, request: Request<Incoming>) -> Result<Response<Incoming>, RouterError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| NO_RESPONSE)?;
-    // Ends with the answer's body, or when the app hangs up.
+    // The task ends with the response's body, or when the app closes the connection.
     drop(tokio::spawn(connection.with_upgrades()));
     sender.send_request(request).await.map_err(|_| NO_RESPONSE)
 }
 
-/// The body of an answer.
-pub(crate) enum Reply {
-    /// From the app.
-    App(Box<Watched>),
-    /// From the router.
-    Ours(Full<Bytes>),
+/// The body of a response.
+pub(crate) enum ResponseBody {
+    /// The app's response.
+    App(Box<CountedBody>),
+    /// The router's error page.
+    Router(Full<Bytes>),
 }
 
-/// The app's body, counted on its way.
-pub(crate) struct Watched {
+/// The body of an app's response, which counts its bytes and logs the request at its end.
+pub(crate) struct CountedBody {
     body: Incoming,
-    begun: Instant,
-    end: Option<(Exchange, Arc<Shared>)>,
+    started: Instant,
+    /// What is logged; `None` once it was.
+    pending: Option<(Exchange, Arc<RouterState>)>,
 }
 
-impl Watched {
-    fn end(&mut self, failure: Option<Failure>) {
-        if let Some((mut exchange, shared)) = self.end.take() {
-            exchange.failure = failure;
-            if failure == Some(CLIENT_GONE) {
+impl CountedBody {
+    fn finish(&mut self, error: Option<RouterError>) {
+        if let Some((mut exchange, state)) = self.pending.take() {
+            exchange.error = error;
+            if error == Some(CLIENT_GONE) {
                 exchange.status = 499;
-            } else if failure.is_some() {
+            } else if error.is_some() {
                 exchange.status = 503;
             }
-            exchange.service = Some(self.begun.elapsed());
-            shared.done(&exchange);
+            exchange.service = Some(self.started.elapsed());
+            state.record(&exchange);
         }
     }
 }
 
-impl Drop for Watched {
+impl Drop for CountedBody {
     fn drop(&mut self) {
-        let failure = if self.body.is_end_stream() { None } else { Some(CLIENT_GONE) };
-        self.end(failure);
+        let error = if self.body.is_end_stream() { None } else { Some(CLIENT_GONE) };
+        self.finish(error);
     }
 }
 
-impl Body for Reply {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -240,18 +252,18 @@ impl Body for Reply {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
-            Self::Ours(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
-            Self::App(watched) => {
-                let polled = Pin::new(&mut watched.body).poll_frame(context);
+            Self::Router(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Self::App(counted) => {
+                let polled = Pin::new(&mut counted.body).poll_frame(context);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
                         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-                        if let Some((exchange, _)) = &mut watched.end {
+                        if let Some((exchange, _)) = &mut counted.pending {
                             exchange.bytes += bytes;
                         }
                     }
-                    Poll::Ready(Some(Err(_))) => watched.end(Some(INTERRUPTED)),
-                    Poll::Ready(None) => watched.end(None),
+                    Poll::Ready(Some(Err(_))) => counted.finish(Some(RESPONSE_INTERRUPTED)),
+                    Poll::Ready(None) => counted.finish(None),
                     Poll::Pending => {}
                 }
                 polled
@@ -261,15 +273,15 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Ours(body) => body.is_end_stream(),
-            Self::App(watched) => watched.body.is_end_stream(),
+            Self::Router(body) => body.is_end_stream(),
+            Self::App(counted) => counted.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Ours(body) => body.size_hint(),
-            Self::App(watched) => watched.body.size_hint(),
+            Self::Router(body) => body.size_hint(),
+            Self::App(counted) => counted.body.size_hint(),
         }
     }
 }

@@ -1,64 +1,80 @@
 use super::*;
-use crate::screen::tests::blank;
+use crate::console::tests::captured;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// A router before these dynos, what it prints, and who tells it of them.
-async fn router(backends: Backends) -> (Router, mpsc::Receiver<String>, watch::Sender<Backends>) {
-    let (screen, lines) = blank(false);
-    let (sender, receiver) = watch::channel(backends);
-    let router =
-        Router::start(0, "app", Duration::from_millis(300), receiver, screen, None).await.expect("listens");
-    (router, lines, sender)
+/// A router under test.
+struct Fixture {
+    router: Router,
+    /// What it prints.
+    lines: mpsc::Receiver<String>,
+    /// Sets the states of the dynos.
+    backends: watch::Sender<Backends>,
 }
 
-/// A request's or an answer's.
-async fn head(stream: &mut TcpStream) -> String {
+async fn start(backends: Backends) -> Fixture {
+    let (console, lines) = captured();
+    let (sender, receiver) = watch::channel(backends);
+    let router = Router::start(RouterOptions {
+        port: 0,
+        app_name: "app",
+        request_timeout: Duration::from_millis(300),
+        backends: receiver,
+        console,
+        logplex: None,
+    });
+    Fixture { router: router.await.expect("listens"), lines, backends: sender }
+}
+
+/// Reads the head of a request or a response.
+async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.expect("is there"));
+        head.push(stream.read_u8().await.expect("is complete"));
     }
     String::from_utf8(head).expect("is text")
 }
 
-/// An app that answers one connection so, and hangs up.
-async fn app(answer: &'static str) -> (u16, JoinHandle<String>) {
+/// An app that sends this response to one request, and closes the connection. Returns its port and the request's head.
+async fn app(response: &'static str) -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
-    let port = listener.local_addr().expect("has one").port();
+    let port = listener.local_addr().expect("is bound").port();
     let head = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.expect("comes");
-        let head = head(&mut stream).await;
-        if answer == "never" {
+        let (mut stream, _) = listener.accept().await.expect("arrives");
+        let head = read_head(&mut stream).await;
+        if response == "never" {
             std::future::pending::<()>().await;
         }
-        stream.write_all(answer.as_bytes()).await.expect("is taken");
+        stream.write_all(response.as_bytes()).await.expect("is read");
         head
     });
     (port, head)
 }
 
-async fn asked(router: &Router) -> String {
+/// Sends a request to the router, and reads the response.
+async fn request(router: &Router) -> String {
     let mut stream = TcpStream::connect(router.address()).await.expect("listens");
     let request = b"GET /x?y=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.expect("is taken");
-    let mut answer = Vec::new();
-    drop(stream.read_to_end(&mut answer).await); // a cut answer may end in any way
-    String::from_utf8_lossy(&answer).into_owned()
+    stream.write_all(request).await.expect("is read");
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.ok(); // fails when the response is cut off
+    String::from_utf8_lossy(&response).into_owned()
 }
 
-async fn line(lines: &mut mpsc::Receiver<String>) -> String {
+async fn next_line(lines: &mut mpsc::Receiver<String>) -> String {
     let line = timeout(Duration::from_secs(10), lines.recv()).await.expect("in time").expect("is printed");
     line[32..].trim_end().to_owned()
 }
 
 #[tokio::test]
-async fn an_answer_is_told_as_the_router_tells_it() {
+async fn a_response_is_logged_as_the_platform_logs_it() {
     let (port, head) = app("HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\nhello").await;
-    let (router, mut lines, _sender) = router(Backends::from([("web.1".to_owned(), State::Up(port))])).await;
-    let answer = asked(&router).await;
-    assert!(answer.starts_with("HTTP/1.1 201 ") && answer.ends_with("\r\n\r\nhello"), "{answer}");
-    let line = line(&mut lines).await;
+    let Fixture { router, mut lines, backends: _backends } =
+        start(Backends::from([("web.1".to_owned(), BackendState::Up(port))])).await;
+    let response = request(&router).await;
+    assert!(response.starts_with("HTTP/1.1 201 ") && response.ends_with("\r\n\r\nhello"), "{response}");
+    let line = next_line(&mut lines).await;
     let start = " heroku[router]: at=info method=GET path=\"/x?y=1\" host=app.herokuapp.com request_id=";
     assert!(line.starts_with(start) && line.contains(" fwd=\"127.0.0.1\" dyno=web.1 connect="), "{line}");
     assert!(line.ends_with(" status=201 bytes=5 protocol=http"), "{line}");
@@ -68,29 +84,29 @@ async fn an_answer_is_told_as_the_router_tells_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_has_a_code() {
-    for (answer, code) in [
+async fn a_request_without_a_complete_response_has_an_error_code() {
+    for (response, code) in [
         ("", "at=error code=H13 desc=\"Connection closed without response\""),
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", "sock=backend at=error code=H18"),
         ("never", "at=error code=H12 desc=\"Request timeout\""),
     ] {
-        let (port, _head) = app(answer).await;
-        let (router, mut lines, _sender) =
-            router(Backends::from([("web.1".to_owned(), State::Up(port))])).await;
-        asked(&router).await;
-        let line = line(&mut lines).await;
-        assert!(line.contains(code) && line.contains(" status=503 "), "{answer}: {line}");
+        let (port, _head) = app(response).await;
+        let Fixture { router, mut lines, backends: _backends } =
+            start(Backends::from([("web.1".to_owned(), BackendState::Up(port))])).await;
+        request(&router).await;
+        let line = next_line(&mut lines).await;
+        assert!(line.contains(code) && line.contains(" status=503 "), "{response}: {line}");
         assert_eq!(router.requests().failed.len(), 1);
     }
-    let nobody = crate::port::free().expect("there is one");
+    let unused = crate::port::find_free().expect("a port is free");
     for (backends, code) in [
-        (Backends::from([("web.1".to_owned(), State::Up(nobody))]), "H21"),
-        (Backends::from([("web.1".to_owned(), State::Crashed)]), "H10"),
+        (Backends::from([("web.1".to_owned(), BackendState::Up(unused))]), "H21"),
+        (Backends::from([("web.1".to_owned(), BackendState::Crashed)]), "H10"),
         (Backends::new(), "H14"),
     ] {
-        let (router, mut lines, _sender) = router(backends).await;
-        assert!(asked(&router).await.starts_with("HTTP/1.1 503 "));
-        let line = line(&mut lines).await;
+        let Fixture { router, mut lines, backends: _backends } = start(backends).await;
+        assert!(request(&router).await.starts_with("HTTP/1.1 503 "));
+        let line = next_line(&mut lines).await;
         assert!(line.contains(&format!("at=error code={code} ")), "{line}");
         if code != "H21" {
             assert!(line.ends_with(" dyno= connect= service= status=503 bytes= protocol=http"), "{line}");
@@ -99,31 +115,33 @@ async fn what_is_no_answer_has_a_code() {
 }
 
 #[tokio::test]
-async fn a_web_socket_goes_both_ways() {
+async fn a_web_socket_is_tunneled_both_ways() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
-    let port = listener.local_addr().expect("has one").port();
+    let port = listener.local_addr().expect("is bound").port();
     let app = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.expect("comes");
-        let head = head(&mut stream).await.to_ascii_lowercase();
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-        stream.write_all(answer.as_bytes()).await.expect("is taken");
-        let mut said = [0; 4];
-        stream.read_exact(&mut said).await.expect("comes");
-        stream.write_all(&[&said[..], b"pong"].concat()).await.expect("is taken");
+        let (mut stream, _) = listener.accept().await.expect("arrives");
+        let head = read_head(&mut stream).await.to_ascii_lowercase();
+        let response =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        stream.write_all(response.as_bytes()).await.expect("is read");
+        let mut received = [0; 4];
+        stream.read_exact(&mut received).await.expect("arrives");
+        stream.write_all(&[&received[..], b"pong"].concat()).await.expect("is read");
         head
     });
-    let (router, mut lines, _sender) = router(Backends::from([("web.1".to_owned(), State::Up(port))])).await;
+    let Fixture { router, mut lines, backends: _backends } =
+        start(Backends::from([("web.1".to_owned(), BackendState::Up(port))])).await;
     let mut stream = TcpStream::connect(router.address()).await.expect("listens");
     let request =
         b"GET /cable HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    stream.write_all(request).await.expect("is taken");
-    assert!(head(&mut stream).await.starts_with("HTTP/1.1 101 "));
-    stream.write_all(b"ping").await.expect("is taken");
-    let mut answer = [0; 8];
-    stream.read_exact(&mut answer).await.expect("comes");
-    assert_eq!(&answer, b"pingpong");
+    stream.write_all(request).await.expect("is read");
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    stream.write_all(b"ping").await.expect("is read");
+    let mut response = [0; 8];
+    stream.read_exact(&mut response).await.expect("arrives");
+    assert_eq!(&response, b"pingpong");
     drop(stream);
-    let line = line(&mut lines).await;
+    let line = next_line(&mut lines).await;
     assert!(
         line.contains("at=info method=GET path=\"/cable\"") && line.contains(" status=101 bytes=8 "),
         "{line}"
@@ -132,17 +150,18 @@ async fn a_web_socket_goes_both_ways() {
 }
 
 #[tokio::test]
-async fn a_request_waits_for_a_dyno_that_starts() {
-    let (router, mut lines, sender) = router(Backends::from([("web.1".to_owned(), State::Starting)])).await;
+async fn a_request_waits_for_a_dyno_that_is_starting() {
+    let Fixture { router, mut lines, backends } =
+        start(Backends::from([("web.1".to_owned(), BackendState::Starting)])).await;
     let address = router.address();
-    let asking = tokio::spawn(async move {
-        let answer = asked(&router).await;
-        (answer, router)
+    let client = tokio::spawn(async move {
+        let response = request(&router).await;
+        (response, router)
     });
     let (port, _head) = app("HTTP/1.1 204 No Content\r\n\r\n").await;
     assert_ne!(address.port(), port);
-    sender.send_replace(Backends::from([("web.1".to_owned(), State::Up(port))]));
-    let (answer, _router) = asking.await.expect("ends");
-    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
-    assert!(line(&mut lines).await.contains(" status=204 "));
+    backends.send_replace(Backends::from([("web.1".to_owned(), BackendState::Up(port))]));
+    let (response, _router) = client.await.expect("ends");
+    assert!(response.starts_with("HTTP/1.1 204 "), "{response}");
+    assert!(next_line(&mut lines).await.contains(" status=204 "));
 }

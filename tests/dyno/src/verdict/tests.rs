@@ -8,8 +8,8 @@ fn text(message: &str) -> Digest {
     digest
 }
 
-/// 100 lines, one of which fills two frames, all of which arrived.
-fn well() -> Evidence {
+/// 100 lines, one of which fills two frames; all arrived.
+fn complete() -> Observations {
     let account =
         DrainLedger { drain: "localhost".to_owned(), delivered_lines: 100, ..DrainLedger::default() };
     let conformance = ["sumo", "vector"].map(|name| (name.to_owned(), Complaints::default()));
@@ -17,153 +17,170 @@ fn well() -> Evidence {
     let platform = Stream { lines: 7, ..Stream::default() };
     let of = |stream| [("web.1".to_owned(), stream)].into();
     let streams = [("d.agent".to_owned(), of(stream)), ("d.platform".to_owned(), of(platform))].into();
-    let boot = Boot {
+    let run = RunRecord {
         dyno: "web.1".to_owned(),
-        ending: Ending::Stopped(143),
-        ledger: Some(Ok(Ledger { captured_lines: 100, own_frames: 2, drains: vec![account] })),
-        printed: Some(Printed { lines: 100, frames: 101, text: text("all of it"), ..Printed::default() }),
-        took: Duration::from_secs(1),
-        memory: 3000,
-        excuse: Excuse::default(),
-        made_room: false,
+        end: RunEnd::Stopped(143),
+        ledger: Some(Ok(Ledger { captured_lines: 100, agent_frames: 2, drains: vec![account] })),
+        printed: Some(OutputCounts {
+            lines: 100,
+            frames: 101,
+            text: text("all of it"),
+            ..OutputCounts::default()
+        }),
+        duration: Duration::from_secs(1),
+        agent_memory_kib: 3000,
+        expected_loss: ExpectedLoss::default(),
+        was_replaced: false,
     };
-    Evidence {
-        boots: vec![boot],
+    Observations {
+        runs: vec![run],
         drain: Some(Report { frames: 103, conformance: conformance.into(), streams, ..Report::default() }),
-        arrived: [("web.1".to_owned(), text("all of it"))].into(),
-        platform: "d.platform".to_owned(),
-        refused: Vec::new(),
+        received: [("web.1".to_owned(), text("all of it"))].into(),
+        platform_token: "d.platform".to_owned(),
+        rejected_faults: Vec::new(),
         limits: Limits::default(),
     }
 }
 
-/// 100 lines, of which 30 were dropped and announced.
-fn shed() -> Evidence {
-    let mut evidence = well();
-    shed_for(&mut evidence, "spool-full");
-    excuse(&mut evidence).dropped.insert("spool-full");
-    evidence
+/// 100 lines, of which 30 were dropped and announced, as the faults explain.
+fn with_drops() -> Observations {
+    let mut observed = complete();
+    drop_lines(&mut observed, "spool-full");
+    expected_loss(&mut observed).drop_reasons.insert("spool-full");
+    observed
 }
 
-/// 30 lines are dropped for this reason, and announced.
-fn shed_for(evidence: &mut Evidence, reason: &str) {
-    let account = ledger(evidence);
+/// Drops 30 lines for this reason, and announces them.
+fn drop_lines(observed: &mut Observations, reason: &str) {
+    let account = account(observed);
     (account.delivered_lines, account.dropped_lines) = (70, 30);
     account.dropped.insert(reason.to_owned(), 30);
-    *lines(evidence) = 70;
-    drain(evidence).losses = Losses { notices: 2, lines: 30 };
-    arrive(evidence, "some of it");
+    *arrived_lines(observed) = 70;
+    drain(observed).losses = Losses { notices: 2, lines: 30 };
+    set_received(observed, "some of it");
 }
 
-/// As when it is well, but a line stood still half-way, which filled a frame more.
-fn stalled() -> Evidence {
-    let mut evidence = well();
-    printed(&mut evidence).stalls = 2;
-    *lines(&mut evidence) += 1;
-    arrive(&mut evidence, "cut elsewhere");
-    evidence
+/// All lines arrived; output paused twice within a line, which cost one frame more.
+fn with_pauses() -> Observations {
+    let mut observed = complete();
+    printed(&mut observed).stalls = 2;
+    *arrived_lines(&mut observed) += 1;
+    set_received(&mut observed, "cut elsewhere");
+    observed
 }
 
-/// Without pass-through nothing is compared with it.
-fn quiet() -> Evidence {
-    let mut evidence = well();
-    evidence.boots[0].printed = None;
-    evidence
+/// All lines arrived, and the output is unknown.
+fn without_passthrough() -> Observations {
+    let mut observed = complete();
+    observed.runs[0].printed = None;
+    observed
 }
 
-fn drain(evidence: &mut Evidence) -> &mut Report {
-    evidence.drain.as_mut().expect("there is one")
+fn drain(observed: &mut Observations) -> &mut Report {
+    observed.drain.as_mut().expect("is present")
 }
 
-/// How many lines came from the dyno.
-fn lines(evidence: &mut Evidence) -> &mut u64 {
-    let streams = drain(evidence).streams.get_mut("d.agent").expect("is known");
+/// The frames that arrived from the dyno.
+fn arrived_lines(observed: &mut Observations) -> &mut u64 {
+    let streams = drain(observed).streams.get_mut("d.agent").expect("is known");
     &mut streams.get_mut("web.1").expect("is known").lines
 }
 
-fn arrive(evidence: &mut Evidence, what: &str) {
-    evidence.arrived.insert("web.1".to_owned(), text(what));
+fn set_received(observed: &mut Observations, what: &str) {
+    observed.received.insert("web.1".to_owned(), text(what));
 }
 
-fn whole(evidence: &mut Evidence) -> &mut Ledger {
-    let ledger = evidence.boots[0].ledger.as_mut().expect("there is one");
+fn ledger(observed: &mut Observations) -> &mut Ledger {
+    let ledger = observed.runs[0].ledger.as_mut().expect("is present");
     ledger.as_mut().expect("can be read")
 }
 
-fn ledger(evidence: &mut Evidence) -> &mut DrainLedger {
-    &mut whole(evidence).drains[0]
+fn account(observed: &mut Observations) -> &mut DrainLedger {
+    &mut ledger(observed).drains[0]
 }
 
-fn excuse(evidence: &mut Evidence) -> &mut Excuse {
-    &mut evidence.boots[0].excuse
+fn expected_loss(observed: &mut Observations) -> &mut ExpectedLoss {
+    &mut observed.runs[0].expected_loss
 }
 
-fn printed(evidence: &mut Evidence) -> &mut Printed {
-    evidence.boots[0].printed.as_mut().expect("there is one")
-}
-
-#[test]
-fn what_adds_up_is_well() {
-    assert_eq!(well().verdict().problems, Vec::<String>::new());
-    assert_eq!(shed().verdict().problems, Vec::<String>::new());
-    assert_eq!(stalled().verdict().problems, Vec::<String>::new());
-    assert_eq!(quiet().verdict().problems, Vec::<String>::new());
+fn printed(observed: &mut Observations) -> &mut OutputCounts {
+    observed.runs[0].printed.as_mut().expect("is present")
 }
 
 #[test]
-fn repeats_under_the_same_id_are_well() {
-    let mut evidence = well();
-    drain(&mut evidence).duplicates = 3;
-    assert_eq!(evidence.verdict().problems, Vec::<String>::new());
+fn consistent_counts_have_no_problems() {
+    assert_eq!(complete().verdict().problems, Vec::<String>::new());
+    assert_eq!(with_drops().verdict().problems, Vec::<String>::new());
+    assert_eq!(with_pauses().verdict().problems, Vec::<String>::new());
+    assert_eq!(without_passthrough().verdict().problems, Vec::<String>::new());
 }
 
 #[test]
-fn every_disagreement_is_one_problem_in_words() {
-    type Change = fn(&mut Evidence);
+fn batches_repeated_under_the_same_id_are_no_problem() {
+    let mut observed = complete();
+    drain(&mut observed).duplicates = 3;
+    assert_eq!(observed.verdict().problems, Vec::<String>::new());
+}
+
+#[test]
+fn each_disagreement_is_exactly_one_problem() {
+    type Change = fn(&mut Observations);
     let table = [
-        (well(), (|e| e.boots[0].ending = Ending::Exited(7)) as Change, "by itself, with status 7"),
-        (well(), |e| e.boots[0].ending = Ending::Exited(0), "by itself, with status 0"),
-        (well(), |e| e.boots[0].ending = Ending::Died(127), "with status 127 before it listened on $PORT"),
-        (well(), |e| e.boots[0].ending = Ending::BootTimeout, "did not listen on $PORT within 60 s"),
-        (well(), |e| e.boots[0].ledger = Some(Err("gone".to_owned())), "no ledger: gone"),
-        (well(), |e| print(e, 99), "captured 100 lines, the dyno printed 99"),
-        (well(), |e| print(e, 101), "captured 100 lines, the dyno printed 101"),
-        (well(), |e| *lines(e) = 100, "100 lines delivered, which are 101 to 101 frames, 100 arrived"),
-        (well(), |e| *lines(e) = 102, "101 to 101 frames, 102 arrived"),
-        (stalled(), |e| *lines(e) = 104, "101 to 103 frames, 104 arrived"),
-        (shed(), |e| *lines(e) = 69, "70 to 71 frames, 69 arrived"),
-        (shed(), |e| *lines(e) = 72, "70 to 71 frames, 72 arrived"),
-        (quiet(), |e| *lines(e) = 99, "100 lines delivered, 99 frames arrived"),
-        (well(), |e| arrive(e, "all of 1t"), "what arrived is not what the dyno printed"),
-        (shed(), |e| drain(e).losses.lines = 0, "30 lines dropped, 0 announced"),
-        (shed(), |e| drain(e).losses.lines = 29, "30 lines dropped, 29 announced"),
-        (well(), |e| drain(e).losses.lines = 1, "0 lines dropped, 1 announced"),
-        (shed(), |e| ledger(e).dropped.clear(), "dropped 30, but by reason 0"),
-        (shed(), |e| e.boots[0].excuse = Excuse::default(), "30 lines were dropped (spool-full)"),
-        (well(), |e| drain(e).changed_bodies = 1, "1 batches came again with another body"),
-        (well(), |e| drain(e).count_mismatches = 2, "Logplex-Msg-Count"),
-        (well(), |e| drain(e).malformed = 3, "3 bodies were malformed"),
-        (well(), |e| drain(e).out_of_order = 4, "4 frames were out of order"),
-        (well(), |e| object(e, "vector", 5, "no zone"), "vector objected 5 times, last: no zone"),
-        // The books balance, and yet the lines are gone.
-        (well(), |e| leave(e, 10, 0), "10 lines were still held"),
-        (well(), |e| leave(e, 0, 10), "refused 10 lines for good"),
+        (complete(), (|e| e.runs[0].end = RunEnd::Exited(7)) as Change, "by itself, with status 7"),
+        (complete(), |e| e.runs[0].end = RunEnd::Exited(0), "by itself, with status 0"),
+        (
+            complete(),
+            |e| e.runs[0].end = RunEnd::ExitedBeforeUp(127),
+            "with status 127 before it listened on $PORT",
+        ),
+        (complete(), |e| e.runs[0].end = RunEnd::BootTimeout, "did not listen on $PORT within 60 s"),
+        (complete(), |e| e.runs[0].ledger = Some(Err("gone".to_owned())), "no ledger: gone"),
+        (complete(), |e| set_printed(e, 99), "captured 100 lines, the dyno printed 99"),
+        (complete(), |e| set_printed(e, 101), "captured 100 lines, the dyno printed 101"),
+        (
+            complete(),
+            |e| *arrived_lines(e) = 100,
+            "100 lines delivered, which are 101 to 101 frames, 100 arrived",
+        ),
+        (complete(), |e| *arrived_lines(e) = 102, "101 to 101 frames, 102 arrived"),
+        (with_pauses(), |e| *arrived_lines(e) = 104, "101 to 103 frames, 104 arrived"),
+        (with_drops(), |e| *arrived_lines(e) = 69, "70 to 71 frames, 69 arrived"),
+        (with_drops(), |e| *arrived_lines(e) = 72, "70 to 71 frames, 72 arrived"),
+        (without_passthrough(), |e| *arrived_lines(e) = 99, "100 lines delivered, 99 frames arrived"),
+        (complete(), |e| set_received(e, "all of 1t"), "what arrived is not what the dyno printed"),
+        (with_drops(), |e| drain(e).losses.lines = 0, "30 lines dropped, 0 announced"),
+        (with_drops(), |e| drain(e).losses.lines = 29, "30 lines dropped, 29 announced"),
+        (complete(), |e| drain(e).losses.lines = 1, "0 lines dropped, 1 announced"),
+        (with_drops(), |e| account(e).dropped.clear(), "dropped 30, but by reason 0"),
+        (
+            with_drops(),
+            |e| e.runs[0].expected_loss = ExpectedLoss::default(),
+            "30 lines were dropped (spool-full)",
+        ),
+        (complete(), |e| drain(e).changed_bodies = 1, "1 batches were repeated with another body"),
+        (complete(), |e| drain(e).count_mismatches = 2, "Logplex-Msg-Count"),
+        (complete(), |e| drain(e).malformed = 3, "3 bodies were malformed"),
+        (complete(), |e| drain(e).out_of_order = 4, "4 frames were out of order"),
+        (complete(), |e| add_objection(e, "vector", 5, "no zone"), "vector objected 5 times, last: no zone"),
+        // The ledger is consistent, but the lines did not arrive.
+        (complete(), |e| undelivered(e, 10, 0), "10 lines were still held"),
+        (complete(), |e| undelivered(e, 0, 10), "refused 10 lines for good"),
     ];
-    for (mut evidence, change, expected) in table {
-        change(&mut evidence);
-        let problems = evidence.verdict().problems;
+    for (mut observed, change, expected) in table {
+        change(&mut observed);
+        let problems = observed.verdict().problems;
         assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected:?}: {problems:#?}");
         assert_eq!(problems.len(), 1, "{expected:?}: {problems:#?}");
     }
 }
 
 #[test]
-fn lines_that_nobody_knows_about_are_a_problem() {
-    let mut evidence = well();
-    ledger(&mut evidence).delivered_lines = 90;
-    *lines(&mut evidence) = 90;
-    arrive(&mut evidence, "some of it");
-    let problems = evidence.verdict().problems;
+fn lines_missing_from_the_ledger_are_a_problem() {
+    let mut observed = complete();
+    account(&mut observed).delivered_lines = 90;
+    *arrived_lines(&mut observed) = 90;
+    set_received(&mut observed, "some of it");
+    let problems = observed.verdict().problems;
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert!(
         problems[0].contains("captured 100, but delivered, held, dropped and rejected are 90"),
@@ -172,128 +189,137 @@ fn lines_that_nobody_knows_about_are_a_problem() {
 }
 
 #[test]
-fn what_a_fault_explains_is_a_note_once_it_is_announced() {
-    let mut evidence = shed();
-    assert_eq!(evidence.verdict().notes, ["web.1: 30 lines were dropped (spool-full)"]);
-    drain(&mut evidence).losses.lines = 0;
-    assert_eq!(evidence.verdict().problems.len(), 1, "not announced");
-    let mut evidence = well();
-    evidence.boots[0].ending = Ending::ExitTimeout;
-    assert!(evidence.verdict().notes[0].contains("within 30 s of SIGTERM"), "the app's own doing");
+fn an_explained_loss_is_a_note_if_it_was_announced() {
+    let mut observed = with_drops();
+    assert_eq!(observed.verdict().notes, ["web.1: 30 lines were dropped (spool-full)"]);
+    drain(&mut observed).losses.lines = 0;
+    assert_eq!(observed.verdict().problems.len(), 1, "not announced");
+    let mut observed = complete();
+    observed.runs[0].end = RunEnd::ExitTimeout;
+    assert!(observed.verdict().notes[0].contains("within 30 s of SIGTERM"), "caused by the app");
 }
 
 #[test]
-fn a_fault_explains_what_is_of_its_kind_alone() {
-    type Change = fn(&mut Evidence);
+fn a_fault_explains_only_losses_of_its_kind() {
+    type Change = fn(&mut Observations);
     let lost: [(Change, Change, &str); 5] = [
         (
-            |e| leave(e, 10, 0),
-            |e| excuse(e).held.extend(["outage=1s".to_owned()]),
+            |e| undelivered(e, 10, 0),
+            |e| expected_loss(e).held_by.extend(["outage=1s".to_owned()]),
             "10 lines were still held",
         ),
-        (|e| leave(e, 0, 10), |e| excuse(e).rejected = true, "refused 10 lines for good"),
-        (|e| e.boots[0].ending = Ending::Exited(137), |e| excuse(e).app_killed = true, "status 137"),
-        (|e| e.boots[0].ending = Ending::Died(137), |e| excuse(e).app_killed = true, "status 137"),
+        (|e| undelivered(e, 0, 10), |e| expected_loss(e).rejected = true, "refused 10 lines for good"),
+        (|e| e.runs[0].end = RunEnd::Exited(137), |e| expected_loss(e).app_killed = true, "status 137"),
         (
-            |e| shed_for(e, "spool-full"),
-            |e| excuse(e).dropped.extend(["spool-full"]),
+            |e| e.runs[0].end = RunEnd::ExitedBeforeUp(137),
+            |e| expected_loss(e).app_killed = true,
+            "status 137",
+        ),
+        (
+            |e| drop_lines(e, "spool-full"),
+            |e| expected_loss(e).drop_reasons.extend(["spool-full"]),
             "30 lines were dropped",
         ),
     ];
-    for (number, (lose, _, expected)) in lost.iter().enumerate() {
-        for (other, (_, excused, _)) in lost.iter().enumerate() {
-            let mut evidence = well();
-            lose(&mut evidence);
-            excused(&mut evidence);
-            let Verdict { problems, notes } = evidence.verdict();
-            let are_ends = [number, other].iter().all(|which| (2..=3).contains(which));
-            let is_excused = number == other || are_ends;
+    for (loss, (lose, _, expected)) in lost.iter().enumerate() {
+        for (fault, (_, explain, _)) in lost.iter().enumerate() {
+            let mut observed = complete();
+            lose(&mut observed);
+            explain(&mut observed);
+            let Verdict { problems, notes } = observed.verdict();
+            let are_exits = [loss, fault].iter().all(|index| (2..=3).contains(index));
+            let is_explained = loss == fault || are_exits;
             assert_eq!(
                 (problems.len(), notes.len()),
-                if is_excused { (0, 1) } else { (1, 0) },
-                "{expected}, {other}"
+                if is_explained { (0, 1) } else { (1, 0) },
+                "{expected}, {fault}"
             );
-            let said = &[problems, notes].concat()[0];
-            assert!(said.contains(expected) && !said.contains("announced"), "{said}");
+            let message = &[problems, notes].concat()[0];
+            assert!(message.contains(expected) && !message.contains("announced"), "{message}");
         }
     }
-    let mut evidence = well();
-    shed_for(&mut evidence, "recorder-fault");
-    excuse(&mut evidence).dropped.extend(["spool-full", "spool-unwritable"]);
-    assert_eq!(evidence.verdict().problems, ["web.1: 30 lines were dropped (recorder-fault)"]);
+    let mut observed = complete();
+    drop_lines(&mut observed, "recorder-fault");
+    expected_loss(&mut observed).drop_reasons.extend(["spool-full", "spool-unwritable"]);
+    assert_eq!(observed.verdict().problems, ["web.1: 30 lines were dropped (recorder-fault)"]);
 }
 
 #[test]
-fn lines_that_were_held_for_want_of_an_answer_may_have_arrived() {
-    let mut evidence = well();
-    leave(&mut evidence, 10, 0);
-    excuse(&mut evidence).held.insert("drain=reset-after".to_owned());
-    *lines(&mut evidence) += 10;
-    assert_eq!(evidence.verdict().problems, Vec::<String>::new());
+fn held_lines_may_have_arrived_without_an_acknowledgement() {
+    let mut observed = complete();
+    undelivered(&mut observed, 10, 0);
+    expected_loss(&mut observed).held_by.insert("drain=reset-after".to_owned());
+    *arrived_lines(&mut observed) += 10;
+    assert_eq!(observed.verdict().problems, Vec::<String>::new());
 }
 
 #[test]
-fn lines_before_the_agent_are_told_of() {
-    let mut evidence = well();
-    printed(&mut evidence).early = 3;
-    let Verdict { problems, notes } = evidence.verdict();
+fn lines_printed_before_the_agent_started_are_a_note() {
+    let mut observed = complete();
+    printed(&mut observed).early = 3;
+    let Verdict { problems, notes } = observed.verdict();
     assert!(problems.is_empty() && notes[0].starts_with("web.1: 3 lines came from .profile.d"), "{notes:?}");
 }
 
 #[test]
-fn what_was_refused_to_be_done_excuses_nothing() {
-    let mut evidence = well();
-    evidence.refused.push("outage=1s: not here, the receiver is not ours".to_owned());
-    assert_eq!(evidence.verdict().notes, ["not tried: outage=1s: not here, the receiver is not ours"]);
-    leave(&mut evidence, 10, 0);
-    assert_eq!(evidence.verdict().problems.len(), 1);
+fn a_fault_that_was_not_injected_explains_nothing() {
+    let mut observed = complete();
+    observed
+        .rejected_faults
+        .push("outage=1s: not possible here, the receiver is not the local one".to_owned());
+    assert_eq!(
+        observed.verdict().notes,
+        ["not tried: outage=1s: not possible here, the receiver is not the local one"]
+    );
+    undelivered(&mut observed, 10, 0);
+    assert_eq!(observed.verdict().problems.len(), 1);
 }
 
 #[test]
-fn a_dyno_that_ran_twice_is_counted_twice() {
-    let mut evidence = well();
-    evidence.boots.push(evidence.boots[0].clone());
-    assert_eq!(evidence.verdict().problems.len(), 1);
-    *lines(&mut evidence) *= 2;
-    // Both spoke at once, while one made room for the other.
-    drain(&mut evidence).out_of_order = 5;
-    evidence.boots[0].made_room = true;
-    let both = text("all of it").and(text("all of it"));
-    evidence.arrived.insert("web.1".to_owned(), both);
-    assert_eq!(evidence.verdict().problems, Vec::<String>::new());
+fn the_runs_of_a_dyno_are_added_up() {
+    let mut observed = complete();
+    observed.runs.push(observed.runs[0].clone());
+    assert_eq!(observed.verdict().problems.len(), 1);
+    *arrived_lines(&mut observed) *= 2;
+    // Both logged at the same time while one replaced the other.
+    drain(&mut observed).out_of_order = 5;
+    observed.runs[0].was_replaced = true;
+    let both = text("all of it").merge(text("all of it"));
+    observed.received.insert("web.1".to_owned(), both);
+    assert_eq!(observed.verdict().problems, Vec::<String>::new());
 }
 
 #[test]
-fn what_a_killed_dyno_left_is_compared_with_what_arrived() {
-    let mut evidence = well();
-    evidence.boots[0].ending = Ending::ExitTimeout;
-    let account = ledger(&mut evidence);
+fn the_ledger_of_a_killed_dyno_may_be_out_of_date() {
+    let mut observed = complete();
+    observed.runs[0].end = RunEnd::ExitTimeout;
+    let account = account(&mut observed);
     (account.delivered_lines, account.held_lines) = (10, 5);
-    whole(&mut evidence).captured_lines = 15; // of an earlier moment
-    *lines(&mut evidence) = 99;
-    let verdict = evidence.verdict();
+    ledger(&mut observed).captured_lines = 15; // out of date
+    *arrived_lines(&mut observed) = 99;
+    let verdict = observed.verdict();
     assert_eq!(verdict.problems, Vec::<String>::new());
-    assert!(verdict.notes.iter().any(|note| note.contains(" 2 lines of its last moments")), "{verdict:?}");
-    *lines(&mut evidence) = 9;
-    assert_eq!(evidence.verdict().problems.len(), 1, "fewer than were delivered");
-    *lines(&mut evidence) = 102;
-    assert_eq!(evidence.verdict().problems.len(), 1, "more than there were");
+    assert!(verdict.notes.iter().any(|note| note.contains("its last 2 lines")), "{verdict:?}");
+    *arrived_lines(&mut observed) = 9;
+    assert_eq!(observed.verdict().problems.len(), 1, "fewer than were delivered");
+    *arrived_lines(&mut observed) = 102;
+    assert_eq!(observed.verdict().problems.len(), 1, "more than there were");
 }
 
-/// Some of the lines did not arrive.
-fn leave(evidence: &mut Evidence, held: u64, rejected: u64) {
-    let account = ledger(evidence);
+/// Makes lines held and rejected instead of delivered.
+fn undelivered(observed: &mut Observations, held: u64, rejected: u64) {
+    let account = account(observed);
     account.delivered_lines -= held + rejected;
     (account.held_lines, account.rejected_lines) = (held, rejected);
-    *lines(evidence) -= held + rejected;
+    *arrived_lines(observed) -= held + rejected;
 }
 
-fn print(evidence: &mut Evidence, lines: u64) {
-    let printed = printed(evidence);
+fn set_printed(observed: &mut Observations, lines: u64) {
+    let printed = printed(observed);
     (printed.frames, printed.lines) = (lines + 1, lines);
 }
 
-fn object(evidence: &mut Evidence, personality: &str, errors: u64, last: &str) {
+fn add_objection(observed: &mut Observations, receiver: &str, errors: u64, last: &str) {
     let complaints = Complaints { errors, last: Some(last.to_owned()) };
-    drain(evidence).conformance.insert(personality.to_owned(), complaints);
+    drain(observed).conformance.insert(receiver.to_owned(), complaints);
 }

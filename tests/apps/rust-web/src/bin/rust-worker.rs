@@ -1,10 +1,10 @@
-//! A sample worker: takes a job now and then, logs each, fails one in ten with a backtrace, and leaves SIGTERM alone.
+//! A sample worker: runs and logs jobs, fails one in ten with a backtrace, and does not handle SIGTERM.
 
 use std::io::{self, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two jobs.
+/// Duration of a job.
 const PAUSE: Duration = Duration::from_millis(150);
 
 fn main() -> io::Result<()> {
@@ -15,7 +15,7 @@ fn main() -> io::Result<()> {
         thread::sleep(PAUSE);
         let took = begun.elapsed().as_millis();
         if job.is_multiple_of(10) {
-            // As one write: a backtrace belongs together.
+            // With one write, so that the lines of a backtrace stay together.
             io::stderr().write_all(
                 format!(
                     "E job={job} class=InvoiceMailer failed after {took}ms\nTimeoutError: mail.example: no answer\n    \

@@ -1,12 +1,12 @@
-//! One HTTPS connection to the drain, kept from request to request.
+//! A persistent HTTPS connection to the drain.
 
+use super::Destination;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -14,9 +14,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-type Failure = Box<dyn Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A connection.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     uri: Uri,
@@ -24,12 +23,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to the host of a URL, whose certificate is one of `ca_file`.
-    pub(super) async fn open(url: &str, ca_file: &Path) -> Result<Self, Failure> {
-        let uri: Uri = url.parse()?;
+    /// Connects to the host of the destination's URL, and verifies its certificate.
+    pub(super) async fn open(destination: &Destination) -> Result<Self, BoxError> {
+        let uri: Uri = destination.url.parse()?;
         let host = uri.host().ok_or("no host")?.to_owned();
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(ca_file)? {
+        for certificate in CertificateDer::pem_file_iter(&destination.ca_file)? {
             roots.add(certificate?)?;
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -40,20 +39,20 @@ impl Connection {
         let name = ServerName::try_from(host)?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with `sender`, or when the drain hangs up.
+        // The task ends when `sender` is dropped, or the drain closes the connection.
         drop(tokio::spawn(connection));
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         Ok(Self { sender, uri, authority })
     }
 
-    /// Posts a batch; returns the status of the answer.
+    /// Posts a batch; returns the status of the response.
     pub(super) async fn post(
         &mut self,
         body: &[u8],
         count: u64,
         id: &str,
         token: &str,
-    ) -> Result<u16, Failure> {
+    ) -> Result<u16, BoxError> {
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         let request = Request::post(path)
             .header("Host", &self.authority)
