@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use tailrace_drain::tally::Report;
+use tailrace_drain::stats::Report;
 use tailrace_drain::{Drain, Options};
 use tempfile::TempDir;
 
@@ -217,7 +217,7 @@ fn secret_url(drain: &Drain) -> String {
     format!("{}?key=s3cret-query", drain.url().replacen("//", "//s3cret-user:s3cret-word@", 1))
 }
 
-/// The drain has nothing to complain about, in any of its personalities.
+/// The drain has nothing to complain about, in any of its receivers.
 pub(crate) fn conforms(report: &Report) {
     let told = format!("{report:?}");
     assert_eq!(report.conformance.len(), 4, "{told}");

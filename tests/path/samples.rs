@@ -5,7 +5,7 @@ use fancy_regex::Regex;
 use nix::sys::signal::Signal;
 use std::net::TcpListener;
 use std::process::Command;
-use tailrace_drain::tally::Line;
+use tailrace_drain::stats::Line;
 
 /// The texts of frames of this voice, in order.
 fn of(rig: &Rig, app: &str, start: &str) -> Vec<String> {

@@ -119,7 +119,7 @@ fn at_the_limit_the_oldest_lines_go_and_the_stream_says_how_many() {
         memmem::find(&contents(&rig.spool()), format!("seq={count} x").as_bytes())
     });
     rig.drain.set_faults("").unwrap();
-    let arrived = |report: &tailrace_drain::tally::Report| {
+    let arrived = |report: &tailrace_drain::stats::Report| {
         report.sequence.get("web.1").is_some_and(|sequence| sequence.last == Some(count))
     };
     assert!(rig.drain.wait_until(PATIENCE, arrived));

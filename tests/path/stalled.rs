@@ -71,7 +71,7 @@ fn what_passes_a_recorder_that_stands_still_is_counted_and_announced() {
     // It is at work again, and has buffers to give.
     rig.wait_lines(11);
     agent.feed(numbers(last + 1..=last + 10));
-    let arrived = |report: &tailrace_drain::tally::Report| {
+    let arrived = |report: &tailrace_drain::stats::Report| {
         report.sequence.get("web.1").is_some_and(|sequence| sequence.last == Some(last + 10))
     };
     assert!(rig.drain.wait_until(PATIENCE, arrived), "{:?}", rig.drain.report());

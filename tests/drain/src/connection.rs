@@ -2,7 +2,7 @@
 
 use crate::model::connections::End;
 use crate::server::Shared;
-use crate::tally::Headers;
+use crate::stats::Headers;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_rustls::rustls::{ProtocolVersion, ServerConnection};
@@ -45,9 +45,9 @@ impl Life {
         state.busy += 1;
         let token = state.token.get_or_insert_with(|| headers.token().to_owned()).clone();
         drop(state);
-        let mut tally = shared.tally();
-        let is_platform = tally.is_platform(&token);
-        let Some(model) = tally.model() else { return };
+        let mut stats = shared.stats();
+        let is_platform = stats.is_platform(&token);
+        let Some(model) = stats.model() else { return };
         let connections = model.requests.connection(Some(&token), is_platform);
         if is_first {
             connections.begin(&self.tls, &self.alpn);
@@ -78,9 +78,9 @@ impl Life {
             Some(idle) => End::Idle(idle.as_secs_f64() * 1000.0),
             None => End::Other,
         };
-        let mut tally = shared.tally();
-        let is_platform = tally.is_platform(&token);
-        if let Some(model) = tally.model() {
+        let mut stats = shared.stats();
+        let is_platform = stats.is_platform(&token);
+        if let Some(model) = stats.model() {
             model.requests.connection(Some(&token), is_platform).end(end);
         }
     }
@@ -88,7 +88,7 @@ impl Life {
 
 /// A connection came to nothing.
 pub(crate) fn fail(shared: &Shared, why: &str) {
-    if let Some(model) = shared.tally().model() {
+    if let Some(model) = shared.stats().model() {
         model.requests.connection(None, false).fail(why);
     }
 }

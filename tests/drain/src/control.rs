@@ -3,7 +3,7 @@
 use crate::fault::Plan;
 use crate::page::{self, Body};
 use crate::server::Shared;
-use crate::tally::Line;
+use crate::stats::Line;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
@@ -96,14 +96,14 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or("").to_owned();
     match (request.method(), path.as_str()) {
-        (&Method::GET, "/report") => json(&shared.tally().report()),
+        (&Method::GET, "/report") => json(&shared.stats().report()),
         (&Method::GET, "/lines") => {
             let number = |name: &str| {
                 let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
                 pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<u64>().ok())
             };
             let limit = number("limit").map_or(PAGE, |limit| (limit as usize).min(PAGE));
-            let (lines, next) = shared.tally().lines(number("from").unwrap_or(0), limit);
+            let (lines, next) = shared.stats().lines(number("from").unwrap_or(0), limit);
             json(&Page { next, lines })
         }
         (&Method::GET, _) => {
@@ -115,7 +115,7 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bod
             answer.await.ok().flatten().unwrap_or_else(help)
         }
         (&Method::POST, "/reset") => {
-            shared.tally().reset();
+            shared.stats().reset();
             text(StatusCode::NO_CONTENT, "")
         }
         (&Method::POST, "/faults") => {

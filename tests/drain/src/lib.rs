@@ -4,31 +4,31 @@
 mod ansi;
 mod connection;
 mod control;
+mod duplicates;
 pub mod fault;
 mod filter;
-mod kept;
-mod lens;
+mod filtered_stats;
+mod history;
 pub mod measure;
 pub mod model;
 mod page;
 mod parsers;
-pub mod personality;
-mod repeats;
+pub mod receiver;
 mod server;
+pub mod stats;
 mod stream;
-pub mod tally;
 
 use fault::{FaultError, Kind, Plan};
-use personality::Personality;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use receiver::Receiver;
 use server::Shared;
+use stats::{Line, Report, Stats};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tally::{Line, Report, Tally};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
@@ -52,7 +52,7 @@ pub struct Options {
     /// Where `ca.pem` goes; a temporary directory without it.
     pub dir: Option<PathBuf>,
     /// Who looks at the requests.
-    pub personalities: Vec<Personality>,
+    pub receivers: Vec<Receiver>,
     /// The last so many lines are kept.
     pub keep: usize,
     /// The token of the platform's own drain, which comes here too: nothing is asked of it.
@@ -69,7 +69,7 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             control: None,
             dir: None,
-            personalities: Personality::ALL.to_vec(),
+            receivers: Receiver::ALL.to_vec(),
             keep: 200_000,
             platform: None,
             faults: Plan::default(),
@@ -119,9 +119,9 @@ impl Drain {
         let listener = server::bind(address)?;
         let control_listener = options.control.map(server::bind).transpose()?;
         let control = control_listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
-        let tally = Tally::new(&options.personalities, options.keep).beside(options.platform);
-        let tally = if control.is_some() { tally.with_model() } else { tally };
-        let shared = Arc::new(Shared::new(tally, options.faults, options.sink, good, foreign));
+        let stats = Stats::new(&options.receivers, options.keep).with_platform_drain(options.platform);
+        let stats = if control.is_some() { stats.with_model() } else { stats };
+        let shared = Arc::new(Shared::new(stats, options.faults, options.sink, good, foreign));
         let (stop, stopped) = watch::channel(false);
         let mut threads =
             vec![thread("drain", server::serve(Arc::clone(&shared), listener, stopped.clone()))?];
@@ -149,17 +149,17 @@ impl Drain {
 
     /// What was seen so far.
     pub fn report(&self) -> Report {
-        self.shared.tally().report()
+        self.shared.stats().report()
     }
 
     /// The kept lines, with those of the agent and the platform.
     pub fn frames(&self) -> Vec<Line> {
-        self.shared.tally().lines(0, usize::MAX).0
+        self.shared.stats().lines(0, usize::MAX).0
     }
 
     /// The same as they came, byte for byte, without the LF at their end.
     pub fn raw(&self) -> Vec<String> {
-        let chunks = self.shared.tally().kept().since(0);
+        let chunks = self.shared.stats().kept().since(0);
         let frames =
             chunks.iter().flat_map(|chunk| (chunk.first..chunk.end()).filter_map(|line| chunk.raw(line)));
         frames.map(|raw| String::from_utf8_lossy(raw).trim_end_matches('\n').to_owned()).collect()

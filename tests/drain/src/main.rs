@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tailrace_drain::fault::{GRAMMAR, Plan};
-use tailrace_drain::personality::Personality;
-use tailrace_drain::tally::Line;
+use tailrace_drain::receiver::Receiver;
+use tailrace_drain::stats::Line;
 use tailrace_drain::{Drain, Options, Sink};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,13 +16,13 @@ const HELP: &str = "\
 tailrace-drain is a log drain to test against: HTTPS with a certificate authority of its own.
 
   tailrace-drain [--listen 127.0.0.1:0] [--control 127.0.0.1:0] [--dir DIR]
-                 [--personality NAME]… [--fault SPEC]… [--print] [--out FILE]
+                 [--receiver NAME]… [--fault SPEC]… [--print] [--out FILE]
 
   --listen ADDRESS     where it takes frames (127.0.0.1:0: any port)
   --control ADDRESS    where the page is, and for scripts GET /report, GET /model.json,
                        GET /lines?from=N&limit=M, POST /faults and POST /reset
   --dir DIR            gets ca.pem and, once all is ready, ready.json (url, control, ca, pid)
-  --personality NAME   who looks at the requests: all (default), sumo, vector, alloy, logplex-strict
+  --receiver NAME   who looks at the requests: all (default), sumo, vector, alloy, logplex-strict
   --print              print lines as `heroku logs --tail` does
   --out FILE           append the messages of the app's lines, each once
   --fault SPEC         let something go wrong
@@ -52,14 +52,14 @@ fn main() -> ExitCode {
 
 fn read(args: &[String]) -> Result<Args, Box<dyn Error>> {
     let mut options = Options { control: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..Options::default() };
-    let (mut print, mut out, mut faults, mut personalities) = (false, None, Vec::new(), Vec::new());
+    let (mut print, mut out, mut faults, mut receivers) = (false, None, Vec::new(), Vec::new());
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if arg == "--print" {
             print = true;
             continue;
         }
-        let known = ["--listen", "--control", "--dir", "--personality", "--fault", "--out"];
+        let known = ["--listen", "--control", "--dir", "--receiver", "--fault", "--out"];
         if !known.contains(&arg.as_str()) {
             return Err(format!("unknown option {arg:?}").into());
         }
@@ -69,17 +69,17 @@ fn read(args: &[String]) -> Result<Args, Box<dyn Error>> {
             "--listen" => options.listen = address()?,
             "--control" => options.control = Some(address()?),
             "--dir" => options.dir = Some(PathBuf::from(value)),
-            "--personality" if value == "all" => {}
-            "--personality" => personalities.push(Personality::by_name(value).ok_or_else(|| {
-                format!("--personality: found {value:?}, expected all, sumo, vector, alloy or logplex-strict")
+            "--receiver" if value == "all" => {}
+            "--receiver" => receivers.push(Receiver::by_name(value).ok_or_else(|| {
+                format!("--receiver: found {value:?}, expected all, sumo, vector, alloy or logplex-strict")
             })?),
             "--fault" => faults.push(value.clone()),
             _ => out = Some(PathBuf::from(value)),
         }
     }
     options.faults = Plan::parse(&faults.join("\n")).map_err(|error| format!("--fault: {error}"))?;
-    if !personalities.is_empty() {
-        options.personalities = personalities;
+    if !receivers.is_empty() {
+        options.receivers = receivers;
     }
     Ok(Args { options, print, out })
 }

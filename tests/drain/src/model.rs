@@ -18,7 +18,7 @@ pub mod samples;
 mod tests;
 
 use crate::measure::{Names, Series};
-use crate::tally::Headers;
+use crate::stats::Headers;
 use application::Application;
 use delivery::Delivery;
 use dynos::Dynos;

@@ -4,10 +4,10 @@
 
 mod chart;
 mod format;
+mod layout;
 mod panel;
 mod panels;
 mod series;
-mod shell;
 mod table;
 mod tail;
 mod view;
@@ -46,7 +46,7 @@ pub(crate) fn get(
     let answer = match path {
         "/" => {
             let tab = panels::Tab::of(&parameter(query, "tab"));
-            typed(HTML, shell::render(tab, &view()).into_string())
+            typed(HTML, layout::render(tab, &view()).into_string())
         }
         "/page.css" => typed("text/css; charset=utf-8", STYLE),
         "/page.js" => typed(SCRIPT, PAGE),
@@ -63,10 +63,10 @@ pub(crate) fn get(
         "/raw" => {
             let line = parameter(query, "line").parse().ok()?;
             let chunks = {
-                let tally = shared.tally();
+                let stats = shared.stats();
                 let is_of_now =
-                    parameter(query, "epoch").parse().is_ok_and(|epoch: u64| epoch == tally.epoch());
-                if is_of_now { tally.kept().since(line) } else { Vec::new() }
+                    parameter(query, "epoch").parse().is_ok_and(|epoch: u64| epoch == stats.epoch());
+                if is_of_now { stats.kept().since(line) } else { Vec::new() }
             };
             typed("text/plain; charset=utf-8", chunks.first()?.raw(line)?.to_vec())
         }

@@ -2,11 +2,11 @@
 
 use crate::Sink;
 use crate::connection::{self, Life};
+use crate::duplicates::Duplicates;
 use crate::fault::{Kind, Plan, RetryAfter};
-use crate::lens::Lenses;
+use crate::filtered_stats::FilteredStats;
 use crate::model::Attempt;
-use crate::repeats::Repeats;
-use crate::tally::{Headers, Tally};
+use crate::stats::{Headers, Stats};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, Full};
@@ -38,7 +38,7 @@ const LONG: Duration = Duration::from_hours(1);
 
 /// What all connections share.
 pub(crate) struct Shared {
-    tally: Mutex<Tally>,
+    stats: Mutex<Stats>,
     plan: Mutex<(Instant, Plan)>,
     /// What was in force before that.
     past: Mutex<Vec<Kind>>,
@@ -48,8 +48,8 @@ pub(crate) struct Shared {
     is_open: Mutex<bool>,
     opened: Condvar,
     sink: Mutex<Sink>,
-    lenses: Mutex<Lenses>,
-    repeats: Mutex<Repeats>,
+    lenses: Mutex<FilteredStats>,
+    repeats: Mutex<Duplicates>,
     good: TlsAcceptor,
     foreign: TlsAcceptor,
 }
@@ -67,9 +67,9 @@ impl std::fmt::Display for Hangup {
 impl std::error::Error for Hangup {}
 
 impl Shared {
-    pub(crate) fn new(tally: Tally, plan: Plan, sink: Sink, good: TlsAcceptor, foreign: TlsAcceptor) -> Self {
+    pub(crate) fn new(stats: Stats, plan: Plan, sink: Sink, good: TlsAcceptor, foreign: TlsAcceptor) -> Self {
         Self {
-            tally: Mutex::new(tally),
+            stats: Mutex::new(stats),
             plan: Mutex::new((Instant::now(), plan)),
             past: Mutex::default(),
             changed: Notify::new(),
@@ -83,8 +83,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn stats(&self) -> MutexGuard<'_, Stats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts another plan in force; its windows count from now.
@@ -125,7 +125,7 @@ impl Shared {
     }
 
     /// The filters that were looked through.
-    pub(crate) fn lenses(&self) -> MutexGuard<'_, Lenses> {
+    pub(crate) fn lenses(&self) -> MutexGuard<'_, FilteredStats> {
         self.lenses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -144,7 +144,7 @@ impl Shared {
     }
 
     /// The frames that came before.
-    pub(crate) fn repeats(&self) -> MutexGuard<'_, Repeats> {
+    pub(crate) fn repeats(&self) -> MutexGuard<'_, Duplicates> {
         self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -186,7 +186,7 @@ impl Shared {
     }
 
     fn record(&self, headers: &Headers, body: &[u8]) {
-        let fresh = self.tally().record(headers, body);
+        let fresh = self.stats().record(headers, body);
         if !fresh.is_empty() {
             (self.sink.lock().unwrap_or_else(PoisonError::into_inner))(&fresh);
         }
@@ -302,7 +302,7 @@ async fn answer(
     let start = Instant::now();
     let headers = read_headers(&request);
     life.begin(shared, &headers);
-    shared.tally().request(&headers);
+    shared.stats().request(&headers);
     let (id, token) = (headers.id.clone(), headers.token().to_owned());
     let answer = take(shared, request, headers).await;
     let status = answer.as_ref().ok().map(|response| response.status().as_u16());
@@ -313,7 +313,7 @@ async fn answer(
         status,
         took: start.elapsed(),
     };
-    shared.tally().attempt(&attempt);
+    shared.stats().attempt(&attempt);
     life.done();
     answer
 }
@@ -366,8 +366,8 @@ async fn take(
         return Ok(respond(200, problem, None));
     }
     if shared.strike(|kind| kind == Kind::Swallow).is_none() {
-        let is_deaf = shared.strike(|kind| kind == Kind::Deaf).is_some();
-        shared.tally().set_deaf(is_deaf);
+        let ignores_losses = shared.strike(|kind| kind == Kind::Deaf).is_some();
+        shared.stats().set_ignores_losses(ignores_losses);
         shared.record(&headers, &body);
     }
     if let Some(Kind::Stall(time)) = shared.strike(|kind| matches!(kind, Kind::Stall(_))).map(|f| f.kind) {

@@ -2,7 +2,7 @@
 
 use crate::measure::Quantiles;
 use crate::model::Fragment;
-use crate::tally::{Losses, is_app};
+use crate::stats::{Losses, is_app};
 use serde::{Deserialize, Serialize};
 use tailrace::frame::Frame;
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 use table::table;
-use tailrace_drain::tally::Report;
+use tailrace_drain::stats::Report;
 
 /// Columns of the table of dynos.
 const DYNO_TITLES: [&str; 11] = [

@@ -6,7 +6,7 @@ use crate::ledger::{Digest, DrainLedger, Ledger, OutputCounts, RunEnd, RunRecord
 use crate::platform::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use tailrace_drain::tally::Report;
+use tailrace_drain::stats::Report;
 
 /// What the verdict is based on.
 #[derive(Clone, Debug)]

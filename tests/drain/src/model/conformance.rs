@@ -199,7 +199,7 @@ fn is_len_right(body: &[u8], at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tally::{Headers, split};
+    use crate::stats::{Headers, split};
 
     const GOOD: &str = "75 <190>1 2026-03-04T05:06:07.089012+00:00 host app web.1 - listening on 5000\n";
 

@@ -3,10 +3,10 @@
 use super::kind::pairs;
 use super::requests::Asked;
 use super::{Fragment, Lot};
+use crate::duplicates::Found;
 use crate::filter::name_of;
 use crate::measure::{Histogram, Names, Quantiles, Series};
-use crate::repeats::Found;
-use crate::tally::Snapshot;
+use crate::stats::Snapshot;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tailrace::frame::Frame;

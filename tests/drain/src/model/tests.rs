@@ -1,7 +1,7 @@
 use super::*;
+use crate::duplicates::Found;
 use crate::measure::{Names, Peak, Share};
-use crate::repeats::Found;
-use crate::tally::{Snapshot, Tally};
+use crate::stats::{Snapshot, Stats};
 use tailrace::frame::Timestamp;
 
 /// When the lines come, in µs since the Unix epoch: 10:28:47.153192 and 2.8 s.
@@ -31,20 +31,20 @@ fn body(lines: &[&str]) -> Vec<u8> {
     framed.collect::<Vec<_>>().concat().into_bytes()
 }
 
-/// What a tally shows after some lines came at `NOW` by each of these drains.
+/// What a stats shows after some lines came at `NOW` by each of these drains.
 fn shown(by: &[(&str, &[&str])], platform: Option<&str>) -> Snapshot {
-    let mut tally = Tally::new(&[], 0).with_model().beside(platform.map(str::to_owned));
+    let mut stats = Stats::new(&[], 0).with_model().with_platform_drain(platform.map(str::to_owned));
     for (token, lines) in by {
         let body = body(lines);
-        let (frames, _) = crate::tally::split(&body);
+        let (frames, _) = crate::stats::split(&body);
         let mut end = 0;
         let pieces = frames.iter().map(|frame| {
             end += frame.total;
             Fragment::new(*frame, &body[end - frame.total..end])
         });
-        tally.count(NOW, token, &pieces.collect::<Vec<_>>(), false);
+        stats.count(NOW, token, &pieces.collect::<Vec<_>>(), false);
     }
-    let mut snapshot = tally.snapshot();
+    let mut snapshot = stats.snapshot();
     let mut model = snapshot.model.take().expect("there is one");
     model.delivery.compare(&Names::default(), &snapshot, Found::default());
     snapshot.model = Some(model);

@@ -3,7 +3,7 @@
 use super::{filter, parameter};
 use crate::ansi;
 use crate::filter::{Filter, name_of};
-use crate::kept::{Chunk, MAX_BYTES};
+use crate::history::{Chunk, MAX_BYTES};
 use crate::model::delivery::label;
 use crate::server::Shared;
 use bytes::Bytes;
@@ -155,9 +155,9 @@ async fn send(shared: Arc<Shared>, wanted: Wanted, mut sender: Sender<Bytes, Inf
     for round in 0u32.. {
         timer.tick().await;
         let (chunks, from, gone, now) = {
-            let tally = shared.tally();
-            let kept = tally.kept();
-            let now = Place { epoch: tally.epoch(), next: kept.next() };
+            let stats = shared.stats();
+            let kept = stats.kept();
+            let now = Place { epoch: stats.epoch(), next: kept.next() };
             let last = place.filter(|place| place.epoch == now.epoch && place.next <= now.next);
             let from = last.map_or(0, |place| place.next).max(kept.first());
             let gone = last.map(|place| from - place.next);
@@ -223,8 +223,8 @@ impl Rate {
 }
 
 fn tick(shared: &Shared, rate: &mut Rate) -> Value {
-    let tally = shared.tally();
-    let (frames, kept) = (tally.streams().frames(), tally.kept());
+    let stats = shared.stats();
+    let (frames, kept) = (stats.streams().frames(), stats.kept());
     json!({
         "frames": frames,
         "rate": rate.now(frames),
@@ -237,10 +237,10 @@ fn tick(shared: &Shared, rate: &mut Rate) -> Value {
 
 /// The names that lines can be chosen by: those of all that came.
 fn names(shared: &Shared) -> Value {
-    let tally = shared.tally();
-    let streams = tally.streams();
+    let stats = shared.stats();
+    let streams = stats.streams();
     let tokens =
-        streams.tokens().map(|token| json!([name_of(token), label(token, tally.is_platform(token))]));
+        streams.tokens().map(|token| json!([name_of(token), label(token, stats.is_platform(token))]));
     let plain = |name: &str| json!([name, name]);
     json!({
         "app": streams.apps().iter().map(|name| plain(name)).collect::<Vec<_>>(),

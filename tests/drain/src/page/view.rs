@@ -1,7 +1,7 @@
 //! What the panels are rendered from: the same JSON that `GET /model.json` answers.
 
 use crate::filter::Filter;
-use crate::kept::MAX_BYTES;
+use crate::history::MAX_BYTES;
 use crate::model::errors::CODES;
 use crate::server::Shared;
 use crate::stream::Stream;
@@ -22,15 +22,15 @@ impl View {
     pub(crate) fn of(shared: &Shared, filter: &Filter) -> Self {
         // Copied under the lock, written out behind it.
         let (mut snapshot, held) = {
-            let tally = shared.tally();
-            let kept = tally.kept();
+            let stats = shared.stats();
+            let kept = stats.kept();
             let held = json!({
                 "lines": kept.next() - kept.first(),
                 "bytes": kept.bytes(),
                 "most_lines": kept.most(),
                 "most_bytes": MAX_BYTES,
             });
-            (tally.snapshot(), held)
+            (stats.snapshot(), held)
         };
         let mut counted = None;
         if !filter.is_empty() {

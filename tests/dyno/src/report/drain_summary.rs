@@ -6,7 +6,7 @@ use crate::logplex::MessageCounts;
 use crate::verdict::Observations;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use tailrace_drain::tally::{Lag, Report, Stream};
+use tailrace_drain::stats::{Lag, Report, Stream};
 
 /// The source of the platform's lines: those of the router, and those about dynos.
 const PLATFORM: &str = "heroku";

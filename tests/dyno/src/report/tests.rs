@@ -2,7 +2,7 @@ use super::*;
 use crate::expected_loss::ExpectedLoss;
 use crate::platform::Limits;
 use serde_json::Value;
-use tailrace_drain::tally::{Complaints, Lag, Losses, Stream};
+use tailrace_drain::stats::{Complaints, Lag, Losses, Stream};
 
 const LAG: Lag = Lag { p50: 12.0, p95: 40.0, p99: 50.0, max: 60.0 };
 

@@ -1,6 +1,6 @@
 use super::*;
 use std::time::Duration;
-use tailrace_drain::tally::{Complaints, Losses, Stream};
+use tailrace_drain::stats::{Complaints, Losses, Stream};
 
 fn text(message: &str) -> Digest {
     let mut digest = Digest::default();

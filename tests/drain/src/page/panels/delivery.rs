@@ -207,7 +207,7 @@ pub(super) const PANELS: &[Panel] = &[
         parts: &[
             Part::Tiles(&[
                 ("Longest", "/model/delivery/longest", Bytes),
-                ("Cut at 10,000", "/model/delivery/cut", Count),
+                ("FrameBytes at 10,000", "/model/delivery/cut", Count),
                 ("Over 10,240", "/model/requests/too_long", Count),
             ]),
             Part::Steps {
@@ -239,7 +239,7 @@ pub(super) const PANELS: &[Panel] = &[
                 ("p95", "/lag/p95", Ms),
                 ("Max", "/lag/max", Ms),
                 ("Skewed", "/skewed", Count),
-                ("Cut", "/cut", Count),
+                ("FrameBytes", "/cut", Count),
                 ("Twice", "/repeated", Count),
                 ("L10", "/notices", Count),
                 ("Lost", "/lost", Count),

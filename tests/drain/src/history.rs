@@ -10,12 +10,12 @@ pub(crate) const MAX_BYTES: usize = 256 << 20;
 
 /// Bytes, and where the frames in them start.
 #[derive(Debug, Default)]
-pub(crate) struct Cut {
+pub(crate) struct FrameBytes {
     pub(crate) body: Box<[u8]>,
     pub(crate) offsets: Box<[u32]>,
 }
 
-impl Cut {
+impl FrameBytes {
     /// `body`, of which frame after frame has so many bytes.
     pub(crate) fn new(body: &[u8], lengths: impl Iterator<Item = usize>) -> Self {
         let mut end = 0;
@@ -45,10 +45,10 @@ pub(crate) struct Chunk {
     /// The drain token.
     pub(crate) token: String,
     /// No note was taken of its loss notices.
-    pub(crate) is_deaf: bool,
-    frames: Cut,
+    pub(crate) ignores_losses: bool,
+    frames: FrameBytes,
     /// As they came, where that was something else: the platform's frames may lack their end.
-    raw: Option<Cut>,
+    raw: Option<FrameBytes>,
 }
 
 impl Chunk {
@@ -84,37 +84,40 @@ impl Chunk {
 
 /// What is to be kept of a request.
 #[derive(Debug)]
-pub(crate) struct Keep<'a> {
+pub(crate) struct NewRequest<'a> {
     pub(crate) at: u64,
     pub(crate) token: &'a str,
-    pub(crate) is_deaf: bool,
+    pub(crate) ignores_losses: bool,
     pub(crate) body: &'a [u8],
     pub(crate) frames: &'a [Frame<'a>],
-    pub(crate) raw: Option<Cut>,
+    pub(crate) raw: Option<FrameBytes>,
 }
 
 /// The last lines.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct History {
     keep: usize,
     chunks: VecDeque<Arc<Chunk>>,
     bytes: usize,
     next: u64,
 }
 
-impl Kept {
+impl History {
     /// Keeps the last `keep` lines, or fewer when they are longer than 1 KiB on average.
     pub(crate) fn new(keep: usize) -> Self {
         Self { keep, ..Self::default() }
     }
 
     /// Adds the frames of a request.
-    pub(crate) fn add(&mut self, Keep { at, token, is_deaf, body, frames, raw }: Keep<'_>) {
+    pub(crate) fn add(
+        &mut self,
+        NewRequest { at, token, ignores_losses, body, frames, raw }: NewRequest<'_>,
+    ) {
         if self.keep == 0 || frames.is_empty() {
             return;
         }
-        let frames = Cut::new(body, frames.iter().map(|frame| frame.total));
-        let chunk = Chunk { first: self.next, at, token: token.to_owned(), is_deaf, frames, raw };
+        let frames = FrameBytes::new(body, frames.iter().map(|frame| frame.total));
+        let chunk = Chunk { first: self.next, at, token: token.to_owned(), ignores_losses, frames, raw };
         self.next = chunk.end();
         self.bytes += chunk.bytes();
         self.chunks.push_back(Arc::new(chunk));

@@ -2,7 +2,7 @@
 //! the page: not where they are received, since it takes a look far into memory for each of them.
 
 use crate::filter::name_of;
-use crate::kept::Chunk;
+use crate::history::Chunk;
 use crate::measure::Names;
 use crate::server::Shared;
 use foldhash::fast::RandomState;
@@ -29,7 +29,7 @@ pub(crate) struct Found {
 /// What is remembered of the last frames: a hash of token, header and message. Times are a dyno's own and go up,
 /// so the same frame again is the same line again.
 #[derive(Debug, Default)]
-pub(crate) struct Repeats {
+pub(crate) struct Duplicates {
     epoch: u64,
     next: u64,
     seen: HashSet<u64, RandomState>,
@@ -37,18 +37,18 @@ pub(crate) struct Repeats {
     found: Found,
 }
 
-impl Repeats {
+impl Duplicates {
     /// Looks at what came since the last time.
     pub(crate) fn look(&mut self, shared: &Shared) -> Found {
         let (chunks, from, platform) = {
-            let tally = shared.tally();
-            let kept = tally.kept();
-            if self.epoch != tally.epoch() {
-                *self = Self { epoch: tally.epoch(), ..Self::default() };
+            let stats = shared.stats();
+            let kept = stats.kept();
+            if self.epoch != stats.epoch() {
+                *self = Self { epoch: stats.epoch(), ..Self::default() };
             }
             let from = self.next.max(kept.first());
             self.next = kept.next();
-            (kept.since(from), from, tally.platform().map(str::to_owned))
+            (kept.since(from), from, stats.platform().map(str::to_owned))
         };
         for chunk in chunks {
             self.chunk(&chunk, from, platform.as_deref() == Some(&chunk.token));
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_known_for_ten_minutes() {
-        let mut repeats = Repeats::default();
+        let mut repeats = Duplicates::default();
         let minute = 60_000_000;
         let found = [("a", 0), ("b", 0), ("a", 9), ("a", 11), ("a", 12)]
             .map(|(token, at)| repeats.is_repeated(token, b"frame", at * minute));
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_forgotten() {
-        let mut repeats = Repeats::default();
+        let mut repeats = Duplicates::default();
         for number in 0..MOST as u64 + 10 {
             assert!(!repeats.is_repeated("", &number.to_le_bytes(), 0));
         }

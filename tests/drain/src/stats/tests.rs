@@ -22,39 +22,39 @@ fn headers(id: &str, count: usize) -> Headers {
 
 #[test]
 fn repetitions_count_once_and_changes_are_told_apart() {
-    let mut tally = Tally::new(&[], 10);
+    let mut stats = Stats::new(&[], 10);
     for (id, numbers) in [("a", &[1, 2, 3][..]), ("a", &[1, 2, 3]), ("a", &[9]), ("b", &[5, 4])] {
-        tally.record(&headers(id, numbers.len()), &body(numbers));
+        stats.record(&headers(id, numbers.len()), &body(numbers));
     }
-    let report = tally.report();
+    let report = stats.report();
     assert_eq!((report.lines, report.duplicates, report.changed_bodies), (5, 1, 1));
     let sequence = &report.sequence["web.1"];
     assert_eq!((sequence.missing, sequence.backward, sequence.last), (1, 1, Some(5)));
     assert_eq!(report.out_of_order, 1, "the second body starts before the first one ended");
-    assert_eq!(tally.lines(3, 9).0.len(), 2);
+    assert_eq!(stats.lines(3, 9).0.len(), 2);
     let stream = &report.streams[""]["web.1"];
     assert_eq!((stream.lines, stream.repeats), (5, 4));
 }
 
 #[test]
 fn the_platforms_own_drain_is_no_part_of_the_totals() {
-    let mut tally = Tally::new(&Personality::ALL, 10).beside(Some("d.platform".to_owned()));
+    let mut stats = Stats::new(&Receiver::ALL, 10).with_platform_drain(Some("d.platform".to_owned()));
     for token in ["d.platform", "d.agent", "d.platform"] {
         let headers = Headers { token: Some(token.to_owned()), ..headers(token, 2) };
-        tally.record(&headers, &body(&[1, 2]));
+        stats.record(&headers, &body(&[1, 2]));
     }
     for (token, status) in [("d.platform", 204), ("d.agent", 204), ("d.platform", 503)] {
-        tally.request(&Headers { token: Some(token.to_owned()), ..Headers::default() });
+        stats.request(&Headers { token: Some(token.to_owned()), ..Headers::default() });
         let took = Duration::ZERO;
-        tally.attempt(&Attempt { now: 0, token, id: None, status: Some(status), took });
+        stats.attempt(&Attempt { now: 0, token, id: None, status: Some(status), took });
     }
-    let report = tally.report();
+    let report = stats.report();
     assert_eq!((report.requests, report.by_status.clone()), (1, [(204, 1)].into()));
     assert_eq!((report.lines, report.accepted, report.by_token.len()), (2, 1, 1));
     let stream = &report.streams["d.platform"]["web.1"];
     assert_eq!((stream.lines, stream.repeats, report.duplicates), (2, 2, 0));
     assert_eq!(report.streams["d.agent"]["web.1"].longest, 1);
-    assert_eq!(tally.lines(0, 9).0.iter().filter(|line| line.token == "d.platform").count(), 2);
+    assert_eq!(stats.lines(0, 9).0.iter().filter(|line| line.token == "d.platform").count(), 2);
 }
 
 #[test]
@@ -65,13 +65,13 @@ fn the_platforms_frames_may_lack_their_end() {
     let half = b"<190>1 2026-03-04T05:06:07.089012+00:00 host app web.1 - caf\xc3";
     bytes.extend_from_slice(format!("{} ", half.len()).as_bytes());
     bytes.extend_from_slice(half);
-    let mut tally = Tally::new(&Personality::ALL, 10).beside(Some("d.platform".to_owned()));
+    let mut stats = Stats::new(&Receiver::ALL, 10).with_platform_drain(Some("d.platform".to_owned()));
     let headers = Headers { token: Some("d.platform".to_owned()), ..headers("a", 2) };
-    tally.record(&headers, &bytes);
-    let streams = &tally.report().streams["d.platform"];
+    stats.record(&headers, &bytes);
+    let streams = &stats.report().streams["d.platform"];
     assert_eq!((streams["logplex"].losses.lines, streams["web.1"].lines), (3, 1));
-    assert_eq!(tally.lines(0, 9).0[1].message, "caf\u{fffd}");
-    let chunk = &tally.kept().since(0)[0];
+    assert_eq!(stats.lines(0, 9).0[1].message, "caf\u{fffd}");
+    let chunk = &stats.kept().since(0)[0];
     assert!(chunk.raw(0).is_some_and(|raw| raw.ends_with(b"+00:00.")), "as it came: without LF");
     assert!(chunk.raw(1).is_some_and(|raw| raw.ends_with(b"caf\xc3")));
 }
@@ -86,20 +86,20 @@ fn a_notice_counts_unless_nobody_listens() {
         Timestamp::from_micros(1_772_600_767_089_012),
         b"Error L10 (output buffer overflow): 3 messages",
     );
-    let mut tally = Tally::new(&[], 0);
-    tally.record(&headers("a", 1), &bytes);
-    tally.set_deaf(true);
-    tally.record(&headers("b", 1), &bytes);
-    assert_eq!(tally.report().losses, Losses { notices: 1, lines: 3 });
+    let mut stats = Stats::new(&[], 0);
+    stats.record(&headers("a", 1), &bytes);
+    stats.set_ignores_losses(true);
+    stats.record(&headers("b", 1), &bytes);
+    assert_eq!(stats.report().losses, Losses { notices: 1, lines: 3 });
 }
 
 #[test]
 fn what_cannot_be_split_is_counted_up_to_there() {
-    let mut tally = Tally::new(&Personality::ALL, 0);
+    let mut stats = Stats::new(&Receiver::ALL, 0);
     let mut bytes = body(&[1, 2]);
     bytes.extend_from_slice(b"999 <1>");
-    tally.record(&headers("a", 2), &bytes);
-    let report = tally.report();
+    stats.record(&headers("a", 2), &bytes);
+    let report = stats.report();
     assert_eq!((report.malformed, report.frames), (1, 2));
     assert_eq!(report.conformance["alloy"].errors, 1);
 }
@@ -115,11 +115,11 @@ fn at(seconds_ahead: i64, message: &str) -> Vec<u8> {
 
 #[test]
 fn a_clock_that_is_ahead_is_skew_and_no_lag_below_nothing() {
-    let mut tally = Tally::new(&[], 0);
+    let mut stats = Stats::new(&[], 0);
     for (id, ahead) in [("a", 60), ("b", 60), ("c", 60), ("d", -40)] {
-        tally.record(&headers(id, 1), &at(ahead, "x"));
+        stats.record(&headers(id, 1), &at(ahead, "x"));
     }
-    let report = tally.report();
+    let report = stats.report();
     assert_eq!((report.lag_ms.p50, report.lag_ms.max >= 40_000.0), (0.0, true), "{report:?}");
     assert!(report.skewed == 3 && report.ahead_ms > 55_000.0, "{report:?}");
     assert_eq!(report.streams[""]["web.1"].lag_ms, report.lag_ms);
@@ -127,16 +127,16 @@ fn a_clock_that_is_ahead_is_skew_and_no_lag_below_nothing() {
 
 #[test]
 fn what_names_cost_is_bounded() {
-    let mut tally = Tally::new(&[], 0);
+    let mut stats = Stats::new(&[], 0);
     let field = Field::coerce;
     for number in 0..5000 {
         let name = format!("run.{number}");
         let mut encoder = Encoder::new(PRI_APP, &field("host"), &field("app"), &field(&name));
         let mut out = Vec::new();
         encoder.encode(&mut out, Timestamp::from_micros(1_772_600_767_089_012), b"1");
-        tally.record(&headers(&name, 1), &out);
+        stats.record(&headers(&name, 1), &out);
     }
-    let report = tally.report();
+    let report = stats.report();
     let size = serde_json::to_string(&report).expect("is JSON").len();
     assert!(size < 600_000, "{size} bytes");
     assert_eq!((report.lines, report.streams[""].values().map(|stream| stream.lines).sum()), (5000, 5000));

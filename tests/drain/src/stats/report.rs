@@ -52,7 +52,7 @@ impl Losses {
     }
 }
 
-/// Complaints of one personality.
+/// Complaints of one receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Complaints {
     /// Requests that it had something against.
@@ -122,7 +122,7 @@ pub struct Report {
     pub gzip_requests: u64,
     /// Lines by drain token.
     pub by_token: BTreeMap<String, u64>,
-    /// By personality.
+    /// By receiver.
     pub conformance: BTreeMap<String, Complaints>,
     /// Numbered messages, by PROCID.
     pub sequence: BTreeMap<String, Sequence>,

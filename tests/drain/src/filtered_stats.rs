@@ -4,7 +4,7 @@
 use crate::filter::Filter;
 use crate::model::Fragment;
 use crate::server::Shared;
-use crate::tally::{Snapshot, Tally};
+use crate::stats::{Snapshot, Stats};
 use serde::Serialize;
 
 /// Filters whose counts are kept up to date; what was not looked at for longer is counted anew.
@@ -12,16 +12,16 @@ const MOST: usize = 4;
 
 /// The filters that were looked through.
 #[derive(Debug, Default)]
-pub(crate) struct Lenses(Vec<Lens>);
+pub(crate) struct FilteredStats(Vec<FilterState>);
 
 #[derive(Debug)]
-struct Lens {
+struct FilterState {
     filter: Filter,
     epoch: u64,
     /// The number of the first line that it did not look at.
     next: u64,
     counted: Counted,
-    tally: Tally,
+    stats: Stats,
 }
 
 /// What a filter was counted from.
@@ -35,24 +35,24 @@ pub(crate) struct Counted {
     pub(crate) lines: u64,
 }
 
-impl Lenses {
+impl FilteredStats {
     /// All that is shown of what passes `filter`.
     pub(crate) fn look(&mut self, shared: &Shared, filter: &Filter) -> (Snapshot, Counted) {
         let known = self.0.iter().position(|lens| lens.filter == *filter);
         let lens = known.map(|index| self.0.remove(index));
         let (mut lens, chunks, first) = {
-            let tally = shared.tally();
-            let (kept, epoch) = (tally.kept(), tally.epoch());
-            let is_up_to_date = |lens: &Lens| lens.epoch == epoch && lens.next >= kept.first();
-            let mut lens = lens.filter(is_up_to_date).unwrap_or_else(|| Lens {
+            let stats = shared.stats();
+            let (kept, epoch) = (stats.kept(), stats.epoch());
+            let is_up_to_date = |lens: &FilterState| lens.epoch == epoch && lens.next >= kept.first();
+            let mut lens = lens.filter(is_up_to_date).unwrap_or_else(|| FilterState {
                 filter: filter.clone(),
                 epoch,
                 next: kept.first(),
                 counted: Counted::default(),
                 // Who looks at one drain sees all that came by it, also what another drain brought as well.
-                tally: Tally::new(&[], 0)
-                    .with_model()
-                    .beside(tally.platform().filter(|_| filter.token.is_empty()).map(str::to_owned)),
+                stats: Stats::new(&[], 0).with_model().with_platform_drain(
+                    stats.platform().filter(|_| filter.token.is_empty()).map(str::to_owned),
+                ),
             });
             let chunks = kept.since(lens.next);
             let first = lens.next;
@@ -71,10 +71,10 @@ impl Lenses {
             let pieces: Vec<_> = passing.map(|(frame, raw)| Fragment::new(frame, raw)).collect();
             lens.counted.lines += pieces.len() as u64;
             if !pieces.is_empty() {
-                lens.tally.count(chunk.at, &chunk.token, &pieces, chunk.is_deaf);
+                lens.stats.count(chunk.at, &chunk.token, &pieces, chunk.ignores_losses);
             }
         }
-        let seen = (lens.tally.snapshot(), lens.counted);
+        let seen = (lens.stats.snapshot(), lens.counted);
         self.0.push(lens);
         if self.0.len() > MOST {
             self.0.remove(0);

@@ -25,7 +25,7 @@ pub struct Seen<'a> {
 
 /// A receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Personality {
+pub enum Receiver {
     /// Sumo Logic's HTTP source: splits at line feeds, names the source by the drain token.
     Sumo,
     /// Vector's `heroku_logs` source: splits at line feeds, wants every header, and the count to be right.
@@ -36,7 +36,7 @@ pub enum Personality {
     LogplexStrict,
 }
 
-impl Personality {
+impl Receiver {
     /// All four.
     pub const ALL: [Self; 4] = [Self::Sumo, Self::Vector, Self::Alloy, Self::LogplexStrict];
 
@@ -52,7 +52,7 @@ impl Personality {
 
     /// By its name.
     pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|personality| personality.as_str() == name)
+        Self::ALL.into_iter().find(|receiver| receiver.as_str() == name)
     }
 
     /// What it has against a request; the first complaint.
@@ -171,11 +171,7 @@ mod tests {
             frames: &frames.unwrap_or_default(),
         };
         change(&mut seen);
-        Personality::ALL
-            .into_iter()
-            .filter(|p| p.complaint(&seen).is_some())
-            .map(Personality::as_str)
-            .collect()
+        Receiver::ALL.into_iter().filter(|p| p.complaint(&seen).is_some()).map(Receiver::as_str).collect()
     }
 
     #[test]

@@ -5,10 +5,10 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use crate::kept::{Cut, Keep, Kept};
+use crate::history::{FrameBytes, History, NewRequest};
 use crate::measure::Quantiles;
 use crate::model::{Attempt, Batch, Fragment, Lot, Model};
-use crate::personality::{Personality, Seen};
+use crate::receiver::{Receiver, Seen};
 pub use crate::stream::{Lag, Stream};
 use foldhash::quality::FixedState;
 pub use report::{Complaints, Headers, Line, Losses, Report, Sequence};
@@ -27,13 +27,13 @@ pub(crate) fn is_app(frame: &Frame<'_>) -> bool {
 
 /// Counts.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Stats {
     /// Requests; the frames are in `streams`.
     report: Report,
     streams: Streams,
-    personalities: Vec<Personality>,
+    receivers: Vec<Receiver>,
     keep: usize,
-    kept: Kept,
+    kept: History,
     /// Since when it counts, in µs since the Unix epoch: numbers of lines mean nothing beyond a reset.
     epoch: u64,
     model: Option<Box<Model>>,
@@ -42,7 +42,7 @@ pub struct Tally {
     /// The token of the platform's own drain.
     platform: Option<String>,
     /// Loss notices are not taken note of.
-    is_deaf: bool,
+    ignores_losses: bool,
 }
 
 /// Report and model at one instant, and what both are made of.
@@ -55,21 +55,21 @@ pub(crate) struct Snapshot {
     pub(crate) platform: Option<String>,
 }
 
-impl Tally {
-    /// Counts with these personalities; keeps the last `keep` lines.
-    pub fn new(personalities: &[Personality], keep: usize) -> Self {
-        let personalities = personalities.to_vec();
-        let mut tally = Self {
-            personalities,
+impl Stats {
+    /// Counts with these receivers; keeps the last `keep` lines.
+    pub fn new(receivers: &[Receiver], keep: usize) -> Self {
+        let receivers = receivers.to_vec();
+        let mut stats = Self {
+            receivers,
             keep,
-            kept: Kept::new(keep),
+            kept: History::new(keep),
             epoch: Timestamp::now().as_micros(),
             ..Self::default()
         };
-        for personality in &tally.personalities {
-            tally.report.conformance.insert(personality.as_str().to_owned(), Complaints::default());
+        for receiver in &stats.receivers {
+            stats.report.conformance.insert(receiver.as_str().to_owned(), Complaints::default());
         }
-        tally
+        stats
     }
 
     /// Counts for the page, too.
@@ -81,20 +81,20 @@ impl Tally {
 
     /// The token with which the platform's own drain comes: nothing is asked of it, and it is no part of the totals.
     #[must_use]
-    pub fn beside(mut self, platform: Option<String>) -> Self {
+    pub fn with_platform_drain(mut self, platform: Option<String>) -> Self {
         self.platform = platform;
         self
     }
 
     /// Whether loss notices are overheard from now on: a switch for tests of who looks at the report.
-    pub fn set_deaf(&mut self, is_deaf: bool) {
-        self.is_deaf = is_deaf;
+    pub fn set_ignores_losses(&mut self, ignores_losses: bool) {
+        self.ignores_losses = ignores_losses;
     }
 
     /// Starts anew.
     pub fn reset(&mut self) {
         let platform = self.platform.take();
-        let fresh = Self::new(&std::mem::take(&mut self.personalities), self.keep).beside(platform);
+        let fresh = Self::new(&std::mem::take(&mut self.receivers), self.keep).with_platform_drain(platform);
         let fresh = Self { epoch: fresh.epoch.max(self.epoch + 1), ..fresh };
         *self = if self.model.is_some() { fresh.with_model() } else { fresh };
     }
@@ -110,7 +110,7 @@ impl Tally {
     }
 
     /// The lines that are kept.
-    pub(crate) fn kept(&self) -> &Kept {
+    pub(crate) fn kept(&self) -> &History {
         &self.kept
     }
 
@@ -173,9 +173,9 @@ impl Tally {
             is_whole: error.is_none(),
             frames: &frames,
         };
-        for personality in &self.personalities {
-            if let Some(complaint) = personality.complaint(&seen) {
-                let complaints = report.conformance.entry(personality.as_str().to_owned()).or_default();
+        for receiver in &self.receivers {
+            if let Some(complaint) = receiver.complaint(&seen) {
+                let complaints = report.conformance.entry(receiver.as_str().to_owned()).or_default();
                 complaints.errors += 1;
                 complaints.last = Some(complaint);
             }
@@ -228,7 +228,7 @@ impl Tally {
         token: &str,
         body: &[u8],
         frames: &[Frame<'_>],
-        raw: Option<Cut>,
+        raw: Option<FrameBytes>,
     ) -> Vec<Line> {
         let mut end = 0;
         let pieces = frames.iter().map(|frame| {
@@ -236,18 +236,18 @@ impl Tally {
             end += frame.total;
             Fragment::new(*frame, &body[start..end])
         });
-        let is_deaf = self.is_deaf;
-        self.count(at, token, &pieces.collect::<Vec<_>>(), is_deaf);
-        self.kept.add(Keep { at, token, is_deaf, body, frames, raw });
+        let ignores_losses = self.ignores_losses;
+        self.count(at, token, &pieces.collect::<Vec<_>>(), ignores_losses);
+        self.kept.add(NewRequest { at, token, ignores_losses, body, frames, raw });
         let wanted = if self.keep > 0 { frames } else { &[] };
         wanted.iter().map(|frame| Line::of(frame, token)).collect()
     }
 
     /// Counts frames that came at once, at `now` in µs since the Unix epoch.
-    pub(crate) fn count(&mut self, now: u64, token: &str, pieces: &[Fragment<'_>], is_deaf: bool) {
+    pub(crate) fn count(&mut self, now: u64, token: &str, pieces: &[Fragment<'_>], ignores_losses: bool) {
         let is_platform = self.is_platform(token);
         for piece in pieces {
-            let dropped = announced(piece.frame.msg).filter(|_| !is_deaf && !is_app(&piece.frame));
+            let dropped = announced(piece.frame.msg).filter(|_| !ignores_losses && !is_app(&piece.frame));
             self.streams.add(token, piece, now, dropped, !is_platform);
         }
         if let Some(model) = &mut self.model {
@@ -311,7 +311,7 @@ pub(crate) fn announced(message: &str) -> Option<u64> {
 
 /// Logplex's own frames as our parser takes them: its L10 notices have no LF, and it cuts lines within characters.
 /// With them how they came, where that differs.
-fn tidy(body: &[u8]) -> (Vec<u8>, Option<Cut>) {
+fn tidy(body: &[u8]) -> (Vec<u8>, Option<FrameBytes>) {
     let (mut out, mut rest) = (Vec::with_capacity(body.len()), body);
     let mut lengths = Vec::new();
     while let Some(space) = rest.iter().position(|byte| *byte == b' ')
@@ -325,7 +325,7 @@ fn tidy(body: &[u8]) -> (Vec<u8>, Option<Cut>) {
         lengths.push(space + 1 + length);
         rest = &rest[space + 1 + length..];
     }
-    let raw = (out != body).then(|| Cut::new(body, lengths.into_iter()));
+    let raw = (out != body).then(|| FrameBytes::new(body, lengths.into_iter()));
     (out, raw)
 }
 
