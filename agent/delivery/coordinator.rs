@@ -41,8 +41,8 @@ impl Coordinator {
     /// another thread, which writes to `wake` then; by this one without it.
     pub fn new(spool: Arc<Spool>, host: &Field, source: &str, wake: Option<Arc<EventFd>>) -> Self {
         let health = HealthTracker::new(Arc::clone(&spool));
-        let others = wake.and_then(|wake| DiskWorker::others(Arc::clone(&spool), wake).ok());
-        let disk_worker = others.unwrap_or_else(|| DiskWorker::own(Arc::clone(&spool)));
+        let thread = wake.and_then(|wake| DiskWorker::spawn(Arc::clone(&spool), wake).ok());
+        let disk_worker = thread.unwrap_or_else(|| DiskWorker::inline(Arc::clone(&spool)));
         let loss_notices = LossNotices::new(host, source);
         let waiting = VecDeque::new();
         Self { spool, disk_worker, loss_notices, health, sent_log_end: 0, sent_segment: None, waiting }
@@ -114,7 +114,7 @@ impl Coordinator {
                     self.send_updates(link); // it is awake anyway
                     // Written down before the shipper may send, so that whoever adopts us repeats it under its own
                     // id.
-                    self.waiting.push_back((self.disk_worker.keep(), order));
+                    self.waiting.push_back((self.disk_worker.save(), order));
                     self.release(link);
                 }
                 ToSupervisor::Delivered { drain } => {
@@ -188,7 +188,7 @@ impl Coordinator {
         };
         // Else the next batch is sealed at once, and that is written down.
         if is_last {
-            self.disk_worker.keep();
+            self.disk_worker.save();
         }
     }
 
@@ -204,7 +204,7 @@ impl Coordinator {
                 diag::event("spool-damaged").field("drain", self.spool.token(drain)).field("bytes", skipped);
             line.field("detail", "what stood in the spool was not frames; its lines are counted as dropped")
                 .emit();
-            self.disk_worker.keep();
+            self.disk_worker.save();
         }
         order
     }
@@ -218,7 +218,7 @@ impl Coordinator {
     pub fn write_ledger(&self, config: &Config) -> u64 {
         let Some(path) = &config.ledger_file else { return 0 };
         let text = self.spool.shared.lock().report().json(&self.spool.agent);
-        self.disk_worker.write(path.clone(), text)
+        self.disk_worker.write_ledger(path.clone(), text)
     }
 
     /// The agent ends: what is not needed any more is removed; answers with a ticket.
