@@ -1,7 +1,7 @@
 //! The coordinator: answers the shipper from the ledger, summary what it reports, and says what a person must know.
 
 use super::disk_worker::DiskWorker;
-use super::health::HealthTracker;
+use super::health::{Failure, HealthTracker};
 use crate::config::Config;
 use crate::diag;
 use crate::frame::Field;
@@ -130,7 +130,13 @@ impl Coordinator {
                     if let Some(account) = self.spool.shared.lock().account_mut(drain) {
                         account.attempts += 1;
                     }
-                    self.health.failed(drain, status, hold, Duration::from_millis(wait), &detail);
+                    let failure = Failure {
+                        status: (status != 0).then_some(status),
+                        needs_action: hold,
+                        wait: Duration::from_millis(wait),
+                        detail: &detail,
+                    };
+                    self.health.failed(drain, &failure);
                 }
                 ToSupervisor::SpoolDamaged { drain, at } => {
                     let order = self.damaged(drain, at);
@@ -147,7 +153,7 @@ impl Coordinator {
             return ToShipper::SealRange { drain, cursor: u64::MAX, limit: u64::MAX };
         };
         let identity = Identity { agent: &self.spool.agent, drain: token };
-        self.health.begins(drain);
+        self.health.begin_attempt(drain);
         let loss_notices = &mut self.loss_notices;
         let mut ledger = self.spool.shared.lock();
         let sealed = ledger.seal(drain, (start, end), frames, &identity, |loss| loss_notices.frame(loss));

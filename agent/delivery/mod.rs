@@ -1,8 +1,8 @@
-//! Delivery, as the supervisor sees it: what the shipper may send, what came of it, and what a person must know.
+//! The supervisor's side of delivery: which ranges the shipper may send, what became of them, and alerts for people.
 
 mod coordinator;
 mod disk_worker;
 mod health;
 
 pub use coordinator::{Coordinator, Handled};
-pub use health::{DrainHealth, HealthTracker, SILENCE};
+pub use health::{DrainHealth, HealthTracker, LastAnswer, Remaining, SILENCE_TIMEOUT};

@@ -17,6 +17,7 @@ mod shared;
 
 pub use account::{Account, Identity, SealRange, SealedBatch};
 pub use ledger::Ledger;
-pub use report::{DrainReport, Report, json_text};
+pub(crate) use report::dropped_by_reason;
+pub use report::{DrainReport, Report};
 pub use segment::{Appended, FrameKind, Origin, Segment, SegmentLocation};
 pub use shared::SharedLedger;

@@ -3,7 +3,6 @@
 use super::{Account, Ledger};
 use crate::frame::DropReason;
 use serde::{Serialize, Serializer};
-use std::fmt::Write;
 use std::time::Duration;
 
 /// One drain's account.
@@ -118,7 +117,7 @@ struct LedgerFileDrain<'a> {
 }
 
 /// Serializes dropped lines as a map from reason to number.
-fn dropped_by_reason<S: Serializer>(
+pub(crate) fn dropped_by_reason<S: Serializer>(
     dropped: &[(DropReason, u64)],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -141,26 +140,6 @@ impl Ledger {
         let own_frames = self.own_frames + self.accounts().iter().map(Account::notices).sum::<u64>();
         Report { captured: self.captured(), own_frames, drains: drains.collect() }
     }
-}
-
-/// A JSON string (RFC 8259 section 7).
-pub fn json_text(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if (c as u32) < 0x20 => {
-                let _infallible = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::spawn;
 use crate::delivery::Coordinator;
 use crate::diag;
 use crate::protocol::{Connection, ToShipper};
-use crate::status::ShipperStatus;
+use crate::status::{Elapsed, ShipperStatus};
 use nix::poll::poll;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -129,7 +129,7 @@ impl ShipperProcess {
         let running = self.running.as_ref();
         ShipperStatus {
             pid: running.map(|running| running.pid.as_raw()),
-            silent: running.map_or(Duration::ZERO, |running| running.heard.elapsed()),
+            silent: Elapsed(running.map_or(Duration::ZERO, |running| running.heard.elapsed())),
             starts: self.starts,
         }
     }

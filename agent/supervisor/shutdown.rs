@@ -2,7 +2,7 @@
 
 use super::supervisor::Supervisor;
 use crate::capture::pump;
-use crate::delivery;
+use crate::delivery::{self, Remaining};
 use crate::diag;
 use crate::line::Stream;
 use crate::poll::timeout;
@@ -31,11 +31,13 @@ impl Supervisor<'_> {
                 // What is left is our own when no drain holds lines.
                 let is_ours =
                     self.recorder_thread.is_finished() && drains().all(|drain| ledger.held(drain) == 0);
-                waits.map(|drain| coordinator.health().patience(drain, ended, is_ours)).max()
+                let remaining = if is_ours { Remaining::AgentLines } else { Remaining::AppLines };
+                let health = waits.filter_map(|drain| coordinator.health().get(drain));
+                health.map(|health| health.patience_end(ended, remaining)).max()
             }
             _ => None,
         };
-        let until = until.unwrap_or(ended + delivery::SILENCE);
+        let until = until.unwrap_or(ended + delivery::SILENCE_TIMEOUT);
         until.min(ended + self.config.stop_grace)
     }
 

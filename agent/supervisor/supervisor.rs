@@ -15,7 +15,7 @@ use crate::signals::ancestry;
 use crate::signals::forward::{ProcessView, SignalForwarder};
 use crate::signals::pending;
 use crate::signals::source::Signals;
-use crate::status::StatusSocket;
+use crate::status::{StatusSnapshot, StatusSocket, StatusSources};
 use crossbeam_channel::Sender;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
@@ -197,7 +197,7 @@ impl Supervisor<'_> {
             if self.coordinator.is_none()
                 && let Some(spool) = self.recorder_thread.spool()
             {
-                self.status_socket = StatusSocket::open(&spool.agent, self.since).ok();
+                self.status_socket = StatusSocket::open(&spool.agent).ok();
                 let wake = Some(Arc::clone(&self.wake));
                 let coordinator = Coordinator::new(spool, &self.config.frame_host, &self.config.dyno, wake);
                 self.coordinator = Some(coordinator);
@@ -208,12 +208,15 @@ impl Supervisor<'_> {
                 }
                 self.shipper.tick(coordinator);
                 if let Some(status_socket) = &self.status_socket {
-                    status_socket.answer(
-                        self.config,
-                        coordinator,
-                        Some(self.shipper.health()),
-                        self.shared_state.probe(),
-                    );
+                    status_socket.answer(|| {
+                        StatusSnapshot::take(&StatusSources {
+                            config: self.config,
+                            coordinator,
+                            shipper: self.shipper.health(),
+                            probe: self.shared_state.probe(),
+                            started: self.since,
+                        })
+                    });
                 }
             }
             if let Some(status) = self.status
