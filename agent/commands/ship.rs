@@ -52,7 +52,7 @@ pub fn run() -> u8 {
 /// # Errors
 /// When something cannot be set up: nothing was read yet.
 fn ship(config: &Config) -> io::Result<ExitCode> {
-    let signals = Signals::take(STOP)?;
+    let signals = Signals::block(STOP)?;
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
     let (spool, trouble) =
@@ -70,7 +70,7 @@ fn ship(config: &Config) -> io::Result<ExitCode> {
 /// # Errors
 /// When something cannot be set up.
 pub fn inherit(config: &Config, memory: Option<File>, takeover: &TakeoverState) -> io::Result<()> {
-    let signals = Signals::take(STOP)?;
+    let signals = Signals::block(STOP)?;
     // The kernel lets go of what the dead held in an order of its own: its lock may be the last.
     for _ in 0..10 {
         thread::sleep(Duration::from_millis(20));

@@ -124,7 +124,7 @@ async fn ship(
             }
             _ = alive.tick() => {
                 if progress.borrow().deadline.is_none() {
-                    strays.look();
+                    strays.check();
                 }
                 if !post.send(&ToSupervisor::Ping).await {
                     return Ok(false);
@@ -223,7 +223,7 @@ async fn take(
             let deadline = Instant::now() + Duration::from_millis(left);
             progress.send_modify(|progress| progress.deadline = Some(deadline));
         }
-        ToShipper::ClearPendingSignals => pending::forget(),
+        ToShipper::ClearPendingSignals => pending::clear_pending(),
         ToShipper::EndOfLog => progress.send_modify(|progress| progress.finish = true),
         ToShipper::SealRange { drain, .. } | ToShipper::SealedBatch { drain, .. } => {
             if let Some(worker) = boxes.get(drain) {

@@ -1,6 +1,6 @@
 //! Whether a keeper above us ships what we would print: `tailrace run` in a line that runs under tailrace already.
 
-use crate::signals::ancestry::parent_of;
+use crate::signals::ancestry::{SystemProcesses, parent_of};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,8 @@ pub fn is_below_another() -> bool {
     if !out.as_os_str().as_bytes().starts_with(b"pipe:") {
         return false;
     }
-    let above = std::iter::successors(parent_of(std::process::id() as i32), |pid| parent_of(*pid));
+    let parent = |pid: i32| parent_of(pid, &SystemProcesses);
+    let above = std::iter::successors(parent(std::process::id() as i32), |pid| parent(*pid));
     above.take_while(|pid| *pid > 0).take(DEEPEST).any(|pid| is_keeper(pid) && reads(pid, &out))
 }
 

@@ -11,8 +11,8 @@ use crate::dyno::lifecycle::Lifecycle;
 use crate::frame::AgentLine;
 use crate::poll::until;
 use crate::recorder::{Input, RecorderThread, input};
-use crate::signals::ancestry;
-use crate::signals::forward::{ProcessView, SignalForwarder};
+use crate::signals::ancestry::{self, Family, SystemProcesses};
+use crate::signals::forward::{PlatformSignals, ProcessView, SignalForwarder};
 use crate::signals::pending;
 use crate::signals::source::Signals;
 use crate::status::{StatusSnapshot, StatusSocket, StatusSources};
@@ -55,7 +55,7 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
         }
     };
     let [out, err] = setup.ends;
-    let app = match spawn::start_app(words, out, err, signals.before) {
+    let app = match spawn::start_app(words, out, err, signals.original_mask) {
         Ok(child) => Pid::from_raw(child.id() as i32),
         Err(error) => {
             signals.restore_mask();
@@ -89,7 +89,11 @@ pub fn run(config: &Config, words: &[OsString]) -> u8 {
         app,
         status: None,
         // Cedar's dyno manager does; where a container's first process is ours nobody else is signalled.
-        forwarder: SignalForwarder::new(std::env::var_os("DYNO").is_some() && std::process::id() != 1),
+        forwarder: SignalForwarder::new(if std::env::var_os("DYNO").is_some() && std::process::id() != 1 {
+            PlatformSignals::ToEveryProcess
+        } else {
+            PlatformSignals::ToMainProcess
+        }),
         stop_at: None,
         has_reported: false,
         ended: None,
@@ -173,19 +177,19 @@ struct Proc {
 
 impl ProcessView for Proc {
     fn pending_in_shipper(&self) -> Option<u64> {
-        self.shipper.and_then(|shipper| pending::waiting(shipper.as_raw()))
+        self.shipper.and_then(|shipper| pending::pending_signals(shipper.as_raw()))
     }
 
-    fn is_of_the_app(&self, pid: i32) -> bool {
-        ancestry::is_of_the_app(pid, self.app.as_raw(), std::process::id() as i32)
+    fn belongs_to_app(&self, pid: i32) -> bool {
+        Family { app: self.app.as_raw(), supervisor: std::process::id() as i32 }.includes(pid, &SystemProcesses)
     }
 
-    fn is_in_our_group(&self) -> bool {
-        ancestry::are_grouped(self.app.as_raw(), std::process::id() as i32)
+    fn app_is_in_our_group(&self) -> bool {
+        ancestry::share_group(self.app.as_raw(), std::process::id() as i32, &SystemProcesses)
     }
 
-    fn is_untouched(&self) -> bool {
-        pending::is_untouched(self.app.as_raw())
+    fn app_missed_term(&self) -> bool {
+        pending::missed_term(self.app.as_raw())
     }
 }
 
@@ -265,7 +269,7 @@ impl Supervisor<'_> {
             let now = Instant::now();
             // Before anything else: whoever sent it may be gone in a moment.
             let view = Proc { app: self.app, shipper: self.shipper.pid() };
-            let is_for_us = self.status.is_some() || self.forwarder.take(received, now, &view);
+            let is_for_us = self.status.is_some() || self.forwarder.receive(received, now, &view);
             if received.signal == Signal::SIGTERM && is_for_us {
                 if self.stop_at.is_none() && self.status.is_none() {
                     self.shared_state.end(|was_up| {
@@ -293,7 +297,7 @@ impl Supervisor<'_> {
                 let _gone_already = kill(self.app, signal);
             }
         }
-        if self.forwarder.take_stale() {
+        if self.forwarder.take_clear_request() {
             self.shipper.calm();
         }
         self.suspend();
@@ -304,7 +308,7 @@ impl Supervisor<'_> {
     fn suspend(&mut self) {
         if self.suspends.is_some_and(|until| Instant::now() <= until)
             && !self.forwarder.is_deciding()
-            && ancestry::is_stopped(self.app.as_raw())
+            && ancestry::is_stopped(self.app.as_raw(), &SystemProcesses)
         {
             self.suspends = None;
             let _as_a_terminal_has_it = nix::sys::signal::raise(Signal::SIGSTOP);
