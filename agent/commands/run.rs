@@ -1,4 +1,4 @@
-//! `tailrace run`: the command under the supervisor, or plainly.
+//! `tailrace run`: runs a command under the supervisor, or without it.
 
 use super::{complain, settings};
 use crate::config::Tty;
@@ -7,31 +7,31 @@ use crate::supervisor;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 
-/// Runs the command `words` as the dyno's process and returns its exit status.
-pub fn run(words: &[OsString]) -> u8 {
-    run_entry(words, None)
+/// Runs a command as the dyno's process and returns its exit status.
+pub fn run(command: &[OsString]) -> u8 {
+    run_entry(command, None)
 }
 
-/// Runs the line that the buildpack stored for the Procfile entry `name`.
+/// Runs the command line that the buildpack stored for the Procfile entry `name`.
 pub fn run_type(name: &str, arguments: &[OsString]) -> u8 {
     match procfile::words(name, arguments) {
-        Ok(words) => run_entry(&words, Some(name)),
+        Ok(command) => run_entry(&command, Some(name)),
         Err(error) => supervisor::cannot_start(&[OsString::from(name)], &error),
     }
 }
 
-/// Runs the command under the keeper, or plainly where there is nothing to ship to, where a keeper above
-/// ships it already, or where the Procfile entry that it stands for is not to be wrapped.
-fn run_entry(words: &[OsString], entry: Option<&str>) -> u8 {
+/// Runs a command under the supervisor. Without it where tailrace is off, no drain is set or usable, standard output is
+/// a terminal, another supervisor ships the output already, or the Procfile entry is not to be wrapped.
+fn run_entry(command: &[OsString], entry: Option<&str>) -> u8 {
     let (config, problems) = settings();
     let has_terminal = config.tty == Tty::Exec && io::stdout().is_terminal();
     let is_off = !config.enabled
         || (config.drains.is_empty() && problems.is_empty())
         || has_terminal
-        || supervisor::is_below_another()
+        || supervisor::is_nested()
         || entry.is_some_and(|name| !config.wraps(name));
     if is_off || complain(&problems, "the command runs without tailrace") || config.drains.is_empty() {
-        return supervisor::cannot_start(words, &supervisor::exec(words));
+        return supervisor::cannot_start(command, &supervisor::exec(command));
     }
-    supervisor::run(&config, words)
+    supervisor::run(&config, command)
 }

@@ -70,7 +70,7 @@ pub fn run() -> u8 {
 /// # Errors
 /// When something cannot be set up: nothing was read yet.
 fn ship(config: &Config) -> io::Result<ExitCode> {
-    let signals = Signals::take(STOP_SIGNALS)?;
+    let signals = Signals::block(STOP_SIGNALS)?;
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
     let Opened { spool, error } =
@@ -94,7 +94,7 @@ pub(super) fn deliver_after_supervisor(
     memory: Option<File>,
     takeover: &TakeoverState,
 ) -> io::Result<()> {
-    let signals = Signals::take(STOP_SIGNALS)?;
+    let signals = Signals::block(STOP_SIGNALS)?;
     // The kernel may release the lock of a dead process later than its socket.
     for _ in 0..MAX_LOCK_POLLS {
         thread::sleep(LOCK_POLL_INTERVAL);

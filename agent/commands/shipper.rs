@@ -1,4 +1,5 @@
-//! The hidden subcommand that the supervisor starts: standard input is its socket, standard output the memory file.
+//! `tailrace shipper`, a hidden subcommand: the shipper process. The supervisor starts it, with the control socket as
+//! standard input and the memory file as standard output.
 
 use super::{settings, ship};
 use crate::exit_code::ExitCode;
@@ -8,37 +9,38 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-/// When memory is short the shipper goes before the app: it loses nothing by that. Raising is allowed to all
-/// (proc(5), `oom_score_adj`).
-fn volunteer() {
-    const FIRST: i32 = 900;
+/// `oom_score_adj` of the shipper; 1000 is the highest.
+const OOM_SCORE: i32 = 900;
+
+/// Makes the shipper the OOM killer's first choice: killing it loses no lines, killing the app would. Raising the score
+/// needs no privilege (proc(5)).
+fn raise_oom_score() {
     let file = "/proc/self/oom_score_adj";
-    let now = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    if now.is_some_and(|now| now < FIRST) {
-        drop(std::fs::write(file, FIRST.to_string()));
+    let score = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if score.is_some_and(|score| score < OOM_SCORE) {
+        std::fs::write(file, OOM_SCORE.to_string()).ok(); // without it the kernel chooses by size
     }
 }
 
-/// The memory file, which the keeper gives us as standard output.
+/// The memory file.
 fn memory() -> Option<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from).ok()
 }
 
-/// The hidden part: standard input is the keeper's socket, standard output the memory file.
+/// Runs the shipper of the agent with this id. Returns the exit status.
 pub fn run(agent: &str) -> u8 {
-    let (config, _said_by_the_keeper) = settings();
-    // The directory that the app was started in is not ours to hold.
-    let _or_stay = std::env::set_current_dir("/");
-    volunteer();
+    let (config, _) = settings(); // the supervisor reported the problems
+    std::env::set_current_dir("/").ok(); // keeps no directory busy that the app was started in
+    raise_oom_score();
     let control = || io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
     match control().and_then(|control| shipper::serve(&config, control, memory().as_ref(), agent)) {
         Ok(Exit::Finished) => 0,
-        // The keeper is gone, and cannot have meant it.
+        // The supervisor was killed: what it left is delivered from here.
         Ok(Exit::SupervisorGone(takeover)) => ship::deliver_after_supervisor(&config, memory(), &takeover)
             .map_or(ExitCode::System.into(), |()| 0),
         Err(error) => {
-            // The keeper says it, when somebody has to know.
-            drop(control().and_then(|control| shipper::report_failure(&config, control, &error)));
+            // The supervisor alerts when this lasts. It may be gone.
+            control().and_then(|control| shipper::report_failure(&config, control, &error)).ok();
             ExitCode::System.into()
         }
     }

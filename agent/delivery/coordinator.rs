@@ -2,7 +2,7 @@
 
 use super::answers::{self, ShipperView};
 use super::disk_worker::DiskWorker;
-use super::health::HealthTracker;
+use super::health::{Failure, HealthTracker};
 use crate::config::Config;
 use crate::diag;
 use crate::frame::{Field, LossNotices};
@@ -46,8 +46,8 @@ impl Coordinator {
     /// writes to `wake` then, or without `wake` by the calling one.
     pub fn new(spool: Arc<Spool>, host: &Field, source: &str, wake: Option<Arc<EventFd>>) -> Self {
         let health = HealthTracker::new(Arc::clone(&spool));
-        let others = wake.and_then(|wake| DiskWorker::others(Arc::clone(&spool), wake).ok());
-        let disk_worker = others.unwrap_or_else(|| DiskWorker::own(Arc::clone(&spool)));
+        let thread = wake.and_then(|wake| DiskWorker::spawn(Arc::clone(&spool), wake).ok());
+        let disk_worker = thread.unwrap_or_else(|| DiskWorker::inline(Arc::clone(&spool)));
         let loss_notices = LossNotices::new(host, source);
         let view = ShipperView::default();
         Self { spool, disk_worker, loss_notices, health, view, waiting: VecDeque::new() }
@@ -94,7 +94,7 @@ impl Coordinator {
                     self.send_updates(connection); // it is awake anyway
                     // The batch is in the checkpoint before the shipper may send it, so that an agent that adopts the
                     // spool repeats it under its own id.
-                    let ticket = self.disk_worker.keep();
+                    let ticket = self.disk_worker.save();
                     self.waiting.push_back(WaitingAnswer { ticket, answer });
                     self.release_answers(connection);
                 }
@@ -111,7 +111,13 @@ impl Coordinator {
                     if let Some(account) = self.spool.shared.lock().account_mut(drain) {
                         account.attempts += 1;
                     }
-                    self.health.failed(drain, status, kind == FailureKind::Hold, wait, &detail);
+                    let failure = Failure {
+                        status: (status != 0).then_some(status),
+                        needs_action: kind == FailureKind::Hold,
+                        wait,
+                        detail: &detail,
+                    };
+                    self.health.failed(drain, &failure);
                 }
                 ToSupervisor::SpoolDamaged { drain, at } => {
                     let answer = self.skip_damage(drain, at);
@@ -129,7 +135,7 @@ impl Coordinator {
             return ToShipper::SealRange { drain, range: nowhere };
         };
         let identity = Identity { agent: &self.spool.agent, drain: &id.token };
-        self.health.begins(drain);
+        self.health.begin_attempt(drain);
         let loss_notices = &mut self.loss_notices;
         let mut ledger = self.spool.shared.lock();
         answers::seal(&mut ledger, drain, range, &identity, |loss| loss_notices.frame(loss))
@@ -154,7 +160,7 @@ impl Coordinator {
         };
         // Otherwise the next batch is sealed at once, and that writes the checkpoint.
         if is_last {
-            self.disk_worker.keep();
+            self.disk_worker.save();
         }
     }
 
@@ -166,7 +172,7 @@ impl Coordinator {
             event
                 .field("detail", "what stood in the spool was not frames; its lines are counted as dropped")
                 .emit();
-            self.disk_worker.keep();
+            self.disk_worker.save();
         }
         answer
     }
@@ -180,7 +186,7 @@ impl Coordinator {
     pub fn write_ledger(&self, config: &Config) -> u64 {
         let Some(path) = &config.ledger_file else { return 0 };
         let text = self.spool.shared.lock().report().json(&self.spool.agent);
-        self.disk_worker.write(path.clone(), text)
+        self.disk_worker.write_ledger(path.clone(), text)
     }
 
     /// The agent ends: removes what is not needed any more. Returns a ticket for [`Coordinator::has_done`].

@@ -1,5 +1,5 @@
-//! What the summary want done on the disk, by a thread of its own: a disk that stands still holds up delivery, and
-//! neither signals nor deadlines.
+//! Disk worker: checkpoints, deletion of consumed segments and the ledger file, on a thread of its own. A stalled disk
+//! may delay delivery, never signals or deadlines.
 
 use crate::diag;
 use crate::spool::Spool;
@@ -8,32 +8,33 @@ use nix::sys::eventfd::EventFd;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Bytes of stack: it keeps nothing large there.
-const STACK: usize = 128 << 10;
+/// The thread keeps nothing large on its stack.
+const STACK_BYTES: usize = 128 << 10;
 
-/// What is to be done beside keeping the cursors.
+/// What the next round does beside writing the checkpoint.
 #[derive(Debug, Default)]
 struct PendingJobs {
-    /// The ledger's file, and its text.
+    /// The ledger file to write, and its text.
     ledger: Option<(PathBuf, String)>,
-    /// The agent ends.
+    /// Whether the spool is to be closed.
     close: bool,
 }
 
+/// Jobs by ticket: each request takes the next number, and a round completes all requests that came before it.
 #[derive(Debug, Default)]
-struct JobState {
+struct JobQueue {
     pending: Mutex<PendingJobs>,
-    asked: AtomicU64,
-    done: AtomicU64,
+    requested: AtomicU64,
+    completed: AtomicU64,
 }
 
-impl JobState {
-    /// Does all that was asked for until now.
-    fn round(&self, spool: &Spool) {
-        let asked = self.asked.load(Ordering::Acquire);
+impl JobQueue {
+    /// Does all that was requested until now.
+    fn run_round(&self, spool: &Spool) {
+        let requested = self.requested.load(Ordering::Acquire);
         let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
         spool.save_checkpoint();
         spool.remove_consumed();
@@ -45,73 +46,78 @@ impl JobState {
         if pending.close {
             spool.close();
         }
-        self.done.store(asked, Ordering::Release);
+        self.completed.store(requested, Ordering::Release);
     }
 }
 
-/// See above.
+/// Handle to the disk worker, or a worker in the calling thread.
 #[derive(Debug)]
 pub(super) struct DiskWorker {
     spool: Arc<Spool>,
-    work: Arc<JobState>,
-    /// Wakes the thread; without one everything is done at once.
-    bell: Option<Sender<()>>,
+    queue: Arc<JobQueue>,
+    /// Wakes the thread. None: every request is done at once, by the caller.
+    waker: Option<Sender<()>>,
 }
 
 impl DiskWorker {
-    /// Whoever has nothing better to do meanwhile works by itself.
-    pub(super) fn own(spool: Arc<Spool>) -> Self {
-        Self { spool, work: Arc::default(), bell: None }
+    /// A worker without a thread: every request is done by the caller, before it returns.
+    pub(super) fn inline(spool: Arc<Spool>) -> Self {
+        Self { spool, queue: Arc::default(), waker: None }
     }
 
-    /// A thread that works, and writes to `wake` when it has.
+    /// Starts a thread, which writes to `wake` after every round.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(super) fn others(spool: Arc<Spool>, wake: Arc<EventFd>) -> io::Result<Self> {
-        let (bell, rings): (_, Receiver<()>) = bounded(1);
-        let work = Arc::<JobState>::default();
-        let (of_work, of_spool) = (Arc::clone(&work), Arc::clone(&spool));
+    pub(super) fn spawn(spool: Arc<Spool>, wake: Arc<EventFd>) -> io::Result<Self> {
+        let (waker, wakeups): (_, Receiver<()>) = bounded(1);
+        let queue = Arc::<JobQueue>::default();
+        let (thread_queue, thread_spool) = (Arc::clone(&queue), Arc::clone(&spool));
         let run = move || {
-            while rings.recv().is_ok() {
-                of_work.round(&of_spool);
-                let _or_full = wake.write(1);
+            while wakeups.recv().is_ok() {
+                thread_queue.run_round(&thread_spool);
+                wake.write(1).ok(); // fails only when the counter is full: the main loop is woken then
             }
         };
-        thread::Builder::new().name("files".to_owned()).stack_size(STACK).spawn(run)?;
-        Ok(Self { spool, work, bell: Some(bell) })
+        thread::Builder::new().name("disk-worker".to_owned()).stack_size(STACK_BYTES).spawn(run)?;
+        Ok(Self { spool, queue, waker: Some(waker) })
     }
 
-    fn ask(&self) -> u64 {
-        let ticket = self.work.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        match &self.bell {
-            // One that rings already will find this too.
-            Some(bell) => drop(bell.try_send(())),
-            None => self.work.round(&self.spool),
+    /// Requests a round; returns its ticket.
+    fn request(&self) -> u64 {
+        let ticket = self.queue.requested.fetch_add(1, Ordering::AcqRel) + 1;
+        match &self.waker {
+            // Full: the round that is due does this too.
+            Some(waker) => drop(waker.try_send(())),
+            None => self.queue.run_round(&self.spool),
         }
         ticket
     }
 
-    /// Writes down how far each drain is, and removes what all are past; answers with a ticket.
-    pub(super) fn keep(&self) -> u64 {
-        self.ask()
+    fn pending(&self) -> MutexGuard<'_, PendingJobs> {
+        self.queue.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, and writes the ledger to a file.
-    pub(super) fn write(&self, path: PathBuf, text: String) -> u64 {
-        self.work.pending.lock().unwrap_or_else(PoisonError::into_inner).ledger = Some((path, text));
-        self.ask()
+    /// Writes the checkpoint and removes consumed segments; returns a ticket.
+    pub(super) fn save(&self) -> u64 {
+        self.request()
     }
 
-    /// The same as [`DiskWorker::keep`], for the last time: what is not needed any more goes.
+    /// As [`DiskWorker::save`], and writes `text` to the ledger file.
+    pub(super) fn write_ledger(&self, path: PathBuf, text: String) -> u64 {
+        self.pending().ledger = Some((path, text));
+        self.request()
+    }
+
+    /// As [`DiskWorker::save`], for the last time: closes the spool.
     pub(super) fn close(&self) -> u64 {
-        self.work.pending.lock().unwrap_or_else(PoisonError::into_inner).close = true;
-        self.ask()
+        self.pending().close = true;
+        self.request()
     }
 
-    /// Whether that was done.
+    /// Whether the request with this ticket is done.
     pub(super) fn is_done(&self, ticket: u64) -> bool {
-        self.work.done.load(Ordering::Acquire) >= ticket
+        self.queue.completed.load(Ordering::Acquire) >= ticket
     }
 }
 
@@ -122,7 +128,7 @@ mod tests {
     use nix::sys::eventfd::EfdFlags;
 
     #[test]
-    fn what_was_asked_for_is_done_before_its_ticket_is() {
+    fn a_ticket_is_done_after_its_jobs() {
         let dir = tempfile::TempDir::new().unwrap();
         let crate::spool::Opened { spool, error } =
             Spool::open(&dir.path().join("spool"), agent_id().unwrap(), Vec::new(), None);
@@ -130,17 +136,17 @@ mod tests {
         let spool = Arc::new(spool);
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap());
         for disk_worker in [
-            DiskWorker::own(Arc::clone(&spool)),
-            DiskWorker::others(Arc::clone(&spool), Arc::clone(&wake)).unwrap(),
+            DiskWorker::inline(Arc::clone(&spool)),
+            DiskWorker::spawn(Arc::clone(&spool), Arc::clone(&wake)).unwrap(),
         ] {
             let path = dir.path().join("ledger");
-            let ticket = disk_worker.write(path.clone(), "text".to_owned());
+            let ticket = disk_worker.write_ledger(path.clone(), "text".to_owned());
             while !disk_worker.is_done(ticket) {
                 wake.read().unwrap();
             }
             assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
             std::fs::remove_file(path).unwrap();
-            let tickets: Vec<u64> = (0..100).map(|_| disk_worker.keep()).collect();
+            let tickets: Vec<u64> = (0..100).map(|_| disk_worker.save()).collect();
             while !disk_worker.is_done(tickets[99]) {
                 wake.read().unwrap();
             }

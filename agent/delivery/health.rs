@@ -1,5 +1,5 @@
-//! What the drains' last answers were, and what a person is told of them: trouble at once, again every 10 minutes,
-//! and when it is over.
+//! Health of the drains: what each answered last, when a person is alerted (at once, again every 10 minutes, and when
+//! it is over), and for how long a drain is waited for at the end.
 
 use crate::diag;
 use crate::ledger::{Account, DrainIndex};
@@ -7,160 +7,272 @@ use crate::spool::Spool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often trouble that goes on is said again.
-const AGAIN: Duration = Duration::from_mins(10);
-/// A failure that took longer, or is followed by a longer wait, is no weather.
-const WEATHER: Duration = Duration::from_secs(2);
-/// For how long a drain is waited for that says nothing, once the app has ended.
-pub const SILENCE: Duration = Duration::from_secs(5);
-/// The same for one that fails, when nothing but lines of our own is left.
-const OURS: Duration = Duration::from_millis(500);
+/// How often an alert is repeated while its cause lasts.
+const ALERT_INTERVAL: Duration = Duration::from_mins(10);
+/// A first failure is reported at once when it took so long, or is followed by a wait of this length.
+const LONG_FAILURE: Duration = Duration::from_secs(2);
+/// How long a drain that sends no answer is waited for, once the app has ended.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a drain that fails is waited for when only agent lines are left.
+const AGENT_LINES_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// One drain's.
-#[derive(Clone, Debug, Default)]
-pub struct DrainHealth {
-    /// Attempts that failed since the last that did not.
-    pub failures: u64,
-    /// Since when they do.
-    pub since: Option<Instant>,
-    /// The last answer: its status (0 for none at all), what it said when it was no delivery, and when it came.
-    pub last: Option<(u16, String, Instant)>,
-    /// When it is tried again.
-    pub next: Option<Instant>,
-    /// When the attempt began that is under way.
-    begun: Option<Instant>,
-    /// When the last delivery was answered for, and how long that had taken.
-    delivered: Option<(Instant, Duration)>,
-    said: Option<Instant>,
-    rejected: Option<Instant>,
+/// The last answer of a drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LastAnswer {
+    /// It took a batch.
+    Delivered {
+        /// When.
+        at: Instant,
+    },
+    /// It answered with a status that is no delivery, for now or for good.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What it answered.
+        detail: String,
+        /// When.
+        at: Instant,
+    },
+    /// It did not answer.
+    NoAnswer {
+        /// What went wrong.
+        detail: String,
+        /// When.
+        at: Instant,
+    },
 }
 
-/// All drains'.
+impl LastAnswer {
+    /// Of a failed attempt or a rejected batch; `status` is none when there was no answer.
+    fn failed(status: Option<u16>, detail: &str, at: Instant) -> Self {
+        let detail = detail.to_owned();
+        match status {
+            Some(status) => Self::Refused { status, detail, at },
+            None => Self::NoAnswer { detail, at },
+        }
+    }
+
+    /// What the drain answered, or went wrong; empty for a delivery.
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::Delivered { .. } => "",
+            Self::Refused { detail, .. } | Self::NoAnswer { detail, .. } => detail,
+        }
+    }
+
+    /// When it came.
+    pub fn at(&self) -> Instant {
+        match self {
+            Self::Delivered { at } | Self::Refused { at, .. } | Self::NoAnswer { at, .. } => *at,
+        }
+    }
+}
+
+/// A failed attempt that will be repeated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure<'a> {
+    /// HTTP status; none when there was no answer.
+    pub(super) status: Option<u16>,
+    /// Whether a person has to act before an attempt can succeed.
+    pub(super) needs_action: bool,
+    /// Until the next attempt.
+    pub(super) wait: Duration,
+    /// What went wrong.
+    pub(super) detail: &'a str,
+}
+
+/// What a drain still has to deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remaining {
+    /// Lines of the app.
+    AppLines,
+    /// Lines of the agent only.
+    AgentLines,
+}
+
+/// A delivery.
+#[derive(Clone, Copy, Debug)]
+struct Delivery {
+    at: Instant,
+    /// From the first attempt to the answer.
+    took: Duration,
+}
+
+/// Health of one drain.
+#[derive(Clone, Debug, Default)]
+pub struct DrainHealth {
+    /// Failed attempts since the last delivery.
+    pub failures: u64,
+    /// When the first of them failed.
+    pub failing_since: Option<Instant>,
+    /// The last answer.
+    pub last: Option<LastAnswer>,
+    /// When the next attempt begins, after a failure.
+    pub next_attempt: Option<Instant>,
+    /// When the attempt under way began.
+    attempt_began: Option<Instant>,
+    last_delivery: Option<Delivery>,
+    failure_alerted: Option<Instant>,
+    rejection_alerted: Option<Instant>,
+}
+
+/// Whether an alert is due that was last given at `alerted`.
+fn is_alert_due(alerted: Option<Instant>, now: Instant) -> bool {
+    alerted.is_none_or(|alerted| now.saturating_duration_since(alerted) >= ALERT_INTERVAL)
+}
+
+impl DrainHealth {
+    /// When it is no longer worth waiting for this drain, the app having ended at `ended`. A drain that delivers is
+    /// waited for as long as it does.
+    pub fn patience_end(&self, ended: Instant, remaining: Remaining) -> Instant {
+        match (self.failures, remaining) {
+            (0, _) => {
+                let last = self.last_delivery.unwrap_or(Delivery { at: ended, took: Duration::ZERO });
+                last.at.max(ended) + SILENCE_TIMEOUT + last.took
+            }
+            (_, Remaining::AgentLines) => ended + AGENT_LINES_TIMEOUT,
+            (_, Remaining::AppLines) => ended + SILENCE_TIMEOUT,
+        }
+    }
+
+    /// The drain took a batch. Returns how long it had failed, when that was alerted.
+    fn record_delivery(&mut self, now: Instant) -> Option<Duration> {
+        let took = self.attempt_began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        let before = std::mem::replace(
+            self,
+            Self {
+                last: Some(LastAnswer::Delivered { at: now }),
+                last_delivery: Some(Delivery { at: now, took }),
+                rejection_alerted: self.rejection_alerted,
+                ..Self::default()
+            },
+        );
+        let since = before.failure_alerted.and(before.failing_since)?;
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// An attempt failed. Returns whether it is alerted: one failure alone is not, unless it is a long one or a person
+    /// has to act. `is_ending`: the closing report follows soon, and only what needs action is alerted.
+    fn record_failure(&mut self, failure: &Failure<'_>, is_ending: bool, now: Instant) -> bool {
+        self.failures += 1;
+        self.failing_since.get_or_insert(now);
+        self.last = Some(LastAnswer::failed(failure.status, failure.detail, now));
+        let next = now + failure.wait;
+        self.next_attempt = Some(next);
+        let began = self.attempt_began.replace(next);
+        let took = began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        let is_long = took >= LONG_FAILURE || failure.wait >= LONG_FAILURE;
+        let is_relevant = failure.needs_action || (!is_ending && (is_long || self.failures >= 2));
+        let is_alerted = is_relevant && is_alert_due(self.failure_alerted, now);
+        if is_alerted {
+            self.failure_alerted = Some(now);
+        }
+        is_alerted
+    }
+
+    /// The drain refused a batch for good. Returns whether that is alerted.
+    fn record_rejection(&mut self, status: u16, detail: &str, now: Instant) -> bool {
+        self.failures = 0;
+        self.next_attempt = None;
+        self.last = Some(LastAnswer::failed((status != 0).then_some(status), detail, now));
+        let is_alerted = is_alert_due(self.rejection_alerted, now);
+        if is_alerted {
+            self.rejection_alerted = Some(now);
+        }
+        is_alerted
+    }
+}
+
+/// Health of all drains.
 #[derive(Debug)]
 pub struct HealthTracker {
     spool: Arc<Spool>,
-    all: Vec<DrainHealth>,
-    /// The end is near: what came of it is said then.
+    drains: Vec<DrainHealth>,
     is_ending: bool,
 }
 
 impl HealthTracker {
     /// Nothing is known of the drains of `spool` yet.
     pub fn new(spool: Arc<Spool>) -> Self {
-        let all = spool.drains().iter().map(|_| DrainHealth::default()).collect();
-        Self { spool, all, is_ending: false }
+        let drains = spool.drains().iter().map(|_| DrainHealth::default()).collect();
+        Self { spool, drains, is_ending: false }
     }
 
-    /// From now on only that is said of which a person has to know more than what came of it.
+    /// The end is near: from now on only failures that need action are alerted. The closing report names the rest.
     pub fn end(&mut self) {
         self.is_ending = true;
     }
 
-    /// Why the drain does not take anything, while it does not.
+    /// Why the drain takes nothing, while attempts fail.
     pub fn failure(&self, drain: DrainIndex) -> Option<&str> {
-        let health = self.all.get(drain.get()).filter(|health| health.failures > 0)?;
-        health.last.as_ref().map(|(_, detail, _)| detail.as_str()).filter(|detail| !detail.is_empty())
+        let health = self.drains.get(drain.get()).filter(|health| health.failures > 0)?;
+        health.last.as_ref().map(LastAnswer::detail).filter(|detail| !detail.is_empty())
     }
 
-    /// Of one drain.
+    /// Health of one drain.
     pub fn get(&self, drain: DrainIndex) -> Option<&DrainHealth> {
-        self.all.get(drain.get())
+        self.drains.get(drain.get())
     }
 
-    /// Until when a drain is worth waiting for, the app having `ended`: one that delivers, for as long as it does.
-    /// `is_ours`: nothing but lines of our own is left.
-    pub fn patience(&self, drain: DrainIndex, ended: Instant, is_ours: bool) -> Instant {
-        let Some(health) = self.all.get(drain.get()).filter(|health| health.failures == 0) else {
-            return ended + if is_ours { OURS } else { SILENCE };
-        };
-        let (last, took) = health.delivered.unwrap_or((ended, Duration::ZERO));
-        last.max(ended) + SILENCE + took
-    }
-
-    /// A batch is sealed, and goes out now.
-    pub fn begins(&mut self, drain: DrainIndex) {
-        if let Some(health) = self.all.get_mut(drain.get()) {
-            health.begun = Some(Instant::now());
+    /// A batch was sealed; its first attempt begins.
+    pub fn begin_attempt(&mut self, drain: DrainIndex) {
+        if let Some(health) = self.drains.get_mut(drain.get()) {
+            health.attempt_began = Some(Instant::now());
         }
     }
 
-    /// What the drain still has to get: its lines, and the age of the oldest.
-    pub fn held(&self, drain: DrainIndex) -> (u64, Duration) {
-        let held = self.spool.shared.lock().held(drain);
-        (held, self.spool.oldest(drain))
+    fn held_lines(&self, drain: DrainIndex) -> u64 {
+        self.spool.shared.lock().held(drain)
     }
 
     /// The drain took a batch.
     pub fn delivered(&mut self, drain: DrainIndex) {
-        let Some(health) = self.all.get_mut(drain.get()) else { return };
-        let now = Instant::now();
-        let last = Some((200, String::new(), now));
-        let delivered = Some((now, health.begun.map_or(Duration::ZERO, |begun| now - begun)));
-        let was = std::mem::replace(health, DrainHealth { last, delivered, ..DrainHealth::default() });
-        health.rejected = was.rejected;
-        if let (Some(_), Some(since)) = (was.said, was.since) {
+        let Some(health) = self.drains.get_mut(drain.get()) else { return };
+        if let Some(down) = health.record_delivery(Instant::now()) {
             diag::event("drain-ok")
                 .field("drain", self.spool.token(drain))
-                .field("down", diag::seconds(since.elapsed()))
-                .field("held", self.held(drain).0)
+                .field("down", diag::seconds(down))
+                .field("held", self.held_lines(drain))
                 .emit();
         }
     }
 
-    /// `acts`: a person has to act before it can succeed.
-    pub fn failed(&mut self, drain: DrainIndex, status: u16, acts: bool, wait: Duration, detail: &str) {
-        let Some(health) = self.all.get_mut(drain.get()) else { return };
-        let now = Instant::now();
-        health.failures += 1;
-        health.since.get_or_insert(now);
-        health.last = Some((status, detail.to_owned(), now));
-        let next = now + wait;
-        health.next = Some(next);
-        let took =
-            health.begun.replace(next).map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
-        // One failure alone is weather, unless it is a long one.
-        let is_long = took >= WEATHER || wait >= WEATHER;
-        let is_due = health.said.is_none_or(|said| said.elapsed() >= AGAIN);
-        let is_news = !self.is_ending && (is_long || health.failures >= 2);
-        if !is_due || !(acts || is_news) {
+    /// An attempt failed and will be repeated.
+    pub(super) fn failed(&mut self, drain: DrainIndex, failure: &Failure<'_>) {
+        let Some(health) = self.drains.get_mut(drain.get()) else { return };
+        if !health.record_failure(failure, self.is_ending, Instant::now()) {
             return;
         }
-        health.said = Some(now);
-        let (held, oldest) = self.held(drain);
-        let event = match status {
-            0 => "drain-unreachable",
-            _ if acts => "drain-refused",
-            _ => "drain-failing",
+        let event = match failure.status {
+            None => "drain-unreachable",
+            Some(_) if failure.needs_action => "drain-refused",
+            Some(_) => "drain-failing",
         };
         let mut line = diag::event(event).field("drain", self.spool.token(drain));
-        if status != 0 {
+        if let Some(status) = failure.status {
             line = line.field("status", status);
         }
         line = line
-            .field("held", held)
-            .field("oldest", diag::seconds(oldest))
-            .field("retry", diag::seconds(wait));
+            .field("held", self.held_lines(drain))
+            .field("oldest", diag::seconds(self.spool.oldest(drain)))
+            .field("retry", diag::seconds(failure.wait));
         let adopted = self.spool.adopted_left(drain);
         if adopted > 0 {
             line = line.field("adopted_bytes", adopted);
         }
-        if !detail.is_empty() {
-            line = line.field("error", detail);
+        if !failure.detail.is_empty() {
+            line = line.field("error", failure.detail);
         }
         line.field("try", "tailrace check").emit();
     }
 
     /// The drain refused a batch for good.
     pub fn rejected(&mut self, drain: DrainIndex, status: u16, detail: &str) {
-        let Some(health) = self.all.get_mut(drain.get()) else { return };
-        health.failures = 0;
-        health.next = None;
-        health.last = Some((status, detail.to_owned(), Instant::now()));
-        if health.rejected.is_some_and(|said| said.elapsed() < AGAIN) {
+        let Some(health) = self.drains.get_mut(drain.get()) else { return };
+        if !health.record_rejection(status, detail, Instant::now()) {
             return;
         }
-        health.rejected = Some(Instant::now());
-        let rejected = self.spool.shared.lock().accounts().get(drain.get()).map_or(0, Account::rejected);
+        let rejected = self.spool.shared.lock().account(drain).map_or(0, Account::rejected);
         diag::event("drain-rejected")
             .field("drain", self.spool.token(drain))
             .field("status", status)
@@ -168,5 +280,109 @@ impl HealthTracker {
             .field("error", detail)
             .field("try", "tailrace check")
             .emit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    fn failure(wait: Duration) -> Failure<'static> {
+        Failure { status: Some(503), needs_action: false, wait, detail: "busy" }
+    }
+
+    #[test]
+    fn a_drain_is_waited_for_while_it_delivers_and_briefly_while_it_fails() {
+        use Remaining::{AgentLines, AppLines};
+        let ended = Instant::now();
+        let health = |failures, delivery: Option<(Instant, Duration)>| DrainHealth {
+            failures,
+            last_delivery: delivery.map(|(at, took)| Delivery { at, took }),
+            ..DrainHealth::default()
+        };
+        let before = ended.checked_sub(S(60)).unwrap();
+        for (name, health, remaining, expected) in [
+            ("nothing is known", health(0, None), AppLines, S(5)),
+            ("delivered long ago", health(0, Some((before, S(3)))), AppLines, S(8)),
+            ("delivered after the end", health(0, Some((ended + S(4), S(1)))), AppLines, S(10)),
+            ("delivers, agent lines left", health(0, Some((ended + S(4), S(1)))), AgentLines, S(10)),
+            ("fails", health(1, Some((ended + S(4), S(1)))), AppLines, S(5)),
+            ("fails, agent lines left", health(1, None), AgentLines, MS(500)),
+        ] {
+            assert_eq!(health.patience_end(ended, remaining) - ended, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn failures_are_alerted_when_they_last_or_need_action() {
+        let start = Instant::now();
+        let refused = Failure { needs_action: true, ..failure(MS(1)) };
+        // Failures so far, how long the attempt took, the failure, whether the end is near, whether it is alerted.
+        for (before, took, failure, is_ending, expected) in [
+            (0, MS(10), failure(MS(10)), false, false),
+            (1, MS(10), failure(MS(10)), false, true),
+            (0, S(2), failure(MS(10)), false, true),
+            (0, MS(10), failure(S(2)), false, true),
+            (0, MS(10), refused, false, true),
+            (5, S(2), failure(S(2)), true, false),
+            (0, MS(10), refused, true, true),
+        ] {
+            let mut health =
+                DrainHealth { failures: before, attempt_began: Some(start), ..DrainHealth::default() };
+            let is_alerted = health.record_failure(&failure, is_ending, start + took);
+            assert_eq!(
+                is_alerted, expected,
+                "{before} before, took {took:?}, ending: {is_ending}, {failure:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn alerts_repeat_every_ten_minutes_and_end_with_a_delivery() {
+        let (mut health, start) = (DrainHealth::default(), Instant::now());
+        let alerted: Vec<u64> =
+            (0..=1300).filter(|at| health.record_failure(&failure(MS(10)), false, start + S(*at))).collect();
+        assert_eq!(alerted, [1, 601, 1201]);
+        assert_eq!(health.record_delivery(start + S(1310)), Some(S(1310)));
+        assert_eq!(health.record_delivery(start + S(1311)), None);
+        assert!(!health.record_failure(&failure(MS(10)), false, start + S(1312)));
+        assert_eq!(health.record_delivery(start + S(1313)), None, "the failure was not alerted");
+    }
+
+    #[test]
+    fn rejections_are_alerted_every_ten_minutes_whatever_is_delivered_between() {
+        let (mut health, start) = (DrainHealth::default(), Instant::now());
+        assert!(health.record_rejection(400, "bad", start));
+        health.record_delivery(start + S(1));
+        assert!(!health.record_rejection(400, "bad", start + S(599)));
+        assert!(health.record_rejection(400, "bad", start + S(600)));
+    }
+
+    #[test]
+    fn an_attempt_is_timed_from_its_begin_or_from_the_end_of_the_wait() {
+        let (mut health, start) = (DrainHealth::default(), Instant::now());
+        health.attempt_began = Some(start);
+        health.record_failure(&failure(S(3)), false, start + S(1));
+        assert_eq!(health.next_attempt, Some(start + S(4)));
+        health.record_delivery(start + S(6));
+        assert_eq!(health.last_delivery.unwrap().took, S(2));
+        assert_eq!((health.failures, health.next_attempt), (0, None));
+    }
+
+    #[test]
+    fn the_last_answer_keeps_status_and_detail() {
+        let (mut health, now) = (DrainHealth::default(), Instant::now());
+        health.record_failure(&failure(MS(1)), false, now);
+        assert_eq!(
+            health.last,
+            Some(LastAnswer::Refused { status: 503, detail: "busy".to_owned(), at: now })
+        );
+        health.record_failure(&Failure { status: None, ..failure(MS(1)) }, false, now);
+        assert_eq!(health.last, Some(LastAnswer::NoAnswer { detail: "busy".to_owned(), at: now }));
+        health.record_delivery(now);
+        assert_eq!(health.last.as_ref().map(LastAnswer::detail), Some(""));
     }
 }

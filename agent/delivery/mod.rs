@@ -1,4 +1,4 @@
-//! Delivery, as the supervisor sees it: what the shipper may send, what came of it, and what a person must know.
+//! The supervisor's side of delivery: which ranges the shipper may send, what became of them, and alerts for people.
 
 mod answers;
 mod coordinator;
@@ -6,4 +6,4 @@ mod disk_worker;
 mod health;
 
 pub use coordinator::{Coordinator, Handled};
-pub use health::{DrainHealth, HealthTracker, SILENCE};
+pub use health::{DrainHealth, HealthTracker, LastAnswer, Remaining, SILENCE_TIMEOUT};

@@ -21,7 +21,8 @@ pub use account::Account;
 pub use batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
 pub use ledger::Ledger;
 pub use offset::{DrainIndex, Offset};
-pub use report::{DrainReport, Report, json_text};
+pub(crate) use report::dropped_by_reason;
+pub use report::{DrainReport, Report};
 pub use segment::{
     Appended, FrameKind, Origin, Segment, SegmentLocation, SegmentStart, SpecialFrame, TimeRange,
 };

@@ -1,18 +1,18 @@
-//! The ledger as others see it: `TAILRACE_LEDGER_FILE`, `status`, the closing line.
+//! The ledger's numbers at one instant: for `TAILRACE_LEDGER_FILE`, `tailrace status` and the closing report.
 
 use super::{Account, DrainIndex, Ledger};
 use crate::frame::DropReason;
-use std::fmt::Write;
+use serde::{Serialize, Serializer};
 use std::time::Duration;
 
-/// What one drain's account says.
+/// One drain's account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainReport {
-    /// How the drain is shown.
+    /// The drain's display name, without secrets.
     pub drain: String,
     /// Lines delivered.
     pub delivered: u64,
-    /// Lines not answered for.
+    /// Lines not yet answered for.
     pub held: u64,
     /// Lines dropped, by reason.
     pub dropped: Vec<(DropReason, u64)>,
@@ -20,7 +20,7 @@ pub struct DrainReport {
     pub rejected: u64,
     /// Batches delivered.
     pub batches: u64,
-    /// Requests tried.
+    /// Requests, failed ones included.
     pub attempts: u64,
     /// Frames of dead agents delivered.
     pub adopted_frames: u64,
@@ -43,17 +43,18 @@ impl DrainReport {
 pub struct Report {
     /// Lines captured.
     pub captured: u64,
-    /// Frames that the agent itself made: those in the spool, and the notices of each drain's own losses.
+    /// Frames that the agent itself made: those in the spool, and the loss notices that were delivered.
     pub own_frames: u64,
     /// Per drain.
     pub drains: Vec<DrainReport>,
 }
 
 impl Report {
-    /// The numbers as our own frames tell them: those of the drain that got least. `oldest` says how long the oldest
-    /// line of a drain has waited.
+    /// The numbers of the heartbeat and stop lines, for the drain that got fewest lines. `oldest` returns how long the
+    /// oldest held line of a drain has waited.
     pub fn summary(&self, oldest: impl Fn(DrainIndex) -> Duration) -> String {
-        let worst = self.drains.iter().enumerate().min_by_key(|(_, drain)| drain.delivered);
+        let worst =
+            DrainIndex::all(self.drains.len()).zip(&self.drains).min_by_key(|(_, drain)| drain.delivered);
         let Some((drain, worst)) = worst else { return format!("captured={}", self.captured) };
         format!(
             "captured={} delivered={} held={} dropped={} rejected={} retries={} oldest={}s",
@@ -63,9 +64,65 @@ impl Report {
             worst.dropped_lines(),
             worst.rejected,
             worst.attempts.saturating_sub(worst.batches),
-            oldest(DrainIndex::new(drain)).as_secs(),
+            oldest(drain).as_secs(),
         )
     }
+
+    /// The JSON of `TAILRACE_LEDGER_FILE`. `agent` is this agent's id.
+    pub fn json(&self, agent: &str) -> String {
+        let drains = self.drains.iter().map(|drain| LedgerFileDrain {
+            drain: &drain.drain,
+            delivered_lines: drain.delivered,
+            held_lines: drain.held,
+            dropped_lines: drain.dropped_lines(),
+            dropped: &drain.dropped,
+            rejected_lines: drain.rejected,
+            batches: drain.batches,
+            attempts: drain.attempts,
+            adopted_frames: drain.adopted_frames,
+        });
+        let file = LedgerFile {
+            agent,
+            captured_lines: self.captured,
+            own_frames: self.own_frames,
+            drains: drains.collect(),
+        };
+        let mut json = serde_json::to_string_pretty(&file).unwrap_or_default(); // text and numbers always serialize
+        json.push('\n');
+        json
+    }
+}
+
+/// `TAILRACE_LEDGER_FILE`.
+#[derive(Serialize)]
+struct LedgerFile<'a> {
+    agent: &'a str,
+    captured_lines: u64,
+    own_frames: u64,
+    drains: Vec<LedgerFileDrain<'a>>,
+}
+
+/// One drain in `TAILRACE_LEDGER_FILE`.
+#[derive(Serialize)]
+struct LedgerFileDrain<'a> {
+    drain: &'a str,
+    delivered_lines: u64,
+    held_lines: u64,
+    dropped_lines: u64,
+    #[serde(serialize_with = "dropped_by_reason")]
+    dropped: &'a [(DropReason, u64)],
+    rejected_lines: u64,
+    batches: u64,
+    attempts: u64,
+    adopted_frames: u64,
+}
+
+/// Serializes dropped lines as a map from reason to number.
+pub(crate) fn dropped_by_reason<S: Serializer>(
+    dropped: &[(DropReason, u64)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(dropped.iter().map(|(reason, lines)| (reason.as_str(), lines)))
 }
 
 impl Ledger {
@@ -86,59 +143,48 @@ impl Ledger {
     }
 }
 
-impl Report {
-    /// The JSON of `TAILRACE_LEDGER_FILE`. `agent` is our id.
-    pub fn json(&self, agent: &str) -> String {
-        let mut out = format!("{{\n  \"agent\": {},\n", json_text(agent));
-        let _infallible = write!(
-            out,
-            "  \"captured_lines\": {},\n  \"own_frames\": {},\n  \"drains\": [",
-            self.captured, self.own_frames
-        );
-        for (index, drain) in self.drains.iter().enumerate() {
-            let dropped: Vec<String> = drain
-                .dropped
-                .iter()
-                .map(|(reason, lines)| format!("{}: {lines}", json_text(reason.as_str())))
-                .collect();
-            let _infallible = write!(
-                out,
-                "{}\n    {{\n      \"drain\": {},\n      \"delivered_lines\": {},\n      \"held_lines\": {},\n      \
-                 \"dropped_lines\": {},\n      \"dropped\": {{{}}},\n      \"rejected_lines\": {},\n      \
-                 \"batches\": {},\n      \"attempts\": {},\n      \"adopted_frames\": {}\n    }}",
-                if index == 0 { "" } else { "," },
-                json_text(&drain.drain),
-                drain.delivered,
-                drain.held,
-                drain.dropped_lines(),
-                dropped.join(", "),
-                drain.rejected,
-                drain.batches,
-                drain.attempts,
-                drain.adopted_frames,
-            );
-        }
-        out.push_str("\n  ]\n}\n");
-        out
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A JSON string (RFC 8259 section 7).
-pub fn json_text(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if (c as u32) < 0x20 => {
-                let _infallible = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
+    #[test]
+    fn the_ledger_file_is_pretty_json_in_a_stable_order() {
+        let report = Report {
+            captured: 9,
+            own_frames: 2,
+            drains: vec![DrainReport {
+                drain: "https://drain.example \"a\"".to_owned(),
+                delivered: 3,
+                held: 2,
+                dropped: vec![(DropReason::SpoolFull, 1), (DropReason::RecorderBehind, 2)],
+                rejected: 1,
+                batches: 4,
+                attempts: 6,
+                adopted_frames: 5,
+            }],
+        };
+        let expected = r#"{
+  "agent": "00ff",
+  "captured_lines": 9,
+  "own_frames": 2,
+  "drains": [
+    {
+      "drain": "https://drain.example \"a\"",
+      "delivered_lines": 3,
+      "held_lines": 2,
+      "dropped_lines": 3,
+      "dropped": {
+        "spool-full": 1,
+        "recorder-behind": 2
+      },
+      "rejected_lines": 1,
+      "batches": 4,
+      "attempts": 6,
+      "adopted_frames": 5
     }
-    out.push('"');
-    out
+  ]
+}
+"#;
+        assert_eq!(report.json("00ff"), expected);
+    }
 }

@@ -160,7 +160,7 @@ impl Shipper {
                 Some(message) = self.to_supervisor.recv() => self.control.send(&message).await?,
                 _ = ping.tick() => {
                     if self.progress.borrow().deadline.is_none() {
-                        self.stale_pending.look();
+                        self.stale_pending.check();
                     }
                     self.control.send(&ToSupervisor::Ping).await?;
                 }
@@ -187,7 +187,7 @@ impl Shipper {
                 let deadline = Instant::now() + left;
                 self.progress.send_modify(|progress| progress.deadline = Some(deadline));
             }
-            ToShipper::ClearPendingSignals => pending::forget(),
+            ToShipper::ClearPendingSignals => pending::clear_pending(),
             ToShipper::EndOfLog => self.progress.send_modify(|progress| progress.is_finished = true),
             ToShipper::SealRange { drain, .. } | ToShipper::SealedBatch { drain, .. } => {
                 if let Some(worker) = self.workers.get(drain.get()) {

@@ -1,171 +1,230 @@
-//! Which signals are passed on to the app: those that were meant for us alone. It has its own of those that went
-//! to the whole dyno, to our process group, or out of a terminal, and must not get them twice.
+//! Decides which signals are forwarded to the app: those that were sent to the supervisor alone. Of a signal that went
+//! to the whole dyno, to the process group or from a terminal, the app has received its own, and must not get a second.
 //!
-//! Nothing in a signal says to whom it went. So the shipper, which has them all blocked and is in our process
-//! group, is the pending_in_shipper: when a signal of ours waits there too, it went to all. Cedar signals one process after
-//! the other, so for SIGTERM it is looked at for a while. Without a pending_in_shipper the sender decides.
+//! A signal does not tell to whom else it was sent. The shipper answers that: it has all of these signals blocked and
+//! is in the supervisor's process group, so a signal that is pending there too was sent to both (a broadcast). Cedar
+//! signals one process after the other, so for SIGTERM the shipper's pending signals are read for a while. Without a
+//! shipper or `/proc` the sender decides.
+//!
+//! Pure: time and the state of other processes are passed in.
 
 use super::pending::{FORWARDED, bit};
 use super::source::ReceivedSignal;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
-/// How long the pending_in_shipper may take to show that a SIGTERM went to all.
-const TERM_WATCH: Duration = Duration::from_millis(200);
-/// The same for others, which reach a group in one call.
-const WATCH: Duration = Duration::from_millis(5);
-/// How often it is looked at meanwhile.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// How often it is looked whether the pending_in_shipper has forgotten what it was told to forget. A shipper that stands still
-/// has not, and is asked no more.
-const RECHECKS: u32 = 50;
-/// When a SIGTERM was kept: how long after it is made sure that the app had one.
-const ASSURANCE: Duration = Duration::from_secs(5);
+/// How long after SIGTERM it may take until the shipper has its own, when the platform signals every process.
+const TERM_PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+/// The same for other signals: kill(2) reaches a whole process group in one call.
+const GROUP_PROBE_TIMEOUT: Duration = Duration::from_millis(5);
+/// How often the shipper's pending signals are read until then.
+const PROBE_INTERVAL: Duration = Duration::from_millis(10);
+/// How often it is checked, every 20 ms, whether the shipper has cleared its stale signals. A stopped shipper does not,
+/// and is not waited for.
+const MAX_STALE_RECHECKS: u32 = 50;
+/// After a broadcast SIGTERM: when it is verified that the app received its own.
+const TERM_VERIFY_DELAY: Duration = Duration::from_secs(5);
 
+/// A received signal that is not decided on yet.
 #[derive(Clone, Copy, Debug)]
 struct PendingDecision {
     signal: Signal,
     sender: i32,
+    /// When it counts as sent to the supervisor alone, unless it became pending in the shipper by then.
     until: Instant,
 }
 
-/// What became of the SIGTERM of this stop.
+/// The SIGTERM of this stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Term {
-    /// None came.
-    None,
-    /// Nothing more is to be done about it, whatever comes.
-    Settled,
-    /// The app should have its own; at this time it is made sure.
-    Kept(Instant),
+enum TermState {
+    /// None was received.
+    NotReceived,
+    /// It was forwarded, it is being decided on, or nothing is to be done about it. Further ones are ignored: repeats
+    /// within one stop do not multiply.
+    Handled,
+    /// It was a broadcast: the app should have its own, which is verified at this time.
+    Broadcast { verify_at: Instant },
 }
 
-/// What the forwarder has to know of the app and of the pending_in_shipper when it decides.
+/// What is decided about one signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// Sent to the supervisor alone: the app gets it from us.
+    Forward,
+    /// Sent to the app as well.
+    Broadcast,
+    /// It may still become pending in the shipper.
+    Undecided,
+}
+
+/// How the platform sends a stop signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlatformSignals {
+    /// To every process of the dyno, one after the other, as on Cedar.
+    ToEveryProcess,
+    /// To the main process, as container runtimes do.
+    ToMainProcess,
+}
+
+/// What the forwarder asks about other processes when it decides.
 pub trait ProcessView {
-    /// The signals that wait for the pending_in_shipper, as the bits of proc(5); none without a pending_in_shipper.
+    /// The signals that are pending in the shipper, as a signal set of proc(5); none without a shipper or `/proc`.
     fn pending_in_shipper(&self) -> Option<u64>;
-    /// Whether the process is the app, or was started by it, or by something that was.
-    fn is_of_the_app(&self, pid: i32) -> bool;
-    /// Whether the app is in our process group, so that it has what went to that.
-    fn is_in_our_group(&self) -> bool;
-    /// Whether the app cannot have had a SIGTERM: it would have died of it, and none waits for it.
-    fn is_untouched(&self) -> bool;
+    /// Whether the process is the app or descends from it.
+    fn belongs_to_app(&self, pid: i32) -> bool;
+    /// Whether the app is in the supervisor's process group, and so receives what is sent to that.
+    fn app_is_in_our_group(&self) -> bool;
+    /// Whether the app cannot have received a SIGTERM: it would have ended.
+    fn app_missed_term(&self) -> bool;
 }
 
-/// Decides, for one app.
+/// Decides which signals are forwarded to one app.
 #[derive(Debug)]
 pub struct SignalForwarder {
-    /// The platform signals every process, as on Cedar: so without a pending_in_shipper one from outside went to all.
-    to_all: bool,
+    platform: PlatformSignals,
     pending: Vec<PendingDecision>,
-    term: Term,
-    /// Something may wait for the pending_in_shipper that was decided on.
-    stale: bool,
-    /// What it is: of these the pending_in_shipper says nothing until it has forgotten them.
+    term: TermState,
+    /// Whether the shipper is to be told to clear its pending signals.
+    clear_is_due: bool,
+    /// Signals that may still be pending in the shipper from an earlier decision. Until it clears them, their pending
+    /// bit says nothing about a new signal.
     stale_mask: u64,
     rechecks_left: u32,
 }
 
 impl SignalForwarder {
-    /// `to_all`: the platform signals every process of a dyno.
-    pub fn new(to_all: bool) -> Self {
-        Self { to_all, pending: Vec::new(), term: Term::None, stale: false, stale_mask: 0, rechecks_left: 0 }
+    /// A forwarder that has received nothing yet.
+    pub fn new(platform: PlatformSignals) -> Self {
+        Self {
+            platform,
+            pending: Vec::new(),
+            term: TermState::NotReceived,
+            clear_is_due: false,
+            stale_mask: 0,
+            rechecks_left: 0,
+        }
     }
 
-    /// Takes a signal; what is to be passed on is said by [`SignalForwarder::decide`]. False when it comes from the app itself,
-    /// and means nothing to the dyno.
-    pub fn take(&mut self, received: ReceivedSignal, now: Instant, view: &impl ProcessView) -> bool {
+    /// Takes a signal; [`SignalForwarder::decide`] returns it when it is to be forwarded. False when the app itself sent
+    /// it, so that it says nothing about the dyno.
+    pub fn receive(&mut self, received: ReceivedSignal, now: Instant, view: &impl ProcessView) -> bool {
         let ReceivedSignal { signal, sender, .. } = received;
         let is_term = signal == Signal::SIGTERM;
         if !FORWARDED.contains(&signal) {
             return true;
         }
-        // What the app itself, or a child of its, sent to us is not for it; to a group it has its own.
-        if sender > 0 && view.is_of_the_app(sender) {
+        // From the app or a descendant. Sent to us alone it is not for the app; sent to a group the app has its own.
+        if sender > 0 && view.belongs_to_app(sender) {
             self.mark_stale(signal);
             return false;
         }
-        if self.pending.iter().any(|watch| watch.signal == signal) {
+        // Being decided on: signals that are not yet handled do not queue (signal(7)).
+        if self.pending.iter().any(|pending| pending.signal == signal) {
             return true;
         }
-        if is_term && std::mem::replace(&mut self.term, Term::Settled) != Term::None {
-            return true; // repeats within one stop do not multiply
+        // NotReceived -> Handled; a repeated SIGTERM stays what it is: Handled, and no longer verified.
+        if is_term && std::mem::replace(&mut self.term, TermState::Handled) != TermState::NotReceived {
+            return true;
         }
-        if received.is_of_the_kernel() {
+        // From the kernel: nothing to decide.
+        if received.is_kernel_notice() {
             self.mark_stale(signal);
             return true;
         }
-        let until = now + if is_term { TERM_WATCH } else { WATCH };
+        let until = now + if is_term { TERM_PROBE_TIMEOUT } else { GROUP_PROBE_TIMEOUT };
         self.pending.push(PendingDecision { signal, sender, until });
         true
     }
 
     fn mark_stale(&mut self, signal: Signal) {
-        self.stale = true;
+        self.clear_is_due = true;
         self.stale_mask |= bit(signal);
-        self.rechecks_left = RECHECKS;
+        self.rechecks_left = MAX_STALE_RECHECKS;
     }
 
-    /// What is to be passed on now.
+    /// The signals that are to be forwarded now.
     pub fn decide(&mut self, now: Instant, view: &impl ProcessView) -> Vec<Signal> {
-        let mut passed = Vec::new();
+        let mut forwarded = Vec::new();
         if !self.pending.is_empty() || self.stale_mask != 0 {
-            let pending_in_shipper = view.pending_in_shipper();
-            self.stale_mask &= pending_in_shipper.unwrap_or(0);
+            let in_shipper = view.pending_in_shipper();
+            self.stale_mask &= in_shipper.unwrap_or(0);
             self.rechecks_left = self.rechecks_left.saturating_sub(1);
-            for watch in std::mem::take(&mut self.pending) {
-                let bit = bit(watch.signal);
-                let waits = pending_in_shipper.map(|waiting| waiting & bit != 0);
-                let is_for_all = match waits {
-                    Some(true) if self.stale_mask & bit == 0 => {
-                        // ProcessFilter signals a group does not reach an app that has left it.
-                        watch.sender <= 1 || view.is_in_our_group()
+            for pending in std::mem::take(&mut self.pending) {
+                let is_term = pending.signal == Signal::SIGTERM;
+                match self.judge(&pending, in_shipper, now, view) {
+                    // Stays pending.
+                    Decision::Undecided => self.pending.push(pending),
+                    // Pending -> forwarded. The shipper may get its own later: stale then.
+                    Decision::Forward => {
+                        self.mark_stale(pending.signal);
+                        forwarded.push(pending.signal);
                     }
-                    // It waits from before: as if there were no pending_in_shipper.
-                    Some(true) | None => self.to_all && matches!(watch.sender, 0 | 1),
-                    Some(false) if now < watch.until => {
-                        self.pending.push(watch);
-                        continue;
+                    // Handled -> Broadcast. The shipper keeps its SIGTERM: no other of this stop is decided on.
+                    Decision::Broadcast if is_term => {
+                        self.term = TermState::Broadcast { verify_at: now + TERM_VERIFY_DELAY };
                     }
-                    Some(false) => false,
-                };
-                if watch.signal != Signal::SIGTERM || !is_for_all {
-                    self.mark_stale(watch.signal);
-                }
-                if !is_for_all {
-                    passed.push(watch.signal);
-                } else if watch.signal == Signal::SIGTERM {
-                    self.term = Term::Kept(now + ASSURANCE);
+                    // Pending -> dropped. The shipper is to clear its own, so that the next one shows.
+                    Decision::Broadcast => self.mark_stale(pending.signal),
                 }
             }
         }
-        if let Term::Kept(at) = self.term
-            && at <= now
-        {
-            self.term = Term::Settled;
-            if view.is_untouched() {
-                passed.push(Signal::SIGTERM);
+        match self.term {
+            // Broadcast -> Handled, forwarded after all when the app cannot have received its own.
+            TermState::Broadcast { verify_at } if verify_at <= now => {
+                self.term = TermState::Handled;
+                if view.app_missed_term() {
+                    forwarded.push(Signal::SIGTERM);
+                }
             }
+            TermState::NotReceived | TermState::Handled | TermState::Broadcast { .. } => {}
         }
-        passed
+        forwarded
     }
 
-    /// When there is something to decide.
+    /// Decides on one signal. `in_shipper`: the signals that are pending in the shipper, where that is known.
+    fn judge(
+        &self,
+        pending: &PendingDecision,
+        in_shipper: Option<u64>,
+        now: Instant,
+        view: &impl ProcessView,
+    ) -> Decision {
+        let bit = bit(pending.signal);
+        let is_broadcast = match in_shipper.map(|set| set & bit != 0) {
+            // Pending in the shipper since this signal: a broadcast. But kill(2) to our process group, by an ordinary
+            // process, does not reach an app that left the group.
+            Some(true) if self.stale_mask & bit == 0 => pending.sender <= 1 || view.app_is_in_our_group(),
+            // Pending since an earlier signal, or not known: what the platform sends to every process is a broadcast.
+            Some(true) | None => {
+                self.platform == PlatformSignals::ToEveryProcess && matches!(pending.sender, 0 | 1)
+            }
+            // Not pending in the shipper: it may be signalled after us.
+            Some(false) if now < pending.until => return Decision::Undecided,
+            // Not pending in the shipper in time: for the supervisor alone.
+            Some(false) => false,
+        };
+        if is_broadcast { Decision::Broadcast } else { Decision::Forward }
+    }
+
+    /// When [`SignalForwarder::decide`] is to be called next.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        let watched = self.pending.iter().map(|watch| watch.until.min(now + POLL_INTERVAL)).min();
-        let forgotten = (self.stale_mask != 0 && self.rechecks_left > 0).then(|| now + 2 * POLL_INTERVAL);
-        let kept = if let Term::Kept(at) = self.term { Some(at) } else { None };
-        watched.into_iter().chain(forgotten).chain(kept).min()
+        let probe = self.pending.iter().map(|pending| pending.until.min(now + PROBE_INTERVAL)).min();
+        let recheck = (self.stale_mask != 0 && self.rechecks_left > 0).then(|| now + 2 * PROBE_INTERVAL);
+        let verify = match self.term {
+            TermState::Broadcast { verify_at } => Some(verify_at),
+            TermState::NotReceived | TermState::Handled => None,
+        };
+        probe.into_iter().chain(recheck).chain(verify).min()
     }
 
-    /// Whether something is being decided.
+    /// Whether a signal is being decided on.
     pub fn is_deciding(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Whether what waits for the pending_in_shipper is of no more use: it shall forget it, so that the next is news.
-    pub fn take_stale(&mut self) -> bool {
-        !self.is_deciding() && std::mem::take(&mut self.stale)
+    /// Whether the shipper is to be told, now and once, to clear its pending signals. Not while a decision needs them.
+    pub fn take_clear_request(&mut self) -> bool {
+        !self.is_deciding() && std::mem::take(&mut self.clear_is_due)
     }
 }
 

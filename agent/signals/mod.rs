@@ -1,4 +1,4 @@
-//! Signals: received as events, forwarded to the app when they were meant for us alone.
+//! Signals: received as events, forwarded to the app when they were sent to the supervisor alone.
 
 pub mod ancestry;
 pub mod forward;

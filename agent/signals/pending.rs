@@ -1,10 +1,12 @@
-//! The signals that the shipper has blocked, as the keeper has: what waits for it went to all of the dyno.
+//! The pending-signal probe. The shipper blocks the same signals as the supervisor and is in its process group: a
+//! signal that is pending in the shipper was sent to the whole group or to every process of the dyno.
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What is passed on to the app when it was meant for the keeper alone: all but those that cannot be caught, those of
-/// children, terminals and pipes, which are the keeper's own, and those of faults.
+/// Signals that are forwarded to the app when they were sent to the supervisor alone. Not among them: SIGKILL and
+/// SIGSTOP, which cannot be caught; SIGCHLD, SIGTTIN, SIGTTOU and SIGPIPE, which concern the supervisor itself; and the
+/// signals of faults.
 pub const FORWARDED: [Signal; 18] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -26,61 +28,90 @@ pub const FORWARDED: [Signal; 18] = [
     Signal::SIGPWR,
 ];
 
-/// The bit of a signal in the sets of proc(5).
+/// The bit of a signal in the signal sets of proc(5).
 pub(crate) fn bit(signal: Signal) -> u64 {
     1 << (signal as i32 - 1)
 }
 
-/// One field of `/proc/PID/status`, a set of signals; none without `/proc`, or when the process is gone.
-pub(crate) fn set_of(status: &str, field: &str) -> Option<u64> {
+/// A signal set, one field of the text of `/proc/PID/status`.
+fn signal_set(status: &str, field: &str) -> Option<u64> {
     let set = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     u64::from_str_radix(set.trim(), 16).ok()
 }
 
-/// The signals that wait for a process (proc(5), `ShdPnd`).
-pub fn waiting(pid: i32) -> Option<u64> {
-    set_of(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "ShdPnd")
+/// The signals that are pending in a process (proc(5), `ShdPnd`); none without `/proc`, or when the process is gone.
+pub fn pending_signals(pid: i32) -> Option<u64> {
+    signal_set(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "ShdPnd")
 }
 
-/// Whether a process cannot have had a SIGTERM: it neither catches nor ignores it, and none waits (proc(5)).
-pub fn is_untouched(pid: i32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
-    let sets = ["SigCgt", "SigIgn", "SigBlk", "ShdPnd", "SigPnd"].map(|field| set_of(&status, field));
+/// Whether a running process cannot have received a SIGTERM: it neither catches, ignores nor blocks it, and none is
+/// pending, so it would have ended (proc(5)). False when it cannot be read.
+pub fn missed_term(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| missed_term_in(&status))
+}
+
+/// [`missed_term`] by the text of `/proc/PID/status`.
+fn missed_term_in(status: &str) -> bool {
+    let sets = ["SigCgt", "SigIgn", "SigBlk", "ShdPnd", "SigPnd"].map(|field| signal_set(status, field));
     let is_zombie = status.lines().any(|line| line.starts_with("State:\tZ"));
     !is_zombie && sets.iter().all(|set| set.is_some_and(|set| set & bit(Signal::SIGTERM) == 0))
 }
 
-/// Forgets what waits for this process, so that the next one is news.
-pub fn forget() {
+/// Consumes the forwarded signals that are pending in this process, so that the next one shows.
+pub fn clear_pending() {
     let mut set = SigSet::empty();
     for signal in FORWARDED {
         set.add(signal);
     }
-    let Ok(waiting) = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else {
+    let Ok(source) = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else {
         return;
     };
-    // Each waits once at most.
+    // A standard signal is pending once at most (signal(7)).
     for _ in FORWARDED {
-        if !matches!(waiting.read_signal(), Ok(Some(_))) {
+        if !matches!(source.read_signal(), Ok(Some(_))) {
             return;
         }
     }
 }
 
-/// What was sent to the shipper by itself: nobody will come for it, and it would be taken for what went to all.
+/// Finds signals that were sent to the shipper alone. The supervisor knows nothing of them and never has them cleared;
+/// left pending, they would make the next such signal look like one to the whole group.
 #[derive(Debug, Default)]
 pub struct StalePending(u64);
 
 impl StalePending {
-    /// To be called every few seconds while the keeper has nothing to say: what waited the last time too is
-    /// forgotten.
-    pub fn look(&mut self) {
+    /// Clears what was pending at the previous check too. To be called every few seconds, while the supervisor sends
+    /// nothing.
+    pub fn check(&mut self) {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let all = FORWARDED.into_iter().fold(0, |all, signal| all | bit(signal));
-        let waiting = set_of(&status, "ShdPnd").unwrap_or(0) & all;
-        if waiting & self.0 != 0 {
-            forget();
+        let forwarded = FORWARDED.into_iter().fold(0, |set, signal| set | bit(signal));
+        let pending = signal_set(&status, "ShdPnd").unwrap_or(0) & forwarded;
+        if pending & self.0 != 0 {
+            clear_pending();
         }
-        self.0 = waiting;
+        self.0 = pending;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_was_missed_only_when_it_would_have_ended_the_process() {
+        let status = |state: &str, sets: [u64; 5]| {
+            let fields = ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"].iter().zip(sets);
+            let sets: Vec<String> = fields.map(|(field, set)| format!("{field}:\t{set:016x}\n")).collect();
+            format!("Name:\tx\nState:\t{state}\n{}", sets.concat())
+        };
+        let others = !bit(Signal::SIGTERM);
+        assert!(missed_term_in(&status("S (sleeping)", [others; 5])));
+        for index in 0..5 {
+            let mut sets = [0; 5];
+            sets[index] = bit(Signal::SIGTERM);
+            assert!(!missed_term_in(&status("S (sleeping)", sets)), "set {index}");
+        }
+        assert!(!missed_term_in(&status("Z (zombie)", [0; 5])));
+        assert!(!missed_term_in("Name:\tx\n"), "a status without signal sets");
     }
 }

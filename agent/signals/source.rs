@@ -1,74 +1,75 @@
-//! Signals as events.
+//! Signals received as events, by signalfd(2).
 
 use super::pending::FORWARDED;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// A signal that we got.
+/// A signal that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceivedSignal {
-    /// Which one.
+    /// The signal.
     pub signal: Signal,
-    /// ProcessFilter sent it; 0 for the kernel and for whoever is outside of our pid namespace.
+    /// Pid of the sender; 0 for the kernel and for processes outside of the pid namespace.
     pub sender: i32,
-    /// The kernel itself did.
+    /// Whether the kernel sent it.
     pub from_kernel: bool,
 }
 
 impl ReceivedSignal {
-    /// Whether the kernel sent it for something of ours that is none of the app's. A terminal that is gone tells the
-    /// leader of its session only (`tty_ioctl(4)`), and a timer outlives an exec (setitimer(2)): both would have been
-    /// the app's.
-    pub(super) fn is_of_the_kernel(self) -> bool {
+    /// Whether the kernel sent it and the app is to have none from us: it got its own (a terminal signals a whole
+    /// process group), or the cause is ours alone (a resource limit). Excepted are signals that the app would have
+    /// received in our place: a terminal that hangs up signals the leader of its session only (`tty_ioctl(4)`), and a
+    /// timer stays armed across exec (setitimer(2)).
+    pub(super) fn is_kernel_notice(self) -> bool {
         use Signal::{SIGALRM, SIGHUP, SIGPROF, SIGVTALRM};
         self.from_kernel && ![SIGHUP, SIGALRM, SIGPROF, SIGVTALRM].contains(&self.signal)
     }
 }
 
-/// Signals that the keeper takes as events. They stay blocked in every thread and in the shipper.
+/// Signals received as events. They stay blocked in every thread, and in the shipper.
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
-    /// What was blocked before: the app's mask.
-    pub before: SigSet,
+    /// The signal mask before: the app's.
+    pub original_mask: SigSet,
 }
 
 impl Signals {
-    /// Takes what the keeper needs to pass on.
+    /// Blocks all that the supervisor forwards or handles itself.
     ///
     /// # Errors
-    /// As [`Signals::take`].
+    /// As [`Signals::block`].
     pub fn block_forwarded() -> nix::Result<Self> {
-        // ProcessFilter writes to a terminal from the background is not stopped for it: TTOU and TTIN are ours too.
+        // With SIGTTOU and SIGTTIN blocked, output to a terminal from the background does not stop this process.
         let others = [Signal::SIGCHLD, Signal::SIGTTIN, Signal::SIGTTOU];
-        Self::take(FORWARDED.into_iter().chain(others))
+        Self::block(FORWARDED.into_iter().chain(others))
     }
 
-    /// Blocks them and opens the event source. To be called before any thread starts.
+    /// Blocks these signals and opens the event source. To be called before any thread starts.
     ///
     /// # Errors
     /// When the kernel refuses either.
-    pub fn take(signals: impl IntoIterator<Item = Signal>) -> nix::Result<Self> {
+    pub fn block(signals: impl IntoIterator<Item = Signal>) -> nix::Result<Self> {
         let mut set = SigSet::empty();
         for signal in signals {
             set.add(signal);
         }
-        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let original_mask = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         match SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) {
-            Ok(fd) => Ok(Self { fd, before }),
+            Ok(fd) => Ok(Self { fd, original_mask }),
             Err(errno) => {
-                before.thread_set_mask()?;
+                original_mask.thread_set_mask()?;
                 Err(errno)
             }
         }
     }
 
-    /// To poll.
+    /// The descriptor to poll.
     pub fn fd(&self) -> &SignalFd {
         &self.fd
     }
 
-    /// The next signal.
+    /// The next signal that was received; none when there is no other.
     pub fn next(&self) -> Option<ReceivedSignal> {
         let info = self.fd.read_signal().ok()??;
         Some(ReceivedSignal {
@@ -78,8 +79,8 @@ impl Signals {
         })
     }
 
-    /// Gives the signals back, before the app is exec'ed in our place.
+    /// Restores the original signal mask, before the command is executed in place of this process.
     pub fn restore_mask(&self) {
-        let _best_effort = self.before.thread_set_mask();
+        self.original_mask.thread_set_mask().ok(); // the command runs with what it gets
     }
 }

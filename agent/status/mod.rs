@@ -1,5 +1,7 @@
-//! The status socket: an agent tells whoever asks what it captured, delivered, holds and dropped.
+//! Status: what an agent answers to `tailrace status`.
 
+mod snapshot;
 mod socket;
 
-pub use socket::{NAME, SEPARATOR, ShipperStatus, StatusSocket};
+pub(crate) use snapshot::{Elapsed, ShipperStatus, StatusSnapshot, StatusSources};
+pub use socket::{NAME, SEPARATOR, StatusSocket};

@@ -1,5 +1,6 @@
-//! The keeper: the dyno's main process. It starts the app, passes on what it prints, keeps the books, and exits
-//! as the app did. It does no network work, and it is complete without a shipper.
+//! The supervisor: the process that the platform starts. Spawns the app, copies its output, records it in the spool,
+//! forwards signals, restarts the shipper, and exits with the app's status. It never touches the network, and works
+//! without a shipper.
 
 mod nested;
 mod sampler_thread;
@@ -8,9 +9,10 @@ mod shared_state;
 mod shipper_process;
 mod shutdown;
 mod spawn;
+mod start;
 mod supervisor;
 
-pub use nested::is_below_another;
+pub use nested::is_nested;
 pub use shared_state::SharedState;
 pub use spawn::{cannot_start, exec};
-pub use supervisor::run;
+pub use start::run;

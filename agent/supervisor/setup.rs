@@ -1,5 +1,5 @@
-//! Setting the stage: everything that must be there before the app starts. Whatever cannot be had is named, and
-//! the app runs without us.
+//! Setup: everything that must exist before the app starts. When a part cannot be had, the command is executed in
+//! place of the supervisor.
 
 use super::sampler_thread::SamplerThread;
 use super::shared_state::SharedState;
@@ -10,9 +10,9 @@ use crate::recorder::{BufferPool, FrameFormat, Input, RecorderThread, Wakeups, b
 use crate::sample;
 use crate::spool::{self, DrainId, Spool};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,62 +20,106 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// A pipe of this size takes what an app prints while a pump rests.
-const PIPE: i32 = 1 << 20;
-/// Bytes of address space that we may come to use: buffers, frames under way, the books.
-const ROOM: usize = 16 << 20;
-/// Bytes of stack for each of our threads: they keep nothing large there.
-const STACK: usize = 256 << 10;
+/// Capacity of the app's pipes: takes what an app prints while a pump coalesces small writes.
+const PIPE_CAPACITY_BYTES: i32 = 1 << 20;
+/// Address space that the supervisor may come to use: buffers, frames being written, the ledger.
+const ADDRESS_SPACE_BYTES: usize = 16 << 20;
+/// Stack of each thread: they keep nothing large there.
+const STACK_BYTES: usize = 256 << 10;
 
-pub(super) type SetUp<T> = Result<T, (&'static str, io::Error)>;
-
-fn step<T, E: Into<io::Error>>(what: &'static str, result: Result<T, E>) -> SetUp<T> {
-    result.map_err(|error| (what, error.into()))
+/// Why the supervisor cannot be set up.
+#[derive(Debug)]
+pub(super) struct SetupError {
+    /// What was tried: `cannot make a pipe`.
+    step: &'static str,
+    source: io::Error,
 }
 
-/// Everything that must be there before the app starts.
+impl SetupError {
+    /// `step`: what was tried, as `cannot make a pipe`.
+    pub(super) fn new(step: &'static str, source: impl Into<io::Error>) -> Self {
+        Self { step, source: source.into() }
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.source)
+    }
+}
+
+impl std::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Names the step in the error of a result.
+trait Step<T> {
+    fn step(self, step: &'static str) -> Result<T, SetupError>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, step: &'static str) -> Result<T, SetupError> {
+        self.map_err(|error| SetupError::new(step, error))
+    }
+}
+
+/// What must exist before the app starts.
 pub(super) struct Setup {
-    /// Wakes the main loop: the recorder has news.
+    /// Wakes the main loop: recorder, pumps or disk worker have changed something.
     pub(super) wake: Arc<EventFd>,
-    /// Tells the pumps that the app is gone.
+    /// Tells the pumps that the app has ended.
     pub(super) gone: Arc<EventFd>,
     pub(super) recorder_thread: Arc<RecorderThread>,
-    /// How many pumps have nothing more to pass on.
-    pub(super) finished: Arc<AtomicUsize>,
-    /// To the recorder, which starts once the app runs.
+    /// Pumps that have nothing more to copy.
+    pub(super) finished_pumps: Arc<AtomicUsize>,
+    /// The recorder's queue. The recorder starts with [`Input::Start`].
     pub(super) recorder: Sender<Input>,
-    /// To the sampler, which starts with the app's pid.
+    /// The sampler starts when it gets the app's pid, and ends when this is dropped.
     pub(super) begin: Sender<i32>,
     pub(super) shared_state: Arc<SharedState>,
-    /// The app's ends of its pipes.
-    pub(super) ends: [OwnedFd; 2],
+    /// The app's standard output and standard error.
+    pub(super) app_pipes: AppPipes,
+    /// Memory segments of the spool, inherited by the shipper.
     pub(super) memory: Option<File>,
 }
 
+/// The app's ends of its pipes.
+pub(super) struct AppPipes {
+    pub(super) out: OwnedFd,
+    pub(super) err: OwnedFd,
+}
+
 impl Setup {
-    /// Sets it, with all threads; signals are blocked already. `command` is how the command is display_command.
+    /// Makes pipes and queues and starts all threads. Signals must be blocked already. `command`: for display.
     ///
     /// # Errors
-    /// What could not be had, and why.
-    pub(super) fn prepare(config: &Config, command: String) -> SetUp<Self> {
-        probe()?;
-        let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
-        let wake = step("cannot make an event", event())?;
-        let gone = step("cannot make an event", event())?;
+    /// The step that failed.
+    pub(super) fn prepare(config: &Config, command: String) -> Result<Self, SetupError> {
+        check_resources()?;
+        let wake = event()?;
+        let gone = event()?;
         let memory = spool::memory_file().ok();
         let pool = BufferPool::new(buffer_pool::MAX_BUFFERS, buffer_pool::BUFFER_BYTES);
         let (recorder, inputs) = bounded(input::QUEUE_SLOTS);
         let recorder_thread = Arc::new(RecorderThread::new(Arc::clone(&wake), Arc::clone(&pool)));
-        let shared = Arc::new(config.clone());
-        start_recorder(Arc::clone(&shared), &recorder_thread, inputs, memory.as_ref())?;
-        let finished = Arc::<AtomicUsize>::default();
-        let common =
-            Common { pool, recorder: recorder.clone(), gone: Arc::clone(&gone), wake: Arc::clone(&wake) };
-        let ends = start_pumps(config, &common, &finished)?;
+        let shared_config = Arc::new(config.clone());
+        start_recorder(Arc::clone(&shared_config), &recorder_thread, inputs, memory.as_ref())?;
+        let pumps = Pumps {
+            passthrough: config.passthrough,
+            pool,
+            recorder: recorder.clone(),
+            gone: Arc::clone(&gone),
+            wake: Arc::clone(&wake),
+            finished: Arc::default(),
+            write_lock: is_same_file().then(Arc::default),
+        };
+        let app_pipes = AppPipes { out: pumps.start(Stream::Out)?, err: pumps.start(Stream::Err)? };
         let (begin, app) = bounded(1);
         let shared_state = Arc::new(SharedState::default());
-        let watch = SamplerThread {
-            config: shared,
+        let sampler = SamplerThread {
+            config: shared_config,
             command,
             begin: app,
             recorder: recorder.clone(),
@@ -83,90 +127,120 @@ impl Setup {
             shared_state: Arc::clone(&shared_state),
             permits: input::Permits::default(),
         };
-        start("sampler", move || watch.run())?;
-        Ok(Self { wake, gone, recorder_thread, finished, recorder, begin, shared_state, ends, memory })
+        start_thread("sampler", move || sampler.run())?;
+        let finished_pumps = pumps.finished;
+        Ok(Self {
+            wake,
+            gone,
+            recorder_thread,
+            finished_pumps,
+            recorder,
+            begin,
+            shared_state,
+            app_pipes,
+            memory,
+        })
     }
 }
 
-/// Starts a thread that ends by itself, or with the process.
-fn start(name: &str, work: impl FnOnce() + Send + 'static) -> SetUp<()> {
-    let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work);
-    step("cannot start a thread", thread).map(drop)
+/// Checks for resources that are needed once the app runs, when the command can no longer be executed in place.
+fn check_resources() -> Result<(), SetupError> {
+    File::open("/proc/self/exe").step("cannot find this program again")?; // the shipper is started from it
+    let mut space = Vec::<u8>::new();
+    let reserved = space.try_reserve_exact(ADDRESS_SPACE_BYTES);
+    // Keeps the compiler from removing an allocation that is not used.
+    std::hint::black_box(&mut space);
+    reserved.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory)).step("cannot get memory")
+}
+
+fn event() -> Result<Arc<EventFd>, SetupError> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    EventFd::from_flags(flags).map(Arc::new).step("cannot make an event")
+}
+
+/// Starts a thread, which ends by itself or with the process.
+fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SetupError> {
+    let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run);
+    thread.step("cannot start a thread").map(drop)
 }
 
 /// What both pumps share.
-struct Common {
+struct Pumps {
+    passthrough: bool,
     pool: Arc<BufferPool>,
     recorder: Sender<Input>,
     gone: Arc<EventFd>,
     wake: Arc<EventFd>,
+    finished: Arc<AtomicUsize>,
+    /// Where both streams go to one file, as in most containers: keeps a pump from writing into the other's line.
+    write_lock: Option<Arc<Mutex<()>>>,
 }
 
-/// Starts both pumps; returns the ends of their pipes that are for the app.
-fn start_pumps(config: &Config, common: &Common, finished: &Arc<AtomicUsize>) -> SetUp<[OwnedFd; 2]> {
-    // In one place, as in most containers, lines shall not be torn more than without us.
-    let write_lock = is_one_place().then(|| Arc::new(Mutex::new(())));
-    let mut ends = Vec::with_capacity(2);
-    for stream in Stream::ALL {
-        let (from, end) = step("cannot make a pipe", nix::unistd::pipe2(OFlag::O_CLOEXEC))?;
-        let size = fcntl(&from, FcntlArg::F_SETPIPE_SZ(PIPE)).unwrap_or(0);
-        step("cannot prepare a pipe", fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)))?;
+impl Pumps {
+    /// Starts the pump of a stream; returns the app's end of its pipe.
+    fn start(&self, stream: Stream) -> Result<OwnedFd, SetupError> {
+        let (from, app_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("cannot make a pipe")?;
+        let capacity = fcntl(&from, FcntlArg::F_SETPIPE_SZ(PIPE_CAPACITY_BYTES)).unwrap_or(0);
+        fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).step("cannot prepare a pipe")?;
         let pump = Pump {
             stream,
             from,
-            passthrough: config.passthrough,
-            coalesces: size >= PIPE,
-            pool: Arc::clone(&common.pool),
-            recorder: common.recorder.clone(),
-            app_exited: Arc::clone(&common.gone),
-            write_lock: write_lock.clone(),
-            finished: Arc::clone(finished),
-            wake: Arc::clone(&common.wake),
+            passthrough: self.passthrough,
+            coalesces: capacity >= PIPE_CAPACITY_BYTES,
+            pool: Arc::clone(&self.pool),
+            recorder: self.recorder.clone(),
+            app_exited: Arc::clone(&self.gone),
+            write_lock: self.write_lock.clone(),
+            finished: Arc::clone(&self.finished),
+            wake: Arc::clone(&self.wake),
             gap: None,
             spare: Vec::new(),
         };
         match stream {
-            Stream::Out => start("pump-out", move || pump.run(io::stdout().as_fd()))?,
-            Stream::Err => start("pump-err", move || pump.run(io::stderr().as_fd()))?,
+            Stream::Out => start_thread("pump-out", move || pump.run(io::stdout().as_fd()))?,
+            Stream::Err => start_thread("pump-err", move || pump.run(io::stderr().as_fd()))?,
         }
-        ends.push(end);
+        Ok(app_end)
     }
-    ends.try_into().map_err(|_| ("cannot make a pipe", Errno::EMFILE.into()))
 }
 
 /// Whether standard output and standard error are one file, pipe or socket.
-fn is_one_place() -> bool {
-    let place = |fd: BorrowedFd<'_>| nix::sys::stat::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
-    let (out, err) = (place(io::stdout().as_fd()), place(io::stderr().as_fd()));
+fn is_same_file() -> bool {
+    let id = |fd: BorrowedFd<'_>| nix::sys::stat::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let (out, err) = (id(io::stdout().as_fd()), id(io::stderr().as_fd()));
     out.is_some() && out == err
-}
-
-/// Whether there is what we shall need once the app runs, when it is too late to step aside.
-fn probe() -> SetUp<()> {
-    step("cannot find this program again", File::open("/proc/self/exe"))?;
-    let mut room = Vec::<u8>::new();
-    let enough = room.try_reserve_exact(ROOM);
-    // Unseen by the compiler, which takes out memory that nobody uses.
-    std::hint::black_box(&mut room);
-    step("cannot get memory", enough.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory)))
 }
 
 fn start_recorder(
     config: Arc<Config>,
     recorder_thread: &Arc<RecorderThread>,
-    input: Receiver<Input>,
+    inputs: Receiver<Input>,
     memory: Option<&File>,
-) -> SetUp<()> {
-    let agent = step("cannot make an id", spool::agent_id())?;
-    let memory = step("cannot use memory", memory.map(File::try_clone).transpose())?;
+) -> Result<(), SetupError> {
+    let agent = spool::agent_id().step("cannot make an id")?;
+    let memory = memory.map(File::try_clone).transpose().step("cannot use memory")?;
     let recorder_thread = Arc::clone(recorder_thread);
-    start("recorder", move || {
-        let pacer = Wakeups::new(config.batch_linger);
-        recorder_thread.run(&input, &FrameFormat::of(&config), pacer, || {
+    start_thread("recorder", move || {
+        let wakeups = Wakeups::new(config.batch_linger);
+        recorder_thread.run(&inputs, &FrameFormat::of(&config), wakeups, || {
             (
                 Spool::open(&config.spool_dir, agent, DrainId::all(&config), memory),
                 config.spool_limit(sample::quota),
             )
         });
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+
+    #[test]
+    fn setup_errors_name_the_step_and_the_cause() {
+        let failed: Result<(), Errno> = Err(Errno::EMFILE);
+        let error = failed.step("cannot make a pipe").unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot make a pipe: {}", io::Error::from(Errno::EMFILE)));
+        assert!(std::error::Error::source(&error).is_some());
+    }
 }

@@ -1,22 +1,28 @@
-//! What the keeper's threads tell each other of the dyno's life.
+//! State that the supervisor's main loop and its sampler thread share.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// How far the app's life is.
-#[derive(Clone, Copy, Debug, Default)]
-struct Life {
-    /// It runs, and as a web process somebody listens.
-    is_up: bool,
-    /// It was asked to stop, or ended: nothing comes up any more.
-    is_ending: bool,
+/// The app's lifecycle, as the platform's lifecycle lines show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum AppPhase {
+    /// It was started; a web process does not listen on its port yet.
+    #[default]
+    Starting,
+    /// It runs, and a web process listens on its port.
+    Up,
+    /// It was asked to stop, or it ended. No other phase follows.
+    Ending {
+        /// Whether it had been up.
+        was_up: bool,
+    },
 }
 
-/// ProcessFilter lives, and how it is looked at.
+/// State that the supervisor's main loop and its sampler thread share.
 #[derive(Debug, Default)]
 pub struct SharedState {
     shipper: AtomicI32,
-    life: Mutex<Life>,
+    phase: Mutex<AppPhase>,
     probe: OnceLock<String>,
 }
 
@@ -30,29 +36,31 @@ impl SharedState {
         self.shipper.store(pid, Ordering::Relaxed);
     }
 
-    /// The app is up, unless its end began before that. `tell` says so: in the order in which things happen.
-    pub(super) fn up(&self, tell: impl FnOnce()) {
-        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
-        if !life.is_ending {
-            life.is_up = true;
-            tell();
+    /// The app is up. Calls `send_lines` unless the app is ending already. The call is made under the lock, so that
+    /// lifecycle lines are sent in the order of the phases.
+    pub(super) fn set_up(&self, send_lines: impl FnOnce()) {
+        let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*phase, AppPhase::Starting | AppPhase::Up) {
+            *phase = AppPhase::Up;
+            send_lines();
         }
     }
 
-    /// The app's end begins, or has come. `tell` says so, and hears whether the app was up.
-    pub(super) fn end(&self, tell: impl FnOnce(bool)) {
-        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
-        life.is_ending = true;
-        tell(life.is_up);
+    /// The app is asked to stop, or ended. Calls `send_lines` with whether it was up, under the lock.
+    pub(super) fn set_ending(&self, send_lines: impl FnOnce(bool)) {
+        let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_up = matches!(*phase, AppPhase::Up | AppPhase::Ending { was_up: true });
+        *phase = AppPhase::Ending { was_up };
+        send_lines(was_up);
     }
 
-    /// What is sampled and how, once it was chosen.
+    /// What is sampled, and how; none until the sampler has chosen.
     pub fn probe(&self) -> Option<&str> {
         self.probe.get().map(String::as_str)
     }
 
     pub(super) fn set_probe(&self, text: String) {
-        let _chosen_once = self.probe.set(text);
+        self.probe.set(text).ok(); // the sampler chooses once
     }
 }
 
@@ -61,13 +69,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_comes_up_once_the_end_began() {
+    fn an_app_that_is_ending_does_not_come_up() {
         let shared_state = SharedState::default();
-        shared_state.end(|was_up| assert!(!was_up));
-        shared_state.up(|| panic!("it is going down"));
-        shared_state.end(|was_up| assert!(!was_up));
+        shared_state.set_ending(|was_up| assert!(!was_up));
+        shared_state.set_up(|| panic!("it is ending"));
+        shared_state.set_ending(|was_up| assert!(!was_up));
         let shared_state = SharedState::default();
-        shared_state.up(|| {});
-        shared_state.end(|was_up| assert!(was_up));
+        shared_state.set_up(|| {});
+        shared_state.set_ending(|was_up| assert!(was_up));
+        shared_state.set_ending(|was_up| assert!(was_up));
     }
 }

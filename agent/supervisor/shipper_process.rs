@@ -1,11 +1,11 @@
-//! The shipper: starts the shipper, watches it, and replaces it when it dies or hangs.
+//! The shipper process: starts it, exchanges messages with it, and replaces it when it ends or hangs.
 
 use super::shared_state::SharedState;
-use super::spawn;
+use super::spawn::{self, ShipperStderr};
 use crate::delivery::Coordinator;
 use crate::diag;
 use crate::protocol::{Connection, ToShipper};
-use crate::status::ShipperStatus;
+use crate::status::{Elapsed, ShipperStatus};
 use nix::poll::poll;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -16,278 +16,347 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A killed process is gone after a moment, unless it stands in a call that cannot be interrupted.
-const PARTING: Duration = Duration::from_millis(200);
-/// A start that fails for so long is said: an app that ends sooner has the closing line.
-const UNSAID: Duration = Duration::from_secs(5);
-/// How often trouble that goes on is said again.
-const AGAIN: Duration = Duration::from_mins(10);
-/// Restarts without a delivery that are weather.
-const PATIENT: u32 = 3;
-/// The longest wait before a restart.
-const LONGEST: Duration = Duration::from_mins(1);
+/// How long a killed shipper may take to end. Longer only in a system call that cannot be interrupted.
+const KILL_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long starts may fail before that is alerted. An app that ends sooner has the closing report.
+const START_FAILURE_ALERT_DELAY: Duration = Duration::from_secs(5);
+/// How often an alert is repeated while its cause lasts.
+const ALERT_INTERVAL: Duration = Duration::from_mins(10);
+/// Failures in a row that are not alerted.
+const FAILURES_BEFORE_ALERT: u32 = 3;
+/// The longest delay of a restart.
+const MAX_RESTART_DELAY: Duration = Duration::from_mins(1);
+/// The longest delay of a restart once delivery has a deadline.
+const MAX_RESTART_DELAY_AT_END: Duration = Duration::from_secs(1);
+/// A pending restart is brought forward to this when delivery gets a deadline.
+const RESTART_DELAY_AT_DEADLINE: Duration = Duration::from_millis(100);
 
-/// What the shipper is to do when it is new.
+/// Delays of restarts: none, then 1 s, 2 s, 4 s and so on up to a minute. A delivery resets it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ending {
-    /// When delivery ends at the latest.
+struct RestartBackoff {
+    /// Failures without a delivery since: the shipper ended, or could not be started.
+    failures: u32,
+}
+
+impl RestartBackoff {
+    /// After a failure: the delay of the next start. `has_deadline`: delivery ends soon.
+    fn next_delay(&mut self, has_deadline: bool) -> Duration {
+        let delay = match self.failures {
+            0 => Duration::ZERO,
+            more => Duration::from_secs(1 << (more - 1).min(6)).min(MAX_RESTART_DELAY),
+        };
+        self.failures = self.failures.saturating_add(1);
+        if has_deadline { delay.min(MAX_RESTART_DELAY_AT_END) } else { delay }
+    }
+
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    fn is_first_start(self) -> bool {
+        self.failures == 0
+    }
+
+    fn is_alert_due(self) -> bool {
+        self.failures > FAILURES_BEFORE_ALERT
+    }
+}
+
+/// Limits an alert to one in ten minutes, and times how long its cause lasts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Throttle {
+    since: Option<Instant>,
+    emitted: Option<Instant>,
+}
+
+impl Throttle {
+    /// The cause exists. Whether the alert is to be emitted now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        self.since.get_or_insert(now);
+        let is_due = self.emitted.is_none_or(|at| now.saturating_duration_since(at) >= ALERT_INTERVAL);
+        if is_due {
+            self.emitted = Some(now);
+        }
+        is_due
+    }
+
+    /// The cause is gone. How long it lasted, when it was alerted.
+    fn end(&mut self, now: Instant) -> Option<Duration> {
+        std::mem::take(self).since.map(|since| now.saturating_duration_since(since))
+    }
+}
+
+/// What every shipper is told about the end.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    /// When delivery ends.
     deadline: Option<Instant>,
-    finish: bool,
+    /// No more frames will be appended.
+    is_log_complete: bool,
 }
 
 #[derive(Debug)]
 struct Running {
     pid: Pid,
     link: Connection,
-    heard: Instant,
-    /// It was display_command that no more frames will come.
-    finishing: bool,
+    last_message: Instant,
+    /// Whether it was told that no more frames will be appended.
+    knows_log_end: bool,
 }
 
-/// What a person was display_command of the shipper: trouble, again every 10 minutes, and when it is over.
-#[derive(Clone, Copy, Debug, Default)]
-struct Throttle {
-    since: Option<Instant>,
-    said: Option<Instant>,
-}
-
-impl Throttle {
-    /// Whether it is to be said now.
-    fn is_due(&mut self) -> bool {
-        let now = Instant::now();
-        self.since.get_or_insert(now);
-        let is_due = self.said.is_none_or(|said| said.elapsed() >= AGAIN);
-        if is_due {
-            self.said = Some(now);
-        }
-        is_due
+impl Running {
+    /// Handles the messages that a dead or killed shipper sent before: a delivery that it reported is a delivery.
+    fn handle_remaining_messages(&mut self, coordinator: &mut Coordinator) {
+        while !self.link.is_closed() && coordinator.handle_messages(&mut self.link).alive {}
     }
 
-    /// It is over; how long it lasted, when a person was display_command of it.
-    fn over(&mut self) -> Option<Duration> {
-        std::mem::take(self).since.map(|since| since.elapsed())
+    fn kill(&self) {
+        kill(self.pid, Signal::SIGKILL).ok(); // it may have ended
     }
 }
 
-/// The shipper as the keeper sees it.
+fn send_deadline(link: &mut Connection, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    link.send(&ToShipper::Deadline(left));
+}
+
+/// The shipper process, and when it is started again.
 #[derive(Debug)]
 pub(super) struct ShipperProcess {
     memory: Option<File>,
     paths: Vec<(&'static str, PathBuf)>,
-    silence: Duration,
+    silence_timeout: Duration,
     running: Option<Running>,
     next_start: Option<Instant>,
-    restarts: u32,
+    backoff: RestartBackoff,
+    /// Shippers started so far.
     starts: u32,
-    ending: Ending,
-    /// Since when no shipper can be started.
-    unstartable: Option<Instant>,
-    trouble: Throttle,
+    end: End,
+    /// Since when none can be started.
+    start_fails_since: Option<Instant>,
+    alert: Throttle,
     shared_state: Arc<SharedState>,
 }
 
 impl ShipperProcess {
-    /// `paths` are settings for the shipper. `silence` is how long it may say nothing before it is taken for hung.
+    /// `memory`: the memory file of the spool. `paths`: settings with absolute paths, for the shipper's environment.
+    /// `silence_timeout`: a shipper that sends nothing for so long hangs.
     pub(super) fn new(
         memory: Option<File>,
         paths: Vec<(&'static str, PathBuf)>,
-        silence: Duration,
+        silence_timeout: Duration,
         shared_state: Arc<SharedState>,
     ) -> Self {
         Self {
             memory,
             paths,
-            silence,
+            silence_timeout,
             running: None,
             next_start: Some(Instant::now()),
-            restarts: 0,
+            backoff: RestartBackoff::default(),
             starts: 0,
-            ending: Ending::default(),
-            unstartable: None,
-            trouble: Throttle::default(),
+            end: End::default(),
+            start_fails_since: None,
+            alert: Throttle::default(),
             shared_state,
         }
     }
 
-    /// The link to the running shipper.
+    /// The connection to the running shipper.
     pub(super) fn link(&self) -> Option<&Connection> {
         self.running.as_ref().map(|running| &running.link)
     }
 
-    /// The running shipper.
+    /// The pid of the running shipper.
     pub(super) fn pid(&self) -> Option<Pid> {
         self.running.as_ref().map(|running| running.pid)
     }
 
-    /// Whether none can be started.
-    pub(super) fn fails(&self) -> bool {
-        self.unstartable.is_some()
+    /// Whether the last attempt to start one failed.
+    pub(super) fn cannot_start(&self) -> bool {
+        self.start_fails_since.is_some()
     }
 
-    /// How it is.
-    pub(super) fn health(&self) -> ShipperStatus {
-        let running = self.running.as_ref();
-        ShipperStatus {
-            pid: running.map(|running| running.pid.as_raw()),
-            silent: running.map_or(Duration::ZERO, |running| running.heard.elapsed()),
-            starts: self.starts,
-        }
+    /// For `tailrace status`.
+    pub(super) fn status(&self) -> ShipperStatus {
+        let silent = self.running.as_ref().map_or(Duration::ZERO, |running| running.last_message.elapsed());
+        ShipperStatus { pid: self.pid().map(Pid::as_raw), silent: Elapsed(silent), starts: self.starts }
     }
 
-    /// Starts, tells, hears and kills, as is due. To be called whenever something happened.
+    /// Starts a shipper that is due, exchanges messages, and kills one that hangs. To be called on every wake-up.
     pub(super) fn tick(&mut self, coordinator: &mut Coordinator) {
         let now = Instant::now();
         if self.running.is_none() && self.next_start.is_some_and(|at| at <= now) {
             self.start(coordinator);
         }
         let Some(running) = &mut self.running else { return };
-        let heard = coordinator.handle_messages(&mut running.link);
-        if heard.alive {
-            running.heard = now;
+        let handled = coordinator.handle_messages(&mut running.link);
+        if handled.alive {
+            running.last_message = now;
         }
-        if heard.delivered {
-            self.restarts = 0;
-            if let Some(down) = self.trouble.over() {
+        if handled.delivered {
+            self.backoff.reset();
+            if let Some(down) = self.alert.end(now) {
                 diag::event("shipper-ok").field("down", diag::seconds(down)).emit();
             }
         }
         if coordinator.has_updates() {
             coordinator.send_updates(&mut running.link);
         }
-        if self.ending.finish && !running.finishing && !coordinator.has_updates() {
-            running.finishing = true;
+        if self.end.is_log_complete && !running.knows_log_end && !coordinator.has_updates() {
+            running.knows_log_end = true;
             running.link.send(&ToShipper::EndOfLog);
         }
         running.link.flush();
-        let hangs = running.heard + self.silence <= now;
+        let hangs = running.last_message + self.silence_timeout <= now;
+        if hangs && self.alert.is_due(now) {
+            diag::event("shipper-hangs").field("silent", diag::seconds(self.silence_timeout)).emit();
+        }
         if hangs || running.link.is_closed() {
-            if hangs && self.trouble.is_due() {
-                diag::event("shipper-hangs").field("silent", diag::seconds(self.silence)).emit();
-            }
-            let _gone_already = kill(running.pid, Signal::SIGKILL);
+            running.kill();
         }
     }
 
-    /// When [`ShipperProcess::tick`] has something to do by itself.
+    /// When [`ShipperProcess::tick`] is to be called next, whatever happens.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.running.as_ref().map_or(self.next_start, |running| Some(running.heard + self.silence))
+        let running = self.running.as_ref();
+        running.map_or(self.next_start, |running| Some(running.last_message + self.silence_timeout))
     }
 
     fn start(&mut self, coordinator: &mut Coordinator) {
         self.next_start = None;
         let started = UnixStream::pair().and_then(|(ours, theirs)| {
             let (memory, agent) = (self.memory.as_ref(), coordinator.spool().agent.as_str());
-            let child = spawn::start_shipper(theirs, memory, &self.paths, agent, self.restarts == 0)?;
+            // What a failing shipper prints is shown once, not at every restart.
+            let first = self.backoff.is_first_start();
+            let stderr = if first { ShipperStderr::Inherit } else { ShipperStderr::Discard };
+            let child = spawn::start_shipper(theirs, memory, &self.paths, agent, stderr)?;
             Ok((child.id(), Connection::new(ours)?))
         });
+        let now = Instant::now();
         match started {
             Ok((pid, mut link)) => {
                 coordinator.resync(&mut link);
-                self.tell_ending(&mut link);
+                if let Some(deadline) = self.end.deadline {
+                    send_deadline(&mut link, deadline);
+                }
                 link.flush();
                 let pid = Pid::from_raw(pid as i32);
                 self.starts += 1;
                 self.shared_state.set_shipper(pid.as_raw());
-                self.unstartable = None;
-                self.running = Some(Running { pid, link, heard: Instant::now(), finishing: false });
+                self.start_fails_since = None;
+                self.running =
+                    Some(Running { pid, link, last_message: Instant::now(), knows_log_end: false });
             }
             Err(error) => {
-                if self.unstartable.get_or_insert_with(Instant::now).elapsed() >= UNSAID
-                    && self.trouble.is_due()
-                {
+                let since = *self.start_fails_since.get_or_insert(now);
+                let lasts = now.saturating_duration_since(since) >= START_FAILURE_ALERT_DELAY;
+                if lasts && self.alert.is_due(now) {
                     let line = diag::event("no-shipper").field("error", error);
                     line.field("detail", "lines are kept and it is tried again").emit();
                 }
-                self.schedule();
+                self.schedule_start();
             }
         }
     }
 
-    fn tell_ending(&self, link: &mut Connection) {
-        if let Some(deadline) = self.ending.deadline {
-            let left = deadline.saturating_duration_since(Instant::now());
-            link.send(&ToShipper::Deadline(left));
-        }
+    /// Schedules the next start; returns its delay.
+    fn schedule_start(&mut self) -> Duration {
+        let delay = self.backoff.next_delay(self.end.deadline.is_some());
+        self.next_start = Some(Instant::now() + delay);
+        delay
     }
 
-    /// At once, then after 1 s, 2 s, 4 s and so on; a delivery starts the row anew.
-    fn schedule(&mut self) -> Duration {
-        let wait = match self.restarts {
-            0 => Duration::ZERO,
-            more => Duration::from_secs(1 << (more - 1).min(6)).min(LONGEST),
-        };
-        let wait = if self.ending.deadline.is_some() { wait.min(Duration::from_secs(1)) } else { wait };
-        self.restarts += 1;
-        self.next_start = Some(Instant::now() + wait);
-        wait
-    }
-
-    /// The process `pid` was reaped; true when it was the shipper.
-    pub(super) fn reaped(&mut self, pid: Pid, coordinator: &mut Coordinator) -> bool {
-        if self.running.as_ref().is_none_or(|running| running.pid != pid) {
-            return false;
-        }
-        if let Some(mut running) = self.running.take() {
-            hear_out(&mut running, coordinator);
-        }
-        let wait = self.schedule();
-        if self.restarts > PATIENT && self.trouble.is_due() {
-            let line =
-                diag::event("shipper-fails").field("starts", self.starts).field("retry", diag::seconds(wait));
+    /// The process `pid` was reaped. When it was the shipper, the next start is scheduled.
+    pub(super) fn reaped(&mut self, pid: Pid, coordinator: &mut Coordinator) {
+        let Some(mut running) = self.running.take_if(|running| running.pid == pid) else { return };
+        running.handle_remaining_messages(coordinator);
+        let delay = self.schedule_start();
+        if self.backoff.is_alert_due() && self.alert.is_due(Instant::now()) {
+            let line = diag::event("shipper-fails").field("starts", self.starts);
+            let line = line.field("retry", diag::seconds(delay));
             line.field("detail", "lines are kept and it is tried again").emit();
         }
-        true
     }
 
-    /// From now on it is shipped without waiting for fuller batches, and delivery ends at `deadline`.
-    pub(super) fn hurry(&mut self, deadline: Instant) {
-        self.ending.deadline = Some(deadline);
-        self.pass_on_ending();
+    /// Delivery ends at `deadline`: from now on the shipper does not wait for fuller batches.
+    pub(super) fn set_deadline(&mut self, deadline: Instant) {
+        self.end.deadline = Some(deadline);
+        if let Some(running) = &mut self.running {
+            send_deadline(&mut running.link, deadline);
+            running.link.flush();
+        } else if let Some(at) = &mut self.next_start {
+            *at = (*at).min(Instant::now() + RESTART_DELAY_AT_DEADLINE);
+        }
     }
 
-    /// Signals that wait for it are of no more use.
-    pub(super) fn calm(&mut self) {
+    /// Has the shipper clear its pending signals, so that the next one shows.
+    pub(super) fn clear_pending_signals(&mut self) {
         if let Some(running) = &mut self.running {
             running.link.send(&ToShipper::ClearPendingSignals);
             running.link.flush();
         }
     }
 
-    /// No more frames will come.
-    pub(super) fn finish(&mut self) {
-        self.ending.finish = true;
+    /// No more frames will be appended.
+    pub(super) fn set_log_complete(&mut self) {
+        self.end.is_log_complete = true;
     }
 
-    fn pass_on_ending(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            self.tell_ending(&mut running.link);
-            running.link.flush();
-            self.running = Some(running);
-        } else if let Some(at) = &mut self.next_start {
-            *at = (*at).min(Instant::now() + Duration::from_millis(100));
-        }
-    }
-
-    /// The end: it goes, also when it hangs, and is reaped, so that what it used is counted for the dyno; what it
-    /// said before is heard.
+    /// Kills the shipper for good and reaps it, so that its resource usage is counted for the dyno. Then handles what
+    /// it reported before.
     pub(super) fn kill(&mut self, coordinator: Option<&mut Coordinator>) {
         self.next_start = None;
         let Some(mut running) = self.running.take() else { return };
-        let _gone_already = kill(running.pid, Signal::SIGKILL);
-        let until = Instant::now() + PARTING;
+        running.kill();
+        let until = Instant::now() + KILL_TIMEOUT;
         while matches!(waitpid(running.pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
             && Instant::now() < until
         {
-            // Not sleep(), which has no answer to a filter that refuses clock_nanosleep(2).
-            let _or_interrupted = poll(&mut [], 1_u8);
+            // Instead of thread::sleep(), which would loop where a filter refuses clock_nanosleep(2).
+            poll(&mut [], 1_u8).ok(); // interrupted: checked again sooner
         }
         if let Some(coordinator) = coordinator {
-            hear_out(&mut running, coordinator);
+            running.handle_remaining_messages(coordinator);
         }
     }
 }
 
-/// Its last words count: what it says was delivered was delivered.
-fn hear_out(running: &mut Running, coordinator: &mut Coordinator) {
-    while !running.link.is_closed() && coordinator.handle_messages(&mut running.link).alive {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn restart_delays_double_up_to_a_minute_and_a_delivery_resets_them() {
+        let mut backoff = RestartBackoff::default();
+        assert!(backoff.is_first_start());
+        for (failure, seconds) in (1..).zip([0, 1, 2, 4, 8, 16, 32, 60, 60, 60]) {
+            assert_eq!(backoff.next_delay(false), S(seconds), "failure {failure}");
+            assert_eq!(backoff.is_alert_due(), failure > 3, "failure {failure}");
+            assert!(!backoff.is_first_start());
+        }
+        assert_eq!(backoff.next_delay(true), S(1), "with a deadline");
+        backoff.failures = u32::MAX;
+        assert_eq!(backoff.next_delay(false), S(60));
+        backoff.reset();
+        assert!(backoff.is_first_start() && !backoff.is_alert_due());
+        assert_eq!(backoff.next_delay(true), S(0));
+        assert_eq!(backoff.next_delay(true), S(1));
+        assert_eq!(backoff.next_delay(true), S(1));
+    }
+
+    #[test]
+    fn an_alert_repeats_every_ten_minutes_until_its_cause_is_gone() {
+        let (mut throttle, start) = (Throttle::default(), Instant::now());
+        assert_eq!(throttle.end(start), None);
+        for (seconds, expected) in
+            [(0, true), (1, false), (599, false), (600, true), (1199, false), (1200, true)]
+        {
+            assert_eq!(throttle.is_due(start + S(seconds)), expected, "after {seconds} s");
+        }
+        assert_eq!(throttle.end(start + S(1300)), Some(S(1300)));
+        assert!(throttle.is_due(start + S(1301)), "a new cause");
+    }
 }

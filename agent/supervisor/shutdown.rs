@@ -1,113 +1,223 @@
-//! Shutdown: when delivery ends, when the supervisor may exit, and what is reported before it does.
+//! Shutdown policy: the app's state, when delivery ends and when the supervisor exits. Pure: time and facts are passed
+//! in.
 
-use super::supervisor::Supervisor;
 use crate::capture::pump;
 use crate::delivery;
-use crate::diag;
-use crate::line::Stream;
-use crate::poll::timeout;
-use nix::poll::{PollFd, PollFlags, poll};
-use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// The app's last words are waited for so long: as long as a pump goes on, and the recorder behind it.
-const LAST_WORDS: Duration = pump::STDOUT_DRAIN_TIMEOUT.saturating_add(Duration::from_millis(500));
-/// The last that is written to the disk is waited for so long.
-const FILES: Duration = Duration::from_secs(1);
+/// How long after the app's exit its last output may take to be recorded and copied: as long as a pump reads on, and
+/// some time for the recorder behind it.
+const LAST_OUTPUT_TIMEOUT: Duration = pump::STDOUT_DRAIN_TIMEOUT.saturating_add(Duration::from_millis(500));
 
-impl Supervisor<'_> {
-    /// When delivery ends, the app having ended: with the grace, and before that once no drain is worth waiting for.
-    pub(super) fn deadline(&self) -> Instant {
-        if let Some(stop_at) = self.stop_at {
-            return stop_at;
+/// The report that is written at the stop deadline while the app still runs: the platform may kill the dyno next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KillReport {
+    /// Not written yet.
+    Due,
+    /// Written.
+    Written,
+}
+
+/// The app's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AppState {
+    /// It runs, and was not asked to stop.
+    Running,
+    /// SIGTERM was received and the app still runs.
+    Stopping {
+        /// When delivery ends: the first SIGTERM plus the stop grace.
+        deadline: Instant,
+        report: KillReport,
+    },
+    /// It ended.
+    Exited {
+        /// When.
+        at: Instant,
+        /// Its exit status, as a shell would show it.
+        status: u8,
+        /// SIGTERM was received, before or after the exit: when delivery ends.
+        stop_deadline: Option<Instant>,
+    },
+}
+
+impl AppState {
+    /// When delivery ends because of a SIGTERM.
+    fn stop_deadline(self) -> Option<Instant> {
+        match self {
+            Self::Running => None,
+            Self::Stopping { deadline, .. } => Some(deadline),
+            Self::Exited { stop_deadline, .. } => stop_deadline,
         }
-        let Some(ended) = self.ended else { return Instant::now() + self.config.stop_grace };
-        let until = match &self.coordinator {
-            Some(coordinator) if !self.shipper.fails() => {
-                let ledger = coordinator.spool().shared.lock();
-                let drains = || ledger.drains();
-                let waits = drains().filter(|drain| ledger.held_bytes(*drain) > 0);
-                // What is left is our own when no drain holds lines.
-                let is_ours =
-                    self.recorder_thread.is_finished() && drains().all(|drain| ledger.held(drain) == 0);
-                waits.map(|drain| coordinator.health().patience(drain, ended, is_ours)).max()
+    }
+
+    /// Whether the app was asked to stop.
+    pub(super) fn is_stop_requested(self) -> bool {
+        self.stop_deadline().is_some()
+    }
+
+    pub(super) fn has_exited(self) -> bool {
+        matches!(self, Self::Exited { .. })
+    }
+
+    /// SIGTERM was received. Delivery is to end at `deadline`, or earlier when it was received before; returns the
+    /// deadline that holds.
+    pub(super) fn request_stop(&mut self, deadline: Instant) -> Instant {
+        match self {
+            Self::Running => {
+                *self = Self::Stopping { deadline, report: KillReport::Due };
+                deadline
             }
-            _ => None,
+            Self::Stopping { deadline: first, .. } => *first,
+            Self::Exited { stop_deadline, .. } => *stop_deadline.get_or_insert(deadline),
+        }
+    }
+
+    /// The app ended.
+    pub(super) fn set_exited(&mut self, at: Instant, status: u8) {
+        *self = Self::Exited { at, status, stop_deadline: self.stop_deadline() };
+    }
+
+    /// When the kill report is to be written, if it is still due.
+    pub(super) fn kill_report_due(self) -> Option<Instant> {
+        match self {
+            Self::Stopping { deadline, report: KillReport::Due } => Some(deadline),
+            Self::Running | Self::Stopping { .. } | Self::Exited { .. } => None,
+        }
+    }
+
+    /// The kill report was written.
+    pub(super) fn set_kill_report_written(&mut self) {
+        if let Self::Stopping { report, .. } = self {
+            *report = KillReport::Written;
+        }
+    }
+}
+
+/// What the deadlines depend on, once the app has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    /// When the app ended.
+    pub(super) exited_at: Instant,
+    /// When delivery ends because of a SIGTERM.
+    pub(super) stop_deadline: Option<Instant>,
+    /// `TAILRACE_STOP_GRACE`.
+    pub(super) grace: Duration,
+    /// Until when a drain is worth waiting for that still has bytes to get, the latest of all. None: there is no such
+    /// drain, the spool is not open yet, or no shipper can be started.
+    pub(super) drain_patience: Option<Instant>,
+    /// Whether everything that the app printed is in the spool.
+    pub(super) is_recorded: bool,
+    /// Whether the dyno's own streams took everything, or nothing more.
+    pub(super) is_copied: bool,
+}
+
+/// When delivery ends, the app having ended: at the stop deadline; without one when no drain is worth waiting for, but
+/// not later than the grace.
+pub(super) fn delivery_deadline(facts: &Facts) -> Instant {
+    facts.stop_deadline.unwrap_or_else(|| {
+        let patience = facts.drain_patience.unwrap_or(facts.exited_at + delivery::SILENCE_TIMEOUT);
+        patience.min(facts.exited_at + facts.grace)
+    })
+}
+
+/// When the supervisor exits at the latest, the app having ended. Output that the app left in its pipes is recorded and
+/// copied first, also when the time for delivery is over.
+pub(super) fn exit_deadline(facts: &Facts) -> Instant {
+    let delivery = delivery_deadline(facts);
+    let last_output = facts.exited_at + LAST_OUTPUT_TIMEOUT;
+    if !facts.is_recorded {
+        return delivery.max(last_output);
+    }
+    if !facts.is_copied {
+        // The dyno's own stream is read, if slowly: the pump gives up otherwise. It gets the whole grace.
+        let grace = facts.stop_deadline.unwrap_or(facts.exited_at + facts.grace);
+        return delivery.max(grace).max(last_output);
+    }
+    delivery
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn deadlines_depend_on_stop_grace_drains_and_output() {
+        let exited_at = Instant::now();
+        let at = |after: Duration| Some(exited_at + after);
+        let facts = Facts {
+            exited_at,
+            stop_deadline: None,
+            grace: S(28),
+            drain_patience: at(S(7)),
+            is_recorded: true,
+            is_copied: true,
         };
-        let until = until.unwrap_or(ended + delivery::SILENCE);
-        until.min(ended + self.config.stop_grace)
+        // Name, facts, when delivery ends and when the supervisor exits, both after the app's exit.
+        for (name, facts, delivery, exit) in [
+            ("a drain that delivers", facts, S(7), S(7)),
+            ("no drain to wait for", Facts { drain_patience: None, ..facts }, S(5), S(5)),
+            ("patience beyond the grace", Facts { drain_patience: at(S(60)), ..facts }, S(28), S(28)),
+            ("a short grace", Facts { grace: S(1), ..facts }, S(1), S(1)),
+            ("asked to stop", Facts { stop_deadline: at(S(20)), ..facts }, S(20), S(20)),
+            ("the stop deadline is over", Facts { stop_deadline: at(S(0)), ..facts }, S(0), S(0)),
+            ("not recorded", Facts { is_recorded: false, ..facts }, S(7), S(7)),
+            ("not recorded, short grace", Facts { is_recorded: false, grace: S(1), ..facts }, S(1), MS(2500)),
+            (
+                "not recorded, the stop deadline is over",
+                Facts { is_recorded: false, is_copied: false, stop_deadline: at(S(0)), ..facts },
+                S(0),
+                MS(2500),
+            ),
+            ("not copied", Facts { is_copied: false, ..facts }, S(7), S(28)),
+            ("not copied, short grace", Facts { is_copied: false, grace: S(1), ..facts }, S(1), MS(2500)),
+            (
+                "not copied, asked to stop",
+                Facts { is_copied: false, stop_deadline: at(S(20)), ..facts },
+                S(20),
+                S(20),
+            ),
+            (
+                "not copied, the stop deadline is over",
+                Facts { is_copied: false, stop_deadline: at(S(0)), ..facts },
+                S(0),
+                MS(2500),
+            ),
+            (
+                "neither recorded nor copied",
+                Facts { is_recorded: false, is_copied: false, ..facts },
+                S(7),
+                S(7),
+            ),
+        ] {
+            assert_eq!(delivery_deadline(&facts) - exited_at, delivery, "{name}: delivery");
+            assert_eq!(exit_deadline(&facts) - exited_at, exit, "{name}: exit");
+        }
     }
 
-    /// Whether we may go, the app having gone.
-    pub(super) fn may_exit(&mut self) -> bool {
-        if self.recorder_thread.is_finished()
-            && let Some(coordinator) = &self.coordinator
-        {
-            self.shipper.finish();
-            if coordinator.is_done() && self.has_copied_all() {
-                return true;
-            }
-        }
-        Instant::now() >= self.exit_deadline()
-    }
+    #[test]
+    fn the_first_stop_deadline_holds_whenever_the_app_exits() {
+        let now = Instant::now();
+        let (first, second) = (now + S(1), now + S(2));
 
-    /// Whether the dyno's own streams have taken all, or do not take anything.
-    pub(super) fn has_copied_all(&self) -> bool {
-        self.pumps.load(Ordering::Acquire) == Stream::ALL.len()
-    }
+        let mut stopped = AppState::Running;
+        assert!(!stopped.is_stop_requested() && stopped.kill_report_due().is_none());
+        assert_eq!(stopped.request_stop(first), first);
+        assert_eq!(stopped.request_stop(second), first);
+        assert_eq!(stopped.kill_report_due(), Some(first));
+        stopped.set_kill_report_written();
+        assert_eq!(stopped.kill_report_due(), None);
+        stopped.set_exited(now, 143);
+        assert_eq!(stopped, AppState::Exited { at: now, status: 143, stop_deadline: Some(first) });
+        assert_eq!(stopped.request_stop(second), first);
 
-    /// When we go at the latest, the app having gone: what it left in its pipes is recorded and passed on, also when
-    /// the time for delivery is over.
-    pub(super) fn exit_deadline(&self) -> Instant {
-        let deadline = self.deadline();
-        match self.ended {
-            Some(ended) if !self.recorder_thread.is_finished() => deadline.max(ended + LAST_WORDS),
-            // Somebody reads, or the pump would have given up.
-            Some(ended) if !self.has_copied_all() => {
-                deadline.max(self.stop_at.unwrap_or(ended + self.config.stop_grace)).max(ended + LAST_WORDS)
-            }
-            _ => deadline,
-        }
-    }
-
-    /// The time for delivery is over and the app is still there: the platform is about to kill us all, so what can be
-    /// said is said now.
-    pub(super) fn report_before_kill(&mut self) {
-        let is_late = self.stop_at.is_some_and(|stop_at| Instant::now() >= stop_at);
-        if self.status.is_some() || !is_late || self.has_reported {
-            return;
-        }
-        if let Some(coordinator) = &self.coordinator {
-            coordinator.report_missing();
-            coordinator.write_ledger(self.config);
-        }
-        self.has_reported = true;
-    }
-
-    /// The last words: the ledger, and what did not arrive.
-    pub(super) fn close(&mut self) {
-        self.shipper.kill(self.coordinator.as_mut());
-        let Some(coordinator) = &self.coordinator else {
-            diag::event("no-spool")
-                .field("detail", "the spool was not ready in time; lines may be missing")
-                .emit();
-            return;
-        };
-        coordinator.report_missing();
-        coordinator.write_ledger(self.config);
-        let (last, until) = (coordinator.close(), Instant::now() + FILES);
-        while !coordinator.has_done(last) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                diag::event("disk-stands-still")
-                    .field("detail", "the last words of the books are not written")
-                    .emit();
-                return;
-            }
-            let mut polled = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
-            let _or_interrupted = poll(&mut polled, timeout(left));
-            let _or_nothing = self.wake.read();
-        }
+        let mut exited = AppState::Running;
+        exited.set_exited(now, 0);
+        assert!(exited.has_exited() && !exited.is_stop_requested());
+        assert_eq!(exited.request_stop(first), first);
+        assert_eq!(exited.request_stop(second), first);
+        assert!(exited.is_stop_requested() && exited.kill_report_due().is_none());
     }
 }

@@ -1,5 +1,5 @@
-//! Starting processes: the app, and the shipper. The one room with `unsafe`: what must happen between fork
-//! and exec, and the one look before `main` that it depends on.
+//! Starts processes: the app and the shipper. The only module with `unsafe`: code that runs between fork and exec, and
+//! before `main` for what that code restores.
 
 use crate::diag;
 use crate::exit_code::ExitCode;
@@ -7,7 +7,7 @@ use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 use rustix::process::WaitOptions;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
@@ -17,131 +17,142 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether no process could be made (fork(2)), which says nothing about the command: it may still run in our place.
-pub(super) fn is_of_the_start(error: &io::Error) -> bool {
+/// Whether an error of [`start_app`] means that no process could be made (fork(2)). It says nothing about the command,
+/// which may still be executed in place of this process.
+pub(super) fn is_fork_error(error: &io::Error) -> bool {
     use libc::{EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM};
     error.raw_os_error().is_some_and(|code| [EAGAIN, ENOMEM, EPERM, ENOSYS, EMFILE, ENFILE].contains(&code))
 }
 
-/// Signals of which we change the disposition, and whether they were ignored when we started. Rust's runtime ignores
-/// SIGPIPE before `main`, and has children start with the default (`library/std/src/sys/pal/unix/mod.rs`); a process
-/// that ignores SIGCHLD is display_command of no child's end (wait(2)). So both are looked at before `main`, and given back.
-static IGNORED: [(libc::c_int, AtomicBool); 2] =
+/// Signals whose disposition is changed here, and whether they were ignored when this process started. Rust's runtime
+/// ignores SIGPIPE before `main`, and resets it to the default in children (`library/std/src/sys/pal/unix/mod.rs`);
+/// SIGCHLD must not be ignored, because wait(2) would report no child. Both are recorded before `main`, and restored for
+/// the app.
+static IGNORED_AT_START: [(libc::c_int, AtomicBool); 2] =
     [(libc::SIGPIPE, AtomicBool::new(false)), (libc::SIGCHLD, AtomicBool::new(false))];
-/// The standard streams that were closed when we started: Rust's runtime opens `/dev/null` in their places.
-static CLOSED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+/// Standard streams that were closed when this process started. Rust's runtime opens `/dev/null` in their place.
+static CLOSED_AT_START: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 
-extern "C" fn look_around() {
-    for (signal, ignored) in &IGNORED {
+extern "C" fn record_inherited_state() {
+    for (signal, ignored) in &IGNORED_AT_START {
         let mut old = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-        #[expect(unsafe_code, reason = "a disposition can be asked for in no other way")]
-        // SAFETY: with no new action, sigaction(2) only writes the old one, to memory that is ours; it is initialised
-        // when the call succeeds, and by zeroes before.
+        #[expect(unsafe_code, reason = "no safe wrapper reads a disposition without changing it")]
+        // SAFETY: with a null new action sigaction(2) only writes the old one, to `old`, which outlives the call. `old`
+        // is zeroed, which is a valid `sigaction`, and is read only when the call succeeded.
         let was_ignored = unsafe {
             libc::sigaction(*signal, std::ptr::null(), old.as_mut_ptr()) == 0
                 && old.assume_init().sa_sigaction == libc::SIG_IGN
         };
         ignored.store(was_ignored, Ordering::Relaxed);
     }
-    for (fd, closed) in (0..).zip(&CLOSED) {
-        #[expect(unsafe_code, reason = "safe wrappers take descriptors that are open")]
-        // SAFETY: F_GETFD takes no argument and changes nothing; of a closed descriptor it is an error (fcntl(2)).
+    for (fd, closed) in (0..).zip(&CLOSED_AT_START) {
+        #[expect(unsafe_code, reason = "safe wrappers take open descriptors only")]
+        // SAFETY: F_GETFD takes no argument and changes nothing; for a closed descriptor it is an error (fcntl(2)).
         let failed = unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1;
-        // And not because a filter refuses the call.
+        // A seccomp filter that refuses the call is another error.
         let is_closed = failed && io::Error::last_os_error().raw_os_error() == Some(libc::EBADF);
         closed.store(is_closed, Ordering::Relaxed);
     }
 }
 
 /// Called by the C runtime before `main`.
-#[expect(unsafe_code, reason = "there is no other moment before Rust's runtime")]
-// SAFETY: the section holds pointers to functions without arguments or results (System V ABI, gABI chapter 5), and
-// the one that this points to needs nothing of Rust's runtime: it makes system calls and stores bits.
+#[expect(unsafe_code, reason = "Rust's runtime changes the state before main")]
+// SAFETY: the section holds pointers to functions that the C runtime calls (System V ABI, gABI chapter 5). The function
+// uses neither its arguments nor Rust's runtime, which is not initialised yet: it makes system calls and stores flags.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static LOOK_AROUND: extern "C" fn() = look_around;
+static RECORD_INHERITED_STATE: extern "C" fn() = record_inherited_state;
 
-/// From now on we are display_command of our children's end, whoever started us.
-pub(super) fn hear_of_children() {
-    #[expect(unsafe_code, reason = "a disposition can be changed in no other way")]
-    // SAFETY: SIG_DFL is no function of ours, and nothing else in this process has or wants a handler for SIGCHLD.
+/// Resets SIGCHLD to the default, in case that it was ignored: the end of children is reported from now on.
+pub(super) fn reset_sigchld() {
+    #[expect(unsafe_code, reason = "no safe wrapper changes a disposition")]
+    // SAFETY: SIG_DFL installs no handler that could run, and nothing else in this process has a handler for SIGCHLD.
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
 }
 
-fn command(words: &[OsString]) -> Command {
-    let mut command = Command::new(words.first().map_or(std::ffi::OsStr::new(""), OsString::as_os_str));
-    command.args(words.get(1..).unwrap_or_default());
+fn command(arguments: &[OsString]) -> Command {
+    let program = arguments.first().map_or(OsStr::new(""), OsString::as_os_str);
+    let mut command = Command::new(program);
+    command.args(arguments.get(1..).unwrap_or_default());
     command
 }
 
-/// Before the app runs: the signal mask, the ignored signals and the closed streams that it would have had without us.
-/// `streams` are those that are as they came to us.
-fn restore(command: &mut Command, mask: Option<SigSet>, streams: std::ops::Range<libc::c_int>) {
+/// Has the child restore, before exec, what it would have inherited without tailrace: the signal mask, ignored signals
+/// and closed standard streams. `streams`: those that the child inherits from this process.
+fn restore_in_child(command: &mut Command, mask: Option<SigSet>, streams: std::ops::Range<libc::c_int>) {
     let restore = move || {
-        for (signal, ignored) in &IGNORED {
+        for (signal, ignored) in &IGNORED_AT_START {
             let action = if ignored.load(Ordering::Relaxed) { libc::SIG_IGN } else { libc::SIG_DFL };
-            #[expect(unsafe_code, reason = "only the child can do this, after Rust has set the default")]
-            // SAFETY: signal(2) is async-signal-safe (signal-safety(7)), and neither is a function of ours.
+            #[expect(
+                unsafe_code,
+                reason = "no safe wrapper changes a disposition; Rust resets it in the child"
+            )]
+            // SAFETY: signal(2) is async-signal-safe (signal-safety(7)), and neither action is a handler.
             unsafe {
                 libc::signal(*signal, action);
             }
         }
-        for fd in streams.clone().filter(|fd| CLOSED[*fd as usize].load(Ordering::Relaxed)) {
-            #[expect(unsafe_code, reason = "nothing of Rust's owns the standard streams")]
-            // SAFETY: close(2) is async-signal-safe (signal-safety(7)); what is closed is the `/dev/null` that the
-            // runtime opened, in a process that does nothing more but exec.
+        for fd in streams.clone().filter(|fd| CLOSED_AT_START[*fd as usize].load(Ordering::Relaxed)) {
+            #[expect(unsafe_code, reason = "no Rust value owns the standard streams")]
+            // SAFETY: close(2) is async-signal-safe (signal-safety(7)). It closes the `/dev/null` that the runtime
+            // opened, in a process that only executes the command after that.
             unsafe {
                 libc::close(fd);
             }
         }
         mask.map_or(Ok(()), |mask| mask.thread_set_mask().map_err(io::Error::from))
     };
-    #[expect(unsafe_code, reason = "what is inherited can only be undone between fork and exec")]
-    // SAFETY: `restore` makes calls of signal(2), close(2) and pthread_sigmask(3), which are async-signal-safe
-    // (signal-safety(7)), on copies of plain values; it neither allocates nor takes a lock.
+    #[expect(unsafe_code, reason = "inherited state can only be restored between fork and exec")]
+    // SAFETY: `restore` runs between fork and exec. It calls signal(2), close(2) and pthread_sigmask(3), which are
+    // async-signal-safe (signal-safety(7)), with copies of plain values; it neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(restore);
     }
 }
 
-/// Becomes the command. Returns only when that fails.
-pub fn exec(words: &[OsString]) -> io::Error {
-    let mut command = command(words);
-    restore(&mut command, None, 0..3);
+/// Executes the command in place of this process. Returns only when that fails.
+pub fn exec(arguments: &[OsString]) -> io::Error {
+    let mut command = command(arguments);
+    restore_in_child(&mut command, None, 0..3);
     command.exec()
 }
 
-/// Says that the command could not be started; returns the exit status that says so.
-pub fn cannot_start(words: &[OsString], error: &io::Error) -> u8 {
-    let name = words.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
+/// Reports that the command could not be started; returns the exit status for that.
+pub fn cannot_start(arguments: &[OsString], error: &io::Error) -> u8 {
+    let name = arguments.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned());
     diag::event("cannot-start").field("command", name).field("error", error).emit();
     ExitCode::of_exec_error(error).into()
 }
 
-/// Starts the app with these ends of pipes, and with the signal mask that it would have had.
+/// Starts the app with these pipes as standard output and standard error, and with this signal mask.
 ///
 /// # Errors
-/// When it cannot be started; [`ExitCode::of_exec_error`](crate::exit_code::ExitCode::of_exec_error) says how a shell would report it.
-pub(super) fn start_app(words: &[OsString], out: OwnedFd, err: OwnedFd, mask: SigSet) -> io::Result<Child> {
-    let mut command = command(words);
+/// When it cannot be started: [`is_fork_error`] and [`ExitCode::of_exec_error`] tell the cases apart.
+pub(super) fn start_app(
+    arguments: &[OsString],
+    out: OwnedFd,
+    err: OwnedFd,
+    mask: SigSet,
+) -> io::Result<Child> {
+    let mut command = command(arguments);
     command.stdout(out).stderr(err);
-    restore(&mut command, Some(mask), 0..1);
+    restore_in_child(&mut command, Some(mask), 0..1);
     command.spawn()
 }
 
-/// What a look at our children found.
+/// A change of state of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reaped {
-    /// This one ended, with the exit status that a shell would tell.
-    Ended(Pid, u8),
-    /// One stopped.
+pub(super) enum ChildEvent {
+    /// It ended, with this exit status as a shell would show it.
+    Ended { pid: Pid, status: u8 },
+    /// A signal stopped it.
     Stopped,
 }
 
-/// Takes note of one child, of which something happened.
-pub(super) fn reap() -> Option<Reaped> {
+/// Collects the next child that ended or stopped; none when there is no other.
+pub(super) fn next_child_event() -> Option<ChildEvent> {
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
     loop {
         let (pid, status) = match rustix::process::wait(options) {
@@ -152,40 +163,48 @@ pub(super) fn reap() -> Option<Reaped> {
         let pid = Pid::from_raw(pid.as_raw_nonzero().get());
         let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
         if let Some(code) = code {
-            return Some(Reaped::Ended(pid, code as u8));
+            return Some(ChildEvent::Ended { pid, status: code as u8 });
         }
         if status.stopped() {
-            return Some(Reaped::Stopped);
+            return Some(ChildEvent::Stopped);
         }
     }
 }
 
-/// The descriptors above 2 that we were started with: they are the app's. None without `/proc`.
-pub(super) fn inherited() -> Vec<RawFd> {
+/// The descriptors above 2 that this process was started with: they are meant for the app. Empty without `/proc`.
+pub(super) fn inherited_fds() -> Vec<RawFd> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
     let fds = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut fds: Vec<RawFd> = fds.filter(|fd| *fd > 2).collect();
-    // The one by which they were listed is closed by now.
+    // The descriptor of the directory listing itself is closed by now.
     fds.retain(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok());
     fds
 }
 
-/// Lets go of what only the app shall hold: whoever waits for it to close them must not wait for us, and the directory
-/// that it was started in may go.
-pub(super) fn let_go(inherited: Vec<RawFd>) {
-    let _or_stay = std::env::set_current_dir("/");
-    for fd in inherited {
-        let _was_closed_already = nix::unistd::close(fd);
+/// Releases what only the app is to hold: inherited descriptors, whose other ends may wait for the app to close them, the
+/// working directory, and standard input.
+pub(super) fn release_inherited(fds: Vec<RawFd>) {
+    std::env::set_current_dir("/").ok(); // stays in the directory: nothing depends on it
+    for fd in fds {
+        nix::unistd::close(fd).ok(); // not open any more
     }
     if let Ok(null) = File::open("/dev/null") {
-        let _kept_open = nix::unistd::dup2_stdin(null);
+        nix::unistd::dup2_stdin(null).ok(); // standard input stays open: nothing reads it
     }
 }
 
-/// Starts the shipper: this very program, with its end of the control socket as standard input and the memory
-/// file as standard output. It inherits our blocked signals and our process group, on purpose. What it says when it
-/// fails is heard when it `speaks`: once in a row of failures is enough. `paths` are settings, since we are not in the
-/// directory any more that they were meant for.
+/// What becomes of the shipper's standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ShipperStderr {
+    /// It goes to the dyno's standard error.
+    Inherit,
+    /// It is discarded.
+    Discard,
+}
+
+/// Starts the shipper: this program, with its end of the control socket as standard input and the memory file as
+/// standard output. It must inherit the blocked signals and the process group: it is the pending-signal probe. `paths`:
+/// settings with absolute paths, because the working directory is not the one that they refer to.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -194,7 +213,7 @@ pub(super) fn start_shipper(
     memory: Option<&File>,
     paths: &[(&str, PathBuf)],
     agent: &str,
-    speaks: bool,
+    stderr: ShipperStderr,
 ) -> io::Result<Child> {
     let memory = memory.map(File::try_clone).transpose()?;
     Command::new("/proc/self/exe")
@@ -203,6 +222,9 @@ pub(super) fn start_shipper(
         .envs(paths.iter().map(|(name, path)| (name, path)))
         .stdin(OwnedFd::from(control))
         .stdout(memory.map_or_else(Stdio::null, Stdio::from))
-        .stderr(if speaks { Stdio::inherit() } else { Stdio::null() })
+        .stderr(match stderr {
+            ShipperStderr::Inherit => Stdio::inherit(),
+            ShipperStderr::Discard => Stdio::null(),
+        })
         .spawn()
 }

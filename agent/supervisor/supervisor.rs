@@ -1,223 +1,107 @@
-//! The event loop of the supervisor: signals, children, the shipper, and the end.
+//! The event loop of the supervisor: signals, children, the shipper, status, and the end.
 
-use super::setup::Setup;
 use super::shared_state::SharedState;
 use super::shipper_process::ShipperProcess;
-use super::spawn::{self, Reaped, cannot_start, exec};
+use super::shutdown::{self, AppState, Facts};
+use super::spawn::{self, ChildEvent};
 use crate::config::Config;
-use crate::delivery::Coordinator;
+use crate::delivery::{Coordinator, Remaining};
 use crate::diag;
 use crate::dyno::lifecycle::Lifecycle;
 use crate::frame::AgentLine;
-use crate::poll::until;
+use crate::line::Stream;
+use crate::poll::{timeout, until};
 use crate::recorder::{Input, RecorderThread, input};
-use crate::signals::ancestry;
+use crate::signals::ancestry::{self, Family, SystemProcesses};
 use crate::signals::forward::{ProcessView, SignalForwarder};
 use crate::signals::pending;
 use crate::signals::source::Signals;
-use crate::status::StatusSocket;
+use crate::status::{StatusSnapshot, StatusSocket, StatusSources};
 use crossbeam_channel::Sender;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::EventFd;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
-use std::ffi::OsString;
-use std::io;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// An app that stops by a SIGTSTP has done so after this time.
-const SUSPENDS: Duration = Duration::from_secs(1);
-/// A shipper that says nothing for longer than any request may take, and this, hangs.
-const SLACK: Duration = Duration::from_secs(5);
+/// How long after SIGTSTP the app may take to stop; later stops have another cause.
+const SUSPEND_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the last writes to the disk are waited for.
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs the command `words` as the dyno's process and returns its exit status. What cannot be set up is said in
-/// one line, and the command runs in our place.
-pub fn run(config: &Config, words: &[OsString]) -> u8 {
-    let inherited = spawn::inherited();
-    spawn::hear_of_children();
-    let steps_aside = |what: &str, error: &io::Error| {
-        diag::event("not-shipping").field("error", format!("{what}: {error}")).emit();
-        cannot_start(words, &exec(words))
-    };
-    let signals = match Signals::block_forwarded() {
-        Ok(signals) => signals,
-        Err(error) => return steps_aside("cannot take signals", &error.into()),
-    };
-    let setup = match Setup::prepare(config, display_command(words)) {
-        Ok(setup) => setup,
-        Err((what, error)) => {
-            signals.restore_mask();
-            return steps_aside(what, &error);
-        }
-    };
-    let [out, err] = setup.ends;
-    let app = match spawn::start_app(words, out, err, signals.before) {
-        Ok(child) => Pid::from_raw(child.id() as i32),
-        Err(error) => {
-            signals.restore_mask();
-            if spawn::is_of_the_start(&error) {
-                return steps_aside("cannot start a process", &error);
-            }
-            return cannot_start(words, &error);
-        }
-    };
-    spawn::let_go(inherited);
-    if !config.waits_for_port() {
-        setup.shared_state.up(|| {});
-    }
-    let _room_for_both = (setup.recorder.try_send(Input::Start), setup.begin.try_send(app.as_raw()));
-    let keeper = Supervisor {
-        config,
-        signals,
-        wake: setup.wake,
-        gone: setup.gone,
-        recorder_thread: setup.recorder_thread,
-        pumps: setup.finished,
-        shipper: ShipperProcess::new(
-            setup.memory,
-            config.paths(),
-            config.request_timeout + SLACK,
-            Arc::clone(&setup.shared_state),
-        ),
-        coordinator: None,
-        status_socket: None,
-        since: Instant::now(),
-        app,
-        status: None,
-        // Cedar's dyno manager does; where a container's first process is ours nobody else is signalled.
-        forwarder: SignalForwarder::new(std::env::var_os("DYNO").is_some() && std::process::id() != 1),
-        stop_at: None,
-        has_reported: false,
-        ended: None,
-        suspends: None,
-        recorder: setup.recorder,
-        shared_state: setup.shared_state,
-        _sampler: setup.begin,
-    };
-    catch_unwind(AssertUnwindSafe(|| keeper.run())).unwrap_or_else(|_| run_fallback(app))
-}
-
-/// A bug of ours took the keeper away: what is left is to wait for the app, and to pass on what comes.
-fn run_fallback(app: Pid) -> u8 {
-    diag::event("keeper-fault")
-        .field("detail", "a bug of ours; the app goes on, and nothing is shipped any more")
-        .emit();
-    let signals = Signals::block_forwarded().ok();
-    loop {
-        while let Some(received) = signals.as_ref().and_then(Signals::next) {
-            if received.signal != Signal::SIGCHLD {
-                let _gone_already = kill(app, received.signal);
-            }
-        }
-        while let Some(reaped) = spawn::reap() {
-            if let Reaped::Ended(pid, status) = reaped
-                && pid == app
-            {
-                return status;
-            }
-        }
-        let mut polled: Vec<PollFd<'_>> =
-            signals.iter().map(|signals| PollFd::new(signals.fd().as_fd(), PollFlags::POLLIN)).collect();
-        let _or_interrupted = poll(&mut polled, PollTimeout::from(1000_u16));
-    }
-}
-
-/// The command as the platform would tell it: the line that a shell runs, or its words.
-fn display_command(words: &[OsString]) -> String {
-    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    match words.as_slice() {
-        [shell, flag, line, ..] if shell.ends_with("bash") && flag == "-c" => line.to_string(),
-        words => words.join(" "),
-    }
-}
-
+/// The supervisor, once the app runs.
 pub(super) struct Supervisor<'a> {
     pub(super) config: &'a Config,
     pub(super) signals: Signals,
     pub(super) wake: Arc<EventFd>,
     pub(super) gone: Arc<EventFd>,
     pub(super) recorder_thread: Arc<RecorderThread>,
-    /// How many of both have nothing more to pass on.
-    pub(super) pumps: Arc<AtomicUsize>,
+    /// Pumps that have nothing more to copy.
+    pub(super) finished_pumps: Arc<AtomicUsize>,
     pub(super) shipper: ShipperProcess,
+    /// None until the spool is open.
     pub(super) coordinator: Option<Coordinator>,
     pub(super) status_socket: Option<StatusSocket>,
-    pub(super) since: Instant,
+    pub(super) started: Instant,
     pub(super) app: Pid,
-    pub(super) status: Option<u8>,
+    pub(super) state: AppState,
     pub(super) forwarder: SignalForwarder,
-    /// TERM + grace.
-    pub(super) stop_at: Option<Instant>,
-    /// The books were written at that time, the app still being there: what comes now may be the kill.
-    pub(super) has_reported: bool,
-    /// When the app ended.
-    pub(super) ended: Option<Instant>,
-    /// A SIGTSTP came: when the app stops by it until then, so do we.
-    pub(super) suspends: Option<Instant>,
-    /// For lines of our own.
+    /// SIGTSTP was received: if the app stops until then, the supervisor stops too.
+    pub(super) suspend_until: Option<Instant>,
+    /// The recorder's queue, for agent lines.
     pub(super) recorder: Sender<Input>,
     pub(super) shared_state: Arc<SharedState>,
-    /// The sampler ends when this does.
+    /// Dropped with the supervisor, which ends the sampler.
     pub(super) _sampler: Sender<i32>,
 }
 
-/// What the forwarder sees, by `/proc`.
-struct Proc {
+/// What the forwarder asks, answered from `/proc`.
+struct ProcView {
     app: Pid,
     shipper: Option<Pid>,
 }
 
-impl ProcessView for Proc {
+impl ProcView {
+    fn family(&self) -> Family {
+        Family { app: self.app.as_raw(), supervisor: std::process::id() as i32 }
+    }
+}
+
+impl ProcessView for ProcView {
     fn pending_in_shipper(&self) -> Option<u64> {
-        self.shipper.and_then(|shipper| pending::waiting(shipper.as_raw()))
+        self.shipper.and_then(|shipper| pending::pending_signals(shipper.as_raw()))
     }
 
-    fn is_of_the_app(&self, pid: i32) -> bool {
-        ancestry::is_of_the_app(pid, self.app.as_raw(), std::process::id() as i32)
+    fn belongs_to_app(&self, pid: i32) -> bool {
+        self.family().includes(pid, &SystemProcesses)
     }
 
-    fn is_in_our_group(&self) -> bool {
-        ancestry::are_grouped(self.app.as_raw(), std::process::id() as i32)
+    fn app_is_in_our_group(&self) -> bool {
+        let Family { app, supervisor } = self.family();
+        ancestry::share_group(app, supervisor, &SystemProcesses)
     }
 
-    fn is_untouched(&self) -> bool {
-        pending::is_untouched(self.app.as_raw())
+    fn app_missed_term(&self) -> bool {
+        pending::missed_term(self.app.as_raw())
     }
 }
 
 impl Supervisor<'_> {
-    fn run(mut self) -> u8 {
+    /// Runs until the app has ended and its output is delivered, or a deadline is over. Returns the app's exit status.
+    pub(super) fn run(mut self) -> u8 {
         loop {
-            self.take_signals();
+            self.receive_signals();
+            self.reap();
             self.forward_signals();
-            if self.coordinator.is_none()
-                && let Some(spool) = self.recorder_thread.spool()
-            {
-                self.status_socket = StatusSocket::open(&spool.agent, self.since).ok();
-                let wake = Some(Arc::clone(&self.wake));
-                let coordinator = Coordinator::new(spool, &self.config.frame_host, &self.config.dyno, wake);
-                self.coordinator = Some(coordinator);
-            }
-            if let Some(coordinator) = &mut self.coordinator {
-                if self.status.is_some() || self.stop_at.is_some() {
-                    coordinator.end();
-                }
-                self.shipper.tick(coordinator);
-                if let Some(status_socket) = &self.status_socket {
-                    status_socket.answer(
-                        self.config,
-                        coordinator,
-                        Some(self.shipper.health()),
-                        self.shared_state.probe(),
-                    );
-                }
-            }
-            if let Some(status) = self.status
-                && self.may_exit()
+            self.suspend();
+            self.open_coordinator();
+            self.tick_shipper();
+            self.answer_status();
+            if let AppState::Exited { at, status, stop_deadline } = self.state
+                && self.may_exit(at, stop_deadline)
             {
                 self.close();
                 return status;
@@ -227,19 +111,55 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Once the recorder has opened the spool: delivery begins, and the status socket listens.
+    fn open_coordinator(&mut self) {
+        if self.coordinator.is_none()
+            && let Some(spool) = self.recorder_thread.spool()
+        {
+            self.status_socket = StatusSocket::open(&spool.agent).ok();
+            let wake = Some(Arc::clone(&self.wake));
+            let coordinator = Coordinator::new(spool, &self.config.frame_host, &self.config.dyno, wake);
+            self.coordinator = Some(coordinator);
+        }
+    }
+
+    fn tick_shipper(&mut self) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        if self.state != AppState::Running {
+            coordinator.end();
+        }
+        self.shipper.tick(coordinator);
+    }
+
+    fn answer_status(&self) {
+        let (Some(coordinator), Some(status_socket)) = (&self.coordinator, &self.status_socket) else {
+            return;
+        };
+        status_socket.answer(|| {
+            StatusSnapshot::take(&StatusSources {
+                config: self.config,
+                coordinator,
+                shipper: self.shipper.status(),
+                probe: self.shared_state.probe(),
+                started: self.started,
+            })
+        });
+    }
+
+    /// When the loop has something to do, whatever happens.
+    fn next_deadline(&self) -> Option<Instant> {
+        let shipper = self.coordinator.as_ref().and_then(|_| self.shipper.due());
+        let exit = match self.state {
+            AppState::Exited { at, stop_deadline, .. } => {
+                Some(shutdown::exit_deadline(&self.facts(at, stop_deadline)))
+            }
+            AppState::Running | AppState::Stopping { .. } => self.state.kill_report_due(),
+        };
+        [shipper, self.forwarder.due(Instant::now()), exit].into_iter().flatten().min()
+    }
+
     /// Sleeps until something happens.
     fn wait(&self) {
-        let now = Instant::now();
-        let mut due = self.coordinator.as_ref().and_then(|_| self.shipper.due());
-        let mut sooner = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
-        if let Some(due) = self.forwarder.due(now) {
-            sooner(due);
-        }
-        if self.ended.is_some() {
-            sooner(self.exit_deadline());
-        } else if let Some(stop_at) = self.stop_at.filter(|_| !self.has_reported) {
-            sooner(stop_at);
-        }
         let mut polled = vec![
             PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN),
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
@@ -251,94 +171,189 @@ impl Supervisor<'_> {
             let out = if link.is_pending() { PollFlags::POLLOUT } else { PollFlags::empty() };
             polled.push(PollFd::new(link.socket().as_fd(), PollFlags::POLLIN | out));
         }
-        let _or_interrupted = poll(&mut polled, until(due));
+        poll(&mut polled, until(self.next_deadline())).ok(); // interrupted: the loop checks everything anyway
         if polled[1].any().unwrap_or(false) {
-            let _or_nothing = self.wake.read();
+            self.wake.read().ok(); // resets it; nothing to read is fine
         }
     }
 
-    fn take_signals(&mut self) {
+    fn proc_view(&self) -> ProcView {
+        ProcView { app: self.app, shipper: self.shipper.pid() }
+    }
+
+    fn receive_signals(&mut self) {
         while let Some(received) = self.signals.next() {
             let now = Instant::now();
-            // Before anything else: whoever sent it may be gone in a moment.
-            let view = Proc { app: self.app, shipper: self.shipper.pid() };
-            let is_for_us = self.status.is_some() || self.forwarder.take(received, now, &view);
-            if received.signal == Signal::SIGTERM && is_for_us {
-                if self.stop_at.is_none() && self.status.is_none() {
-                    self.shared_state.end(|was_up| {
-                        let lines = self.life(|| Lifecycle::stopping(was_up));
-                        self.tell(Input::AgentLines(lines, input::Permits::default()));
-                    });
-                }
-                let stop_at = *self.stop_at.get_or_insert(now + self.config.stop_grace);
-                self.shipper.hurry(stop_at);
-            }
+            // First of all: the sender may end soon, and could not be examined then.
+            let is_for_dyno =
+                self.state.has_exited() || self.forwarder.receive(received, now, &self.proc_view());
             match received.signal {
-                Signal::SIGTSTP => self.suspends = Some(now + SUSPENDS),
-                Signal::SIGCONT => self.suspends = None,
+                Signal::SIGTERM if is_for_dyno => self.stop(now),
+                Signal::SIGTSTP => self.suspend_until = Some(now + SUSPEND_TIMEOUT),
+                Signal::SIGCONT => self.suspend_until = None,
                 _ => {}
             }
         }
-        self.reap();
     }
 
-    /// Passes on what was meant for the app, and stops when that was to stop.
+    /// The dyno is asked to stop. The first request sets the deadline.
+    fn stop(&mut self, now: Instant) {
+        if self.state == AppState::Running {
+            self.shared_state.set_ending(|was_up| {
+                let lines = self.lifecycle_lines(|| Lifecycle::stopping(was_up));
+                self.send(Input::AgentLines(lines, input::Permits::default()));
+            });
+        }
+        let deadline = self.state.request_stop(now + self.config.stop_grace);
+        self.shipper.set_deadline(deadline);
+    }
+
+    /// Forwards the signals that were sent to the supervisor alone.
     fn forward_signals(&mut self) {
-        let view = Proc { app: self.app, shipper: self.shipper.pid() };
+        let view = self.proc_view();
         for signal in self.forwarder.decide(Instant::now(), &view) {
-            if self.status.is_none() {
-                let _gone_already = kill(self.app, signal);
+            if !self.state.has_exited() {
+                kill(self.app, signal).ok(); // it may have ended
             }
         }
-        if self.forwarder.take_stale() {
-            self.shipper.calm();
+        if self.forwarder.take_clear_request() {
+            self.shipper.clear_pending_signals();
         }
-        self.suspend();
     }
 
-    /// Stops as the app has stopped, by a SIGTSTP that we had too: an app that does something else with it goes on,
-    /// and so do we.
+    /// Stops this process when a SIGTSTP stopped the app, as a shell expects of a job. An app that handles SIGTSTP runs
+    /// on, and so does the supervisor.
     fn suspend(&mut self) {
-        if self.suspends.is_some_and(|until| Instant::now() <= until)
+        if self.suspend_until.is_some_and(|until| Instant::now() <= until)
             && !self.forwarder.is_deciding()
-            && ancestry::is_stopped(self.app.as_raw())
+            && ancestry::is_stopped(self.app.as_raw(), &SystemProcesses)
         {
-            self.suspends = None;
-            let _as_a_terminal_has_it = nix::sys::signal::raise(Signal::SIGSTOP);
+            self.suspend_until = None;
+            raise(Signal::SIGSTOP).ok(); // cannot fail for a valid signal
         }
     }
 
-    /// Reaps whoever is ours, also orphans when we are PID 1.
+    /// Collects children that ended: the app, shippers, and orphans when the supervisor is PID 1.
     fn reap(&mut self) {
-        while let Some(reaped) = spawn::reap() {
-            let (pid, status) = match reaped {
-                Reaped::Ended(pid, status) => (pid, status),
-                // It is looked at once all signals are taken.
-                Reaped::Stopped => continue,
-            };
-            if pid == self.app {
-                self.status = Some(status);
-                self.ended = Some(Instant::now());
-                let _cannot_fail = self.gone.write(1);
-                let was_asked = self.stop_at.is_some();
-                let life = Lifecycle::of(&self.config.dyno);
-                self.shared_state.end(|was_up| {
-                    self.tell(Input::LastLines(self.life(|| life.ended(was_up, was_asked, status))));
-                });
-                let deadline = self.deadline();
-                self.shipper.hurry(deadline);
-            } else if let Some(coordinator) = &mut self.coordinator {
-                self.shipper.reaped(pid, coordinator);
+        while let Some(event) = spawn::next_child_event() {
+            match event {
+                ChildEvent::Ended { pid, status } if pid == self.app => self.app_exited(status),
+                ChildEvent::Ended { pid, .. } => {
+                    if let Some(coordinator) = &mut self.coordinator {
+                        self.shipper.reaped(pid, coordinator);
+                    }
+                }
+                // `suspend` checks the app's state.
+                ChildEvent::Stopped => {}
             }
         }
     }
 
-    /// Lines about the dyno's life, where they are wanted.
-    fn life(&self, lines: impl FnOnce() -> Vec<AgentLine>) -> Vec<AgentLine> {
+    fn app_exited(&mut self, status: u8) {
+        let (now, was_asked) = (Instant::now(), self.state.is_stop_requested());
+        self.state.set_exited(now, status);
+        self.gone.write(1).ok(); // fails only when the counter is full: the pumps know then
+        let lifecycle = Lifecycle::of(&self.config.dyno);
+        self.shared_state.set_ending(|was_up| {
+            let lines = self.lifecycle_lines(|| lifecycle.ended(was_up, was_asked, status));
+            self.send(Input::LastLines(lines));
+        });
+        if let AppState::Exited { at, stop_deadline, .. } = self.state {
+            let deadline = shutdown::delivery_deadline(&self.facts(at, stop_deadline));
+            self.shipper.set_deadline(deadline);
+        }
+    }
+
+    /// Lifecycle lines, where they are wanted.
+    fn lifecycle_lines(&self, lines: impl FnOnce() -> Vec<AgentLine>) -> Vec<AgentLine> {
         if self.config.lifecycle { lines() } else { Vec::new() }
     }
 
-    fn tell(&self, input: Input) {
-        let _room_is_kept_for_it = self.recorder.try_send(input);
+    fn send(&self, input: Input) {
+        self.recorder.try_send(input).ok(); // the queue has a slot for each line of the supervisor
+    }
+
+    /// What the deadlines depend on, the app having ended.
+    fn facts(&self, exited_at: Instant, stop_deadline: Option<Instant>) -> Facts {
+        Facts {
+            exited_at,
+            stop_deadline,
+            grace: self.config.stop_grace,
+            // Without effect once there is a stop deadline: spares the walk through the ledger.
+            drain_patience: if stop_deadline.is_none() { self.drain_patience(exited_at) } else { None },
+            is_recorded: self.recorder_thread.is_finished(),
+            is_copied: self.has_copied_all(),
+        }
+    }
+
+    /// Until when a drain is worth waiting for that still has bytes to get, the latest of all.
+    fn drain_patience(&self, exited_at: Instant) -> Option<Instant> {
+        let coordinator = self.coordinator.as_ref().filter(|_| !self.shipper.cannot_start())?;
+        let ledger = coordinator.spool().shared.lock();
+        let drains = || ledger.drains();
+        let has_app_lines =
+            !self.recorder_thread.is_finished() || drains().any(|drain| ledger.held(drain) > 0);
+        let remaining = if has_app_lines { Remaining::AppLines } else { Remaining::AgentLines };
+        let waiting = drains().filter(|drain| ledger.held_bytes(*drain) > 0);
+        let health = waiting.filter_map(|drain| coordinator.health().get(drain));
+        health.map(|health| health.patience_end(exited_at, remaining)).max()
+    }
+
+    /// Whether the dyno's own streams have taken everything, or take nothing more.
+    fn has_copied_all(&self) -> bool {
+        self.finished_pumps.load(Ordering::Acquire) == Stream::ALL.len()
+    }
+
+    /// Whether the supervisor may exit, the app having ended: everything is delivered and copied, or the deadline is
+    /// over.
+    fn may_exit(&mut self, exited_at: Instant, stop_deadline: Option<Instant>) -> bool {
+        if self.recorder_thread.is_finished()
+            && let Some(coordinator) = &self.coordinator
+        {
+            self.shipper.set_log_complete();
+            if coordinator.is_done() && self.has_copied_all() {
+                return true;
+            }
+        }
+        Instant::now() >= shutdown::exit_deadline(&self.facts(exited_at, stop_deadline))
+    }
+
+    /// At the stop deadline, with the app still running: the platform is about to kill the whole dyno, so what was not
+    /// delivered is reported and the ledger is written now.
+    fn report_before_kill(&mut self) {
+        if self.state.kill_report_due().is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        if let Some(coordinator) = &self.coordinator {
+            coordinator.report_missing();
+            coordinator.write_ledger(self.config);
+        }
+        self.state.set_kill_report_written();
+    }
+
+    /// The closing report: what was not delivered, and the ledger. Waits a moment until the disk has it.
+    fn close(&mut self) {
+        self.shipper.kill(self.coordinator.as_mut());
+        let Some(coordinator) = &self.coordinator else {
+            diag::event("no-spool")
+                .field("detail", "the spool was not ready in time; lines may be missing")
+                .emit();
+            return;
+        };
+        coordinator.report_missing();
+        coordinator.write_ledger(self.config);
+        let (last, deadline) = (coordinator.close(), Instant::now() + LAST_WRITE_TIMEOUT);
+        while !coordinator.has_done(last) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                diag::event("disk-stands-still")
+                    .field("detail", "the checkpoint and the ledger file may be out of date")
+                    .emit();
+                return;
+            }
+            let mut polled = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+            poll(&mut polled, timeout(left)).ok(); // interrupted: checked again
+            self.wake.read().ok(); // resets it; nothing to read is fine
+        }
     }
 }

@@ -78,7 +78,7 @@ fn a_disk_that_stands_still_holds_up_no_stop() {
         rig.wait_lines(1);
         let keeper = running.keeper();
         // As for a disk: the threads that write to it stand, the others go on.
-        let Some(stalled) = Stalled::of(keeper, &["files", "recorder"]) else { return };
+        let Some(stalled) = Stalled::of(keeper, &["disk-worker", "recorder"]) else { return };
         let start = Instant::now();
         running.signal(Signal::SIGTERM);
         running.agent.wait_out("up\nbye\n");

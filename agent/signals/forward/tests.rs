@@ -1,32 +1,33 @@
+use super::PlatformSignals::{ToEveryProcess, ToMainProcess};
 use super::*;
 use std::cell::Cell;
 
-/// What a case lets the forwarder see.
+/// The processes of one case.
 #[derive(Default)]
-struct Seen {
+struct View {
     pending_in_shipper: Cell<Option<u64>>,
-    of_the_app: i32,
-    untouched: bool,
-    is_apart: bool,
-    /// Signals that go to all: a pending_in_shipper that forgets what it is told to has each anew.
-    for_all: u64,
+    app: i32,
+    missed_term: bool,
+    left_group: bool,
+    /// Signals that are broadcasts: pending in the shipper as soon as they are received, until it is told to clear them.
+    broadcasts: u64,
 }
 
-impl ProcessView for Seen {
+impl ProcessView for View {
     fn pending_in_shipper(&self) -> Option<u64> {
         self.pending_in_shipper.get()
     }
 
-    fn is_of_the_app(&self, pid: i32) -> bool {
-        pid == self.of_the_app
+    fn belongs_to_app(&self, pid: i32) -> bool {
+        pid == self.app
     }
 
-    fn is_in_our_group(&self) -> bool {
-        !self.is_apart
+    fn app_is_in_our_group(&self) -> bool {
+        !self.left_group
     }
 
-    fn is_untouched(&self) -> bool {
-        self.untouched
+    fn app_missed_term(&self) -> bool {
+        self.missed_term
     }
 }
 
@@ -34,147 +35,159 @@ fn from(sender: i32, signal: Signal) -> ReceivedSignal {
     ReceivedSignal { signal, sender, from_kernel: false }
 }
 
-/// What is passed on within 10 s, and when, in ms.
-fn passed(
+/// The signals that are forwarded within 10 s, and when, in ms. `events`: the signals that are received, and when.
+fn forwarded(
     forwarder: &mut SignalForwarder,
     start: Instant,
-    view: &Seen,
+    view: &View,
     events: &[(u64, ReceivedSignal)],
 ) -> Vec<(u64, Signal)> {
-    let mut passed = Vec::new();
+    let mut sent = Vec::new();
     for ms in 0..10_000 {
         let now = start + Duration::from_millis(ms);
         for (_, received) in events.iter().filter(|(at, _)| *at == ms) {
-            if view.for_all & bit(received.signal) != 0 {
-                view.pending_in_shipper.set(Some(view.for_all));
+            if view.broadcasts & bit(received.signal) != 0 {
+                view.pending_in_shipper.set(Some(view.broadcasts));
             }
-            forwarder.take(*received, now, view);
+            forwarder.receive(*received, now, view);
         }
-        if forwarder.take_stale() && view.for_all != 0 {
+        if forwarder.take_clear_request() && view.broadcasts != 0 {
             view.pending_in_shipper.set(Some(0));
         }
-        passed.extend(forwarder.decide(now, view).into_iter().map(|signal| (ms, signal)));
+        sent.extend(forwarder.decide(now, view).into_iter().map(|signal| (ms, signal)));
     }
     assert_eq!(forwarder.due(start + Duration::from_secs(10)), None, "nothing is left to decide");
-    passed
+    sent
 }
 
 const TERM: Signal = Signal::SIGTERM;
 
 #[test]
-fn a_term_for_us_alone_is_passed_on_once_however_often_it_comes() {
-    let view = Seen { pending_in_shipper: Cell::new(Some(0)), ..Seen::default() };
+fn a_term_to_the_supervisor_alone_is_forwarded_once_even_if_repeated() {
+    let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
     let events = [0, 100, 250, 500, 3000].map(|at| (at, from(7, TERM)));
-    let all = passed(&mut SignalForwarder::new(true), Instant::now(), &view, &events);
+    let all = forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events);
     assert_eq!(all, [(200, TERM)]);
 }
 
 #[test]
-fn a_term_for_all_is_kept() {
-    let view = Seen { pending_in_shipper: Cell::new(Some(bit(TERM))), ..Seen::default() };
+fn a_broadcast_term_is_not_forwarded() {
+    let view = View { pending_in_shipper: Cell::new(Some(bit(TERM))), ..View::default() };
     let events = [0, 100, 500].map(|at| (at, from(0, TERM)));
-    assert_eq!(passed(&mut SignalForwarder::new(false), Instant::now(), &view, &events), []);
+    assert_eq!(forwarded(&mut SignalForwarder::new(ToMainProcess), Instant::now(), &view, &events), []);
 }
 
 #[test]
-fn the_canary_may_have_its_own_a_little_later() {
-    let view = Seen { pending_in_shipper: Cell::new(Some(0)), ..Seen::default() };
-    let (mut forwarder, start) = (SignalForwarder::new(true), Instant::now());
-    forwarder.take(from(1, TERM), start, &view);
+fn a_term_may_become_pending_in_the_shipper_later() {
+    let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
+    let (mut forwarder, start) = (SignalForwarder::new(ToEveryProcess), Instant::now());
+    forwarder.receive(from(1, TERM), start, &view);
     assert_eq!(forwarder.decide(start, &view), []);
-    assert!(forwarder.due(start).is_some_and(|due| due <= start + POLL_INTERVAL));
+    assert!(forwarder.due(start).is_some_and(|due| due <= start + PROBE_INTERVAL));
     view.pending_in_shipper.set(Some(bit(TERM)));
     assert_eq!(forwarder.decide(start + Duration::from_millis(190), &view), []);
     assert!(!forwarder.is_deciding());
 }
 
 #[test]
-fn an_app_that_cannot_have_had_a_kept_term_gets_it_after_all() {
-    let view = Seen { pending_in_shipper: Cell::new(Some(bit(TERM))), untouched: true, ..Seen::default() };
-    let all = passed(&mut SignalForwarder::new(true), Instant::now(), &view, &[(0, from(0, TERM))]);
+fn a_broadcast_term_that_the_app_missed_is_forwarded_after_5_s() {
+    let view = View { pending_in_shipper: Cell::new(Some(bit(TERM))), missed_term: true, ..View::default() };
+    let all =
+        forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &[(0, from(0, TERM))]);
     assert_eq!(all, [(5000, TERM)]);
 }
 
 #[test]
-fn without_a_canary_the_sender_decides() {
-    for (to_all, sender, expected) in
-        [(true, 0, false), (true, 1, false), (true, 7, true), (false, 0, true), (false, 1, true)]
-    {
-        let all = passed(
-            &mut SignalForwarder::new(to_all),
+fn without_a_shipper_the_sender_decides() {
+    for (platform, sender, expected) in [
+        (ToEveryProcess, 0, false),
+        (ToEveryProcess, 1, false),
+        (ToEveryProcess, 7, true),
+        (ToMainProcess, 0, true),
+        (ToMainProcess, 1, true),
+    ] {
+        let all = forwarded(
+            &mut SignalForwarder::new(platform),
             Instant::now(),
-            &Seen::default(),
+            &View::default(),
             &[(0, from(sender, TERM))],
         );
-        assert_eq!(!all.is_empty(), expected, "to all: {to_all}, sender {sender}");
+        assert_eq!(!all.is_empty(), expected, "{platform:?}, sender {sender}");
     }
 }
 
 #[test]
-fn what_comes_from_the_app_is_not_passed_on() {
-    let view =
-        Seen { pending_in_shipper: Cell::new(Some(0)), of_the_app: 42, untouched: true, ..Seen::default() };
+fn signals_sent_by_the_app_are_not_forwarded() {
+    let view = View { pending_in_shipper: Cell::new(Some(0)), app: 42, missed_term: true, ..View::default() };
     let events = FORWARDED.map(|signal| (0, from(42, signal)));
-    assert_eq!(passed(&mut SignalForwarder::new(true), Instant::now(), &view, &events), []);
+    assert_eq!(forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events), []);
 }
 
 #[test]
-fn what_comes_from_a_terminal_went_to_the_app_too() {
-    let view = Seen { pending_in_shipper: Cell::new(Some(0)), ..Seen::default() };
-    let of_the_kernel = |signal| (0, ReceivedSignal { signal, sender: 0, from_kernel: true });
-    let events = [Signal::SIGINT, Signal::SIGTSTP, Signal::SIGWINCH, Signal::SIGXCPU].map(of_the_kernel);
-    assert_eq!(passed(&mut SignalForwarder::new(true), Instant::now(), &view, &events), []);
-    // A terminal that went away told us alone, and a timer that somebody set before us would have been the app's.
-    let events = [Signal::SIGHUP, Signal::SIGALRM].map(of_the_kernel);
-    let all = passed(&mut SignalForwarder::new(true), Instant::now(), &view, &events);
+fn terminal_signals_are_not_forwarded_but_hangups_and_timers_are() {
+    let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
+    let from_kernel = |signal| (0, ReceivedSignal { signal, sender: 0, from_kernel: true });
+    let events = [Signal::SIGINT, Signal::SIGTSTP, Signal::SIGWINCH, Signal::SIGXCPU].map(from_kernel);
+    assert_eq!(forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events), []);
+    // A hangup is sent to the session leader only; a timer that was armed before the exec would be the app's.
+    let events = [Signal::SIGHUP, Signal::SIGALRM].map(from_kernel);
+    let all = forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events);
     assert_eq!(all, [(5, Signal::SIGHUP), (5, Signal::SIGALRM)]);
     view.pending_in_shipper.set(Some(bit(Signal::SIGHUP)));
     assert_eq!(
-        passed(&mut SignalForwarder::new(true), Instant::now(), &view, &events),
+        forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events),
         [(5, Signal::SIGALRM)]
     );
 }
 
 #[test]
-fn a_stop_that_the_app_sent_to_its_own_group_is_none() {
-    let view = Seen { pending_in_shipper: Cell::new(Some(bit(TERM))), of_the_app: 42, ..Seen::default() };
-    let (mut forwarder, start) = (SignalForwarder::new(true), Instant::now());
-    assert!(!forwarder.take(from(42, TERM), start, &view));
-    assert!(forwarder.take_stale(), "the pending_in_shipper is to forget it");
+fn a_term_that_the_app_sends_to_its_group_does_not_count_as_a_stop() {
+    let view = View { pending_in_shipper: Cell::new(Some(bit(TERM))), app: 42, ..View::default() };
+    let (mut forwarder, start) = (SignalForwarder::new(ToEveryProcess), Instant::now());
+    assert!(!forwarder.receive(from(42, TERM), start, &view));
+    assert!(forwarder.take_clear_request(), "the shipper is to clear it");
     view.pending_in_shipper.set(Some(0));
-    assert_eq!(forwarder.decide(start + POLL_INTERVAL, &view), []);
+    assert_eq!(forwarder.decide(start + PROBE_INTERVAL, &view), []);
     let later = start + Duration::from_mins(1);
-    assert_eq!(passed(&mut forwarder, later, &view, &[(0, from(7, TERM))]), [(200, TERM)]);
+    assert_eq!(forwarded(&mut forwarder, later, &view, &[(0, from(7, TERM))]), [(200, TERM)]);
 }
 
 #[test]
-fn a_canary_that_does_not_forget_says_nothing_more_of_that_signal() {
+fn a_stale_pending_signal_is_ignored_until_the_shipper_clears_it() {
     let hup = Signal::SIGHUP;
-    let view = Seen { pending_in_shipper: Cell::new(Some(bit(hup))), ..Seen::default() };
-    let (mut forwarder, start) = (SignalForwarder::new(true), Instant::now());
-    // Once to all. Its shipper stands still, and then it is sent to us alone, twice.
+    let view = View { pending_in_shipper: Cell::new(Some(bit(hup))), ..View::default() };
+    let (mut forwarder, start) = (SignalForwarder::new(ToEveryProcess), Instant::now());
+    // A broadcast first. The shipper is stopped and does not clear it; then it is sent to the supervisor alone, twice.
     let events =
         [(0, from(7, hup)), (1000, from(7, hup)), (2000, from(7, hup)), (3000, from(7, Signal::SIGUSR1))];
-    let all = passed(&mut forwarder, start, &view, &events);
+    let all = forwarded(&mut forwarder, start, &view, &events);
     assert_eq!(all, [(1000, hup), (2000, hup), (3005, Signal::SIGUSR1)]);
 }
 
 #[test]
-fn who_signals_a_group_does_not_reach_an_app_that_left_it() {
-    let view = Seen { pending_in_shipper: Cell::new(Some(bit(TERM))), is_apart: true, ..Seen::default() };
+fn a_group_signal_is_forwarded_to_an_app_that_left_the_group() {
+    let view = View { pending_in_shipper: Cell::new(Some(bit(TERM))), left_group: true, ..View::default() };
     for (sender, expected) in [(0, 0), (1, 0), (7, 1)] {
-        let all = passed(&mut SignalForwarder::new(true), Instant::now(), &view, &[(0, from(sender, TERM))]);
+        let all = forwarded(
+            &mut SignalForwarder::new(ToEveryProcess),
+            Instant::now(),
+            &view,
+            &[(0, from(sender, TERM))],
+        );
         assert_eq!(all.len(), expected, "from {sender}");
     }
 }
 
 #[test]
-fn others_are_passed_on_each_time_in_order() {
-    let view = Seen { pending_in_shipper: Cell::new(Some(0)), ..Seen::default() };
+fn other_signals_are_forwarded_each_time_in_order() {
+    let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
     let (one, two) = (Signal::SIGUSR1, Signal::SIGUSR2);
     let events = [(0, from(7, one)), (100, from(7, two)), (200, from(7, one))];
-    let all = passed(&mut SignalForwarder::new(true), Instant::now(), &view, &events);
+    let all = forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events);
     assert_eq!(all, [(5, one), (105, two), (205, one)]);
-    let view = Seen { pending_in_shipper: Cell::new(Some(0)), for_all: bit(one), ..Seen::default() };
-    assert_eq!(passed(&mut SignalForwarder::new(true), Instant::now(), &view, &events), [(105, two)]);
+    let view = View { pending_in_shipper: Cell::new(Some(0)), broadcasts: bit(one), ..View::default() };
+    assert_eq!(
+        forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events),
+        [(105, two)]
+    );
 }
