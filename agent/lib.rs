@@ -68,7 +68,7 @@
 //! capture     ◀ diag, frame, line, poll, recorder (never the spool)
 //! shipper     ◀ config, ledger, protocol, signals::pending, spool (never recorder, delivery, supervisor)
 //! delivery    ◀ config, diag, frame, ledger, protocol, spool
-//! status      ◀ config, delivery, ledger, spool
+//! status      ◀ config, delivery, frame, ledger, spool
 //! supervisor  ◀ all of these but shipper
 //! commands    ◀ everything
 //! ```

@@ -23,7 +23,7 @@ const RULES: [(&str, &[&str]); 20] = [
     ("capture", &["diag", "frame", "line", "poll", "recorder"]),
     ("shipper", &["config", "ledger", "protocol", "signals::pending", "spool"]),
     ("delivery", &["config", "diag", "frame", "ledger", "protocol", "spool"]),
-    ("status", &["config", "delivery", "ledger", "spool"]),
+    ("status", &["config", "delivery", "frame", "ledger", "spool"]),
     (
         "supervisor",
         &[
