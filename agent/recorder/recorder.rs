@@ -123,7 +123,7 @@ impl<'a> Recorder<'a> {
         if self.frames.take_lost() && self.streams[stream as usize].splitter.emitted_partial() {
             // Parts of the line under way could not be written: the line is dropped whole.
             let stream_state = &mut self.streams[stream as usize];
-            stream_state.splitter.discard_line(false);
+            stream_state.splitter.skip_line();
             (stream_state.already_counted, stream_state.skip_reason) = (false, DropReason::SpoolUnwritable);
         }
     }
@@ -176,7 +176,11 @@ impl<'a> Recorder<'a> {
             self.frames.mark_incomplete(stream, reason);
             dropped -= u64::from(gap.newlines > 0);
         }
-        stream_state.splitter.discard_line(!goes_on);
+        if goes_on {
+            stream_state.splitter.skip_line();
+        } else {
+            stream_state.splitter.start_new_line();
+        }
         stream_state.skip_reason = reason;
         stream_state.already_counted =
             goes_on && gap.newlines == 0 && (emitted_partial || (was_skipping && was_already_counted));

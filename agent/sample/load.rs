@@ -42,7 +42,7 @@ mod tests {
     fn it_follows_the_published_weights() {
         let tick = Duration::from_secs(20);
         let mut load = Load::default();
-        assert_eq!(shown(&load), []);
+        assert_eq!(shown(&load), [0_u64; 0]);
         load.add(0, Duration::ZERO);
         assert_eq!(shown(&load), [0]);
         load.add(10, tick);
