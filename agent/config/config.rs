@@ -85,7 +85,7 @@ pub struct Config {
     /// How often the dyno is sampled.
     pub sample_interval: Option<Duration>,
     /// A third line per sample.
-    pub sample_more: bool,
+    pub sample_extra: bool,
     /// How often the agent says how it is.
     pub heartbeat: Option<Duration>,
     /// Whether it is told what happens to the dyno.
@@ -218,7 +218,7 @@ impl Config {
             stop_grace: from.duration("TAILRACE_STOP_GRACE", 28 * second, Duration::ZERO..=600 * second),
             memory_quota,
             sample_interval: from.interval("TAILRACE_SAMPLE_INTERVAL", Some(20 * second)),
-            sample_more: from.switch("TAILRACE_SAMPLE_MORE", false),
+            sample_extra: from.switch("TAILRACE_SAMPLE_MORE", false),
             heartbeat: from.interval("TAILRACE_HEARTBEAT", None),
             lifecycle: from.parse("TAILRACE_LIFECYCLE", !platform_sends_lifecycle, |text| {
                 match text.trim() {
