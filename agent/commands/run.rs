@@ -14,7 +14,7 @@ pub fn run(words: &[OsString]) -> u8 {
 
 /// Runs the line that the buildpack stored for the Procfile entry `name`.
 pub fn run_type(name: &str, arguments: &[OsString]) -> u8 {
-    match procfile::words(name, arguments) {
+    match procfile::command(name, arguments) {
         Ok(words) => run_entry(&words, Some(name)),
         Err(error) => supervisor::cannot_start(&[OsString::from(name)], &error),
     }

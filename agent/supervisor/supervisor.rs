@@ -7,7 +7,7 @@ use super::spawn::{self, Reaped, cannot_start, exec};
 use crate::config::Config;
 use crate::delivery::Coordinator;
 use crate::diag;
-use crate::dyno::lifecycle::Lifecycle;
+use crate::dyno::lifecycle::{ExitCause, Lifecycle, Readiness};
 use crate::frame::AgentLine;
 use crate::poll::until;
 use crate::recorder::{Input, RecorderThread, input};
@@ -133,6 +133,11 @@ fn display_command(words: &[OsString]) -> String {
         [shell, flag, line, ..] if shell.ends_with("bash") && flag == "-c" => line.to_string(),
         words => words.join(" "),
     }
+}
+
+/// The lifecycle's name for a flag of the shared state.
+fn readiness(is_up: bool) -> Readiness {
+    if is_up { Readiness::Up } else { Readiness::Starting }
 }
 
 pub(super) struct Supervisor<'a> {
@@ -266,7 +271,7 @@ impl Supervisor<'_> {
             if received.signal == Signal::SIGTERM && is_for_us {
                 if self.stop_at.is_none() && self.status.is_none() {
                     self.shared_state.end(|was_up| {
-                        let lines = self.life(|| Lifecycle::stopping(was_up));
+                        let lines = self.life(|| Lifecycle::stopping(readiness(was_up)));
                         self.tell(Input::AgentLines(lines, input::Permits::default()));
                     });
                 }
@@ -320,10 +325,11 @@ impl Supervisor<'_> {
                 self.status = Some(status);
                 self.ended = Some(Instant::now());
                 let _cannot_fail = self.gone.write(1);
-                let was_asked = self.stop_at.is_some();
-                let life = Lifecycle::of(&self.config.dyno);
+                let cause =
+                    if self.stop_at.is_some() { ExitCause::StopRequested } else { ExitCause::Unrequested };
+                let life = Lifecycle::for_dyno(&self.config.dyno);
                 self.shared_state.end(|was_up| {
-                    self.tell(Input::LastLines(self.life(|| life.ended(was_up, was_asked, status))));
+                    self.tell(Input::LastLines(self.life(|| life.ended(readiness(was_up), cause, status))));
                 });
                 let deadline = self.deadline();
                 self.shipper.hurry(deadline);
