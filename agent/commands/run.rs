@@ -1,6 +1,6 @@
 //! `tailrace run`: the command under the supervisor, or plainly.
 
-use super::{complain, settings};
+use super::{report_problems, settings};
 use crate::config::Tty;
 use crate::dyno::procfile;
 use crate::supervisor;
@@ -30,7 +30,7 @@ fn run_entry(words: &[OsString], entry: Option<&str>) -> u8 {
         || has_terminal
         || supervisor::is_below_another()
         || entry.is_some_and(|name| !config.wraps(name));
-    if is_off || complain(&problems, "the command runs without tailrace") || config.drains.is_empty() {
+    if is_off || report_problems(&problems, "the command runs without tailrace") || config.drains.is_empty() {
         return supervisor::cannot_start(words, &supervisor::exec(words));
     }
     supervisor::run(&config, words)

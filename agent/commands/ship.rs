@@ -1,7 +1,7 @@
 //! `tailrace ship`: the same stages in one process, fed from standard input. It does not drop: when the spool is
 //! full it stops reading, and whoever writes waits.
 
-use super::{complain, settings};
+use super::{report_problems, settings};
 use crate::capture::stdin::{self, StdinState};
 use crate::config::Config;
 use crate::delivery::Coordinator;
@@ -31,7 +31,7 @@ const STOP: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Sign
 /// Ships standard input, and returns the exit status.
 pub fn run() -> u8 {
     let (config, problems) = settings();
-    if complain(&problems, "nothing was read") {
+    if report_problems(&problems, "nothing was read") {
         return ExitCode::Usage.into();
     }
     if config.drains.is_empty() {
