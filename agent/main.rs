@@ -21,7 +21,7 @@ fn main() -> std::process::ExitCode {
         Command::Check(test_frame) => check::run(test_frame, &mut io::stdout().lock()).into(),
         Command::Status(format) => status::run(format, &mut io::stdout().lock()).into(),
         Command::Help => print(cli::HELP),
-        Command::HelpSettings => print(&config::text()),
+        Command::HelpSettings => print(&config::help_text()),
         Command::Version => print(concat!("tailrace ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Shipper { agent } => shipper::run(&agent),
     };

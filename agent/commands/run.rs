@@ -29,7 +29,7 @@ fn run_entry(words: &[OsString], entry: Option<&str>) -> u8 {
         || (config.drains.is_empty() && problems.is_empty())
         || has_terminal
         || supervisor::is_below_another()
-        || entry.is_some_and(|name| !config.wraps(name));
+        || entry.is_some_and(|name| !config.wraps_type(name));
     if is_off || report_problems(&problems, "the command runs without tailrace") || config.drains.is_empty() {
         return supervisor::cannot_start(words, &supervisor::exec(words));
     }
