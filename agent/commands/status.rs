@@ -33,7 +33,7 @@ pub fn run(format: StatusFormat, out: &mut impl Write) -> ExitCode {
                 if [ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied].contains(&error.kind()) => {}
             Err(error) => {
                 unresponsive += 1;
-                eprintln!("tailrace: the agent at @{name} does not respond ({error}): is it stopped?");
+                eprintln!("tailrace: the agent at @{name} does not answer ({error}): is it stopped?");
             }
         }
     }
