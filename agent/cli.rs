@@ -1,47 +1,59 @@
-//! The command line. What the command itself is given passes untouched, whatever its encoding.
+//! The command line. Arguments of the app's command are passed on unchanged and need not be UTF-8.
 
 use crate::dyno::{name::is_entry_name, procfile};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-/// What to do.
+/// A parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Run these words as the dyno's process.
+    /// Run this argument vector as the dyno's process.
     Run(Vec<OsString>),
-    /// Run what the buildpack stored for a Procfile entry.
+    /// Run the command that the buildpack stored for a Procfile entry.
     RunType {
-        /// The entry.
+        /// Name of the entry.
         name: String,
-        /// What stands behind its line.
+        /// Arguments to append to its command.
         arguments: Vec<OsString>,
     },
     /// Ship standard input.
     Ship,
-    /// Explain the settings and try the drains.
-    Check {
-        /// Whether a test frame is posted.
-        send: bool,
-    },
-    /// Ask the agents here how they are.
-    Status {
-        /// As JSON.
-        json: bool,
-    },
-    /// The screen of help.
+    /// Print the settings and test the drains.
+    Check(TestFrame),
+    /// Print the status of the agents in this dyno.
+    Status(StatusFormat),
+    /// Print the help.
     Help,
-    /// The settings table.
+    /// Print the settings table.
     HelpSettings,
-    /// The version.
+    /// Print the version.
     Version,
-    /// The network part, started by the keeper: hidden.
+    /// Run the network process. Not in the help: the supervisor starts it.
     Shipper {
-        /// The id of the keeper's agent.
+        /// The agent id of the supervisor.
         agent: String,
     },
 }
 
-/// What is wrong with the command line.
+/// Whether `check` posts a test frame to each drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestFrame {
+    /// Post it.
+    Send,
+    /// Only connect.
+    Omit,
+}
+
+/// The output format of `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusFormat {
+    /// For people.
+    Text,
+    /// A JSON array.
+    Json,
+}
+
+/// What is wrong with the command line, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError(String);
 
@@ -53,7 +65,7 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// One screen.
+/// The help, which fits on one screen.
 pub const HELP: &str = "\
 tailrace ships what a Heroku dyno prints to log drains, framed as Logplex does.
 
@@ -81,118 +93,136 @@ The buildpack puts the Procfile's entries under `run`. By hand it is:
 
 const COMMANDS: [&str; 5] = ["run", "ship", "check", "status", "help"];
 
-fn usage<T>(text: impl Into<String>) -> Result<T, UsageError> {
+fn usage_error<T>(text: impl Into<String>) -> Result<T, UsageError> {
     Err(UsageError(text.into()))
 }
 
-/// Reads the arguments behind the program's name.
+/// Parses the arguments after the program's name.
 ///
 /// # Errors
-/// [`UsageError`] says what was found, and what was expected.
+/// [`UsageError`] names what was found and what was expected.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut args = args.into_iter();
     let Some(first) = args.next() else { return Ok(Command::Help) };
     let rest: Vec<OsString> = args.collect();
     let command = match first.to_str() {
-        Some("run") => return run(rest),
+        Some("run") => return parse_run(rest),
         Some("ship") => Command::Ship,
         Some("shipper") => {
             let agent = rest.first().and_then(|agent| agent.to_str()).unwrap_or_default().to_owned();
-            return nothing_more(Command::Shipper { agent }, rest.get(1..).unwrap_or_default());
+            return without_arguments(Command::Shipper { agent }, rest.get(1..).unwrap_or_default());
         }
         Some("check") => {
-            return flag(&rest, "check", "--no-send")
-                .map(|given| given.map_or(Command::Help, |no| Command::Check { send: !no }));
+            return Ok(match parse_option(&rest, "check", "--no-send")? {
+                Parsed::Absent => Command::Check(TestFrame::Send),
+                Parsed::Present => Command::Check(TestFrame::Omit),
+                Parsed::Help => Command::Help,
+            });
         }
         Some("status") => {
-            return flag(&rest, "status", "--json")
-                .map(|given| given.map_or(Command::Help, |json| Command::Status { json }));
+            return Ok(match parse_option(&rest, "status", "--json")? {
+                Parsed::Absent => Command::Status(StatusFormat::Text),
+                Parsed::Present => Command::Status(StatusFormat::Json),
+                Parsed::Help => Command::Help,
+            });
         }
         Some("help") if rest.first().is_some_and(|topic| topic == "settings") => {
-            return nothing_more(Command::HelpSettings, &rest[1..]);
+            return without_arguments(Command::HelpSettings, &rest[1..]);
         }
         Some("help" | "--help" | "-h") => return Ok(Command::Help),
         Some("--version" | "-V") => Command::Version,
-        _ => return unknown(&first),
+        _ => return Err(unknown_command(&first)),
     };
-    if rest.iter().any(|word| word == "--help" || word == "-h") {
+    if rest.iter().any(|arg| arg == "--help" || arg == "-h") {
         return Ok(Command::Help);
     }
-    nothing_more(command, &rest)
+    without_arguments(command, &rest)
 }
 
-fn nothing_more(command: Command, rest: &[OsString]) -> Result<Command, UsageError> {
+/// `command`, which takes no arguments; an error when some are left.
+fn without_arguments(command: Command, rest: &[OsString]) -> Result<Command, UsageError> {
     match rest.first() {
         None => Ok(command),
-        Some(word) => usage(format!("unexpected argument {}", shown(word))),
+        Some(arg) => usage_error(format!("unexpected argument {}", quoted(arg))),
     }
 }
 
-fn shown(word: &OsStr) -> String {
-    format!("{:?}", word.to_string_lossy())
+fn quoted(arg: &OsStr) -> String {
+    format!("{:?}", arg.to_string_lossy())
 }
 
-fn unknown(word: &OsStr) -> Result<Command, UsageError> {
-    let text = word.to_string_lossy();
-    let near = COMMANDS.iter().find(|command| crate::config::value::distance(command, &text) <= 2);
-    let hint = near.map_or_else(
+fn unknown_command(arg: &OsStr) -> UsageError {
+    const MAX_EDITS: usize = 2;
+    let text = arg.to_string_lossy();
+    let similar = COMMANDS.iter().find(|command| strsim::levenshtein(command, &text) <= MAX_EDITS);
+    let hint = similar.map_or_else(
         || "expected run, ship, check, status or help; to run a program: tailrace run -- PROGRAM".to_owned(),
-        |near| format!("did you mean {near}?"),
+        |similar| format!("did you mean {similar}?"),
     );
-    usage(format!("unknown command {}: {hint}", shown(word)))
+    UsageError(format!("unknown command {}: {hint}", quoted(arg)))
 }
 
-fn run(words: Vec<OsString>) -> Result<Command, UsageError> {
-    let mut words = words.into_iter();
-    let Some(first) = words.next() else {
-        return usage("run: expected a command: tailrace run -- COMMAND [ARG…]");
+fn parse_run(arguments: Vec<OsString>) -> Result<Command, UsageError> {
+    let mut rest = arguments.into_iter();
+    let Some(first) = rest.next() else {
+        return usage_error("run: expected a command: tailrace run -- COMMAND [ARG…]");
     };
     match first.to_str() {
         Some("--help" | "-h") => Ok(Command::Help),
         Some("--") => {
-            let words: Vec<OsString> = words.collect();
-            if words.is_empty() {
-                usage("run: expected a command behind --")
+            let command: Vec<OsString> = rest.collect();
+            if command.is_empty() {
+                usage_error("run: expected a command after --")
             } else {
-                Ok(Command::Run(words))
+                Ok(Command::Run(command))
             }
         }
         Some("--shell") => {
-            let Some(line) = words.next() else {
-                return usage("run: expected a command line behind --shell, in quotes");
+            let Some(line) = rest.next() else {
+                return usage_error("run: expected a command line after --shell, in quotes");
             };
-            Ok(Command::Run(procfile::bash(line, words.as_slice())))
+            Ok(Command::Run(procfile::bash(line, rest.as_slice())))
         }
         Some("--type") => {
-            let name = words.next().and_then(|name| name.into_string().ok());
+            let name = rest.next().and_then(|name| name.into_string().ok());
             let Some(name) = name.filter(|name| is_entry_name(name)) else {
-                return usage("run: expected the name of a Procfile entry behind --type");
+                return usage_error("run: expected the name of a Procfile entry after --type");
             };
-            Ok(Command::RunType { name, arguments: words.collect() })
+            Ok(Command::RunType { name, arguments: rest.collect() })
         }
-        Some(option) if option.starts_with('-') => {
-            usage(format!("run: unknown option {option:?}: expected --shell, --type, or -- and the command"))
-        }
-        _ => Ok(Command::Run(std::iter::once(first).chain(words).collect())),
+        Some(option) if option.starts_with('-') => usage_error(format!(
+            "run: unknown option {option:?}: expected --shell, --type, or -- and the command"
+        )),
+        _ => Ok(Command::Run(std::iter::once(first).chain(rest).collect())),
     }
 }
 
-/// Whether the one flag of a command is given; nothing when help is asked for.
-fn flag(words: &[OsString], command: &str, flag: &str) -> Result<Option<bool>, UsageError> {
-    let mut is_given = false;
-    for word in words {
-        match word.to_str() {
-            Some("--help" | "-h") => return Ok(None),
-            Some(word) if word == flag => is_given = true,
+/// The arguments of a command that takes one option.
+enum Parsed {
+    /// There are none.
+    Absent,
+    /// The option.
+    Present,
+    /// A request for help.
+    Help,
+}
+
+/// Parses the arguments of a command that takes only `option`.
+fn parse_option(args: &[OsString], command: &str, option: &str) -> Result<Parsed, UsageError> {
+    let mut parsed = Parsed::Absent;
+    for arg in args {
+        match arg.to_str() {
+            Some("--help" | "-h") => return Ok(Parsed::Help),
+            Some(arg) if arg == option => parsed = Parsed::Present,
             _ => {
-                return usage(format!(
-                    "{command}: unexpected argument {}: expected {flag} or nothing",
-                    shown(word)
+                let arg = quoted(arg);
+                return usage_error(format!(
+                    "{command}: unexpected argument {arg}: expected {option} or nothing"
                 ));
             }
         }
     }
-    Ok(Some(is_given))
+    Ok(parsed)
 }
 
 #[cfg(test)]
@@ -200,12 +230,12 @@ mod tests {
     use super::*;
     use std::os::unix::ffi::OsStringExt;
 
-    fn words(line: &str) -> Vec<OsString> {
-        line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect()
+    fn args(line: &str) -> Vec<OsString> {
+        line.split(' ').filter(|arg| !arg.is_empty()).map(OsString::from).collect()
     }
 
     #[test]
-    fn command_lines_are_read_as_the_help_says() {
+    fn command_lines_are_parsed_as_the_help_documents() {
         for (line, command) in [
             ("", Command::Help),
             ("help", Command::Help),
@@ -216,53 +246,53 @@ mod tests {
             ("--version", Command::Version),
             ("ship", Command::Ship),
             ("shipper 00ff", Command::Shipper { agent: "00ff".to_owned() }),
-            ("check", Command::Check { send: true }),
-            ("check --no-send", Command::Check { send: false }),
-            ("status", Command::Status { json: false }),
-            ("status --json", Command::Status { json: true }),
+            ("check", Command::Check(TestFrame::Send)),
+            ("check --no-send", Command::Check(TestFrame::Omit)),
+            ("status", Command::Status(StatusFormat::Text)),
+            ("status --json", Command::Status(StatusFormat::Json)),
             ("status --help", Command::Help),
-            ("run -- a -b --help", Command::Run(words("a -b --help"))),
-            ("run a -- b", Command::Run(words("a -- b"))),
-            ("run -- -- b", Command::Run(words("-- b"))),
-            ("run --shell x", Command::Run(words("bash -c x"))),
-            ("run --shell x y -z", Command::Run(words("bash -c x bash y -z"))),
+            ("run -- a -b --help", Command::Run(args("a -b --help"))),
+            ("run a -- b", Command::Run(args("a -- b"))),
+            ("run -- -- b", Command::Run(args("-- b"))),
+            ("run --shell x", Command::Run(args("bash -c x"))),
+            ("run --shell x y -z", Command::Run(args("bash -c x bash y -z"))),
             ("run --type web", Command::RunType { name: "web".to_owned(), arguments: vec![] }),
             (
                 "run --type my_web-2 -- --help",
-                Command::RunType { name: "my_web-2".to_owned(), arguments: words("-- --help") },
+                Command::RunType { name: "my_web-2".to_owned(), arguments: args("-- --help") },
             ),
         ] {
-            assert_eq!(parse(words(line)), Ok(command), "{line}");
+            assert_eq!(parse(args(line)), Ok(command), "{line}");
         }
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn usage_errors_name_what_was_expected() {
         for (line, text) in [
             ("run", "expected a command"),
-            ("run --", "behind --"),
-            ("run --shell", "behind --shell"),
+            ("run --", "after --"),
+            ("run --shell", "after --shell"),
             ("run --tpye web", "unknown option \"--tpye\""),
-            ("run --type", "behind --type"),
-            ("run --type ../web", "behind --type"),
+            ("run --type", "after --type"),
+            ("run --type ../web", "after --type"),
             ("rnu x", "did you mean run?"),
             ("puma -C config", "tailrace run -- PROGRAM"),
             ("ship x", "unexpected argument \"x\""),
             ("check --send", "expected --no-send"),
         ] {
-            let error = parse(words(line)).expect_err(line).to_string();
+            let error = parse(args(line)).expect_err(line).to_string();
             assert!(error.contains(text), "{line}: {error}");
         }
     }
 
     #[test]
-    fn arguments_need_not_be_text() {
-        let odd = OsString::from_vec(vec![0xff, b'x']);
-        assert_eq!(parse([OsString::from("run"), odd.clone()]), Ok(Command::Run(vec![odd])));
+    fn arguments_need_not_be_utf8() {
+        let invalid = OsString::from_vec(vec![0xff, b'x']);
+        assert_eq!(parse([OsString::from("run"), invalid.clone()]), Ok(Command::Run(vec![invalid])));
     }
 
     #[test]
-    fn help_fits_a_screen() {
+    fn the_help_fits_on_a_screen() {
         assert!(HELP.lines().count() <= 24);
         assert!(HELP.lines().all(|line| line.chars().count() <= 80));
     }

@@ -1,15 +1,15 @@
-//! Exit statuses of the `tailrace` command. `run` exits with the app's own status.
+//! Exit statuses of the `tailrace` command. `tailrace run` exits with the app's status.
 
 /// Why the command ends, as an exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
-    /// Everything that was asked for is done.
+    /// Everything succeeded.
     Success = 0,
-    /// The command line or the settings cannot be used (`EX_USAGE`, sysexits(3)).
+    /// The command line or a setting is invalid (`EX_USAGE`, sysexits(3)).
     Usage = 64,
-    /// A drain refuses, or no agent answers (`EX_UNAVAILABLE`, sysexits(3)).
+    /// A drain refused, or no agent answered (`EX_UNAVAILABLE`, sysexits(3)).
     Unavailable = 69,
-    /// The system refuses what is needed (`EX_OSERR`, sysexits(3)).
+    /// The operating system refused a resource that is needed (`EX_OSERR`, sysexits(3)).
     System = 71,
     /// Lines were lost (`EX_TEMPFAIL`, sysexits(3)).
     LinesLost = 75,

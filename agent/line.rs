@@ -1,22 +1,22 @@
-//! Bytes to lines: a pure splitter, bounded, and blind to how the bytes were chunked.
+//! Splits a byte stream into lines. Pure and bounded; the result does not depend on how the bytes were chunked.
 //!
-//! One line becomes one frame, or several when it is longer than the limit. Messages leave this room clean:
-//! UTF-8 (what is not becomes U+FFFD, by maximal subparts as `String::from_utf8_lossy` does), without NUL or
-//! CR (each becomes a blank; one CR before the LF goes), and without LF.
+//! One line becomes one message, or several when it is longer than the limit. Messages are clean: valid UTF-8
+//! (invalid bytes become U+FFFD by maximal subparts, as `String::from_utf8_lossy` does), without NUL or CR (each
+//! becomes a space; one CR before the LF is removed), and without LF.
 
 use memchr::{memchr, memchr_iter, memchr2, memrchr};
 
 /// The two streams of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// Standard output, and what `ship` reads.
+    /// Standard output; standard input of `tailrace ship`.
     Out = 0,
     /// Standard error.
     Err = 1,
 }
 
 impl Stream {
-    /// Both.
+    /// Both streams, in the order of their numbers.
     pub const ALL: [Self; 2] = [Self::Out, Self::Err];
 }
 
@@ -56,74 +56,75 @@ impl<T> std::ops::IndexMut<Stream> for PerStream<T> {
     }
 }
 
-/// What a message is to the line that it came from.
+/// Which part of its line a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {
     /// The whole line.
     Full,
-    /// Not the end of its line: more follows, or the line stood still.
+    /// Not the end of its line: the line exceeds the limit, or was flushed before it ended.
     Partial,
-    /// The end of a line of which a [`Fragment::Partial`] went before.
+    /// The end of a line of which a [`Fragment::Partial`] was emitted before.
     Final,
-    /// The line ended with nothing left after its last [`Fragment::Partial`]: the message is empty, no frame is due.
+    /// The line ended with nothing left after its last [`Fragment::Partial`]: the message is empty and needs no frame.
     EmptyFinal,
 }
 
 const REPLACEMENT: &str = "\u{fffd}";
 
+/// How much of the current line was seen and emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineState {
+    /// No byte of it was seen.
+    Empty,
+    /// Bytes were seen, no message of it was emitted.
+    Buffered,
+    /// A [`Fragment::Partial`] of it was emitted.
+    PartialEmitted,
+    /// Its bytes are discarded up to the LF.
+    Skipping,
+}
+
 /// Splits one stream into messages of at most `max` bytes.
 #[derive(Debug)]
 pub struct Splitter {
     max: usize,
-    /// Clean bytes of the piece under way.
-    held: Vec<u8>,
-    /// Raw bytes that the next byte decides: a CR, or the start of a UTF-8 sequence.
-    open: Vec<u8>,
-    /// A byte of the current line was seen.
-    started: bool,
-    /// A part of the current line was emitted.
-    emitted_partial: bool,
-    /// The current line is thrown away up to its LF.
-    skipping: bool,
+    state: LineState,
+    /// Clean bytes of the next message.
+    message: Vec<u8>,
+    /// Raw bytes whose meaning depends on the next byte: a CR, or an incomplete UTF-8 sequence.
+    undecided: Vec<u8>,
 }
 
 impl Splitter {
-    /// The smallest limit: below it, headers would outweigh messages.
+    /// The smallest limit that settings allow: below it, headers would outweigh messages.
     pub const MIN_LINE: usize = 256;
 
-    /// A splitter with a limit of `max` bytes of clean message per frame (at least four: one character).
+    /// A splitter whose messages have at most `max` bytes (at least four: one character).
     pub fn new(max: usize) -> Self {
-        Self {
-            max: max.max(4),
-            held: Vec::new(),
-            open: Vec::new(),
-            started: false,
-            emitted_partial: false,
-            skipping: false,
-        }
+        Self { max: max.max(4), state: LineState::Empty, message: Vec::new(), undecided: Vec::new() }
     }
 
-    /// A line has begun and has not ended.
+    /// Whether a line has begun and not ended.
     pub fn mid_line(&self) -> bool {
-        self.started
+        self.state != LineState::Empty
     }
 
-    /// There are bytes of an unfinished line that no piece has carried yet.
+    /// Whether there are bytes of an unfinished line that no message has contained yet.
     pub fn holds_text(&self) -> bool {
-        !self.held.is_empty() || !self.open.is_empty()
+        !self.message.is_empty() || !self.undecided.is_empty()
     }
 
-    /// A [`Fragment::Partial`] of the current line was emitted.
+    /// Whether a [`Fragment::Partial`] of the current line was emitted.
     pub fn emitted_partial(&self) -> bool {
-        self.emitted_partial
+        self.state == LineState::PartialEmitted
     }
 
-    /// The current line is being thrown away, since [`Splitter::discard_line`].
+    /// Whether the current line is being discarded, since [`Splitter::skip_line`].
     pub fn is_skipping(&self) -> bool {
-        self.skipping
+        self.state == LineState::Skipping
     }
 
-    /// Takes the next bytes of the stream and hands every finished message to `emit`.
+    /// Takes the next bytes of the stream and passes every finished message to `emit`.
     pub fn push(&mut self, chunk: &[u8], emit: &mut impl FnMut(&[u8], Fragment)) {
         let Some(first) = memchr(b'\n', chunk) else {
             return self.feed(chunk, emit);
@@ -132,75 +133,75 @@ impl Splitter {
         self.feed(&chunk[..first], emit);
         self.end_line(emit);
         if first < last {
-            self.whole_lines(&chunk[first + 1..=last], emit);
+            self.push_lines(&chunk[first + 1..=last], emit);
         }
         self.feed(&chunk[last + 1..], emit);
     }
 
-    /// Lines that both begin and end in `lines`. One look over all of them decides whether they are clean, so
-    /// that the common case costs one search per line and no copy.
-    fn whole_lines(&mut self, lines: &[u8], emit: &mut impl FnMut(&[u8], Fragment)) {
-        let clean = memchr2(0, b'\r', lines).is_none() && std::str::from_utf8(lines).is_ok();
-        let mut from = 0;
+    /// Takes lines that begin and end in `lines`. They are validated together, so that clean lines cost one search
+    /// each and no copy.
+    fn push_lines(&mut self, lines: &[u8], emit: &mut impl FnMut(&[u8], Fragment)) {
+        let is_clean = memchr2(0, b'\r', lines).is_none() && std::str::from_utf8(lines).is_ok();
+        let mut start = 0;
         for end in memchr_iter(b'\n', lines) {
-            let line = &lines[from..end];
-            if clean && line.len() <= self.max {
+            let line = &lines[start..end];
+            if is_clean && line.len() <= self.max {
                 emit(line, Fragment::Full);
             } else {
                 self.feed(line, emit);
                 self.end_line(emit);
             }
-            from = end + 1;
+            start = end + 1;
         }
     }
 
-    /// The stream ended: what is left is a line without its LF.
+    /// Ends the stream: an unfinished line is emitted as if its LF had come.
     pub fn finish(&mut self, emit: &mut impl FnMut(&[u8], Fragment)) {
-        if self.started {
+        if self.mid_line() {
             self.end_line(emit);
         }
     }
 
-    /// The stream stood still: what is held goes out as a part of its line. Undecided bytes stay.
+    /// Emits the buffered bytes of an unfinished line as a [`Fragment::Partial`]. Undecided bytes stay.
     pub fn flush(&mut self, emit: &mut impl FnMut(&[u8], Fragment)) {
-        if !self.held.is_empty() {
-            self.part(emit);
+        if !self.message.is_empty() {
+            self.emit_partial(emit);
         }
     }
 
-    /// Bytes were lost here: forgets the current line, and throws away what follows up to the next LF when
-    /// `resume` is false.
-    pub fn discard_line(&mut self, resume: bool) {
+    /// Discards the current line: what is buffered, and everything up to the next LF. For bytes lost within a line.
+    pub fn skip_line(&mut self) {
         self.reset();
-        self.skipping = !resume;
-        self.started = !resume;
+        self.state = LineState::Skipping;
+    }
+
+    /// Discards what is buffered; the next byte starts a new line. For lost bytes that ended with an LF.
+    pub fn start_new_line(&mut self) {
+        self.reset();
     }
 
     fn reset(&mut self) {
-        self.held.clear();
-        self.open.clear();
-        self.started = false;
-        self.emitted_partial = false;
-        self.skipping = false;
+        self.message.clear();
+        self.undecided.clear();
+        self.state = LineState::Empty;
     }
 
-    /// Bytes of the current line; none of them is an LF.
+    /// Takes bytes of the current line; none of them is an LF.
     fn feed(&mut self, mut raw: &[u8], emit: &mut impl FnMut(&[u8], Fragment)) {
-        if raw.is_empty() {
+        if raw.is_empty() || self.state == LineState::Skipping {
             return;
         }
-        self.started = true;
-        if self.skipping {
-            return;
+        if self.state == LineState::Empty {
+            self.state = LineState::Buffered;
         }
-        while !self.open.is_empty() && !raw.is_empty() {
-            if self.open == b"\r" {
-                self.open.clear();
-                self.put(" ", emit);
+        while !self.undecided.is_empty() && !raw.is_empty() {
+            if self.undecided == b"\r" {
+                self.undecided.clear();
+                self.append(" ", emit);
                 break;
             }
-            self.open.push(raw[0]);
-            let decided = match std::str::from_utf8(&self.open) {
+            self.undecided.push(raw[0]);
+            let is_valid = match std::str::from_utf8(&self.undecided) {
                 Ok(_) => true,
                 Err(error) if error.error_len().is_none() => {
                     raw = &raw[1..];
@@ -208,73 +209,73 @@ impl Splitter {
                 }
                 Err(_) => false,
             };
-            let open = std::mem::take(&mut self.open);
-            if decided {
+            let sequence = std::mem::take(&mut self.undecided);
+            if is_valid {
                 raw = &raw[1..];
-                self.put(std::str::from_utf8(&open).unwrap_or_default(), emit);
+                self.append(std::str::from_utf8(&sequence).unwrap_or_default(), emit);
             } else {
-                self.put(REPLACEMENT, emit); // the byte that broke the sequence is looked at again
+                self.append(REPLACEMENT, emit); // the byte that ended the sequence is decoded again, on its own
             }
         }
-        let mut at = 0;
+        let mut end = 0;
         for chunk in raw.utf8_chunks() {
-            at += chunk.valid().len() + chunk.invalid().len();
-            let is_last = at == raw.len();
-            self.put_text(chunk.valid(), is_last && chunk.invalid().is_empty(), emit);
             let invalid = chunk.invalid();
+            end += chunk.valid().len() + invalid.len();
+            let is_last = end == raw.len();
+            self.append_text(chunk.valid(), is_last && invalid.is_empty(), emit);
             if is_last && std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none()) {
-                self.open.extend_from_slice(invalid);
+                self.undecided.extend_from_slice(invalid);
             } else if !invalid.is_empty() {
-                self.put(REPLACEMENT, emit);
+                self.append(REPLACEMENT, emit);
             }
         }
     }
 
-    /// Valid text with NUL and CR mapped away; a CR at the very end waits for the byte behind it.
-    fn put_text(&mut self, mut text: &str, is_last: bool, emit: &mut impl FnMut(&[u8], Fragment)) {
+    /// Appends valid text, NUL and CR replaced. A CR at the end of the last text stays undecided until the next byte.
+    fn append_text(&mut self, mut text: &str, is_last: bool, emit: &mut impl FnMut(&[u8], Fragment)) {
         while let Some(at) = memchr2(0, b'\r', text.as_bytes()) {
-            self.put(&text[..at], emit);
+            self.append(&text[..at], emit);
             if is_last && at + 1 == text.len() && text.as_bytes()[at] == b'\r' {
-                self.open.push(b'\r');
+                self.undecided.push(b'\r');
             } else {
-                self.put(" ", emit);
+                self.append(" ", emit);
             }
             text = &text[at + 1..];
         }
-        self.put(text, emit);
+        self.append(text, emit);
     }
 
-    fn put(&mut self, mut text: &str, emit: &mut impl FnMut(&[u8], Fragment)) {
+    /// Appends clean text to the message, and emits a partial message whenever it is full.
+    fn append(&mut self, mut text: &str, emit: &mut impl FnMut(&[u8], Fragment)) {
         loop {
-            let room = self.max - self.held.len();
+            let room = self.max - self.message.len();
             if text.len() <= room {
-                self.held.extend_from_slice(text.as_bytes());
+                self.message.extend_from_slice(text.as_bytes());
                 return;
             }
             let cut = text.floor_char_boundary(room);
-            self.held.extend_from_slice(&text.as_bytes()[..cut]);
-            self.part(emit);
+            self.message.extend_from_slice(&text.as_bytes()[..cut]);
+            self.emit_partial(emit);
             text = &text[cut..];
         }
     }
 
-    fn part(&mut self, emit: &mut impl FnMut(&[u8], Fragment)) {
-        emit(&self.held, Fragment::Partial);
-        self.held.clear();
-        self.emitted_partial = true;
+    fn emit_partial(&mut self, emit: &mut impl FnMut(&[u8], Fragment)) {
+        emit(&self.message, Fragment::Partial);
+        self.message.clear();
+        self.state = LineState::PartialEmitted;
     }
 
     fn end_line(&mut self, emit: &mut impl FnMut(&[u8], Fragment)) {
-        if !self.skipping {
-            if !self.open.is_empty() && self.open != b"\r" {
-                self.open.clear();
-                self.put(REPLACEMENT, emit);
-            }
-            match (self.emitted_partial, self.held.is_empty()) {
-                (false, _) => emit(&self.held, Fragment::Full),
-                (true, false) => emit(&self.held, Fragment::Final),
-                (true, true) => emit(&[], Fragment::EmptyFinal),
-            }
+        if self.state != LineState::Skipping && !self.undecided.is_empty() && self.undecided != b"\r" {
+            self.undecided.clear();
+            self.append(REPLACEMENT, emit);
+        }
+        match self.state {
+            LineState::Empty | LineState::Buffered => emit(&self.message, Fragment::Full),
+            LineState::PartialEmitted if self.message.is_empty() => emit(&[], Fragment::EmptyFinal),
+            LineState::PartialEmitted => emit(&self.message, Fragment::Final),
+            LineState::Skipping => {}
         }
         self.reset();
     }

@@ -15,13 +15,13 @@ fn main() -> std::process::ExitCode {
         }
     };
     let status = match command {
-        Command::Run(words) => run::run(&words),
+        Command::Run(argv) => run::run(&argv),
         Command::RunType { name, arguments } => run::run_type(&name, &arguments),
         Command::Ship => ship::run(),
-        Command::Check { send } => check::run(send, &mut io::stdout().lock()).into(),
-        Command::Status { json } => status::run(json, &mut io::stdout().lock()).into(),
+        Command::Check(test_frame) => check::run(test_frame, &mut io::stdout().lock()).into(),
+        Command::Status(format) => status::run(format, &mut io::stdout().lock()).into(),
         Command::Help => print(cli::HELP),
-        Command::HelpSettings => print(&config::text()),
+        Command::HelpSettings => print(&config::help_text()),
         Command::Version => print(concat!("tailrace ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Shipper { agent } => shipper::run(&agent),
     };

@@ -1,4 +1,4 @@
-//! Timeouts of poll(2), from durations and deadlines.
+//! Timeouts of poll(2) from durations and deadlines.
 
 use nix::poll::PollTimeout;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadlines_round_up_to_whole_milliseconds() {
+    fn timeouts_are_rounded_up_to_milliseconds_and_saturate() {
         assert_eq!(until(None), PollTimeout::NONE);
         assert_eq!(until(Some(Instant::now())), PollTimeout::ZERO);
         let soon = until(Some(Instant::now() + Duration::from_millis(500))).as_millis();

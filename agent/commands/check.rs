@@ -1,5 +1,6 @@
-//! `tailrace check`: who we are, what is set, and whether each drain takes a frame; what is wrong in plain words.
+//! `tailrace check`: prints app, dyno, settings and their problems, and tests whether each drain accepts a frame.
 
+use crate::cli::TestFrame;
 use crate::config::{Config, DrainSettings, Problem, show_bytes};
 use crate::exit_code::ExitCode;
 use crate::frame::{Encoder, Field, PRI_APP, Timestamp};
@@ -10,30 +11,32 @@ use crate::shipper::verdict::Verdict;
 use crate::spool;
 use std::io::{self, Write};
 
-/// Explains and tries everything; with `send`, posts one test frame to each drain. Returns the exit status.
-pub fn run(send: bool, out: &mut impl Write) -> ExitCode {
+/// Prints the settings and tests each drain. Returns the exit status.
+pub fn run(test_frame: TestFrame, out: &mut impl Write) -> ExitCode {
     let (config, problems) = super::settings();
     let (config, problems) = (&config, problems.as_slice());
-    // Whoever reads this may go away; that changes nothing of the result.
-    drop(settings(config, problems, out));
+    print_settings(config, problems, out).ok(); // the reader may have closed the pipe
     if problems.iter().any(|problem| problem.is_fatal) || config.drains.is_empty() {
         return ExitCode::Usage;
     }
-    let mut refused = false;
+    let mut any_failed = false;
     for (index, drain) in config.drains.iter().enumerate() {
         let mut report = Vec::new();
-        let taken = try_drain(config, index, drain, send, &mut report).unwrap_or(false);
-        drop(out.write_all(&report));
-        refused |= !taken;
+        let is_accepted = test_drain(config, index, drain, test_frame, &mut report).unwrap_or(false);
+        out.write_all(&report).ok(); // the reader may have closed the pipe
+        any_failed |= !is_accepted;
     }
-    if refused { ExitCode::Unavailable } else { ExitCode::Success }
+    if any_failed { ExitCode::Unavailable } else { ExitCode::Success }
 }
 
-fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::Result<()> {
+fn print_settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "tailrace {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)?;
     writeln!(out, "  app      {}", config.app)?;
     if !config.app_known {
-        writeln!(out, "           unknown: set TAILRACE_APP, or `heroku labs:enable runtime-dyno-metadata`")?;
+        writeln!(
+            out,
+            "           not set: set TAILRACE_APP, or run `heroku labs:enable runtime-dyno-metadata`"
+        )?;
     }
     writeln!(out, "  dyno     {}", config.dyno)?;
     writeln!(out, "  probe    {}", Sampler::new(SamplerSettings::of(config)).describe())?;
@@ -47,10 +50,10 @@ fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::
         writeln!(out, "  TAILRACE is off: `tailrace run` execs the command and does nothing else")?;
     }
     if config.proxy_ignored && config.proxy.is_none() {
-        writeln!(out, "  HTTPS_PROXY is the app's and not used: for drains set TAILRACE_PROXY")?;
+        writeln!(out, "  HTTPS_PROXY is not used: it is the app's setting; for drains set TAILRACE_PROXY")?;
     }
     if !config.explicit().is_empty() {
-        writeln!(out, "settings that are not the default")?;
+        writeln!(out, "settings that are set explicitly")?;
         for (name, value) in config.explicit() {
             writeln!(out, "  {name}={value}")?;
         }
@@ -68,11 +71,11 @@ fn settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::
     Ok(())
 }
 
-fn try_drain(
+fn test_drain(
     config: &Config,
     index: usize,
     drain: &DrainSettings,
-    send: bool,
+    test_frame: TestFrame,
     out: &mut impl Write,
 ) -> io::Result<bool> {
     writeln!(out, "drain {}: {}", index + 1, drain.url)?;
@@ -87,21 +90,21 @@ fn try_drain(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let attempt = runtime.block_on(async {
-        if send {
-            return Ok(Some(client.post(&test_frame(config)).await));
+        if test_frame == TestFrame::Send {
+            return Ok(Some(client.post(&test_request(config)).await));
         }
         client.connect_only().await.map(|()| None).map_err(|error| (client.phase(), error))
     });
     runtime.shutdown_background();
     match attempt {
-        Ok(Some(answer)) => answered(drain, &answer, out),
+        Ok(Some(outcome)) => print_outcome(drain, &outcome, out),
         Ok(None) => {
-            reached(drain, Phase::Request, out)?;
+            print_phases(drain, Phase::Request, out)?;
             writeln!(out, "not tried")?;
             Ok(true)
         }
         Err((phase, error)) => {
-            reached(drain, phase, out)?;
+            print_phases(drain, phase, out)?;
             writeln!(out, "FAILED: {error}")?;
             advice(drain, None, Some(&error), out)?;
             Ok(false)
@@ -109,27 +112,28 @@ fn try_drain(
     }
 }
 
-fn test_frame(config: &Config) -> BatchRequest {
+/// A request with one frame that tells where it comes from.
+fn test_request(config: &Config) -> BatchRequest {
     let mut body = Vec::new();
     let text = format!("at=check version={} source={}", env!("CARGO_PKG_VERSION"), config.dyno);
     let app = Field::coerce("tailrace");
     let mut encoder = Encoder::new(PRI_APP, &config.frame_host, &app, &config.frame_proc);
     encoder.encode(&mut body, Timestamp::now(), text.as_bytes());
-    // Another id each time, so that no receiver takes a second check for a repetition.
+    // A new id each time, so that no receiver takes a second check for a duplicate.
     let id = spool::agent_id().unwrap_or_else(|_| "0".repeat(32)).to_ascii_uppercase();
     BatchRequest { body: body.into(), frames: 1, id }
 }
 
-/// One line per phase that went well, and the name of the next one.
-fn reached(drain: &DrainSettings, phase: Phase, out: &mut impl Write) -> io::Result<()> {
-    let stages = [
+/// Prints one line per phase before `failed`, and the name of `failed` itself.
+fn print_phases(drain: &DrainSettings, failed: Phase, out: &mut impl Write) -> io::Result<()> {
+    let phases = [
         (Phase::Lookup, "name", true),
         (Phase::Connect, "TCP", true),
         (Phase::Tls, "TLS", drain.url.is_tls()),
         (Phase::Request, "request", true),
     ];
-    for (step, name, is_used) in stages {
-        if is_used && step < phase {
+    for (phase, name, is_used) in phases {
+        if is_used && phase < failed {
             writeln!(out, "  {name:<8} ok")?;
         } else if is_used {
             return write!(out, "  {name:<8} ");
@@ -138,27 +142,28 @@ fn reached(drain: &DrainSettings, phase: Phase, out: &mut impl Write) -> io::Res
     write!(out, "  answer   ")
 }
 
-fn answered(drain: &DrainSettings, answer: &AttemptOutcome, out: &mut impl Write) -> io::Result<bool> {
-    let Some(status) = answer.status else {
-        reached(drain, answer.phase, out)?;
-        writeln!(out, "FAILED: {}", answer.detail)?;
-        advice(drain, None, answer.error.as_ref(), out)?;
+/// Prints the drain's response to the test frame. Returns whether it accepted the frame.
+fn print_outcome(drain: &DrainSettings, outcome: &AttemptOutcome, out: &mut impl Write) -> io::Result<bool> {
+    let Some(status) = outcome.status else {
+        print_phases(drain, outcome.phase, out)?;
+        writeln!(out, "FAILED: {}", outcome.detail)?;
+        advice(drain, None, outcome.error.as_ref(), out)?;
         return Ok(false);
     };
-    reached(drain, Phase::Response, out)?;
-    let taken = answer.verdict == Verdict::Delivered;
+    print_phases(drain, Phase::Response, out)?;
+    let is_accepted = outcome.verdict == Verdict::Delivered;
     writeln!(
         out,
         "{} {status} after {} ms{}{}",
-        if taken { "ok:" } else { "FAILED:" },
-        answer.elapsed.as_millis(),
-        if answer.detail.is_empty() { "" } else { ": " },
-        answer.detail
+        if is_accepted { "ok:" } else { "FAILED:" },
+        outcome.elapsed.as_millis(),
+        if outcome.detail.is_empty() { "" } else { ": " },
+        outcome.detail
     )?;
-    if !taken {
+    if !is_accepted {
         advice(drain, Some(status), None, out)?;
     }
-    Ok(taken)
+    Ok(is_accepted)
 }
 
 /// What to change, given the status of the response or the error instead of one.

@@ -9,15 +9,15 @@ pub mod status;
 use crate::config::{Config, Problem};
 use crate::diag;
 
-/// The settings of this process, paths made absolute, and what is wrong with them.
+/// The settings of this process, with absolute paths, and the problems with them.
 fn settings() -> (Config, Vec<Problem>) {
     let (mut config, problems) = Config::from_env(std::env::vars_os());
     config.absolutize_paths();
     (config, problems)
 }
 
-/// All problems in one line; whether one of them is fatal.
-fn complain(problems: &[Problem], consequence: &str) -> bool {
+/// Reports all problems in one line. Returns whether one of them is fatal.
+fn report_problems(problems: &[Problem], consequence: &str) -> bool {
     let is_fatal = problems.iter().any(|problem| problem.is_fatal);
     if !problems.is_empty() {
         let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();

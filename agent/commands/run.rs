@@ -1,6 +1,6 @@
 //! `tailrace run`: runs a command under the supervisor, or without it.
 
-use super::{complain, settings};
+use super::{report_problems, settings};
 use crate::config::Tty;
 use crate::dyno::procfile;
 use crate::supervisor;
@@ -14,7 +14,7 @@ pub fn run(command: &[OsString]) -> u8 {
 
 /// Runs the command line that the buildpack stored for the Procfile entry `name`.
 pub fn run_type(name: &str, arguments: &[OsString]) -> u8 {
-    match procfile::words(name, arguments) {
+    match procfile::command(name, arguments) {
         Ok(command) => run_entry(&command, Some(name)),
         Err(error) => supervisor::cannot_start(&[OsString::from(name)], &error),
     }
@@ -29,8 +29,8 @@ fn run_entry(command: &[OsString], entry: Option<&str>) -> u8 {
         || (config.drains.is_empty() && problems.is_empty())
         || has_terminal
         || supervisor::is_nested()
-        || entry.is_some_and(|name| !config.wraps(name));
-    if is_off || complain(&problems, "the command runs without tailrace") || config.drains.is_empty() {
+        || entry.is_some_and(|name| !config.wraps_type(name));
+    if is_off || report_problems(&problems, "the command runs without tailrace") || config.drains.is_empty() {
         return supervisor::cannot_start(command, &supervisor::exec(command));
     }
     supervisor::run(&config, command)

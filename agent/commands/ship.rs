@@ -1,7 +1,7 @@
 //! `tailrace ship`: recorder, supervisor and shipper in one process, fed from standard input. It does not drop lines:
 //! when the spool is full it stops reading, and whoever writes waits.
 
-use super::{complain, settings};
+use super::{report_problems, settings};
 use crate::capture::stdin::{self, StdinState};
 use crate::config::Config;
 use crate::delivery::Coordinator;
@@ -50,7 +50,7 @@ enum Delivery {
 /// Ships standard input, and returns the exit status.
 pub fn run() -> u8 {
     let (config, problems) = settings();
-    if complain(&problems, "nothing was read") {
+    if report_problems(&problems, "nothing was read") {
         return ExitCode::Usage.into();
     }
     if config.drains.is_empty() {

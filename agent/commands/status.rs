@@ -1,6 +1,7 @@
-//! `tailrace status`: what the agents here captured, delivered, hold and dropped. They are found through `/proc`:
-//! a second shell lacks the config vars.
+//! `tailrace status`: what the agents in this dyno captured, delivered, hold and dropped. Agents are found through
+//! `/proc`, because a shell opened beside the app does not have the config vars.
 
+use crate::cli::StatusFormat;
 use crate::exit_code::ExitCode;
 use crate::status::{NAME, SEPARATOR};
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,13 +9,14 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
 
-/// How long an agent may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of an answer at most.
-const MOST: u64 = 1 << 20;
+/// How long an agent may take to respond.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Read at most this many bytes of a response.
+const MAX_RESPONSE_BYTES: u64 = 1 << 20;
 
-/// Asks every agent here and writes what they say to `out`: for people, or as a JSON array. Returns the exit status.
-pub fn run(json: bool, out: &mut impl Write) -> ExitCode {
+/// Asks every agent in this dyno for its status and writes the responses to `out`: as text, or as a JSON array.
+/// Returns the exit status.
+pub fn run(format: StatusFormat, out: &mut impl Write) -> ExitCode {
     let table = match std::fs::read_to_string("/proc/net/unix") {
         Ok(table) => table,
         Err(error) => {
@@ -22,46 +24,52 @@ pub fn run(json: bool, out: &mut impl Write) -> ExitCode {
             return ExitCode::Unavailable;
         }
     };
-    let (mut answers, mut deaf) = (Vec::new(), 0);
-    for name in names(&table) {
-        match ask(&name, json) {
-            Ok(answer) => answers.push(answer),
-            // Another user's, or one that ended just now.
+    let (mut statuses, mut unresponsive) = (Vec::new(), 0);
+    for name in socket_names(&table) {
+        match query(&name, format) {
+            Ok(status) => statuses.push(status),
+            // The agent belongs to another user, or has just ended.
             Err(error)
                 if [ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied].contains(&error.kind()) => {}
             Err(error) => {
-                deaf += 1;
+                unresponsive += 1;
                 eprintln!("tailrace: the agent at @{name} does not answer ({error}): is it stopped?");
             }
         }
     }
-    if answers.is_empty() {
-        if deaf == 0 {
-            eprintln!("tailrace: no agent of this user runs here: tailrace run -- COMMAND starts one");
+    if statuses.is_empty() {
+        if unresponsive == 0 {
+            eprintln!("tailrace: no agent of this user runs here; start one with tailrace run -- COMMAND");
         }
         return ExitCode::Unavailable;
     }
-    // A reader that went away has seen enough.
-    drop(if json { writeln!(out, "[{}]", answers.join(",")) } else { write!(out, "{}", answers.join("\n")) });
+    let written = match format {
+        StatusFormat::Json => writeln!(out, "[{}]", statuses.join(",")),
+        StatusFormat::Text => write!(out, "{}", statuses.join("\n")),
+    };
+    written.ok(); // the reader may have closed the pipe
     ExitCode::Success
 }
 
-/// The agents' sockets in the table of proc(5), `/proc/net/unix`: abstract names are shown behind an `@`.
-fn names(table: &str) -> Vec<String> {
+/// The names of the agents' sockets in `/proc/net/unix` (proc(5)), which shows abstract names after an `@`.
+fn socket_names(table: &str) -> Vec<String> {
     let sockets = table.lines().filter_map(|line| line.split_ascii_whitespace().nth(7)?.strip_prefix('@'));
     let mut names: Vec<String> = sockets.filter(|name| name.starts_with(NAME)).map(str::to_owned).collect();
     names.sort();
-    names.dedup(); // a connection is shown under the name of its listener
+    names.dedup(); // connections are listed under the name of their listener
     names
 }
 
-fn ask(name: &str, json: bool) -> io::Result<String> {
+fn query(name: &str, format: StatusFormat) -> io::Result<String> {
     let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut answer = Vec::new();
-    stream.take(MOST).read_to_end(&mut answer)?;
-    let at = answer.iter().position(|byte| *byte == SEPARATOR).ok_or(ErrorKind::UnexpectedEof)?;
-    let part = if json { &answer[at + 1..] } else { &answer[..at] };
+    stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+    let mut response = Vec::new();
+    stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut response)?;
+    let at = response.iter().position(|byte| *byte == SEPARATOR).ok_or(ErrorKind::UnexpectedEof)?;
+    let part = match format {
+        StatusFormat::Json => &response[at + 1..],
+        StatusFormat::Text => &response[..at],
+    };
     Ok(String::from_utf8_lossy(part).into_owned())
 }
 
@@ -70,13 +78,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agents_are_found_in_the_kernels_table() {
+    fn agents_are_found_in_the_table_of_sockets() {
         let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
                      0000000000000000: 00000002 00000000 00010000 0001 01 21005 @tailrace.00ff\n\
                      0000000000000000: 00000003 00000000 00000000 0001 03 21006 @tailrace.00ff\n\
                      0000000000000000: 00000003 00000000 00000000 0001 03 21007\n\
                      0000000000000000: 00000002 00000000 00010000 0001 01 21008 /run/tailrace.sock\n\
                      0000000000000000: 00000002 00000000 00010000 0001 01 21009 @tailrace.00aa\n";
-        assert_eq!(names(table), ["tailrace.00aa", "tailrace.00ff"]);
+        assert_eq!(socket_names(table), ["tailrace.00aa", "tailrace.00ff"]);
     }
 }

@@ -1,24 +1,23 @@
-//! Environment variables: reads them one by one and collects what is wrong with them.
+//! Reads environment variables one by one and collects the problems with them.
 
-use super::config::DrainSettings;
 use super::drain_url::{DrainUrl, Scheme};
 use super::settings;
-use super::value;
-use super::value::show_bytes;
+use super::value::{self, show_bytes};
 use crate::frame::Field;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// What is wrong with a setting.
+/// A problem with a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The variable.
     pub name: String,
     /// What was found, what was expected, what to do.
     pub text: String,
-    /// Nothing can be shipped with it; else it is a warning.
+    /// Nothing can be shipped until it is corrected; else it is a warning.
     pub is_fatal: bool,
 }
 
@@ -28,39 +27,81 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads variables and gathers what is wrong with them.
+/// Reads variables, and collects problems and the settings that are set.
 pub(super) struct EnvReader {
-    pub(super) vars: BTreeMap<String, String>,
+    /// The variables that were not read yet.
+    vars: BTreeMap<String, String>,
+    problems: Vec<Problem>,
+    explicit: Vec<(String, String)>,
+}
+
+/// What an [`EnvReader`] collected.
+pub(super) struct Collected {
     pub(super) problems: Vec<Problem>,
+    /// Names and values of the settings that are set, without secrets.
     pub(super) explicit: Vec<(String, String)>,
 }
 
 impl EnvReader {
-    pub(super) fn problem(&mut self, name: &str, text: impl Into<String>, is_fatal: bool) {
-        self.problems.push(Problem { name: name.to_owned(), text: text.into(), is_fatal });
+    pub(super) fn new(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut env = Self { vars: BTreeMap::new(), problems: Vec::new(), explicit: Vec::new() };
+        for (name, value) in vars {
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(env.vars.insert(name, value)),
+                Err(_) if name.starts_with("TAILRACE") => env.error(&name, "its value is not UTF-8"),
+                Err(_) => {}
+            }
+        }
+        env
     }
 
-    /// A variable that is set to something. Its value is shown as it is.
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
-        let text = self.secret(name)?;
-        self.explicit.push((name.to_owned(), text.clone()));
+    pub(super) fn finish(self) -> Collected {
+        Collected { problems: self.problems, explicit: self.explicit }
+    }
+
+    /// Reports a problem because of which nothing can be shipped.
+    pub(super) fn error(&mut self, name: &str, text: impl Into<String>) {
+        self.problems.push(Problem { name: name.to_owned(), text: text.into(), is_fatal: true });
+    }
+
+    /// Reports a problem despite which lines are shipped.
+    fn warning(&mut self, name: &str, text: impl Into<String>) {
+        self.problems.push(Problem { name: name.to_owned(), text: text.into(), is_fatal: false });
+    }
+
+    /// Adds a setting to the list of those that are set.
+    pub(super) fn list(&mut self, name: &str, value: String) {
+        self.explicit.push((name.to_owned(), value));
+    }
+
+    /// Whether a variable is set and was not read yet.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.vars.contains_key(name)
+    }
+
+    /// Reads a variable that is set and not blank, and lists it with its value.
+    pub(super) fn read(&mut self, name: &str) -> Option<String> {
+        let text = self.read_unlisted(name)?;
+        self.list(name, text.clone());
         Some(text)
     }
 
-    /// A variable whose value is not shown.
-    pub(super) fn secret(&mut self, name: &str) -> Option<String> {
+    /// Reads a variable that is set and not blank. It is not listed: it is a secret or not a setting of tailrace.
+    pub(super) fn read_unlisted(&mut self, name: &str) -> Option<String> {
         self.vars.remove(name).filter(|text| !text.trim().is_empty())
     }
 
+    /// Reads a setting with `parse`, whose error is what was expected; `default` when it is not set or invalid.
     pub(super) fn parse<T>(
         &mut self,
         name: &str,
         default: T,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> T {
-        let Some(text) = self.take(name) else { return default };
+        let Some(text) = self.read(name) else { return default };
         parse(&text).unwrap_or_else(|expected| {
-            self.problem(name, format!("found {text:?}, expected {expected}"), true);
+            self.error(name, format!("found {text:?}, expected {expected}"));
             default
         })
     }
@@ -77,13 +118,13 @@ impl EnvReader {
     ) -> Duration {
         self.parse(name, default, |text| {
             let duration = value::duration(text).map_err(str::to_owned)?;
-            let (least, most) = (range.start(), range.end());
-            let is_inside = range.contains(&duration);
-            is_inside.then_some(duration).ok_or_else(|| format!("a duration from {least:?} to {most:?}"))
+            let (min, max) = (range.start(), range.end());
+            let is_valid = range.contains(&duration);
+            is_valid.then_some(duration).ok_or_else(|| format!("a duration from {min:?} to {max:?}"))
         })
     }
 
-    /// How often something is done; `off` and 0 are never.
+    /// Reads the interval of a periodic task; `off` and 0 mean none.
     pub(super) fn interval(&mut self, name: &str, default: Option<Duration>) -> Option<Duration> {
         const DAY: Duration = Duration::from_hours(24);
         self.parse(name, default, |text| match value::duration(text) {
@@ -104,145 +145,68 @@ impl EnvReader {
         })
     }
 
+    /// Reads extra request headers, as pairs of name and value, from the variables `TAILRACE_HEADER_<NAME>`.
     pub(super) fn headers(&mut self) -> Vec<(String, String)> {
         const PREFIX: &str = "TAILRACE_HEADER_";
         let names: Vec<String> = self.vars.keys().filter(|name| name.starts_with(PREFIX)).cloned().collect();
         let mut headers = Vec::new();
         for name in names {
-            let words = name[PREFIX.len()..].split('_').map(|word| {
-                let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+            let parts = name[PREFIX.len()..].split('_').map(|part| {
+                let (first, rest) = part.split_at_checked(1).unwrap_or((part, ""));
                 format!("{}{}", first.to_ascii_uppercase(), rest.to_ascii_lowercase())
             });
-            let header = words.collect::<Vec<_>>().join("-");
-            let Some(text) = self.secret(&name) else { continue };
+            let header = parts.collect::<Vec<_>>().join("-");
+            let Some(text) = self.read_unlisted(&name) else { continue };
             if text.bytes().all(|b| (b' '..=b'~').contains(&b)) && !header.is_empty() {
-                self.explicit.push((name, "(not shown)".to_owned()));
+                self.list(&name, "(not shown)".to_owned());
                 headers.push((header, text));
             } else {
-                self.problem(
+                self.error(
                     &name,
-                    "expected a header name behind TAILRACE_HEADER_ and printable ASCII as its value",
-                    true,
+                    "expected a header name after TAILRACE_HEADER_ and printable ASCII as its value",
                 );
             }
         }
         headers
     }
 
-    pub(super) fn drains(&mut self, app: &str, batch_bytes: u64) -> Vec<DrainSettings> {
-        const URL: &str = "TAILRACE_DRAIN_URL";
-        const TOKEN: &str = "TAILRACE_DRAIN_TOKEN";
-        let plaintext = self.switch("TAILRACE_ALLOW_PLAINTEXT", false);
-        let text = self.secret(URL).unwrap_or_default();
-        let mut drains = Vec::new();
-        let count = text.split_whitespace().count();
-        for (index, word) in text.split_whitespace().enumerate() {
-            let which = if count > 1 { format!("URL {}: ", index + 1) } else { String::new() };
-            let url = match DrainUrl::parse(word) {
-                Ok(url) => url,
-                Err(error) => {
-                    self.problem(URL, format!("{which}{error}"), true);
-                    continue;
-                }
-            };
-            match url.scheme() {
-                Scheme::SyslogTls | Scheme::Syslog => {
-                    let text = "syslog drains are not supported by this version: use an https:// drain";
-                    self.problem(URL, format!("{which}{text}"), true);
-                    continue;
-                }
-                Scheme::Http if !url.is_loopback() && !plaintext => {
-                    let text = "http:// would send everything in the clear: use https://, or set \
-                                TAILRACE_ALLOW_PLAINTEXT=on";
-                    self.problem(URL, format!("{which}{text}"), true);
-                    continue;
-                }
-                Scheme::Http | Scheme::Https => {}
-            }
-            self.explicit.push((URL.to_owned(), url.to_string()));
-            let batch_bytes = url.batch_bytes().unwrap_or(batch_bytes) as usize;
-            drains.push(DrainSettings {
-                token: token(app, url.host(), index),
-                gzip: url.gzip(),
-                batch_bytes,
-                url,
-            });
-        }
-        if let Some(tokens) = self.take(TOKEN) {
-            let tokens: Vec<&str> = tokens.split_whitespace().collect();
-            let are_plain = tokens.iter().all(|token| token.bytes().all(|b| b.is_ascii_graphic()));
-            if tokens.len() == count && are_plain {
-                for (drain, token) in drains.iter_mut().zip(tokens) {
-                    token.clone_into(&mut drain.token);
-                }
-            } else {
-                let found = tokens.len();
-                self.problem(
-                    TOKEN,
-                    format!("found {found} tokens, expected {count}: one per drain URL"),
-                    true,
-                );
-            }
-        }
-        drains
-    }
-
+    /// Reads host and port of the proxy.
     pub(super) fn proxy(&mut self) -> Option<(String, u16)> {
         const NAME: &str = "TAILRACE_PROXY";
-        let text = self.secret(NAME)?;
+        let text = self.read_unlisted(NAME)?;
         match DrainUrl::parse(&text) {
             Ok(url) if url.scheme() == Scheme::Http && url.authorization().is_none() => {
-                self.explicit.push((NAME.to_owned(), url.to_string()));
+                self.list(NAME, url.to_string());
                 Some((url.host().to_owned(), url.port()))
             }
             _ => {
-                self.problem(NAME, "expected http://HOST:PORT, without user and password", true);
+                self.error(NAME, "expected http://HOST:PORT, without user and password");
                 None
             }
         }
     }
 
-    /// Warns of names that nobody reads, with the nearest one that somebody does.
-    pub(super) fn unknown(&mut self) {
-        let left: Vec<String> =
+    /// Warns of the variables of tailrace that were not read, with the most similar name of a setting.
+    pub(super) fn warn_of_unknown_names(&mut self) {
+        const MAX_EDITS: usize = 4;
+        let unknown: Vec<String> =
             self.vars.keys().filter(|name| name.starts_with("TAILRACE_")).cloned().collect();
-        for name in left {
-            let nearest =
-                settings::names().min_by_key(|known| value::distance(known, &name)).unwrap_or_default();
-            let text = if value::distance(&nearest, &name) <= 4 {
-                format!("unknown setting; did you mean {nearest}?")
-            } else {
-                "unknown setting: `tailrace help settings` lists them".to_owned()
+        for name in unknown {
+            let edits = settings::names().map(|known| (strsim::levenshtein(&known, &name), known));
+            let text = match edits.min_by_key(|(edits, _)| *edits) {
+                Some((edits, similar)) if edits <= MAX_EDITS => {
+                    format!("unknown setting; did you mean {similar}?")
+                }
+                _ => "unknown setting: `tailrace help settings` lists them".to_owned(),
             };
-            self.problem(&name, text, false);
+            self.warning(&name, text);
         }
     }
 }
 
-/// A size in bytes within a range.
+/// Parses a size in bytes within a range. The error is what was expected.
 pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
     let bytes = value::bytes(text).map_err(str::to_owned)?;
-    let (least, most) = (show_bytes(*range.start()), show_bytes(*range.end()));
-    range.contains(&bytes).then_some(bytes).ok_or_else(|| format!("a size from {least} to {most}"))
-}
-
-/// The drain token: the same for every dyno and release, and when a URL's secret is rotated. In the form of a
-/// UUID (RFC 9562 section 5.8, version 8) behind `d.`, as Logplex's own are.
-fn token(app: &str, host: &str, ordinal: usize) -> String {
-    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-    for part in [app.as_bytes(), host.as_bytes(), &(ordinal as u64).to_le_bytes()] {
-        hash.update(&(part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    let digest = hash.finish();
-    let mut half = [0; 16];
-    half.copy_from_slice(&digest.as_ref()[..16]);
-    let bits = u128::from_be_bytes(half) & !(0xf << 76) & !(0x3 << 62) | 0x8 << 76 | 0x2 << 62;
-    let hex = format!("{bits:032x}");
-    format!("d.{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
-/// The words of a list.
-pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty())
+    let (min, max) = (show_bytes(*range.start()), show_bytes(*range.end()));
+    range.contains(&bytes).then_some(bytes).ok_or_else(|| format!("a size from {min} to {max}"))
 }

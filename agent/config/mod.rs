@@ -1,7 +1,8 @@
-//! Settings: environment variables, because config vars are this platform's convention. Pure: no file is read. All
-//! problems are reported at once, and no text contains a secret.
+//! Settings from environment variables (config vars, the platform's convention). Pure: no file is read. All problems
+//! are reported at once, and no text contains a secret.
 
 mod config;
+mod drain;
 pub mod drain_url;
 mod env;
 mod settings;
@@ -10,8 +11,8 @@ pub mod value;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use config::BATCH;
-pub use config::{Config, DrainSettings, Tty};
+pub use config::{Config, Tty};
+pub use drain::DrainSettings;
 pub use env::Problem;
-pub use settings::{SETTINGS, Setting, markdown, text};
+pub use settings::{SETTINGS, Setting, help_text, markdown};
 pub(crate) use value::show_bytes;

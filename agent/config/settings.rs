@@ -1,13 +1,14 @@
-//! The settings table: the one place that names them. Help, README and the check for unknown names come from it.
+//! The settings table: the only list of their names, defaults and meanings. Help, README and the check for unknown names
+//! are made from it.
 
 use std::fmt::Write;
 
 /// A setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Name of the environment variable; `<NAME>` at its end stands for any.
+    /// Name of the environment variable; `<NAME>` at its end stands for any name.
     pub name: &'static str,
-    /// The default, as one would write it; `–` for none.
+    /// The default as a user would write it; `–` for none.
     pub default: &'static str,
     /// What it means.
     pub meaning: &'static str,
@@ -116,48 +117,54 @@ pub const SETTINGS: [Setting; 27] = [
     ),
 ];
 
-/// Those that only the buildpack reads.
-pub(super) const OF_THE_BUILD: [&str; 2] = ["TAILRACE_VERSION", "TAILRACE_MIRROR"];
+/// Settings that only the buildpack reads.
+pub(super) const BUILD_ONLY: [&str; 2] = ["TAILRACE_VERSION", "TAILRACE_MIRROR"];
 
-/// The names one by one.
+/// The names of all settings.
 pub(super) fn names() -> impl Iterator<Item = String> {
     SETTINGS.iter().flat_map(|setting| setting.name.split(" / ")).map(str::to_owned)
 }
 
-/// The table for `tailrace help settings`: at most 100 columns.
-pub fn text() -> String {
+/// The text of `tailrace help settings`, at most 100 columns wide.
+pub fn help_text() -> String {
     const WIDTH: usize = 96;
     let mut out =
         String::from("Settings are environment variables. Values carry units: 250ms, 20s, 64MiB.\n");
     for setting in SETTINGS {
         let default = setting.default.replace('`', "");
-        let _infallible = write!(out, "\n{}", setting.name);
-        let _infallible =
-            if default == "–" { writeln!(out) } else { writeln!(out, "  (default: {default})") };
+        out.push('\n');
+        out.push_str(setting.name);
+        if default != "–" {
+            write!(out, "  (default: {default})").ok(); // writing to a String cannot fail
+        }
+        out.push('\n');
         let mut line = String::from("   ");
         for word in setting.meaning.replace('`', "").split(' ') {
             if line.chars().count() + 1 + word.chars().count() > WIDTH {
-                let _infallible = writeln!(out, "{line}");
+                out.push_str(&line);
+                out.push('\n');
                 line = String::from("   ");
             }
             line.push(' ');
             line.push_str(word);
         }
-        let _infallible = writeln!(out, "{line}");
+        out.push_str(&line);
+        out.push('\n');
     }
     out
 }
 
-/// The table of README.md.
+/// The table in README.md.
 pub fn markdown() -> String {
     let mut out = String::from("| name | default | meaning |\n|---|---|---|\n");
     for setting in SETTINGS {
         let default = match setting.default {
-            plain if plain == "–" || plain.contains('`') => plain.to_owned(),
-            plain => format!("`{plain}`"),
+            default if default == "–" || default.contains('`') => default.to_owned(),
+            default => format!("`{default}`"),
         };
         let name = setting.name.replace(" / ", "` / `");
-        let _infallible = writeln!(out, "| `{name}` | {default} | {} |", setting.meaning);
+        let meaning = setting.meaning;
+        writeln!(out, "| `{name}` | {default} | {meaning} |").ok(); // writing to a String cannot fail
     }
     out
 }

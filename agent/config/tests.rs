@@ -1,4 +1,4 @@
-use super::config::spool_default;
+use super::config::default_spool_limit;
 use super::*;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,15 +8,16 @@ fn read(vars: &[(&str, &str)]) -> (Config, Vec<Problem>) {
     Config::from_env(vars.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
 }
 
-fn good(vars: &[(&str, &str)]) -> Config {
+/// Settings without a problem.
+fn valid(vars: &[(&str, &str)]) -> Config {
     let (config, problems) = read(vars);
     assert_eq!(problems, []);
     config
 }
 
 #[test]
-fn defaults_are_those_of_the_table() {
-    let config = good(&[("DYNO", "web.1"), ("TAILRACE_DRAIN_URL", "https://h/x")]);
+fn defaults_are_those_in_the_table() {
+    let config = valid(&[("DYNO", "web.1"), ("TAILRACE_DRAIN_URL", "https://h/x")]);
     assert!(config.enabled && config.passthrough && !config.app_known);
     assert_eq!((config.max_line, config.spool_bytes), (10_000, None));
     assert_eq!((config.batch_linger, config.stop_grace), (Duration::from_secs(1), Duration::from_secs(28)));
@@ -26,17 +27,17 @@ fn defaults_are_those_of_the_table() {
 }
 
 #[test]
-fn the_spool_keeps_to_a_quarter_of_the_quota() {
-    let of = |set: &[(&str, &str)]| good(set).spool_limit(|set| set);
-    assert_eq!(of(&[("TAILRACE_MEMORY_QUOTA", "512MiB")]), 128 << 20);
-    assert_eq!(of(&[("TAILRACE_MEMORY_QUOTA", "14GiB")]), 256 << 20);
-    assert_eq!(of(&[("TAILRACE_MEMORY_QUOTA", "512MiB"), ("TAILRACE_SPOOL_BYTES", "1GiB")]), 1 << 30);
-    let probed = [None, Some(512 << 20), Some(1 << 20), Some(u64::MAX)].map(spool_default);
+fn the_spool_limit_is_at_most_a_quarter_of_the_quota() {
+    let limit = |vars: &[(&str, &str)]| valid(vars).spool_limit(|configured| configured);
+    assert_eq!(limit(&[("TAILRACE_MEMORY_QUOTA", "512MiB")]), 128 << 20);
+    assert_eq!(limit(&[("TAILRACE_MEMORY_QUOTA", "14GiB")]), 256 << 20);
+    assert_eq!(limit(&[("TAILRACE_MEMORY_QUOTA", "512MiB"), ("TAILRACE_SPOOL_BYTES", "1GiB")]), 1 << 30);
+    let probed = [None, Some(512 << 20), Some(1 << 20), Some(u64::MAX)].map(default_spool_limit);
     assert_eq!(probed, [256 << 20, 128 << 20, 4 << 20, 256 << 20]);
 }
 
 #[test]
-fn all_problems_are_found_at_once_and_each_names_its_variable() {
+fn all_problems_are_reported_at_once_and_each_names_its_variable() {
     let (_, problems) = read(&[
         ("TAILRACE_DRAIN_URL", "https://h/x ftp://h/y http://example.com/z syslog+tls://h:6514"),
         ("TAILRACE_BATCH_LINGER", "soon"),
@@ -65,9 +66,9 @@ fn all_problems_are_found_at_once_and_each_names_its_variable() {
 }
 
 #[test]
-fn tokens_are_stable_and_know_nothing_of_secrets() {
+fn tokens_do_not_depend_on_secrets() {
     let token = |app: &str, url: &str| {
-        let config = good(&[("TAILRACE_APP", app), ("TAILRACE_DRAIN_URL", url)]);
+        let config = valid(&[("TAILRACE_APP", app), ("TAILRACE_DRAIN_URL", url)]);
         config.drains.iter().map(|drain| drain.token.clone()).collect::<Vec<_>>()
     };
     let first = token("shop", "https://h/secret-1 https://h/other");
@@ -75,14 +76,14 @@ fn tokens_are_stable_and_know_nothing_of_secrets() {
     assert_ne!(first, token("blog", "https://h/secret-1 https://h/other"));
     assert_ne!(first[0], first[1]);
     assert_eq!((first[0].len(), &first[0][16..17]), (38, "8"));
-    let explicit =
-        good(&[("TAILRACE_DRAIN_URL", "https://h/x https://h/y"), ("TAILRACE_DRAIN_TOKEN", "d.1 d.2")]);
-    assert_eq!((explicit.drains[0].token.as_str(), explicit.drains[1].token.as_str()), ("d.1", "d.2"));
+    let configured =
+        valid(&[("TAILRACE_DRAIN_URL", "https://h/x https://h/y"), ("TAILRACE_DRAIN_TOKEN", "d.1 d.2")]);
+    assert_eq!((configured.drains[0].token.as_str(), configured.drains[1].token.as_str()), ("d.1", "d.2"));
 }
 
 #[test]
-fn headers_are_named_as_http_does_and_their_values_stay_hidden() {
-    let config = good(&[
+fn header_names_are_capitalized_and_their_values_are_not_shown() {
+    let config = valid(&[
         ("TAILRACE_HEADER_X_SUMO_CATEGORY", "HIDDEN"),
         ("TAILRACE_DRAIN_URL", "https://u:HIDDEN@h/HIDDEN?HIDDEN"),
     ]);
@@ -91,17 +92,17 @@ fn headers_are_named_as_http_does_and_their_values_stay_hidden() {
 }
 
 #[test]
-fn the_proxy_is_a_plain_one() {
-    assert_eq!(good(&[("TAILRACE_PROXY", "http://p:3128")]).proxy, Some(("p".to_owned(), 3128)));
-    assert!(good(&[("HTTPS_PROXY", "http://p:3128")]).proxy_ignored);
-    for bad in ["p:3128", "https://p:3128", "http://u:SECRET@p:3128"] {
-        let (_, problems) = read(&[("TAILRACE_PROXY", bad)]);
+fn the_proxy_is_http_without_credentials() {
+    assert_eq!(valid(&[("TAILRACE_PROXY", "http://p:3128")]).proxy, Some(("p".to_owned(), 3128)));
+    assert!(valid(&[("HTTPS_PROXY", "http://p:3128")]).proxy_ignored);
+    for invalid in ["p:3128", "https://p:3128", "http://u:SECRET@p:3128"] {
+        let (_, problems) = read(&[("TAILRACE_PROXY", invalid)]);
         assert!(problems[0].text.starts_with("expected http://HOST:PORT"), "{problems:?}");
     }
 }
 
 #[test]
-fn entries_are_wrapped_as_listed_and_never_in_a_one_off_dyno() {
+fn listed_entries_are_wrapped_except_in_one_off_dynos() {
     for (types, dyno, name, wrapped) in [
         ("all", "web.1", "web", true),
         ("all", "release.1", "release", false),
@@ -118,8 +119,8 @@ fn entries_are_wrapped_as_listed_and_never_in_a_one_off_dyno() {
         ("all", "run-jobs-12a34b56d-e78f9", "run-jobs", true),
         ("all", "scheduler.7", "clean", true),
     ] {
-        let config = good(&[("TAILRACE_TYPES", types), ("DYNO", dyno)]);
-        assert_eq!(config.wraps(name), wrapped, "{types:?} {dyno} {name}");
+        let config = valid(&[("TAILRACE_TYPES", types), ("DYNO", dyno)]);
+        assert_eq!(config.wraps_type(name), wrapped, "{types:?} {dyno} {name}");
     }
     let (_, problems) = read(&[("TAILRACE_TYPES", "web; worker")]);
     assert_eq!(
@@ -129,7 +130,7 @@ fn entries_are_wrapped_as_listed_and_never_in_a_one_off_dyno() {
 }
 
 #[test]
-fn every_setting_of_the_table_is_read() {
+fn every_setting_in_the_table_is_read() {
     let vars: Vec<(String, String)> =
         settings::names().filter(|name| !name.contains('<')).map(|name| (name, String::from("-"))).collect();
     let vars = vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>();
@@ -138,7 +139,7 @@ fn every_setting_of_the_table_is_read() {
 }
 
 #[test]
-fn the_readme_has_the_table_of_the_code() {
+fn the_table_in_the_readme_is_up_to_date() {
     let readme = include_str!("../../README.md");
     let between =
         readme.split("<!-- settings -->\n").nth(1).and_then(|rest| rest.split("<!-- /settings -->").next());
@@ -150,6 +151,6 @@ fn the_readme_has_the_table_of_the_code() {
 }
 
 #[test]
-fn help_fits_a_screen_in_width() {
-    assert!(text().lines().all(|line| line.chars().count() <= 100), "{}", text());
+fn the_settings_help_is_at_most_100_columns_wide() {
+    assert!(help_text().lines().all(|line| line.chars().count() <= 100), "{}", help_text());
 }

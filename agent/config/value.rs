@@ -1,8 +1,8 @@
-//! Values with units. An error is what was expected; the caller names the setting and what it found.
+//! Values with units. An error is what was expected; the caller adds the setting's name and the value.
 
 use std::time::Duration;
 
-/// `on` or `off`, and what people write for them.
+/// Parses `on` or `off` and their common synonyms.
 ///
 /// # Errors
 /// What was expected.
@@ -21,7 +21,7 @@ fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     number.is_finite().then_some((number, text[end..].trim()))
 }
 
-/// A duration: a number with `ms`, `s`, `m` or `h`. A plain 0 needs no unit.
+/// Parses a duration: a number with `ms`, `s`, `m` or `h`. 0 needs no unit.
 ///
 /// # Errors
 /// What was expected.
@@ -39,7 +39,8 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
     Duration::try_from_secs_f64(seconds).map_err(|_| EXPECTED)
 }
 
-/// A size in bytes: a number with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, `TB` or `TiB`; a plain number is bytes.
+/// Parses a size in bytes: a number with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, `TB` or `TiB`, or
+/// without a unit for bytes.
 ///
 /// # Errors
 /// What was expected.
@@ -61,7 +62,7 @@ pub fn bytes(text: &str) -> Result<u64, &'static str> {
     Ok((number * scale as f64).round() as u64)
 }
 
-/// A size as people read it.
+/// A size in bytes as text: with the largest binary unit that divides it.
 pub fn show_bytes(bytes: u64) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
@@ -71,26 +72,12 @@ pub fn show_bytes(bytes: u64) -> String {
     bytes.to_string()
 }
 
-/// How many single-character changes turn one word into another (Levenshtein), to guess what was meant.
-pub fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let change = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn durations_need_a_unit() {
+    fn durations_are_parsed_with_their_unit() {
         for (text, millis) in
             [("250ms", 250), ("1s", 1000), ("1.5 s", 1500), ("2m", 120_000), ("1h", 3_600_000), ("0", 0)]
         {
@@ -102,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_know_both_kinds_of_kilo() {
+    fn sizes_are_parsed_with_decimal_and_binary_units() {
         for (text, size) in
             [("0", 0), ("512", 512), ("1KB", 1000), ("1KiB", 1024), ("1.5MiB", 3 << 19), ("2g", 2 << 30)]
         {
@@ -112,14 +99,5 @@ mod tests {
             assert!(bytes(text).is_err(), "{text}");
         }
         assert_eq!((show_bytes(512 << 10), show_bytes(1000)), ("512KiB".to_owned(), "1000".to_owned()));
-    }
-
-    #[test]
-    fn distances_are_edits() {
-        for (a, b, edits) in
-            [("", "", 0), ("abc", "abc", 0), ("abc", "axc", 1), ("abc", "ab", 1), ("kitten", "sitting", 3)]
-        {
-            assert_eq!(distance(a, b), edits);
-        }
     }
 }

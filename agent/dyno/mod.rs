@@ -1,4 +1,4 @@
-//! The dyno as the platform describes it: its name, its Procfile, its port, and the lines about its lifecycle.
+//! The dyno as the platform defines it: its name, its Procfile entries, its port, and its lifecycle lines.
 
 pub mod lifecycle;
 pub mod name;

@@ -1,20 +1,20 @@
-//! What the name of a dyno says: `web.1` on Cedar, `web-12a34b56d-e78f9` on Fir.
+//! Names of dynos (`web.1` on Cedar, `web-12a34b56d-e78f9` on Fir) and of Procfile entries.
 
-/// `web` of `web.1` (Cedar), and of `web-12a34b56d-e78f9` (Fir; Dev Center, "Dyno Startup Behavior").
+/// The process type in a dyno's name: `web` for `web.1` (Cedar) and for `web-12a34b56d-e78f9` (Fir; Dev Center,
+/// "Dyno Startup Behavior").
 pub fn process_type(dyno: &str) -> &str {
-    let of_fir = || dyno.rsplitn(3, '-').nth(2).unwrap_or(dyno);
-    dyno.split_once('.').map_or_else(of_fir, |(of_cedar, _)| of_cedar)
+    let fir = || dyno.rsplitn(3, '-').nth(2).unwrap_or(dyno);
+    dyno.split_once('.').map_or_else(fir, |(cedar, _)| cedar)
 }
 
-/// Whether the platform that names a dyno like this tells its life itself, into a Logplex: Cedar does.
+/// Whether the platform that gave the dyno this name sends lifecycle lines to Logplex itself: Cedar does.
 pub fn platform_sends_lifecycle(dyno: Option<&str>) -> bool {
-    let numbered =
-        |(_, number): (&str, &str)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    dyno.is_some_and(|dyno| dyno.rsplit_once('.').is_some_and(numbered))
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    dyno.is_some_and(|dyno| dyno.rsplit_once('.').is_some_and(|(_, number)| is_number(number)))
 }
 
-/// Whether this can be the name of an entry: letters, digits, `-` and `_` (Dev Center, "The Procfile", and what
-/// the platform puts up with). Nothing else names a file of ours.
+/// Whether `text` is a valid name of a Procfile entry: letters, digits, `-` and `_` (Dev Center, "The Procfile", and
+/// what the platform accepts beyond it). The name becomes a file name, so it must contain nothing else.
 pub fn is_entry_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
@@ -24,14 +24,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cedar_tells_it_itself() {
-        for (dyno, told) in [
+    fn process_types_are_found_in_names_of_both_generations() {
+        let is_web = |dyno: &str| process_type(dyno) == "web";
+        let dynos = ["web.1", "run.9157", "web-12a34b56d-e78f9", "web-admin.1", "web-admin-12a34b56d-e78f9"];
+        assert_eq!(dynos.map(is_web), [true, false, true, false, false]);
+    }
+
+    #[test]
+    fn only_cedar_sends_lifecycle_lines() {
+        for (dyno, expected) in [
             (Some("web.1"), true),
             (Some("web-12a34b56d-e78f9"), false),
             (Some("web."), false),
             (None, false),
         ] {
-            assert_eq!(platform_sends_lifecycle(dyno), told, "{dyno:?}");
+            assert_eq!(platform_sends_lifecycle(dyno), expected, "{dyno:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether somebody listens on the app's port: asked of the kernel, without touching the app.
+//! Whether a process listens on the app's port. The kernel is asked (`sock_diag(7)`, proc(5)); no connection is made.
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket,
@@ -8,85 +8,89 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use std::os::fd::AsRawFd;
 
 /// `TCP_LISTEN` (`include/net/tcp_states.h`).
-const LISTEN: u8 = 10;
+const TCP_LISTEN: u8 = 10;
 /// `SOCK_DIAG_BY_FAMILY` (`sock_diag(7)`).
-const BY_FAMILY: u16 = 20;
-/// `NLMSG_ERROR` and `NLMSG_DONE` (netlink(7)).
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// Message types of netlink(7).
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 /// `NLM_F_REQUEST | NLM_F_DUMP` (netlink(7)).
-const DUMP: u16 = 0x301;
-/// Bytes of a message's head, of a request, and from a message's start to the port of an answer (`sock_diag(7)`).
-const HEAD: usize = 16;
-const REQUEST: usize = 72;
-const PORT_AT: usize = HEAD + 4;
-/// For how long the kernel is waited for, which answers at once: in ms.
-const PATIENCE: i64 = 100;
+const REQUEST_DUMP: u16 = 0x301;
+/// Bytes of a message's header and of a request, and the offset of the port in a response (`sock_diag(7)`).
+const HEADER_BYTES: usize = 16;
+const REQUEST_BYTES: usize = 72;
+const PORT_OFFSET: usize = HEADER_BYTES + 4;
+/// Timeout for the kernel's response, in ms; the kernel responds at once.
+const RESPONSE_TIMEOUT_MS: i64 = 100;
 
-/// Whether somebody listens on this port; without a port there is nothing to wait for.
+/// Whether a process listens on this port. Without a port the answer is yes: there is nothing to wait for.
 pub fn is_open(port: Option<u16>) -> bool {
     let Some(port) = port else { return true };
-    let asked = [AddressFamily::Inet, AddressFamily::Inet6].map(|family| ask(family, port));
-    if asked.contains(&Some(true)) {
+    let answers = [AddressFamily::Inet, AddressFamily::Inet6].map(|family| has_listener(family, port));
+    if answers.contains(&Some(true)) {
         return true;
     }
-    // Refused, or not there. The tables cost more: the kernel walks all connections of the machine for them.
-    let is_listed = |table: &str| std::fs::read_to_string(table).is_ok_and(|table| listens(&table, port));
-    asked.contains(&None) && ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().any(is_listed)
+    // sock_diag is refused or not available. The tables cost more: they list all connections of the machine.
+    let is_listed =
+        |table: &str| std::fs::read_to_string(table).is_ok_and(|table| lists_listener(&table, port));
+    answers.contains(&None) && ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().any(is_listed)
 }
 
-/// Asks for the sockets of a family that listen; none when that is refused.
-fn ask(family: AddressFamily, port: u16) -> Option<bool> {
+/// Whether a socket of this family listens on the port; none when `sock_diag` is refused or not available.
+fn has_listener(family: AddressFamily, port: u16) -> Option<bool> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket =
         socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkSockDiag).ok()?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(PATIENCE)).ok()?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(RESPONSE_TIMEOUT_MS)).ok()?;
     sendto(socket.as_raw_fd(), &request(family as u8), &NetlinkAddr::new(0, 0), MsgFlags::empty()).ok()?;
     let mut bytes = vec![0; 32 << 10];
     loop {
-        let got = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()).ok()?;
-        match found(&bytes[..got], port)? {
-            Found::Listener => return Some(true),
-            Found::End => return Some(false),
-            Found::Nothing => {}
+        let received = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()).ok()?;
+        match find_listener(&bytes[..received], port)? {
+            Search::Found => return Some(true),
+            Search::End => return Some(false),
+            Search::Continue => {}
         }
     }
 }
 
-/// A request for all sockets of TCP that listen: a message's head and `struct inet_diag_req_v2` (`sock_diag(7)`).
-fn request(family: u8) -> [u8; REQUEST] {
-    const TCP: u8 = 6;
-    let mut bytes = [0; REQUEST];
-    bytes[..4].copy_from_slice(&(REQUEST as u32).to_ne_bytes());
-    bytes[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
-    bytes[6..8].copy_from_slice(&DUMP.to_ne_bytes());
-    bytes[HEAD] = family;
-    bytes[HEAD + 1] = TCP;
-    bytes[HEAD + 4..HEAD + 8].copy_from_slice(&(1_u32 << LISTEN).to_ne_bytes());
+/// A request for all listening TCP sockets: a message header and `struct inet_diag_req_v2` (`sock_diag(7)`).
+fn request(family: u8) -> [u8; REQUEST_BYTES] {
+    const IPPROTO_TCP: u8 = 6;
+    let mut bytes = [0; REQUEST_BYTES];
+    bytes[..4].copy_from_slice(&(REQUEST_BYTES as u32).to_ne_bytes());
+    bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&REQUEST_DUMP.to_ne_bytes());
+    bytes[HEADER_BYTES] = family;
+    bytes[HEADER_BYTES + 1] = IPPROTO_TCP;
+    bytes[HEADER_BYTES + 4..HEADER_BYTES + 8].copy_from_slice(&(1_u32 << TCP_LISTEN).to_ne_bytes());
     bytes
 }
 
-/// What an answer holds.
+/// The result of searching one part of the response.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Listener,
+enum Search {
+    /// The port has a listener.
+    Found,
+    /// The response ended without one.
     End,
-    Nothing,
+    /// More messages follow.
+    Continue,
 }
 
-/// Looks through messages, each a head and a `struct inet_diag_msg`; none when they are an error, or none at all.
-fn found(mut bytes: &[u8], port: u16) -> Option<Found> {
+/// Searches messages, each a header and a `struct inet_diag_msg`; none when one is an error or malformed.
+fn find_listener(mut bytes: &[u8], port: u16) -> Option<Search> {
     while !bytes.is_empty() {
         let len = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
         let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-        let message = bytes.get(..len).filter(|_| len >= HEAD)?;
+        let message = bytes.get(..len).filter(|_| len >= HEADER_BYTES)?;
         match kind {
-            DONE => return Some(Found::End),
-            ERROR => return None,
-            BY_FAMILY if message.get(HEAD + 1) == Some(&LISTEN) => {
-                let of_socket: [u8; 2] = message.get(PORT_AT..PORT_AT + 2)?.try_into().ok()?;
-                if u16::from_be_bytes(of_socket) == port {
-                    return Some(Found::Listener);
+            NLMSG_DONE => return Some(Search::End),
+            NLMSG_ERROR => return None,
+            SOCK_DIAG_BY_FAMILY if message.get(HEADER_BYTES + 1) == Some(&TCP_LISTEN) => {
+                let local_port: [u8; 2] = message.get(PORT_OFFSET..PORT_OFFSET + 2)?.try_into().ok()?;
+                if u16::from_be_bytes(local_port) == port {
+                    return Some(Search::Found);
                 }
             }
             _ => {}
@@ -94,11 +98,11 @@ fn found(mut bytes: &[u8], port: u16) -> Option<Found> {
         // Messages are aligned to 4 bytes (netlink(3), NLMSG_ALIGN).
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
-    Some(Found::Nothing)
+    Some(Search::Continue)
 }
 
-/// Whether a table of sockets (`/proc/net/tcp`, `tcp6`; proc(5)) shows somebody who listens on this port.
-fn listens(table: &str, port: u16) -> bool {
+/// Whether a table of sockets (`/proc/net/tcp`, `tcp6`; proc(5)) lists a listener on this port.
+fn lists_listener(table: &str, port: u16) -> bool {
     let port = format!("{port:04X}");
     table.lines().skip(1).any(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -113,51 +117,54 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn a_listener_is_seen_and_its_end_too() {
+    fn a_listener_is_detected_until_it_closes() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else { continue }; // no IPv6 here
             let port = listener.local_addr().unwrap().port();
             let connected = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             assert!(is_open(Some(port)), "{address}");
             drop(listener);
-            assert!(!is_open(Some(port)), "{address}: a connection is no listener");
+            assert!(!is_open(Some(port)), "{address}: a connection is not a listener");
             drop(connected);
         }
         assert!(is_open(None));
     }
 
     #[test]
-    fn odd_answers_are_none() {
+    fn malformed_responses_are_rejected() {
         let message = |kind: u16, rest: &[u8]| {
-            let mut bytes = (HEAD as u32 + rest.len() as u32).to_ne_bytes().to_vec();
+            let mut bytes = (HEADER_BYTES as u32 + rest.len() as u32).to_ne_bytes().to_vec();
             bytes.extend_from_slice(&kind.to_ne_bytes());
-            bytes.resize(HEAD, 0);
+            bytes.resize(HEADER_BYTES, 0);
             bytes.extend_from_slice(rest);
             bytes
         };
-        let socket = message(BY_FAMILY, &[2, LISTEN, 0, 0, 0x13, 0x88, 0, 0]);
-        assert_eq!(found(&socket, 5000), Some(Found::Listener));
-        assert_eq!(found(&[socket.clone(), message(DONE, &[0; 4])].concat(), 5001), Some(Found::End));
-        assert_eq!(found(&socket, 5001), Some(Found::Nothing));
-        assert_eq!(found(&message(ERROR, &[0; 4]), 5000), None);
+        let socket = message(SOCK_DIAG_BY_FAMILY, &[2, TCP_LISTEN, 0, 0, 0x13, 0x88, 0, 0]);
+        assert_eq!(find_listener(&socket, 5000), Some(Search::Found));
+        assert_eq!(
+            find_listener(&[socket.clone(), message(NLMSG_DONE, &[0; 4])].concat(), 5001),
+            Some(Search::End)
+        );
+        assert_eq!(find_listener(&socket, 5001), Some(Search::Continue));
+        assert_eq!(find_listener(&message(NLMSG_ERROR, &[0; 4]), 5000), None);
         for len in 1..socket.len() {
-            assert_eq!(found(&socket[..len], 5000), None, "{len}");
+            assert_eq!(find_listener(&socket[..len], 5000), None, "{len}");
         }
-        assert_eq!(found(&[0; 64], 5000), None, "a length of 0 leads nowhere");
+        assert_eq!(find_listener(&[0; 64], 5000), None, "a length of 0 must not loop");
     }
 
     #[test]
-    fn a_listener_is_found_in_the_kernels_tables() {
+    fn a_listener_is_found_in_a_socket_table() {
         let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n";
         let v4 =
             format!("{head}   0: 00000000:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0\n");
-        assert!(listens(&v4, 5000) && !listens(&v4, 5001));
+        assert!(lists_listener(&v4, 5000) && !lists_listener(&v4, 5001));
         let connected = v4.replace(" 0A ", " 01 ");
-        assert!(!listens(&connected, 5000));
+        assert!(!lists_listener(&connected, 5000));
         let v6 = format!(
             "{head}   0: 00000000000000000000000000000000:1388 00000000000000000000000000000000:0000 0A 0\n"
         );
-        assert!(listens(&v6, 5000));
-        assert!(!listens("", 5000));
+        assert!(lists_listener(&v6, 5000));
+        assert!(!lists_listener("", 5000));
     }
 }

@@ -1,41 +1,43 @@
-//! A Procfile entry's own line, as the buildpack stored it when it put `tailrace run --type NAME` in its place.
+//! The commands of Procfile entries. The buildpack stores them when it replaces an entry's command with
+//! `tailrace run --type NAME`.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 
-/// Where the lines are, a file for each entry: below the app's directory, where every process of a dyno starts.
-const DIR: &str = ".tailrace/types";
+/// The directory with one file per entry, relative to the app's directory, where every process of a dyno starts.
+const COMMANDS_DIR: &str = ".tailrace/types";
 
-/// The words that run an entry's line through bash, as the platform does. Arguments stand behind the line, where
-/// `heroku run NAME ARG…` puts them (Dev Center, "One-Off Dynos"), as they are.
+/// The argument vector that runs an entry's command through bash, as the platform does. Arguments are appended to the
+/// command unchanged, where `heroku run NAME ARG…` puts them (Dev Center, "One-Off Dynos").
 ///
 /// # Errors
-/// When there is no such line; the text names its file.
-pub fn words(name: &str, arguments: &[OsString]) -> io::Result<Vec<OsString>> {
-    let path = format!("{DIR}/{name}");
-    let mut line =
+/// When the entry's file cannot be read; the text names the file.
+pub fn command(name: &str, arguments: &[OsString]) -> io::Result<Vec<OsString>> {
+    let path = format!("{COMMANDS_DIR}/{name}");
+    let mut command_line =
         std::fs::read(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
-    line.truncate(line.trim_ascii_end().len());
+    command_line.truncate(command_line.trim_ascii_end().len());
     if !arguments.is_empty() {
-        line.extend_from_slice(b" \"$@\"");
+        command_line.extend_from_slice(b" \"$@\"");
     }
-    Ok(bash(OsString::from_vec(line), arguments))
+    Ok(bash(OsString::from_vec(command_line), arguments))
 }
 
-/// bash, also where what an app makes of `PATH` does not lead to it: the platform's own would have run the line.
-fn shell() -> &'static str {
+/// The bash to run: the one in `PATH`; `/bin/bash` where `PATH`, which the app may have changed, has none. The
+/// platform starts commands with a bash that does not depend on the app's `PATH`.
+fn bash_program() -> &'static str {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = path.is_empty() || std::env::split_paths(&path).any(|dir| dir.join("bash").is_file());
-    if is_there { "bash" } else { "/bin/bash" }
+    let is_in_path = path.is_empty() || std::env::split_paths(&path).any(|dir| dir.join("bash").is_file());
+    if is_in_path { "bash" } else { "/bin/bash" }
 }
 
-/// The words that run a line through bash. Arguments are its `"$@"`.
-pub(crate) fn bash(line: OsString, arguments: &[OsString]) -> Vec<OsString> {
-    let mut words = vec![OsString::from(shell()), OsString::from("-c"), line];
+/// The argument vector that runs a command line through bash. Arguments are its `"$@"`.
+pub(crate) fn bash(command_line: OsString, arguments: &[OsString]) -> Vec<OsString> {
+    let mut argv = vec![OsString::from(bash_program()), OsString::from("-c"), command_line];
     if !arguments.is_empty() {
-        words.push(OsString::from("bash"));
-        words.extend_from_slice(arguments);
+        argv.push(OsString::from("bash"));
+        argv.extend_from_slice(arguments);
     }
-    words
+    argv
 }

@@ -6,7 +6,8 @@ type Out = Vec<(String, Fragment)>;
 fn split(max: usize, chunks: &[&[u8]]) -> Out {
     let mut out = Out::new();
     let mut splitter = Splitter::new(max);
-    let mut emit = |msg: &[u8], piece| out.push((String::from_utf8(msg.to_vec()).expect("clean"), piece));
+    let mut emit =
+        |message: &[u8], fragment| out.push((String::from_utf8(message.to_vec()).expect("clean"), fragment));
     for chunk in chunks {
         splitter.push(chunk, &mut emit);
     }
@@ -15,18 +16,18 @@ fn split(max: usize, chunks: &[&[u8]]) -> Out {
     out
 }
 
-fn whole(texts: &[&str]) -> Out {
+fn full_lines(texts: &[&str]) -> Out {
     texts.iter().map(|t| ((*t).to_owned(), Fragment::Full)).collect()
 }
 
 #[test]
-fn lines_lose_their_end_and_keep_everything_else() {
-    assert_eq!(split(100, &[b"a\n\nb \n"]), whole(&["a", "", "b "]));
-    assert_eq!(split(100, &[b"a\r\nb\r\r\nc\rd\n"]), whole(&["a", "b ", "c d"]));
-    assert_eq!(split(100, &[b"x\0y\n"]), whole(&["x y"]));
-    assert_eq!(split(100, &[b"no end"]), whole(&["no end"]), "a last line without LF");
-    assert_eq!(split(100, &[b""]), whole(&[]));
-    assert_eq!(split(100, &[b"cr at the end\r"]), whole(&["cr at the end"]));
+fn only_the_line_end_is_removed_from_clean_lines() {
+    assert_eq!(split(100, &[b"a\n\nb \n"]), full_lines(&["a", "", "b "]));
+    assert_eq!(split(100, &[b"a\r\nb\r\r\nc\rd\n"]), full_lines(&["a", "b ", "c d"]));
+    assert_eq!(split(100, &[b"x\0y\n"]), full_lines(&["x y"]));
+    assert_eq!(split(100, &[b"no end"]), full_lines(&["no end"]), "a last line without LF");
+    assert_eq!(split(100, &[b""]), full_lines(&[]));
+    assert_eq!(split(100, &[b"cr at the end\r"]), full_lines(&["cr at the end"]));
 }
 
 #[test]
@@ -43,16 +44,16 @@ fn bytes_that_are_not_utf8_become_replacement_characters() {
         let mut line = raw.to_vec();
         line.push(b'\n');
         let expected = String::from_utf8_lossy(raw).into_owned();
-        assert_eq!(split(100, &[&line]), whole(&[&expected]));
+        assert_eq!(split(100, &[&line]), full_lines(&[&expected]));
         let bytes: Vec<&[u8]> = line.chunks(1).collect();
-        assert_eq!(split(100, &bytes), whole(&[&expected]), "byte by byte");
+        assert_eq!(split(100, &bytes), full_lines(&[&expected]), "byte by byte");
     }
 }
 
 #[test]
 fn long_lines_are_cut_between_characters_and_no_byte_is_lost() {
-    // The edge of heroku/log-shuttle's tests: a line of exactly the limit is one frame.
-    assert_eq!(split(10, &[b"0123456789\n"]), whole(&["0123456789"]));
+    // The boundary case of heroku/log-shuttle's tests: a line of exactly the limit is one message.
+    assert_eq!(split(10, &[b"0123456789\n"]), full_lines(&["0123456789"]));
     assert_eq!(
         split(10, &[b"0123456789x\n"]),
         vec![("0123456789".to_owned(), Fragment::Partial), ("x".to_owned(), Fragment::Final)]
@@ -72,9 +73,10 @@ fn long_lines_are_cut_between_characters_and_no_byte_is_lost() {
 }
 
 #[test]
-fn a_line_that_stands_still_goes_out_and_goes_on() {
+fn a_flushed_line_continues_in_the_next_message() {
     let mut out = Out::new();
-    let mut emit = |msg: &[u8], piece| out.push((String::from_utf8_lossy(msg).into_owned(), piece));
+    let mut emit =
+        |message: &[u8], fragment| out.push((String::from_utf8_lossy(message).into_owned(), fragment));
     let mut splitter = Splitter::new(100);
     splitter.push(b"Password: ", &mut emit);
     splitter.flush(&mut emit);
@@ -96,27 +98,28 @@ fn a_line_that_stands_still_goes_out_and_goes_on() {
             ("caf", Fragment::Partial),
             ("é", Fragment::Final)
         ]
-        .map(|(text, piece)| (text.to_owned(), piece))
+        .map(|(text, fragment)| (text.to_owned(), fragment))
     );
 }
 
 #[test]
-fn a_torn_line_is_gone_up_to_its_end() {
+fn a_skipped_line_is_discarded_up_to_its_line_feed() {
     let mut out = Out::new();
-    let mut emit = |msg: &[u8], piece| out.push((String::from_utf8_lossy(msg).into_owned(), piece));
+    let mut emit =
+        |message: &[u8], fragment| out.push((String::from_utf8_lossy(message).into_owned(), fragment));
     let mut splitter = Splitter::new(100);
     splitter.push(b"one\ntw", &mut emit);
-    splitter.discard_line(false);
+    splitter.skip_line();
     assert!(splitter.mid_line());
     splitter.push(b"o\nthree\nfo", &mut emit);
-    splitter.discard_line(true);
+    splitter.start_new_line();
     splitter.push(b"five\n", &mut emit);
-    assert_eq!(out, whole(&["one", "three", "five"]));
+    assert_eq!(out, full_lines(&["one", "three", "five"]));
 }
 
 proptest! {
     #[test]
-    fn any_chunking_gives_the_same_lines(
+    fn lines_do_not_depend_on_the_chunking(
         bytes in proptest::collection::vec(
             prop_oneof![4 => Just(b'\n'), 3 => Just(b'\r'), 1 => Just(0u8), 12 => any::<u8>(), 3 => Just(0xe2u8), 3 => Just(0x82u8), 20 => 0x20u8..0x7f],
             0..400,
@@ -131,16 +134,16 @@ proptest! {
         let once = split(max, &[&bytes]);
         prop_assert_eq!(&split(max, &chunks), &once);
         prop_assert_eq!(&split(max, &bytes.chunks(1).collect::<Vec<_>>()), &once);
-        // The reference: split on LF, clean the standard library's way, and join the pieces again.
+        // The reference: split on LF and clean with the standard library; then compare with the joined fragments.
         let mut expected: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
         if expected.last().is_some_and(|l| l.is_empty()) {
             expected.pop();
         }
         let mut joined: Vec<String> = vec![String::new()];
-        for (text, piece) in &once {
+        for (text, fragment) in &once {
             prop_assert!(text.len() <= max);
             joined.last_mut().expect("one").push_str(text);
-            if *piece != Fragment::Partial {
+            if *fragment != Fragment::Partial {
                 joined.push(String::new());
             }
         }

@@ -154,7 +154,7 @@ impl<'a> Recorder<'a> {
         if lost && self.streams[stream].splitter.emitted_partial() {
             // Parts of the line under way could not be written: the line is dropped whole.
             let state = &mut self.streams[stream];
-            state.splitter.discard_line(false);
+            state.splitter.skip_line();
             (state.already_counted, state.skip_reason) = (false, DropReason::SpoolUnwritable);
         }
     }
@@ -207,7 +207,11 @@ impl<'a> Recorder<'a> {
         let to_announce = gap.newlines + u64::from(continues) - u64::from(announced);
         let to_count = gap.newlines - u64::from(counted && gap.newlines > 0);
         let state = &mut self.streams[stream];
-        state.splitter.discard_line(!continues);
+        if continues {
+            state.splitter.skip_line();
+        } else {
+            state.splitter.start_new_line();
+        }
         state.skip_reason = reason;
         state.already_counted = continues && gap.newlines == 0 && counted;
         if to_announce > 0 {

@@ -1,12 +1,12 @@
-//! The load of a dyno by Heroku's published formula: not the host's load average, but an exponentially weighted
-//! mean of the dyno's own runnable tasks (Dev Center "Log Runtime Metrics", "Understanding load averages").
+//! Load averages by Heroku's published formula: not the host's load average, but exponentially weighted means of the
+//! dyno's runnable tasks (Dev Center "Log Runtime Metrics", "Understanding load averages").
 
 use std::time::Duration;
 
-/// Over how long each of the three averages looks back, in seconds.
-const PERIODS: [f64; 3] = [60.0, 300.0, 900.0];
+/// The time constants of the three averages, in seconds.
+const PERIODS_SECONDS: [f64; 3] = [60.0, 300.0, 900.0];
 
-/// The three averages.
+/// The load averages over 1, 5 and 15 minutes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Load {
     averages: [f64; 3],
@@ -14,17 +14,17 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Takes a count of runnable tasks, `since` the last one. The first is the averages' start.
-    pub(crate) fn add(&mut self, runnable: u32, since: Duration) {
-        for (average, period) in self.averages.iter_mut().zip(PERIODS) {
-            let weight = if self.samples == 0 { 0.0 } else { (-since.as_secs_f64() / period).exp() };
+    /// Adds a count of runnable tasks, `elapsed` after the last one. The first count is the initial value.
+    pub(crate) fn add(&mut self, runnable: u32, elapsed: Duration) {
+        for (average, period) in self.averages.iter_mut().zip(PERIODS_SECONDS) {
+            let weight = if self.samples == 0 { 0.0 } else { (-elapsed.as_secs_f64() / period).exp() };
             *average = weight * *average + (1.0 - weight) * f64::from(runnable);
         }
         self.samples = self.samples.saturating_add(1);
     }
 
-    /// The averages in hundredths, over 1, 5 and 15 minutes. A young dyno knows the first one after one sample, the
-    /// second after two, the third after three, as lines of young dynos on the platform show them.
+    /// The averages in hundredths, over 1, 5 and 15 minutes. The first is available after one sample, the second after
+    /// two, the third after three, as in the platform's lines of dynos that have just started.
     pub(crate) fn hundredths(&self) -> impl Iterator<Item = u64> {
         self.averages.into_iter().take(self.samples).map(|average| (average * 100.0).round() as u64)
     }
@@ -34,44 +34,44 @@ impl Load {
 mod tests {
     use super::*;
 
-    fn shown(load: &Load) -> Vec<u64> {
+    fn averages(load: &Load) -> Vec<u64> {
         load.hundredths().collect()
     }
 
     #[test]
-    fn it_follows_the_published_weights() {
-        let tick = Duration::from_secs(20);
+    fn averages_use_the_published_weights() {
+        let interval = Duration::from_secs(20);
         let mut load = Load::default();
-        assert_eq!(shown(&load), [0_u64; 0]);
+        assert_eq!(averages(&load), [0_u64; 0]);
         load.add(0, Duration::ZERO);
-        assert_eq!(shown(&load), [0]);
-        load.add(10, tick);
+        assert_eq!(averages(&load), [0]);
+        load.add(10, interval);
         // 10 (1 - e^(-20/60)), 10 (1 - e^(-20/300)): the weights 0.716531 and 0.935507.
-        assert_eq!(shown(&load), [283, 64]);
-        load.add(10, tick);
-        assert_eq!(shown(&load), [487, 125, 43]);
+        assert_eq!(averages(&load), [283, 64]);
+        load.add(10, interval);
+        assert_eq!(averages(&load), [487, 125, 43]);
     }
 
     #[test]
-    fn a_steady_load_is_its_own_average() {
+    fn the_averages_of_a_constant_load_are_that_load() {
         let mut load = Load::default();
         for _ in 0..1000 {
             load.add(3, Duration::from_secs(1));
         }
-        assert_eq!(shown(&load), [300, 300, 300]);
-        // What it forgets in a quarter of an hour: e^-15, e^-3, e^-1.
+        assert_eq!(averages(&load), [300, 300, 300]);
+        // After a quarter of an hour without load: e^-15, e^-3, e^-1 of it remain.
         for _ in 0..900 {
             load.add(0, Duration::from_secs(1));
         }
-        assert_eq!(shown(&load), [0, 15, 110]);
+        assert_eq!(averages(&load), [0, 15, 110]);
     }
 
     #[test]
-    fn the_most_tasks_there_can_be_are_a_number() {
+    fn the_largest_task_count_does_not_overflow() {
         let mut load = Load::default();
         for _ in 0..3 {
             load.add(u32::MAX, Duration::MAX);
         }
-        assert_eq!(shown(&load), [429_496_729_500; 3]);
+        assert_eq!(averages(&load), [429_496_729_500; 3]);
     }
 }

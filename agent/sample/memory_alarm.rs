@@ -1,40 +1,36 @@
-//! R14 and R15: when the dyno takes more memory than it has (Dev Center "Heroku Error Codes").
+//! The alarms R14 and R15: the dyno uses more memory than its quota (Dev Center "Heroku Error Codes").
 
 use super::probe::Memory;
-use super::quota::vastly;
-use super::text::running;
+use super::quota::r15_threshold;
+use super::text::memory_usage;
 
-/// What was said last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// An alarm about the dyno's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
-    /// All is well.
-    #[default]
-    Well,
-    /// ExtraLine than the quota.
-    Exceeded,
-    /// Vastly more.
-    Vastly,
-}
-
-/// What this much memory means. R14 goes by all of it, cache included, R15 by what is no cache (captures of 2013:
-/// 429.68 MB of rss, 160.12 MB of swap and a quota of 512 MB gave R14).
-pub(crate) fn of(memory: &Memory, quota: u64) -> Alarm {
-    match memory.rss.saturating_add(memory.swap) > vastly(quota) {
-        true => Alarm::Vastly,
-        false if memory.total() > quota => Alarm::Exceeded,
-        false => Alarm::Well,
-    }
+    /// R14: more than the quota.
+    QuotaExceeded,
+    /// R15: vastly more.
+    QuotaVastlyExceeded,
 }
 
 impl Alarm {
-    /// Its lines: the figure, then the code.
-    pub(crate) fn lines(self, memory: &Memory, quota: u64) -> Vec<String> {
+    /// The alarm that this memory usage raises. R14 counts all memory with the cache, R15 all but the cache (captures
+    /// of 2013: 429.68 MB of rss, 160.12 MB of swap and a quota of 512 MB gave R14).
+    pub(crate) fn for_usage(memory: &Memory, quota: u64) -> Option<Self> {
+        if memory.rss.saturating_add(memory.swap) > r15_threshold(quota) {
+            Some(Self::QuotaVastlyExceeded)
+        } else {
+            (memory.total() > quota).then_some(Self::QuotaExceeded)
+        }
+    }
+
+    /// Its lines: the memory usage, then the error code.
+    pub(crate) fn lines(self, memory: &Memory, quota: u64) -> [String; 2] {
         let code = match self {
-            Self::Well => return Vec::new(),
-            Self::Exceeded => "Error R14 (Memory quota exceeded)",
-            Self::Vastly => "Error R15 (Memory quota vastly exceeded)",
+            Self::QuotaExceeded => "Error R14 (Memory quota exceeded)",
+            Self::QuotaVastlyExceeded => "Error R15 (Memory quota vastly exceeded)",
         };
-        vec![running(memory.total(), quota), code.to_owned()]
+        [memory_usage(memory.total(), quota), code.to_owned()]
     }
 }
 
@@ -43,23 +39,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_capture_of_the_platform_comes_out_the_same() {
+    fn alarm_lines_are_those_of_a_capture() {
         let mb = |mb: f64| (mb * 1_048_576.0) as u64;
         let memory = Memory { rss: mb(429.68), swap: mb(160.12), cache: mb(0.5), ..Memory::default() };
         assert_eq!(
-            of(&memory, 512 << 20).lines(&memory, 512 << 20),
+            Alarm::for_usage(&memory, 512 << 20).map(|alarm| alarm.lines(&memory, 512 << 20)).unwrap(),
             ["Process running mem=590M(115.2%)", "Error R14 (Memory quota exceeded)"]
         );
     }
 
     #[test]
-    fn cache_alone_is_never_vast_and_the_quota_itself_is_well() {
+    fn cache_alone_never_raises_r15_and_the_quota_itself_raises_nothing() {
         let quota = 512 << 20;
-        let of_cache = Memory { cache: 10 * quota, rss: 1, ..Memory::default() };
-        assert_eq!(of(&of_cache, quota), Alarm::Exceeded);
+        let mostly_cache = Memory { cache: 10 * quota, rss: 1, ..Memory::default() };
+        assert_eq!(Alarm::for_usage(&mostly_cache, quota), Some(Alarm::QuotaExceeded));
         let full = Memory { rss: quota, ..Memory::default() };
-        assert_eq!((of(&full, quota), Alarm::Well.lines(&full, quota).len()), (Alarm::Well, 0));
-        let vast = Memory { rss: quota, swap: quota + 1, ..Memory::default() };
-        assert_eq!(of(&vast, quota).lines(&vast, quota)[1], "Error R15 (Memory quota vastly exceeded)");
+        assert_eq!(Alarm::for_usage(&full, quota), None);
+        let vastly_more = Memory { rss: quota, swap: quota + 1, ..Memory::default() };
+        let alarm = Alarm::for_usage(&vastly_more, quota).unwrap();
+        assert_eq!(alarm.lines(&vastly_more, quota)[1], "Error R15 (Memory quota vastly exceeded)");
     }
 }

@@ -1,15 +1,15 @@
-//! Where the dyno's memory is read: its own cgroup where it has one and may see it, else its processes. The choice
-//! is made once.
+//! Sources of the dyno's memory usage: its cgroup where it has one that it can read, else its processes. The source is
+//! chosen once.
 
 use super::processes::{Process, Processes};
-use super::quota::NONE;
-use crate::procfs::ProcFs;
+use super::quota::MAX_LIMIT;
+use crate::procfs::{ProcFs, value_of};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How long reading the shares of all processes may take, when an alarm depends on it: some 20 GB of memory. No
-/// process waits for it longer than for the reading of its own.
-const SURE: Duration = Duration::from_millis(500);
+/// Time limit for reading the memory of all processes at once, when an alarm depends on it: enough for some 20 GB of
+/// memory. A process is blocked at most while its own memory is read.
+const EXACT_READ_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A dyno's memory: bytes, and events in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,117 +17,137 @@ pub(crate) struct Memory {
     pub(crate) rss: u64,
     pub(crate) cache: u64,
     pub(crate) swap: u64,
-    /// Pages charged and uncharged; version 2 of cgroups and `/proc` count none.
+    /// Pages charged; 0 with version 2 of cgroups and with `/proc`, which do not count them.
     pub(crate) pgpgin: u64,
+    /// Pages uncharged; 0 in the same cases.
     pub(crate) pgpgout: u64,
 }
 
 impl Memory {
-    /// All of it.
+    /// All of it, in bytes.
     pub(crate) fn total(&self) -> u64 {
         self.rss.saturating_add(self.cache).saturating_add(self.swap)
     }
 }
 
-/// A place where memory is read.
+/// A reading of the dyno's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) memory: Memory,
+    /// All parts of it were read at the time of the sample; else some are estimates. Only an exact reading may raise
+    /// an alarm.
+    pub(crate) is_exact: bool,
+}
+
+/// A source of the dyno's memory usage. `alarm_limit` is the number of bytes above which memory raises an alarm.
 pub(crate) trait Probe: fmt::Debug + Send {
-    /// What it is called.
+    /// Its name in logs and reports.
     fn name(&self) -> &'static str;
 
-    /// Between two samples, reads ahead what takes time, a little of it. True when it should be done again soon.
-    /// Memory above `alarm` bytes will have to be sure.
-    fn prefetch(&mut self, _: &mut Processes, _: &[Process], _now: Instant, _alarm: Option<u64>) -> bool {
+    /// Between two samples: reads one part in advance when reading takes time. Returns whether it should be called
+    /// again soon.
+    fn prefetch(
+        &mut self,
+        _processes: &mut Processes,
+        _all: &[Process],
+        _now: Instant,
+        _alarm_limit: Option<u64>,
+    ) -> bool {
         false
     }
 
-    /// The same for a sample that is taken at once.
+    /// Immediately before [`Probe::memory`]: reads what is missing. Returns whether [`Probe::prefetch`] should be
+    /// called soon.
     fn prepare(
         &mut self,
         _processes: &mut Processes,
         _all: &[Process],
         _now: Instant,
-        _alarm: Option<u64>,
+        _alarm_limit: Option<u64>,
     ) -> bool {
         false
     }
 
-    /// What it shows now, and whether nobody can doubt it.
-    fn memory(&mut self, processes: &mut Processes, all: &[Process], now: Instant) -> Option<(Memory, bool)>;
+    /// The memory at present; none when it cannot be read.
+    fn memory(&mut self, processes: &mut Processes, all: &[Process], now: Instant) -> Option<Reading>;
 
-    /// The limit that is set there, in bytes.
+    /// The memory limit that is configured there, in bytes.
     fn limit(&self) -> Option<u64> {
         None
     }
 
-    /// Makes sure of a figure that somebody would be woken by.
-    fn make_sure(&mut self, _processes: &mut Processes, _all: &[Process], _now: Instant) -> Option<Memory> {
+    /// Replaces a reading that was not exact and would raise an alarm; none when an exact one is not available now.
+    fn exact_memory(
+        &mut self,
+        _processes: &mut Processes,
+        _all: &[Process],
+        _now: Instant,
+    ) -> Option<Memory> {
         None
     }
 }
 
 /// Version 2 of cgroups (<https://docs.kernel.org/admin-guide/cgroup-v2.html>).
 #[derive(Debug)]
-struct V2 {
-    files: ProcFs,
+struct Cgroup2 {
+    procfs: ProcFs,
     dir: String,
 }
 
-impl Probe for V2 {
+impl Probe for Cgroup2 {
     fn name(&self) -> &'static str {
         "cgroup2"
     }
 
-    fn memory(&mut self, _: &mut Processes, _: &[Process], _: Instant) -> Option<(Memory, bool)> {
+    fn memory(&mut self, _: &mut Processes, _: &[Process], _: Instant) -> Option<Reading> {
         let dir = &self.dir;
-        let stat = self.files.text(&format!("{dir}/memory.stat"))?;
-        let key = |key| crate::procfs::key_of(&stat, key);
-        let swap = self.files.number(&format!("{dir}/memory.swap.current")).unwrap_or(0);
-        Some((Memory { rss: key("anon ")?, cache: key("file ")?, swap, ..Memory::default() }, true))
+        let stat = self.procfs.text(&format!("{dir}/memory.stat"))?;
+        let swap = self.procfs.number(&format!("{dir}/memory.swap.current")).unwrap_or(0);
+        let (rss, cache) = (value_of(&stat, "anon ")?, value_of(&stat, "file ")?);
+        Some(Reading { memory: Memory { rss, cache, swap, ..Memory::default() }, is_exact: true })
     }
 
     fn limit(&self) -> Option<u64> {
-        let number = |name| self.files.number(&format!("{}/{name}", self.dir));
+        let number = |name| self.procfs.number(&format!("{}/{name}", self.dir));
         number("memory.high").or_else(|| number("memory.max"))
     }
 }
 
-/// Version 1 (<https://www.kernel.org/doc/Documentation/cgroup-v1/memory.txt>).
+/// Version 1 of cgroups (<https://www.kernel.org/doc/Documentation/cgroup-v1/memory.txt>).
 #[derive(Debug)]
-struct V1 {
-    files: ProcFs,
+struct Cgroup1 {
+    procfs: ProcFs,
     dir: String,
 }
 
-impl Probe for V1 {
+impl Probe for Cgroup1 {
     fn name(&self) -> &'static str {
         "cgroup1"
     }
 
-    fn memory(&mut self, _: &mut Processes, _: &[Process], _: Instant) -> Option<(Memory, bool)> {
-        let stat = self.files.text(&format!("{}/memory.stat", self.dir))?;
-        let key = |key| crate::procfs::key_of(&stat, key);
-        let (rss, cache) = (key("total_rss ")?, key("total_cache ")?);
-        let or_none = |name| key(name).unwrap_or(0);
+    fn memory(&mut self, _: &mut Processes, _: &[Process], _: Instant) -> Option<Reading> {
+        let stat = self.procfs.text(&format!("{}/memory.stat", self.dir))?;
+        let or_zero = |key| value_of(&stat, key).unwrap_or(0);
         let memory = Memory {
-            rss,
-            cache,
-            swap: or_none("total_swap "),
-            pgpgin: or_none("total_pgpgin "),
-            pgpgout: or_none("total_pgpgout "),
+            rss: value_of(&stat, "total_rss ")?,
+            cache: value_of(&stat, "total_cache ")?,
+            swap: or_zero("total_swap "),
+            pgpgin: or_zero("total_pgpgin "),
+            pgpgout: or_zero("total_pgpgout "),
         };
-        Some((memory, true))
+        Some(Reading { memory, is_exact: true })
     }
 
     fn limit(&self) -> Option<u64> {
-        self.files.number(&format!("{}/memory.limit_in_bytes", self.dir))
+        self.procfs.number(&format!("{}/memory.limit_in_bytes", self.dir))
     }
 }
 
-/// What a dyno that runs a slug has: its processes.
+/// The sum over the dyno's processes: the only source of a dyno that runs a slug.
 #[derive(Debug)]
-struct OfProcesses;
+struct ProcessSum;
 
-impl Probe for OfProcesses {
+impl Probe for ProcessSum {
     fn name(&self) -> &'static str {
         "processes"
     }
@@ -137,10 +157,10 @@ impl Probe for OfProcesses {
         processes: &mut Processes,
         all: &[Process],
         now: Instant,
-        alarm: Option<u64>,
+        alarm_limit: Option<u64>,
     ) -> bool {
-        let waits = alarm.is_some_and(|alarm| processes.wait_for_each_other(all, now, alarm));
-        !waits && processes.refresh(all, now)
+        let defers = alarm_limit.is_some_and(|limit| processes.needs_exact_read(all, now, limit));
+        !defers && processes.refresh(all, now)
     }
 
     fn prepare(
@@ -148,65 +168,66 @@ impl Probe for OfProcesses {
         processes: &mut Processes,
         all: &[Process],
         now: Instant,
-        alarm: Option<u64>,
+        alarm_limit: Option<u64>,
     ) -> bool {
-        if alarm.is_some_and(|alarm| processes.wait_for_each_other(all, now, alarm)) {
-            processes.refresh_all(all, now, SURE);
+        if alarm_limit.is_some_and(|limit| processes.needs_exact_read(all, now, limit)) {
+            processes.refresh_all(all, now, EXACT_READ_TIMEOUT);
             return false;
         }
         processes.refresh(all, now)
     }
 
-    fn memory(&mut self, processes: &mut Processes, all: &[Process], now: Instant) -> Option<(Memory, bool)> {
+    fn memory(&mut self, processes: &mut Processes, all: &[Process], now: Instant) -> Option<Reading> {
         let sum = processes.sum(all, now);
-        Some((Memory { rss: sum.resident, swap: sum.swapped, ..Memory::default() }, sum.is_exact))
+        let memory = Memory { rss: sum.resident, swap: sum.swapped, ..Memory::default() };
+        Some(Reading { memory, is_exact: sum.is_exact })
     }
 
-    fn make_sure(&mut self, processes: &mut Processes, all: &[Process], now: Instant) -> Option<Memory> {
-        processes.refresh_all(all, now, SURE);
-        self.memory(processes, all, now).and_then(|(memory, is_exact)| is_exact.then_some(memory))
+    fn exact_memory(&mut self, processes: &mut Processes, all: &[Process], now: Instant) -> Option<Memory> {
+        processes.refresh_all(all, now, EXACT_READ_TIMEOUT);
+        self.memory(processes, all, now).filter(|reading| reading.is_exact).map(|reading| reading.memory)
     }
 }
 
-/// Chooses the probe. A cgroup counts when it is the container's own, that is, the root of what is mounted: on a
-/// machine it would be that of a session or a service, and other programs in it.
-pub(crate) fn choose(files: &ProcFs) -> Box<dyn Probe> {
-    let mounts = files.text("proc/self/mountinfo").unwrap_or_default();
-    let own = files.text("proc/self/cgroup").unwrap_or_default();
-    let has = |dir: &str, name: &str| files.text(&format!("{dir}/{name}")).is_some();
-    if let Some(dir) = own_mount(&mounts, &own, "cgroup2", "")
-        // Not in the root of a machine's, labels figures would be the machine's.
+/// Chooses the source. A cgroup counts when it is the container's, that is, the root of its mount: on a machine it
+/// would be that of a session or service, with other programs in it.
+pub(crate) fn choose(procfs: &ProcFs) -> Box<dyn Probe> {
+    let mounts = procfs.text("proc/self/mountinfo").unwrap_or_default();
+    let cgroups = procfs.text("proc/self/cgroup").unwrap_or_default();
+    let has = |dir: &str, name: &str| procfs.text(&format!("{dir}/{name}")).is_some();
+    if let Some(dir) = container_mount(&mounts, &cgroups, "cgroup2", "")
+        // The root cgroup of a machine, whose values are the machine's, does not have this file.
         && has(&dir, "memory.current")
         && has(&dir, "memory.stat")
     {
-        return Box::new(V2 { files: files.clone(), dir });
+        return Box::new(Cgroup2 { procfs: procfs.clone(), dir });
     }
-    if let Some(dir) = own_mount(&mounts, &own, "cgroup", "memory")
+    if let Some(dir) = container_mount(&mounts, &cgroups, "cgroup", "memory")
         && has(&dir, "memory.stat")
-        // The root of a machine's has no limit.
-        && files.number(&format!("{dir}/memory.limit_in_bytes")).is_some_and(|limit| limit <= NONE)
+        // The root cgroup of a machine has no limit.
+        && procfs.number(&format!("{dir}/memory.limit_in_bytes")).is_some_and(|limit| limit <= MAX_LIMIT)
     {
-        return Box::new(V1 { files: files.clone(), dir });
+        return Box::new(Cgroup1 { procfs: procfs.clone(), dir });
     }
-    Box::new(OfProcesses)
+    Box::new(ProcessSum)
 }
 
-/// The directory, without its first slash, where our cgroup is mounted by itself: the mount's root (field 4 of
-/// mountinfo, proc(5)) is our path (field 3 of `/proc/self/cgroup`, cgroups(7)), and no other's.
-fn own_mount(mounts: &str, own: &str, kind: &str, controller: &str) -> Option<String> {
-    let path = own.lines().find_map(|line| {
+/// The directory, without its first slash, where our cgroup is the root of a mount: the mount's root (field 4 of
+/// mountinfo, proc(5)) equals our path (field 3 of `/proc/self/cgroup`, cgroups(7)).
+fn container_mount(mounts: &str, cgroups: &str, fs_type: &str, controller: &str) -> Option<String> {
+    let path = cgroups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         controllers.split(',').any(|name| name == controller).then_some(path)
     })?;
     mounts.lines().find_map(|line| {
-        let (place, what) = line.split_once(" - ")?;
-        let (mut place, mut what) = (place.split(' ').skip(3), what.split(' '));
-        let (root, dir) = (place.next()?, place.next()?);
-        let is_kind = what.next()? == kind;
-        let options = what.nth(1).unwrap_or_default();
-        let is_controller = controller.is_empty() || options.split(',').any(|name| name == controller);
-        (is_kind && is_controller && root == path).then(|| dir.trim_start_matches('/').to_owned())
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let (mut mount, mut filesystem) = (mount.split(' ').skip(3), filesystem.split(' '));
+        let (root, dir) = (mount.next()?, mount.next()?);
+        let is_type = filesystem.next()? == fs_type;
+        let options = filesystem.nth(1).unwrap_or_default();
+        let has_controller = controller.is_empty() || options.split(',').any(|name| name == controller);
+        (is_type && has_controller && root == path).then(|| dir.trim_start_matches('/').to_owned())
     })
 }
 

@@ -1,29 +1,30 @@
-//! The processes of the dyno, as `/proc` shows them (proc(5), procfs(5)).
+//! The dyno's processes, from `/proc` (proc(5), procfs(5)).
 
-use crate::procfs::{ProcFs, ProcessStat, key_of};
+use crate::procfs::{CpuTicks, ProcFs, ProcessStat, value_of};
 use nix::time::ClockId;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-/// Threads labels state is looked up one by one, in one sample at most. Beyond, a process counts by its main thread.
-const THREADS: u32 = 1000;
-/// A process's share of memory is read again after this time at the earliest, because reading it takes a lock that
-/// the process may be waiting for.
-const AGAIN: Duration = Duration::from_mins(1);
-/// And after so many times the CPU time that reading it took; what it took to come to a core is nobody's burden.
-const SPARING: u32 = 1000;
+/// At most this many threads have their state read one by one in a sample. Beyond, a process counts by its main thread.
+const MAX_THREADS_READ: u32 = 1000;
+/// The memory of a process is read at most once in this time, because the kernel holds a lock meanwhile that the process
+/// may need.
+const MIN_READ_INTERVAL: Duration = Duration::from_mins(1);
+/// And at most once in this many times the CPU time that the last reading took. Time spent waiting for a CPU does not
+/// count: it burdens no process.
+const READ_COST_FACTOR: u32 = 1000;
 /// The pid namespace of a machine, which has this fixed number (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
-const MACHINE: &str = "pid:[4026531836]";
+const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Bytes of a page: 4 KiB where Heroku counts in pages; the kernel counts in its own.
-fn page() -> u64 {
+/// Bytes of a page, the unit of the kernel's numbers.
+fn page_bytes() -> u64 {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
     size.ok().flatten().map_or(4096, |size| size as u64)
 }
 
-/// What this thread has used of a core.
+/// CPU time of this thread.
 fn cpu_time() -> Duration {
     ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_or(Duration::ZERO, Duration::from)
 }
@@ -35,132 +36,134 @@ pub(crate) struct Process {
     parent: i32,
     is_runnable: bool,
     pub(crate) threads: u32,
-    /// Resident, in bytes; what is shared counts in full.
+    /// Resident memory in bytes; shared pages count in full.
     resident: u64,
-    /// User and system time of it and of its children that ended, in clock ticks.
-    pub(crate) cpu: [u64; 2],
-    /// The same of it alone, together.
-    pub(crate) own_cpu: u64,
-    /// When it started, in clock ticks: tells two processes with one pid apart.
+    /// Its CPU time.
+    pub(crate) cpu: CpuTicks,
+    /// The CPU time of its children that ended.
+    pub(crate) children_cpu: CpuTicks,
+    /// Start time in clock ticks: distinguishes processes that had the same pid.
     start: u64,
 }
 
 impl Process {
-    /// Reads a line of `/proc/<pid>/stat`.
-    fn parse(text: &str, page: u64) -> Option<Self> {
+    /// Parses a line of `/proc/<pid>/stat`.
+    fn parse(text: &str, page_bytes: u64) -> Option<Self> {
         let stat = ProcessStat::parse(text)?;
         Some(Self {
             pid: stat.pid,
             parent: stat.parent,
             is_runnable: stat.is_runnable(),
             threads: stat.threads,
-            resident: stat.resident_pages.saturating_mul(page),
-            cpu: [stat.cpu.user + stat.children_cpu.user, stat.cpu.system + stat.children_cpu.system],
-            own_cpu: stat.cpu.user + stat.cpu.system,
+            resident: stat.resident_pages.saturating_mul(page_bytes),
+            cpu: stat.cpu,
+            children_cpu: stat.children_cpu,
             start: stat.start,
         })
     }
 }
 
-/// Which of the processes that `/proc` shows are the dyno's.
+/// Which of the processes in `/proc` are the dyno's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
-    /// All: it shows a container.
+    /// All: `/proc` shows a container.
     All,
-    /// Those that come from the app: it shows a machine.
-    OfTheApp,
+    /// The app and its descendants: `/proc` shows a machine.
+    AppOnly,
 }
 
-/// SampleLabels processes are not counted, and labels are.
+/// Which processes are listed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessFilter {
-    /// The app.
+    /// Pid of the app. On a machine, it and its descendants are listed.
     pub(crate) app: i32,
-    /// The agent's own processes; 0 for none.
+    /// Pids of the agent's processes, which are never listed; 0 for none.
     pub(crate) agent: [i32; 2],
 }
 
-/// What is known of a process's share of memory.
+/// The last reading of a process's memory.
 #[derive(Clone, Copy, Debug)]
-struct Share {
+struct MemoryRecord {
+    /// Start time of the process that was read.
     start: u64,
-    /// Its part of what it shares, and all that it does not share, in bytes.
+    /// Proportional set size in bytes: unshared pages, and its part of shared ones.
     proportional: u64,
     swapped: u64,
-    /// What was resident then.
+    /// Resident memory at the time of the reading.
     resident: u64,
-    /// It could be read; else all that is resident stands for it.
-    is_sure: bool,
-    read: Instant,
-    again: Duration,
+    /// Whether `proportional` could be read; else it is all resident memory.
+    is_measured: bool,
+    read_at: Instant,
+    next_read: Instant,
 }
 
-impl Share {
-    /// Bytes of the process that are resident and swapped out, by what is resident now.
-    fn forward(&self, process: &Process) -> (u64, u64) {
+impl MemoryRecord {
+    /// Estimates the memory at present from what is resident now: bytes resident and bytes swapped out.
+    fn estimate(&self, process: &Process) -> (u64, u64) {
         ((self.proportional + process.resident).saturating_sub(self.resident), self.swapped)
     }
 }
 
-/// A sum over processes.
+/// Memory of several processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sum {
     /// Resident, in bytes.
     pub(crate) resident: u64,
     /// Swapped out, in bytes.
     pub(crate) swapped: u64,
-    /// Every part of it was read at this moment.
+    /// Whether every part was measured at this moment.
     pub(crate) is_exact: bool,
 }
 
-/// The dyno's processes.
+/// The dyno's processes and what is known of their memory.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    files: ProcFs,
+    procfs: ProcFs,
     scope: Scope,
-    page: u64,
-    shares: HashMap<i32, Share>,
+    page_bytes: u64,
+    /// By pid.
+    records: HashMap<i32, MemoryRecord>,
+    /// Contents of the file that was read last.
     text: String,
 }
 
 impl Processes {
-    /// Those that `/proc` below this root shows.
-    pub(crate) fn new(files: ProcFs) -> Self {
-        let namespace = std::fs::read_link(files.path("proc/self/ns/pid"));
-        let is_machine = namespace.is_ok_and(|name| name.as_os_str() == MACHINE);
-        let scope = if is_machine { Scope::OfTheApp } else { Scope::All };
-        Self { files, scope, page: page(), shares: HashMap::new(), text: String::new() }
+    /// The processes in `/proc`.
+    pub(crate) fn new(procfs: ProcFs) -> Self {
+        let namespace = std::fs::read_link(procfs.path("proc/self/ns/pid"));
+        let is_machine = namespace.is_ok_and(|name| name.as_os_str() == HOST_PID_NAMESPACE);
+        let scope = if is_machine { Scope::AppOnly } else { Scope::All };
+        Self { procfs, scope, page_bytes: page_bytes(), records: HashMap::new(), text: String::new() }
     }
 
     fn read(&mut self, name: &str) -> Option<&str> {
         self.text.clear();
-        File::open(self.files.path(name)).ok()?.read_to_string(&mut self.text).ok()?;
+        File::open(self.procfs.path(name)).ok()?.read_to_string(&mut self.text).ok()?;
         Some(&self.text)
     }
 
-    /// One process.
-    pub(crate) fn one(&mut self, pid: i32) -> Option<Process> {
-        let page = self.page;
-        self.read(&format!("proc/{pid}/stat")).and_then(|text| Process::parse(text, page))
+    /// One process; none when it does not exist.
+    pub(crate) fn get(&mut self, pid: i32) -> Option<Process> {
+        let page_bytes = self.page_bytes;
+        self.read(&format!("proc/{pid}/stat")).and_then(|text| Process::parse(text, page_bytes))
     }
 
     /// All processes of the dyno but the agent's.
-    pub(crate) fn list(&mut self, who: ProcessFilter) -> Vec<Process> {
-        let Ok(entries) = std::fs::read_dir(self.files.path("proc")) else { return Vec::new() };
+    pub(crate) fn list(&mut self, filter: ProcessFilter) -> Vec<Process> {
+        let Ok(entries) = std::fs::read_dir(self.procfs.path("proc")) else { return Vec::new() };
         let pids: Vec<i32> =
             entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        // One that ended meanwhile is none.
-        let mut all: Vec<Process> = pids.into_iter().filter_map(|pid| self.one(pid)).collect();
-        if self.scope == Scope::OfTheApp {
-            keep_descendants(&mut all, who.app);
+        let mut all: Vec<Process> = pids.into_iter().filter_map(|pid| self.get(pid)).collect();
+        if self.scope == Scope::AppOnly {
+            keep_descendants(&mut all, filter.app);
         }
-        all.retain(|process| !who.agent.contains(&process.pid));
+        all.retain(|process| !filter.agent.contains(&process.pid));
         all
     }
 
-    /// How many threads of these processes run or could.
+    /// How many threads of these processes run or wait for a CPU.
     pub(crate) fn runnable(&mut self, all: &[Process]) -> u32 {
-        let (mut left, mut count) = (THREADS, 0);
+        let (mut left, mut count) = (MAX_THREADS_READ, 0);
         for process in all {
             if process.threads <= 1 || process.threads > left {
                 count += u32::from(process.is_runnable);
@@ -168,105 +171,109 @@ impl Processes {
             }
             left -= process.threads;
             let dir = format!("proc/{}/task", process.pid);
-            let Ok(entries) = std::fs::read_dir(self.files.path(&dir)) else { continue };
+            let Ok(entries) = std::fs::read_dir(self.procfs.path(&dir)) else { continue };
             for entry in entries.flatten() {
                 let name = format!("{dir}/{}/stat", entry.file_name().to_string_lossy());
-                let state = self.read(&name).and_then(ProcessStat::state_in);
+                let state = self.read(&name).and_then(ProcessStat::parse_state);
                 count += u32::from(state == Some(b'R'));
             }
         }
         count
     }
 
-    /// Reads the share of one process: of one that was never read, else of the one that waited longest. Says
-    /// whether another one was never read.
+    /// Reads the memory of one process: one that was never read, else the one whose next reading is longest due.
+    /// Returns whether there is another process that was never read.
     pub(crate) fn refresh(&mut self, all: &[Process], now: Instant) -> bool {
         let pids: HashSet<i32> = all.iter().map(|process| process.pid).collect();
-        self.shares.retain(|pid, _| pids.contains(pid));
-        let mut unknown = all.iter().filter(|process| self.share(process).is_none());
-        if let Some(process) = unknown.next() {
-            let more = unknown.next().is_some();
+        self.records.retain(|pid, _| pids.contains(pid));
+        let mut unread = all.iter().filter(|process| self.record(process).is_none());
+        if let Some(process) = unread.next() {
+            let has_more = unread.next().is_some();
             self.refresh_one(process, now);
-            return more;
+            return has_more;
         }
-        let due = |process: &&Process| self.due(process).is_some_and(|due| due <= now);
-        let oldest = all.iter().filter(due).min_by_key(|process| self.due(process)).copied();
-        if let Some(process) = oldest {
+        let is_due = |process: &&Process| self.next_read(process).is_some_and(|due| due <= now);
+        let longest_due = all.iter().filter(is_due).min_by_key(|process| self.next_read(process)).copied();
+        if let Some(process) = longest_due {
             self.refresh_one(&process, now);
         }
         false
     }
 
-    fn due(&self, process: &Process) -> Option<Instant> {
-        self.shares.get(&process.pid).map(|share| share.read + share.again)
+    fn record(&self, process: &Process) -> Option<&MemoryRecord> {
+        self.records.get(&process.pid).filter(|record| record.start == process.start)
+    }
+
+    fn next_read(&self, process: &Process) -> Option<Instant> {
+        self.record(process).map(|record| record.next_read)
     }
 
     fn refresh_one(&mut self, process: &Process, now: Instant) {
         let start = cpu_time();
         let dir = format!("proc/{}", process.pid);
-        let bytes = |text: &str, key: &str| key_of(text, key).map(|kib| kib << 10);
-        let rollup = self.read(&format!("{dir}/smaps_rollup")).and_then(|text| bytes(text, "Pss:"));
+        let bytes = |text: &str, key: &str| value_of(text, key).map(|kib| kib << 10);
+        let proportional = self.read(&format!("{dir}/smaps_rollup")).and_then(|text| bytes(text, "Pss:"));
         let status = self.read(&format!("{dir}/status"));
         let swapped = status.and_then(|text| bytes(text, "VmSwap:")).unwrap_or(0);
-        let share = Share {
+        let cost = cpu_time().saturating_sub(start);
+        let record = MemoryRecord {
             start: process.start,
-            // Not ours to read: all that is resident.
-            proportional: rollup.unwrap_or(process.resident),
+            // Not readable by us (another user's process): all resident memory stands for it.
+            proportional: proportional.unwrap_or(process.resident),
             swapped,
             resident: process.resident,
-            is_sure: rollup.is_some(),
-            read: now,
-            again: AGAIN.max(cpu_time().saturating_sub(start).saturating_mul(SPARING)),
+            is_measured: proportional.is_some(),
+            read_at: now,
+            next_read: now + MIN_READ_INTERVAL.max(cost.saturating_mul(READ_COST_FACTOR)),
         };
-        self.shares.insert(process.pid, share);
+        self.records.insert(process.pid, record);
     }
 
-    /// What they take together: by the shares that are known, carried forward by what is resident now.
+    /// The memory of all these processes, from the last readings and what is resident now.
     pub(crate) fn sum(&self, all: &[Process], now: Instant) -> Sum {
         let mut sum = Sum { is_exact: true, ..Sum::default() };
         for process in all {
-            let share = self.share(process);
-            let (resident, swapped) = share.map_or((process.resident, 0), |share| share.forward(process));
+            let record = self.record(process);
+            let (resident, swapped) = record.map_or((process.resident, 0), |record| record.estimate(process));
             sum.resident += resident;
             sum.swapped += swapped;
-            sum.is_exact &= share.is_some_and(|share| share.read == now && share.is_sure);
+            sum.is_exact &= record.is_some_and(|record| record.read_at == now && record.is_measured);
         }
         sum
     }
 
-    /// Whether shares are to be read together, in one sample, or not at all: read one by one at different times, they
-    /// could never make a sum that nobody can doubt. So it is when what is known is more than `alarm` bytes, or may
-    /// be, and all may be read now.
-    pub(crate) fn wait_for_each_other(&self, all: &[Process], now: Instant, alarm: u64) -> bool {
-        let (mut known, mut at_most, mut are_due) = (0, 0, true);
+    /// Whether all processes have to be read at the same time, in a sample, because readings at different times never
+    /// make an exact sum. True when the sum by the last readings exceeds `alarm_limit`; also when it may exceed it (some
+    /// processes were never read) and all may be read now.
+    pub(crate) fn needs_exact_read(&self, all: &[Process], now: Instant, alarm_limit: u64) -> bool {
+        let (mut known, mut upper_bound, mut are_all_due) = (0, 0, true);
         for process in all {
-            let share = self.share(process);
-            let bytes =
-                share.map(|share| share.forward(process)).map(|(resident, swapped)| resident + swapped);
+            let record = self.record(process);
+            let estimate = record.map(|record| record.estimate(process));
+            let bytes = estimate.map(|(resident, swapped)| resident + swapped);
             known += bytes.unwrap_or(0);
-            at_most += bytes.unwrap_or(process.resident);
-            are_due &= share.is_none_or(|share| share.read + share.again <= now);
+            upper_bound += bytes.unwrap_or(process.resident);
+            are_all_due &= record.is_none_or(|record| record.next_read <= now);
         }
-        known > alarm || (at_most > alarm && are_due)
+        known > alarm_limit || (upper_bound > alarm_limit && are_all_due)
     }
 
-    fn share(&self, process: &Process) -> Option<&Share> {
-        self.shares.get(&process.pid).filter(|share| share.start == process.start)
-    }
-
-    /// Reads the shares of all, for a sum that nobody can doubt; not when one of them was read a moment ago. Ends
-    /// after `most`, with those that waited longest.
-    pub(crate) fn refresh_all(&mut self, all: &[Process], now: Instant, most: Duration) {
+    /// Reads the memory of all processes, for an exact sum; reads nothing when one of them was read too recently. Stops
+    /// after `timeout`; the longest due are read first.
+    pub(crate) fn refresh_all(&mut self, all: &[Process], now: Instant, timeout: Duration) {
         let start = Instant::now();
-        let due = |process: &Process| self.share(process).map(|share| share.read + share.again);
-        let is_fresh = |process: &Process| self.share(process).is_some_and(|share| share.read == now);
-        let mut left: Vec<_> = all.iter().filter(|process| !is_fresh(process)).map(|p| (due(p), p)).collect();
-        if left.iter().any(|(due, _)| due.is_some_and(|due| due > now)) {
+        let is_current = |process: &Process| self.record(process).is_some_and(|record| record.read_at == now);
+        let mut outdated: Vec<_> = all
+            .iter()
+            .filter(|process| !is_current(process))
+            .map(|process| (self.next_read(process), process))
+            .collect();
+        if outdated.iter().any(|(due, _)| due.is_some_and(|due| due > now)) {
             return;
         }
-        left.sort_unstable_by_key(|(due, _)| *due);
-        for (_, process) in left {
-            if start.elapsed() > most {
+        outdated.sort_unstable_by_key(|(due, _)| *due);
+        for (_, process) in outdated {
+            if start.elapsed() > timeout {
                 return;
             }
             self.refresh_one(process, now);
@@ -274,10 +281,10 @@ impl Processes {
     }
 }
 
-/// Keeps a process and all that come from it.
+/// Keeps the process `ancestor` and its descendants.
 pub(crate) fn keep_descendants(all: &mut Vec<Process>, ancestor: i32) {
     let mut kept = HashSet::from([ancestor]);
-    // A child stands behind its parent mostly, so one or two rounds find all.
+    // Children mostly follow their parents in the list, so one or two passes find all.
     loop {
         let before = kept.len();
         kept.extend(

@@ -210,8 +210,9 @@ impl SamplerThread {
     fn heartbeat(&self, agent: [i32; 2]) -> Vec<AgentLine> {
         let Some(spool) = self.recorder_thread.spool() else { return Vec::new() };
         let summary = spool.summary();
-        let (memory, cpu) = sample::cost(agent);
-        let text = format!("at=heartbeat {summary} memory={} cpu={cpu}ms", sample::megabytes(memory));
+        let usage = sample::resource_usage(agent);
+        let memory = sample::megabytes(usage.memory);
+        let text = format!("at=heartbeat {summary} memory={memory} cpu={}ms", usage.cpu_millis);
         vec![AgentLine::new(AgentLineKind::Agent, text)]
     }
 }

@@ -1,5 +1,6 @@
 //! State that the supervisor's main loop and its sampler thread share.
 
+use crate::dyno::lifecycle::Readiness;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -13,8 +14,8 @@ enum AppPhase {
     Up,
     /// It was asked to stop, or it ended. No other phase follows.
     Ending {
-        /// Whether it had been up.
-        was_up: bool,
+        /// How far it had come before.
+        from: Readiness,
     },
 }
 
@@ -46,12 +47,16 @@ impl SharedState {
         }
     }
 
-    /// The app is asked to stop, or ended. Calls `send_lines` with whether it was up, under the lock.
-    pub(super) fn set_ending(&self, send_lines: impl FnOnce(bool)) {
+    /// The app is asked to stop, or ended. Calls `send_lines` with how far it had come, under the lock.
+    pub(super) fn set_ending(&self, send_lines: impl FnOnce(Readiness)) {
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_up = matches!(*phase, AppPhase::Up | AppPhase::Ending { was_up: true });
-        *phase = AppPhase::Ending { was_up };
-        send_lines(was_up);
+        let from = match *phase {
+            AppPhase::Starting => Readiness::Starting,
+            AppPhase::Up => Readiness::Up,
+            AppPhase::Ending { from } => from,
+        };
+        *phase = AppPhase::Ending { from };
+        send_lines(from);
     }
 
     /// What is sampled, and how; none until the sampler has chosen.
@@ -71,12 +76,12 @@ mod tests {
     #[test]
     fn an_app_that_is_ending_does_not_come_up() {
         let shared_state = SharedState::default();
-        shared_state.set_ending(|was_up| assert!(!was_up));
+        shared_state.set_ending(|from| assert_eq!(from, Readiness::Starting));
         shared_state.set_up(|| panic!("it is ending"));
-        shared_state.set_ending(|was_up| assert!(!was_up));
+        shared_state.set_ending(|from| assert_eq!(from, Readiness::Starting));
         let shared_state = SharedState::default();
         shared_state.set_up(|| {});
-        shared_state.set_ending(|was_up| assert!(was_up));
-        shared_state.set_ending(|was_up| assert!(was_up));
+        shared_state.set_ending(|from| assert_eq!(from, Readiness::Up));
+        shared_state.set_ending(|from| assert_eq!(from, Readiness::Up));
     }
 }

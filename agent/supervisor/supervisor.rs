@@ -7,7 +7,7 @@ use super::spawn::{self, ChildEvent};
 use crate::config::Config;
 use crate::delivery::{Coordinator, Remaining};
 use crate::diag;
-use crate::dyno::lifecycle::Lifecycle;
+use crate::dyno::lifecycle::{ExitCause, Lifecycle};
 use crate::frame::AgentLine;
 use crate::line::Stream;
 use crate::poll::{timeout, until};
@@ -199,8 +199,8 @@ impl Supervisor<'_> {
     /// The dyno is asked to stop. The first request sets the deadline.
     fn stop(&mut self, now: Instant) {
         if self.state == AppState::Running {
-            self.shared_state.set_ending(|was_up| {
-                let lines = self.lifecycle_lines(|| Lifecycle::stopping(was_up));
+            self.shared_state.set_ending(|from| {
+                let lines = self.lifecycle_lines(|| Lifecycle::stopping(from));
                 self.send(Input::AgentLines(lines, input::Permits::default()));
             });
         }
@@ -250,12 +250,14 @@ impl Supervisor<'_> {
     }
 
     fn app_exited(&mut self, status: u8) {
-        let (now, was_asked) = (Instant::now(), self.state.is_stop_requested());
+        let now = Instant::now();
+        let cause =
+            if self.state.is_stop_requested() { ExitCause::StopRequested } else { ExitCause::Unrequested };
         self.state.set_exited(now, status);
         self.gone.write(1).ok(); // fails only when the counter is full: the pumps know then
-        let lifecycle = Lifecycle::of(&self.config.dyno);
-        self.shared_state.set_ending(|was_up| {
-            let lines = self.lifecycle_lines(|| lifecycle.ended(was_up, was_asked, status));
+        let lifecycle = Lifecycle::for_dyno(&self.config.dyno);
+        self.shared_state.set_ending(|from| {
+            let lines = self.lifecycle_lines(|| lifecycle.ended(from, cause, status));
             self.send(Input::LastLines(lines));
         });
         if let AppState::Exited { at, stop_deadline, .. } = self.state {

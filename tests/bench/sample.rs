@@ -92,8 +92,13 @@ pub(crate) fn measure() -> Result<()> {
     }
     let (app, agent) = (dyno.0.id() as i32, [std::process::id() as i32, 0]);
     for (key, more) in [("plain", false), ("more", true)] {
-        let wish =
-            SamplerSettings { dyno: "web.1".to_owned(), dyno_id: None, quota: None, more, alarms: true };
+        let wish = SamplerSettings {
+            dyno: "web.1".to_owned(),
+            dyno_id: None,
+            quota: None,
+            extra: more,
+            alarms: true,
+        };
         let mut sampler = Sampler::new(wish);
         let before = spent()?;
         for _ in 0..LOOKS {

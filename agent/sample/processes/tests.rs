@@ -1,5 +1,5 @@
 use super::*;
-use crate::procfs::tests::layout;
+use crate::procfs::tests::fixture;
 
 /// A line of `/proc/<pid>/stat`.
 fn stat(pid: i32, parent: i32, state: char, threads: u32, pages: u64) -> String {
@@ -10,7 +10,8 @@ fn stat(pid: i32, parent: i32, state: char, threads: u32, pages: u64) -> String 
     .replacen("(a) b) (", "(a) b ", 1)
 }
 
-fn of_memory(pss: u64, swap: u64) -> (String, String) {
+/// The texts of `smaps_rollup` and `status`.
+fn memory_files(pss: u64, swap: u64) -> (String, String) {
     (
         format!("00-ff ---p 00 00:00 0 [rollup]\nRss: 1 kB\nPss: {pss} kB\n"),
         format!("Name:\ta\nVmSwap:\t{swap} kB\n"),
@@ -18,7 +19,7 @@ fn of_memory(pss: u64, swap: u64) -> (String, String) {
 }
 
 #[test]
-fn a_line_of_stat_is_read_whatever_the_command_is_called() {
+fn a_stat_line_is_parsed_whatever_the_command_contains() {
     let process = Process::parse(&stat(12, 3, 'R', 4, 100), 4096).unwrap();
     let expected = Process {
         pid: 12,
@@ -26,8 +27,8 @@ fn a_line_of_stat_is_read_whatever_the_command_is_called() {
         is_runnable: true,
         threads: 4,
         resident: 409_600,
-        cpu: [27, 15],
-        own_cpu: 12,
+        cpu: CpuTicks { user: 7, system: 5 },
+        children_cpu: CpuTicks { user: 20, system: 10 },
         start: 1012,
     };
     assert_eq!(process, expected);
@@ -48,8 +49,8 @@ fn runnable_threads_are_counted_without_the_agent() {
         ("proc/notaprocess/stat", stat(9, 1, 'R', 1, 1)),
     ];
     let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let (_dir, files) = layout(&files);
-    let mut processes = Processes::new(files);
+    let (_dir, procfs) = fixture(&files);
+    let mut processes = Processes::new(procfs);
     let all = processes.list(ProcessFilter { app: 2, agent: [4, 0] });
     let mut pids: Vec<i32> = all.iter().map(|process| process.pid).collect();
     pids.sort_unstable();
@@ -57,7 +58,7 @@ fn runnable_threads_are_counted_without_the_agent() {
 }
 
 #[test]
-fn on_a_machine_only_what_comes_from_the_app_counts() {
+fn descendants_of_the_app_are_kept_in_any_order() {
     let mut all: Vec<Process> = [(9, 7), (7, 5), (5, 1), (6, 1), (8, 6)]
         .into_iter()
         .map(|(pid, parent)| Process::parse(&stat(pid, parent, 'S', 1, 1), 4096).unwrap())
@@ -67,11 +68,11 @@ fn on_a_machine_only_what_comes_from_the_app_counts() {
 }
 
 #[test]
-fn shares_are_read_one_at_a_time_and_carried_forward() {
-    let (rollup, status) = of_memory(300, 8);
+fn memory_is_read_one_process_at_a_time_and_estimated_between_readings() {
+    let (rollup, status) = memory_files(300, 8);
     let first = stat(2, 1, 'S', 1, 100);
     let second = stat(3, 1, 'S', 1, 100);
-    let (dir, files) = layout(&[
+    let (dir, procfs) = fixture(&[
         ("proc/2/stat", &first),
         ("proc/2/smaps_rollup", &rollup),
         ("proc/2/status", &status),
@@ -79,30 +80,30 @@ fn shares_are_read_one_at_a_time_and_carried_forward() {
         ("proc/3/smaps_rollup", &rollup),
         ("proc/3/status", &status),
     ]);
-    let who = ProcessFilter { app: 2, agent: [0, 0] };
-    let mut processes = Processes::new(files);
+    let filter = ProcessFilter { app: 2, agent: [0, 0] };
+    let mut processes = Processes::new(procfs);
     let start = Instant::now();
-    let mut all = processes.list(who);
+    let mut all = processes.list(filter);
     all.sort_by_key(|process| process.pid);
     let kib = |kib: u64| kib << 10;
     assert_eq!(processes.sum(&all, start), Sum { resident: kib(800), swapped: 0, is_exact: false });
-    assert!(processes.refresh(&all, start), "one is left");
+    assert!(processes.refresh(&all, start), "one was not read yet");
     assert_eq!(processes.sum(&all, start), Sum { resident: kib(700), swapped: kib(8), is_exact: false });
     assert!(!processes.refresh(&all, start));
     assert_eq!(processes.sum(&all, start), Sum { resident: kib(600), swapped: kib(16), is_exact: true });
-    // It grows by 40 kB: known without asking again, but not for sure.
+    // It grows by 40 kB: estimated without reading again, so the sum is not exact.
     std::fs::write(dir.path().join("proc/2/stat"), stat(2, 1, 'S', 1, 110)).unwrap();
     let later = start + Duration::from_secs(20);
-    let mut all = processes.list(who);
+    let mut all = processes.list(filter);
     all.sort_by_key(|process| process.pid);
     assert!(!processes.refresh(&all, later), "not again within a minute");
     assert_eq!(processes.sum(&all, later), Sum { resident: kib(640), swapped: kib(16), is_exact: false });
-    // Another process under the same pid is another one.
+    // The pid is reused: the record of the old process does not apply.
     std::fs::write(dir.path().join("proc/2/stat"), stat(2, 1, 'S', 1, 110).replace(" 1002 ", " 2222 "))
         .unwrap();
-    let all = processes.list(who);
+    let all = processes.list(filter);
     assert_eq!(processes.sum(&all, later).resident, kib(440 + 300));
-    // For an alarm all are read at once, but not when that was done a moment ago.
+    // For an alarm all are read at once, but not when one was read less than a minute ago.
     processes.refresh_all(&all, later, Duration::from_secs(9));
     assert!(!processes.sum(&all, later).is_exact);
     let much_later = start + Duration::from_secs(90);
@@ -111,13 +112,13 @@ fn shares_are_read_one_at_a_time_and_carried_forward() {
 }
 
 #[test]
-fn what_may_not_be_read_counts_as_it_stands() {
+fn memory_that_cannot_be_read_counts_in_full_and_is_not_exact() {
     let text = stat(2, 1, 'S', 1, 100);
-    let (_dir, files) = layout(&[("proc/2/stat", &text)]);
-    let mut processes = Processes::new(files);
+    let (_dir, procfs) = fixture(&[("proc/2/stat", &text)]);
+    let mut processes = Processes::new(procfs);
     let all = processes.list(ProcessFilter { app: 2, agent: [0, 0] });
     let now = Instant::now();
     assert!(!processes.refresh(&all, now));
     let sum = processes.sum(&all, now);
-    assert_eq!((sum.resident, sum.is_exact), (409_600, false), "nobody is woken by it");
+    assert_eq!((sum.resident, sum.is_exact), (409_600, false), "it must not raise an alarm");
 }

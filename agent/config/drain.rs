@@ -1,0 +1,106 @@
+//! The settings of each drain, from `TAILRACE_DRAIN_URL` and `TAILRACE_DRAIN_TOKEN`.
+
+use super::drain_url::{DrainUrl, Scheme};
+use super::env::EnvReader;
+
+/// One drain.
+#[derive(Clone, Debug)]
+pub struct DrainSettings {
+    /// Its URL.
+    pub url: DrainUrl,
+    /// `Logplex-Drain-Token`.
+    pub token: String,
+    /// Whether bodies are compressed with gzip.
+    pub gzip: bool,
+    /// Bytes at which a batch closes.
+    pub batch_bytes: usize,
+}
+
+/// Settings that apply to all drains.
+pub(super) struct DrainDefaults<'a> {
+    /// The app, of which tokens are derived.
+    pub(super) app: &'a str,
+    pub(super) batch_bytes: u64,
+    /// Whether `http://` is allowed beyond loopback.
+    pub(super) allows_plaintext: bool,
+}
+
+impl DrainSettings {
+    /// Parses one URL. `index` is its position among all drains.
+    ///
+    /// # Errors
+    /// What is wrong with the URL and what to do; no secret.
+    fn parse(text: &str, index: usize, defaults: &DrainDefaults<'_>) -> Result<Self, String> {
+        let url = DrainUrl::parse(text).map_err(|error| error.to_string())?;
+        match url.scheme() {
+            Scheme::SyslogTls | Scheme::Syslog => {
+                Err("syslog drains are not supported by this version: use an https:// drain".to_owned())
+            }
+            Scheme::Http if !url.is_loopback() && !defaults.allows_plaintext => {
+                Err("http:// would send everything in the clear: use https://, or set \
+                     TAILRACE_ALLOW_PLAINTEXT=on"
+                    .to_owned())
+            }
+            Scheme::Http | Scheme::Https => Ok(Self {
+                token: derive_token(defaults.app, url.host(), index),
+                gzip: url.gzip(),
+                batch_bytes: url.batch_bytes().unwrap_or(defaults.batch_bytes) as usize,
+                url,
+            }),
+        }
+    }
+
+    /// Reads all drains. URLs that cannot be used are reported to `env` and left out.
+    pub(super) fn read_all(env: &mut EnvReader, app: &str, batch_bytes: u64) -> Vec<Self> {
+        const URLS: &str = "TAILRACE_DRAIN_URL";
+        let allows_plaintext = env.switch("TAILRACE_ALLOW_PLAINTEXT", false);
+        let defaults = DrainDefaults { app, batch_bytes, allows_plaintext };
+        let text = env.read_unlisted(URLS).unwrap_or_default();
+        let urls: Vec<&str> = text.split_whitespace().collect();
+        let mut drains = Vec::new();
+        for (index, url) in urls.iter().enumerate() {
+            match Self::parse(url, index, &defaults) {
+                Ok(drain) => {
+                    env.list(URLS, drain.url.to_string());
+                    drains.push(drain);
+                }
+                Err(error) if urls.len() > 1 => env.error(URLS, format!("URL {}: {error}", index + 1)),
+                Err(error) => env.error(URLS, error),
+            }
+        }
+        read_tokens(env, &mut drains, urls.len());
+        drains
+    }
+}
+
+/// Replaces the derived tokens by those that are configured: one for each of the `expected` URLs.
+fn read_tokens(env: &mut EnvReader, drains: &mut [DrainSettings], expected: usize) {
+    const TOKENS: &str = "TAILRACE_DRAIN_TOKEN";
+    let Some(text) = env.read(TOKENS) else { return };
+    let tokens: Vec<&str> = text.split_whitespace().collect();
+    let are_printable = tokens.iter().all(|token| token.bytes().all(|b| b.is_ascii_graphic()));
+    if tokens.len() == expected && are_printable {
+        for (drain, token) in drains.iter_mut().zip(tokens) {
+            token.clone_into(&mut drain.token);
+        }
+    } else {
+        let found = tokens.len();
+        env.error(TOKENS, format!("found {found} tokens, expected {expected}: one per drain URL"));
+    }
+}
+
+/// Derives a drain token that is the same for every dyno and release, and when a URL's secret is rotated. As Logplex's
+/// tokens it is `d.` and a UUID (RFC 9562 section 5.8, version 8).
+fn derive_token(app: &str, host: &str, index: usize) -> String {
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in [app.as_bytes(), host.as_bytes(), &(index as u64).to_le_bytes()] {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finish();
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest.as_ref()[..16]);
+    let bits = u128::from_be_bytes(half) & !(0xf << 76) & !(0x3 << 62) | 0x8 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    format!("d.{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

@@ -1,0 +1,178 @@
+//! The table of all events: names, fields, meaning. `buildpack/docs/events.md` is made from it. Names and fields are
+//! stable.
+
+/// Declares [`Event`] from its table: `Variant = "name", "fields", "when", "what to do";`.
+macro_rules! events {
+    ($($event:ident = $name:literal, $fields:literal, $when:literal, $action:literal;)+) => {
+        /// An event that is reported on standard error.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Event {
+            $(#[doc = $when] $event,)+
+        }
+
+        impl Event {
+            /// The value of `at`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$event => $name,)+
+                }
+            }
+
+            /// The keys of its fields, separated by spaces.
+            fn fields(self) -> &'static str {
+                match self {
+                    $(Self::$event => $fields,)+
+                }
+            }
+        }
+
+        /// When each event is reported, and what to do then.
+        #[cfg(test)]
+        const DOCUMENTATION: &[(Event, &str, &str)] = &[$((Event::$event, $when, $action),)+];
+    };
+}
+
+impl Event {
+    /// Whether lines about the event may have this field.
+    pub fn has_field(self, key: &str) -> bool {
+        self.fields().split(' ').any(|field| field == key)
+    }
+}
+
+// In alphabetical order of the names.
+events! {
+    Adopted = "adopted", "bytes",
+        "The spool of an agent that ended before was found and is delivered.",
+        "Nothing.";
+    BadSettings = "bad-settings", "error detail try",
+        "A setting is invalid. `run` executes the command without tailrace; `ship` exits with 64.",
+        "Correct the setting that `error` names.";
+    BytesNotDelivered = "bytes-not-delivered", "drain bytes",
+        "After the supervisor was killed, its shipper could not deliver all of the spool in `TAILRACE_STOP_GRACE`.",
+        "Check the drain.";
+    CannotRead = "cannot-read", "error",
+        "`ship` cannot read its standard input.",
+        "Check what is connected to it. What was read before is delivered.";
+    CannotShip = "cannot-ship", "error",
+        "`ship` cannot start: the system refused a resource.",
+        "Check the limits that `error` names. Nothing was read.";
+    CannotStart = "cannot-start", "command error",
+        "The app's command cannot be started. The exit status is 126 or 127, as a shell's.",
+        "Correct the command.";
+    ClockSteppedBack = "clock-stepped-back", "detail",
+        "The system clock was set back. Timestamps follow it.",
+        "Nothing.";
+    DiskStandsStill = "disk-stands-still", "detail",
+        "At the end the disk did not complete the last writes in time: checkpoint and ledger file may be out of date.",
+        "Check the disk.";
+    DrainFailing = "drain-failing", "drain status held oldest retry adopted_bytes error try",
+        "A drain answers with an error that may be temporary. Lines are kept and sent again.",
+        "Check the receiver if it lasts.";
+    DrainOk = "drain-ok", "drain down held",
+        "A drain about which trouble was reported accepts lines again, after the time `down`.",
+        "Nothing.";
+    DrainRefused = "drain-refused", "drain status held oldest retry adopted_bytes error try",
+        "A drain refuses requests in a way that somebody has to correct, such as 401 or 404. Lines are kept and sent again.",
+        "Run `tailrace check`; correct URL or credentials.";
+    DrainRejected = "drain-rejected", "drain status rejected error try",
+        "A drain refused frames for good: with a status such as 400, or a single frame with 413. The lines count as rejected.",
+        "Run `tailrace check`; check the limits of the receiver.";
+    DrainUnreachable = "drain-unreachable", "drain held oldest retry adopted_bytes error try",
+        "No answer comes from a drain: DNS, TCP, TLS or a timeout. Lines are kept and sent again.",
+        "Run `tailrace check`; check host and network.";
+    KeeperFault = "keeper-fault", "detail",
+        "A bug in the supervisor. The app continues; nothing is shipped any more.",
+        "Restart the dyno; report the bug.";
+    KeeperGone = "keeper-gone", "held_bytes grace",
+        "The supervisor was killed. The shipper delivers what is in the spool within the time `grace`.",
+        "Find out what killed it, such as the OOM killer.";
+    LinesNotDelivered = "lines-not-delivered",
+        "drain captured delivered held dropped rejected spool-full spool-unwritable recorder-behind recorder-fault spool-damaged error",
+        "At the end, or when `TAILRACE_STOP_GRACE` is over: a drain did not get all lines. Dropped lines also by reason.",
+        "See `error` and the reasons; a larger `TAILRACE_SPOOL_BYTES` or longer `TAILRACE_STOP_GRACE` may help.";
+    NoDrain = "no-drain", "error detail",
+        "`ship` has no drain. Nothing was read; it exits with 64.",
+        "Set `TAILRACE_DRAIN_URL`.";
+    NoLedger = "no-ledger", "setting error",
+        "The ledger file cannot be written.",
+        "Correct `TAILRACE_LEDGER_FILE`.";
+    NoShipper = "no-shipper", "error detail",
+        "The shipper cannot be started. Lines are kept and starting it is tried again.",
+        "Check the limits of processes and memory.";
+    NoSpool = "no-spool", "detail",
+        "The app ended before the spool was ready. Lines may be missing.",
+        "Check the disk below `TAILRACE_SPOOL_DIR`.";
+    NotShipping = "not-shipping", "error",
+        "The supervisor cannot be set up. The command runs without tailrace. The buildpack's launcher reports it, too.",
+        "Correct what `error` names.";
+    RecorderFault = "recorder-fault", "lines detail",
+        "A bug in the recorder. The lines of one chunk count as dropped.",
+        "Report the bug.";
+    SamplerFault = "sampler-fault", "detail",
+        "A bug in the sampler. There are no more samples.",
+        "Report the bug.";
+    ShipperFails = "shipper-fails", "starts retry detail",
+        "The shipper ended several times without a delivery between. Lines are kept and it is started again.",
+        "Check memory and limits of the dyno.";
+    ShipperHangs = "shipper-hangs", "silent",
+        "The shipper sent no message for the time `silent`. It is killed and started again.",
+        "Nothing, unless it repeats: then report the bug.";
+    ShipperOk = "shipper-ok", "down",
+        "The shipper delivers again, after trouble of the duration `down` that was reported.",
+        "Nothing.";
+    SpoolDamaged = "spool-damaged", "drain bytes detail",
+        "Bytes of the spool are not frames. Their lines count as dropped.",
+        "Check the disk, and whether something else writes to `TAILRACE_SPOOL_DIR`.";
+    SpoolInMemory = "spool-in-memory", "error detail",
+        "The disk cannot be used. The spool is in memory and covers only a short outage.",
+        "Free disk space, or correct `TAILRACE_SPOOL_DIR`.";
+    SpoolUnwritable = "spool-unwritable", "error detail",
+        "Neither disk nor memory can be written to. Lines are passed through and count as dropped.",
+        "Free disk space or memory.";
+    UnknownSettings = "unknown-settings", "error try",
+        "The name of a variable starts with `TAILRACE_` and is not a setting. It is ignored.",
+        "Correct its name or remove it.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::DropReason;
+    use std::fmt::Write as _;
+
+    /// The table in the documentation.
+    fn markdown() -> String {
+        let mut out = String::from("| event | when | fields | what to do |\n|---|---|---|---|\n");
+        for (event, when, action) in DOCUMENTATION {
+            let (name, fields) = (event.name(), event.fields().replace(' ', "` `"));
+            writeln!(out, "| `{name}` | {when} | `{fields}` | {action} |").unwrap();
+        }
+        out
+    }
+
+    #[test]
+    fn the_table_in_the_documentation_is_up_to_date() {
+        let page = include_str!("../../buildpack/docs/events.md");
+        let table =
+            page.split("<!-- events -->\n").nth(1).and_then(|rest| rest.split("<!-- /events -->").next());
+        assert_eq!(
+            table.map(str::trim),
+            Some(markdown().trim()),
+            "expected between the markers:\n{}",
+            markdown()
+        );
+    }
+
+    #[test]
+    fn names_are_sorted_and_unique() {
+        let names: Vec<&str> = DOCUMENTATION.iter().map(|(event, ..)| event.name()).collect();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+    }
+
+    #[test]
+    fn every_drop_reason_is_a_field_of_lines_not_delivered() {
+        for reason in DropReason::ALL {
+            assert!(Event::LinesNotDelivered.has_field(reason.as_str()), "{}", reason.as_str());
+        }
+    }
+}
