@@ -21,18 +21,20 @@ pub const REPORT_INTERVAL: Duration = Duration::from_mins(10);
 /// A line that is being built: `tailrace at=… key=value …`.
 #[derive(Debug)]
 pub struct EventLine {
+    event: Event,
     text: String,
 }
 
 /// Starts the line about an event.
-pub fn event(name: &str) -> EventLine {
-    EventLine { text: format!("tailrace at={name}") }
+pub fn event(event: Event) -> EventLine {
+    EventLine { event, text: format!("tailrace at={}", event.name()) }
 }
 
 impl EventLine {
     /// Adds `key=value`, quoted where needed. The key must be one of the event's documented fields.
     #[must_use]
     pub fn field(mut self, key: &str, value: impl fmt::Display) -> Self {
+        debug_assert!(self.event.has_field(key), "{} has no field {key}", self.event.name());
         write!(self.text, " {key}={}", quoted(&value.to_string())).ok(); // writing to a String cannot fail
         self
     }
@@ -124,10 +126,8 @@ mod tests {
 
     #[test]
     fn values_are_quoted_where_needed() {
-        let line = event(Event::DrainRefused.name())
-            .field("status", 401)
-            .field("error", "a \"b\" c\nd")
-            .field("try", "");
+        let line =
+            event(Event::DrainRefused).field("status", 401).field("error", "a \"b\" c\nd").field("try", "");
         assert_eq!(line.text(), r#"tailrace at=drain-refused status=401 error="a \"b\" c d" try="""#);
     }
 

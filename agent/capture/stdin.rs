@@ -105,7 +105,7 @@ pub fn read(mut recorder: Recorder<'_>, mut wakeups: Wakeups, state: &StdinState
             }
             Err(Errno::EINTR | Errno::EAGAIN) => continue,
             Err(errno) => {
-                diag::event("cannot-read").field("error", errno.desc()).emit();
+                diag::event(diag::Event::CannotRead).field("error", errno.desc()).emit();
                 break;
             }
         }

@@ -21,7 +21,7 @@ fn report_problems(problems: &[Problem], consequence: &str) -> bool {
     let is_fatal = problems.iter().any(|problem| problem.is_fatal);
     if !problems.is_empty() {
         let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
-        let event = if is_fatal { "bad-settings" } else { "unknown-settings" };
+        let event = if is_fatal { diag::Event::BadSettings } else { diag::Event::UnknownSettings };
         let mut line = diag::event(event).field("error", texts.join("; "));
         if is_fatal {
             line = line.field("detail", consequence);

@@ -54,12 +54,12 @@ pub fn run() -> u8 {
         return ExitCode::Usage.into();
     }
     if config.drains.is_empty() {
-        let event = diag::event("no-drain").field("error", "TAILRACE_DRAIN_URL is not set");
+        let event = diag::event(diag::Event::NoDrain).field("error", "TAILRACE_DRAIN_URL is not set");
         event.field("detail", "nothing was read").emit();
         return ExitCode::Usage.into();
     }
     let code = ship(&config).unwrap_or_else(|error| {
-        diag::event("cannot-ship").field("error", error).emit();
+        diag::event(diag::Event::CannotShip).field("error", error).emit();
         ExitCode::System
     });
     code.into()
@@ -76,7 +76,7 @@ fn ship(config: &Config) -> io::Result<ExitCode> {
     let Opened { spool, error } =
         Spool::open(&config.spool_dir, agent, DrainId::all(config), try_clone(memory.as_ref())?);
     if let Some(error) = error {
-        diag::event("spool-in-memory").field("error", error).emit();
+        diag::event(diag::Event::SpoolInMemory).field("error", error).emit();
     }
     Ok(match deliver(config, &signals, &Arc::new(spool), memory, Source::Stdin)? {
         Delivery::Complete => ExitCode::Success,
@@ -110,7 +110,7 @@ pub(super) fn deliver_after_supervisor(
         spool.close();
         return Ok(());
     }
-    diag::event("keeper-gone")
+    diag::event(diag::Event::KeeperGone)
         .field("held_bytes", bytes)
         .field("grace", diag::seconds(config.stop_grace))
         .emit();
@@ -119,7 +119,10 @@ pub(super) fn deliver_after_supervisor(
     for drain in DrainIndex::all(config.drains.len()) {
         let left = spool.adopted_left(drain);
         if left > 0 {
-            diag::event("bytes-not-delivered").field("drain", spool.token(drain)).field("bytes", left).emit();
+            diag::event(diag::Event::BytesNotDelivered)
+                .field("drain", spool.token(drain))
+                .field("bytes", left)
+                .emit();
         }
     }
     Ok(())

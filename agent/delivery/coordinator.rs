@@ -167,8 +167,9 @@ impl Coordinator {
     fn skip_damage(&mut self, drain: DrainIndex, at: Offset) -> ToShipper {
         let (answer, skipped) = answers::skip_damage(&mut self.spool.shared.lock(), drain, at);
         if skipped > 0 {
-            let event =
-                diag::event("spool-damaged").field("drain", self.spool.token(drain)).field("bytes", skipped);
+            let event = diag::event(diag::Event::SpoolDamaged)
+                .field("drain", self.spool.token(drain))
+                .field("bytes", skipped);
             event
                 .field("detail", "what stood in the spool was not frames; its lines are counted as dropped")
                 .emit();
@@ -219,7 +220,7 @@ impl Coordinator {
                 continue;
             }
             any = true;
-            let mut event = diag::event("lines-not-delivered")
+            let mut event = diag::event(diag::Event::LinesNotDelivered)
                 .field("drain", self.spool.token(drain))
                 .field("captured", report.captured)
                 .field("delivered", account.delivered)

@@ -41,7 +41,10 @@ impl JobQueue {
         if let Some((path, text)) = pending.ledger
             && let Err(error) = std::fs::write(path, text)
         {
-            diag::event("no-ledger").field("setting", "TAILRACE_LEDGER_FILE").field("error", error).emit();
+            diag::event(diag::Event::NoLedger)
+                .field("setting", "TAILRACE_LEDGER_FILE")
+                .field("error", error)
+                .emit();
         }
         if pending.close {
             spool.close();

@@ -229,7 +229,7 @@ impl HealthTracker {
     pub fn delivered(&mut self, drain: DrainIndex) {
         let Some(health) = self.drains.get_mut(drain.get()) else { return };
         if let Some(down) = health.record_delivery(Instant::now()) {
-            diag::event("drain-ok")
+            diag::event(diag::Event::DrainOk)
                 .field("drain", self.spool.token(drain))
                 .field("down", diag::seconds(down))
                 .field("held", self.held_lines(drain))
@@ -244,9 +244,9 @@ impl HealthTracker {
             return;
         }
         let event = match failure.status {
-            None => "drain-unreachable",
-            Some(_) if failure.needs_action => "drain-refused",
-            Some(_) => "drain-failing",
+            None => diag::Event::DrainUnreachable,
+            Some(_) if failure.needs_action => diag::Event::DrainRefused,
+            Some(_) => diag::Event::DrainFailing,
         };
         let mut line = diag::event(event).field("drain", self.spool.token(drain));
         if let Some(status) = failure.status {
@@ -273,7 +273,7 @@ impl HealthTracker {
             return;
         }
         let rejected = self.spool.shared.lock().account(drain).map_or(0, Account::rejected);
-        diag::event("drain-rejected")
+        diag::event(diag::Event::DrainRejected)
             .field("drain", self.spool.token(drain))
             .field("status", status)
             .field("rejected", rejected)

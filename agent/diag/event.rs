@@ -34,7 +34,7 @@ macro_rules! events {
 
 impl Event {
     /// Whether lines about the event may have this field.
-    pub fn has_field(self, key: &str) -> bool {
+    pub(super) fn has_field(self, key: &str) -> bool {
         self.fields().split(' ').any(|field| field == key)
     }
 }

@@ -81,7 +81,7 @@ impl RecorderThread {
         }
         let adopted = opened.spool.adopted_bytes();
         if adopted > 0 {
-            diag::event("adopted").field("bytes", adopted).emit();
+            diag::event(diag::Event::Adopted).field("bytes", adopted).emit();
         }
         self.spool.get_or_init(|| Arc::new(opened.spool))
     }
@@ -258,7 +258,7 @@ impl<'a> InputHandler<'a> {
 }
 
 fn report_spool_in_memory(error: &SpoolError) {
-    let event = diag::event("spool-in-memory").field("error", error);
+    let event = diag::event(diag::Event::SpoolInMemory).field("error", error);
     event.field("detail", "memory serves: little of an outage is covered").emit();
 }
 
@@ -267,15 +267,15 @@ pub(crate) fn report_warnings(recorder: &mut Recorder<'_>) {
     for warning in recorder.take_warnings() {
         match warning {
             RecorderWarning::Disk(error @ SpoolError::NoStorage) => {
-                let event = diag::event("spool-unwritable").field("error", error);
+                let event = diag::event(diag::Event::SpoolUnwritable).field("error", error);
                 event.field("detail", "lines are passed on, and counted as dropped").emit();
             }
             RecorderWarning::Disk(error) => report_spool_in_memory(&error),
             RecorderWarning::ClockBack => {
-                diag::event("clock-stepped-back").field("detail", "timestamps follow it").emit();
+                diag::event(diag::Event::ClockSteppedBack).field("detail", "timestamps follow it").emit();
             }
             RecorderWarning::Fault(lines) => {
-                let event = diag::event("recorder-fault").field("lines", lines);
+                let event = diag::event(diag::Event::RecorderFault).field("lines", lines);
                 event.field("detail", "a bug of ours; the lines are counted as dropped").emit();
             }
         }

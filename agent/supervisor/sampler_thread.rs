@@ -92,7 +92,7 @@ impl SamplerThread {
     /// Runs until the supervisor ends. A panic ends the thread and is reported.
     pub(super) fn run(self) {
         if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
-            diag::event("sampler-fault")
+            diag::event(diag::Event::SamplerFault)
                 .field("detail", "a bug in tailrace; there will be no more samples")
                 .emit();
             // The recorder waits for the first lines. If they were sent already, it ignores these.

@@ -197,7 +197,7 @@ impl ShipperProcess {
         if handled.delivered {
             self.backoff.reset();
             if let Some(down) = self.alert.end(now) {
-                diag::event("shipper-ok").field("down", diag::seconds(down)).emit();
+                diag::event(diag::Event::ShipperOk).field("down", diag::seconds(down)).emit();
             }
         }
         if coordinator.has_updates() {
@@ -210,7 +210,9 @@ impl ShipperProcess {
         running.link.flush();
         let hangs = running.last_message + self.silence_timeout <= now;
         if hangs && self.alert.is_due(now) {
-            diag::event("shipper-hangs").field("silent", diag::seconds(self.silence_timeout)).emit();
+            diag::event(diag::Event::ShipperHangs)
+                .field("silent", diag::seconds(self.silence_timeout))
+                .emit();
         }
         if hangs || running.link.is_closed() {
             running.kill();
@@ -252,7 +254,7 @@ impl ShipperProcess {
                 let since = *self.start_fails_since.get_or_insert(now);
                 let lasts = now.saturating_duration_since(since) >= START_FAILURE_ALERT_DELAY;
                 if lasts && self.alert.is_due(now) {
-                    let line = diag::event("no-shipper").field("error", error);
+                    let line = diag::event(diag::Event::NoShipper).field("error", error);
                     line.field("detail", "lines are kept and it is tried again").emit();
                 }
                 self.schedule_start();
@@ -273,7 +275,7 @@ impl ShipperProcess {
         running.handle_remaining_messages(coordinator);
         let delay = self.schedule_start();
         if self.backoff.is_alert_due() && self.alert.is_due(Instant::now()) {
-            let line = diag::event("shipper-fails").field("starts", self.starts);
+            let line = diag::event(diag::Event::ShipperFails).field("starts", self.starts);
             let line = line.field("retry", diag::seconds(delay));
             line.field("detail", "lines are kept and it is tried again").emit();
         }

@@ -122,7 +122,7 @@ pub fn exec(arguments: &[OsString]) -> io::Error {
 /// Reports that the command could not be started; returns the exit status for that.
 pub fn cannot_start(arguments: &[OsString], error: &io::Error) -> u8 {
     let name = arguments.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned());
-    diag::event("cannot-start").field("command", name).field("error", error).emit();
+    diag::event(diag::Event::CannotStart).field("command", name).field("error", error).emit();
     ExitCode::of_exec_error(error).into()
 }
 

@@ -84,7 +84,7 @@ pub fn run(config: &Config, command: &[OsString]) -> u8 {
 
 /// Reports why the supervisor cannot be set up, and executes the command in its place.
 fn exec_unsupervised(command: &[OsString], error: &SetupError) -> u8 {
-    diag::event("not-shipping").field("error", error).emit();
+    diag::event(diag::Event::NotShipping).field("error", error).emit();
     cannot_start(command, &exec(command))
 }
 
@@ -100,7 +100,7 @@ fn platform_signals() -> PlatformSignals {
 
 /// After a panic of the supervisor: forwards all signals and waits for the app.
 fn run_fallback(app: Pid) -> u8 {
-    diag::event("keeper-fault")
+    diag::event(diag::Event::KeeperFault)
         .field("detail", "a bug in tailrace; the app goes on, and nothing is shipped any more")
         .emit();
     let signals = Signals::block_forwarded().ok();

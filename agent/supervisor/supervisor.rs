@@ -337,7 +337,7 @@ impl Supervisor<'_> {
     fn close(&mut self) {
         self.shipper.kill(self.coordinator.as_mut());
         let Some(coordinator) = &self.coordinator else {
-            diag::event("no-spool")
+            diag::event(diag::Event::NoSpool)
                 .field("detail", "the spool was not ready in time; lines may be missing")
                 .emit();
             return;
@@ -348,7 +348,7 @@ impl Supervisor<'_> {
         while !coordinator.has_done(last) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                diag::event("disk-stands-still")
+                diag::event(diag::Event::DiskStandsStill)
                     .field("detail", "the checkpoint and the ledger file may be out of date")
                     .emit();
                 return;
