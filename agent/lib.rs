@@ -64,7 +64,7 @@
 //! dyno        ◀ frame                            config   ◀ dyno::name, frame: reads no file
 //! sample      ◀ config, frame, procfs            signals  ◀ procfs
 //! ledger      ◀ frame, line                      protocol ◀ ledger
-//! spool       ◀ config, frame, ledger            recorder ◀ config, diag, frame, ledger, line, spool
+//! spool       ◀ config, diag, frame, ledger      recorder ◀ config, diag, frame, ledger, line, spool
 //! capture     ◀ diag, frame, line, poll, recorder (never the spool)
 //! shipper     ◀ config, ledger, protocol, signals::pending, spool (never recorder, delivery, supervisor)
 //! delivery    ◀ config, diag, frame, ledger, protocol, spool

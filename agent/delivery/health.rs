@@ -1,14 +1,12 @@
 //! Health of the drains: what each answered last, when a person is alerted (at once, again every 10 minutes, and when
 //! it is over), and for how long a drain is waited for at the end.
 
-use crate::diag;
+use crate::diag::{self, Throttle};
 use crate::ledger::{Account, DrainIndex};
 use crate::spool::Spool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often an alert is repeated while its cause lasts.
-const ALERT_INTERVAL: Duration = Duration::from_mins(10);
 /// A first failure is reported at once when it took so long, or is followed by a wait of this length.
 const LONG_FAILURE: Duration = Duration::from_secs(2);
 /// How long a drain that sends no answer is waited for, once the app has ended.
@@ -103,8 +101,8 @@ struct Delivery {
 pub struct DrainHealth {
     /// Failed attempts since the last delivery.
     pub failures: u64,
-    /// When the first of them failed.
-    pub failing_since: Option<Instant>,
+    /// Since when they fail, and when that was reported.
+    pub failing: Throttle,
     /// The last answer.
     pub last: Option<LastAnswer>,
     /// When the next attempt begins, after a failure.
@@ -112,13 +110,7 @@ pub struct DrainHealth {
     /// When the attempt under way began.
     attempt_began: Option<Instant>,
     last_delivery: Option<Delivery>,
-    failure_alerted: Option<Instant>,
-    rejection_alerted: Option<Instant>,
-}
-
-/// Whether an alert is due that was last given at `alerted`.
-fn is_alert_due(alerted: Option<Instant>, now: Instant) -> bool {
-    alerted.is_none_or(|alerted| now.saturating_duration_since(alerted) >= ALERT_INTERVAL)
+    rejections: Throttle,
 }
 
 impl DrainHealth {
@@ -138,24 +130,23 @@ impl DrainHealth {
     /// The drain took a batch. Returns how long it had failed, when that was alerted.
     fn record_delivery(&mut self, now: Instant) -> Option<Duration> {
         let took = self.attempt_began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
-        let before = std::mem::replace(
+        let mut before = std::mem::replace(
             self,
             Self {
                 last: Some(LastAnswer::Delivered { at: now }),
                 last_delivery: Some(Delivery { at: now, took }),
-                rejection_alerted: self.rejection_alerted,
+                rejections: self.rejections,
                 ..Self::default()
             },
         );
-        let since = before.failure_alerted.and(before.failing_since)?;
-        Some(now.saturating_duration_since(since))
+        before.failing.resolve(now)
     }
 
     /// An attempt failed. Returns whether it is alerted: one failure alone is not, unless it is a long one or a person
     /// has to act. `is_ending`: the closing report follows soon, and only what needs action is alerted.
     fn record_failure(&mut self, failure: &Failure<'_>, is_ending: bool, now: Instant) -> bool {
         self.failures += 1;
-        self.failing_since.get_or_insert(now);
+        self.failing.begin(now);
         self.last = Some(LastAnswer::failed(failure.status, failure.detail, now));
         let next = now + failure.wait;
         self.next_attempt = Some(next);
@@ -163,11 +154,7 @@ impl DrainHealth {
         let took = began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let is_long = took >= LONG_FAILURE || failure.wait >= LONG_FAILURE;
         let is_relevant = failure.needs_action || (!is_ending && (is_long || self.failures >= 2));
-        let is_alerted = is_relevant && is_alert_due(self.failure_alerted, now);
-        if is_alerted {
-            self.failure_alerted = Some(now);
-        }
-        is_alerted
+        is_relevant && self.failing.permit(now)
     }
 
     /// The drain refused a batch for good. Returns whether that is alerted.
@@ -175,11 +162,7 @@ impl DrainHealth {
         self.failures = 0;
         self.next_attempt = None;
         self.last = Some(LastAnswer::failed((status != 0).then_some(status), detail, now));
-        let is_alerted = is_alert_due(self.rejection_alerted, now);
-        if is_alerted {
-            self.rejection_alerted = Some(now);
-        }
-        is_alerted
+        self.rejections.permit(now)
     }
 }
 

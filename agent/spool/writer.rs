@@ -2,6 +2,7 @@
 
 use super::directory::{Directory, SpoolError};
 use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache};
+use crate::diag::Throttle;
 use crate::frame::DropReason;
 use crate::ledger::{Appended, Ledger, Segment, SegmentLocation, SharedLedger};
 use std::fmt;
@@ -26,8 +27,6 @@ const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// That nothing can be written to is reported when it has lasted this long: an app that ends sooner has its closing
 /// line.
 const REPORT_DELAY: Duration = Duration::from_secs(5);
-/// How often it is reported again while it lasts.
-const REPORT_INTERVAL: Duration = Duration::from_mins(10);
 /// Bytes that the spool may take on a file system in memory: they count as the dyno's memory.
 const MAX_TMPFS_BYTES: u64 = 8 << 20;
 
@@ -69,13 +68,6 @@ impl OpenSegment {
     }
 }
 
-/// Nothing can be written to: neither disk nor memory.
-#[derive(Clone, Copy, Debug)]
-struct NoStorage {
-    since: Instant,
-    reported: Option<Instant>,
-}
-
 /// The one writer of a spool.
 pub struct Writer<'a> {
     shared: &'a SharedLedger,
@@ -91,7 +83,8 @@ pub struct Writer<'a> {
     /// The current failure of the disk is reported.
     disk_reported: bool,
     warning: Option<SpoolError>,
-    no_storage: Option<NoStorage>,
+    /// Neither disk nor memory can be written to.
+    no_storage: Throttle,
     give_up: Box<dyn Fn() -> bool + Send + 'a>,
 }
 
@@ -127,7 +120,7 @@ impl<'a> Writer<'a> {
             disk_failed: None,
             disk_reported: false,
             warning: None,
-            no_storage: None,
+            no_storage: Throttle::default(),
             give_up: Box::new(give_up),
         }
     }
@@ -146,7 +139,7 @@ impl<'a> Writer<'a> {
             return AppendOutcome::Written;
         }
         if self.write_to_new_segment(frames, appended) {
-            self.no_storage = None;
+            self.no_storage = Throttle::default();
             return AppendOutcome::Written;
         }
         self.note_no_storage();
@@ -161,11 +154,7 @@ impl<'a> Writer<'a> {
 
     fn note_no_storage(&mut self) {
         (self.warning, self.disk_reported) = (None, false);
-        let now = Instant::now();
-        let state = self.no_storage.get_or_insert(NoStorage { since: now, reported: None });
-        let is_due = state.reported.is_none_or(|reported| now - reported >= REPORT_INTERVAL);
-        if now - state.since >= REPORT_DELAY && is_due {
-            state.reported = Some(now);
+        if self.no_storage.permit_after(REPORT_DELAY, Instant::now()) {
             self.warning = Some(SpoolError::NoStorage);
         }
     }

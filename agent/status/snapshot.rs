@@ -128,7 +128,7 @@ impl DrainStatus {
             failures: health.failures,
             last: health.last.clone().map(|answer| Answered { ago: since(answer.at()), answer }),
             next_attempt: health.next_attempt.map(until),
-            failing_for: health.failing_since.map(since),
+            failing_for: health.failing.since().map(since),
             drain: report.drain,
             dropped: report.dropped,
         }

@@ -3,7 +3,7 @@
 use super::shared_state::SharedState;
 use super::spawn::{self, ShipperStderr};
 use crate::delivery::Coordinator;
-use crate::diag;
+use crate::diag::{self, Throttle};
 use crate::protocol::{Connection, ToShipper};
 use crate::status::{Elapsed, ShipperStatus};
 use nix::poll::poll;
@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 const KILL_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long starts may fail before that is alerted. An app that ends sooner has the closing report.
 const START_FAILURE_ALERT_DELAY: Duration = Duration::from_secs(5);
-/// How often an alert is repeated while its cause lasts.
-const ALERT_INTERVAL: Duration = Duration::from_mins(10);
 /// Failures in a row that are not alerted.
 const FAILURES_BEFORE_ALERT: u32 = 3;
 /// The longest delay of a restart.
@@ -59,30 +57,6 @@ impl RestartBackoff {
 
     fn is_alert_due(self) -> bool {
         self.failures > FAILURES_BEFORE_ALERT
-    }
-}
-
-/// Limits an alert to one in ten minutes, and times how long its cause lasts.
-#[derive(Clone, Copy, Debug, Default)]
-struct Throttle {
-    since: Option<Instant>,
-    emitted: Option<Instant>,
-}
-
-impl Throttle {
-    /// The cause exists. Whether the alert is to be emitted now.
-    fn is_due(&mut self, now: Instant) -> bool {
-        self.since.get_or_insert(now);
-        let is_due = self.emitted.is_none_or(|at| now.saturating_duration_since(at) >= ALERT_INTERVAL);
-        if is_due {
-            self.emitted = Some(now);
-        }
-        is_due
-    }
-
-    /// The cause is gone. How long it lasted, when it was alerted.
-    fn end(&mut self, now: Instant) -> Option<Duration> {
-        std::mem::take(self).since.map(|since| now.saturating_duration_since(since))
     }
 }
 
@@ -196,7 +170,7 @@ impl ShipperProcess {
         }
         if handled.delivered {
             self.backoff.reset();
-            if let Some(down) = self.alert.end(now) {
+            if let Some(down) = self.alert.resolve(now) {
                 diag::event(diag::Event::ShipperOk).field("down", diag::seconds(down)).emit();
             }
         }
@@ -209,7 +183,7 @@ impl ShipperProcess {
         }
         running.link.flush();
         let hangs = running.last_message + self.silence_timeout <= now;
-        if hangs && self.alert.is_due(now) {
+        if hangs && self.alert.permit(now) {
             diag::event(diag::Event::ShipperHangs)
                 .field("silent", diag::seconds(self.silence_timeout))
                 .emit();
@@ -253,7 +227,7 @@ impl ShipperProcess {
             Err(error) => {
                 let since = *self.start_fails_since.get_or_insert(now);
                 let lasts = now.saturating_duration_since(since) >= START_FAILURE_ALERT_DELAY;
-                if lasts && self.alert.is_due(now) {
+                if lasts && self.alert.permit(now) {
                     let line = diag::event(diag::Event::NoShipper).field("error", error);
                     line.field("detail", "lines are kept and it is tried again").emit();
                 }
@@ -274,7 +248,7 @@ impl ShipperProcess {
         let Some(mut running) = self.running.take_if(|running| running.pid == pid) else { return };
         running.handle_remaining_messages(coordinator);
         let delay = self.schedule_start();
-        if self.backoff.is_alert_due() && self.alert.is_due(Instant::now()) {
+        if self.backoff.is_alert_due() && self.alert.permit(Instant::now()) {
             let line = diag::event(diag::Event::ShipperFails).field("starts", self.starts);
             let line = line.field("retry", diag::seconds(delay));
             line.field("detail", "lines are kept and it is tried again").emit();
@@ -347,18 +321,5 @@ mod tests {
         assert_eq!(backoff.next_delay(true), S(0));
         assert_eq!(backoff.next_delay(true), S(1));
         assert_eq!(backoff.next_delay(true), S(1));
-    }
-
-    #[test]
-    fn an_alert_repeats_every_ten_minutes_until_its_cause_is_gone() {
-        let (mut throttle, start) = (Throttle::default(), Instant::now());
-        assert_eq!(throttle.end(start), None);
-        for (seconds, expected) in
-            [(0, true), (1, false), (599, false), (600, true), (1199, false), (1200, true)]
-        {
-            assert_eq!(throttle.is_due(start + S(seconds)), expected, "after {seconds} s");
-        }
-        assert_eq!(throttle.end(start + S(1300)), Some(S(1300)));
-        assert!(throttle.is_due(start + S(1301)), "a new cause");
     }
 }
