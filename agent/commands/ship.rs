@@ -78,7 +78,7 @@ fn ship(config: &Config) -> io::Result<ExitCode> {
     if let Some(error) = error {
         diag::event(diag::Event::SpoolInMemory).field("error", error).emit();
     }
-    Ok(match deliver(config, &signals, &Arc::new(spool), memory, Source::Stdin)? {
+    Ok(match deliver(config, &signals, &Arc::new(spool), memory.as_ref(), Source::Stdin)? {
         Delivery::Complete => ExitCode::Success,
         Delivery::LinesMissing => ExitCode::LinesLost,
     })
@@ -91,7 +91,7 @@ fn ship(config: &Config) -> io::Result<ExitCode> {
 /// When something cannot be set up.
 pub(super) fn deliver_after_supervisor(
     config: &Config,
-    memory: Option<File>,
+    memory: Option<&File>,
     takeover: &TakeoverState,
 ) -> io::Result<()> {
     let signals = Signals::block(STOP_SIGNALS)?;
@@ -102,7 +102,7 @@ pub(super) fn deliver_after_supervisor(
             break;
         }
     }
-    let (agent, memory_of_spool) = (spool::agent_id()?, try_clone(memory.as_ref())?);
+    let (agent, memory_of_spool) = (spool::agent_id()?, try_clone(memory)?);
     let drains = DrainId::all(config);
     let Opened { spool, .. } = Spool::open_after(&config.spool_dir, agent, drains, memory_of_spool, takeover);
     let bytes = spool.adopted_bytes();
@@ -110,7 +110,7 @@ pub(super) fn deliver_after_supervisor(
         spool.close();
         return Ok(());
     }
-    diag::event(diag::Event::KeeperGone)
+    diag::event(diag::Event::SupervisorGone)
         .field("held_bytes", bytes)
         .field("grace", diag::seconds(config.stop_grace))
         .emit();
@@ -133,7 +133,7 @@ fn deliver(
     config: &Config,
     signals: &Signals,
     spool: &Arc<Spool>,
-    memory: Option<File>,
+    memory: Option<&File>,
     source: Source,
 ) -> io::Result<Delivery> {
     let (ours, theirs) = UnixStream::pair()?;
@@ -143,7 +143,7 @@ fn deliver(
     let main_loop = MainLoop { config, stdin: &stdin, signals, coordinator, connection };
     thread::scope(|scope| {
         let shipper = thread::Builder::new().name("shipper".to_owned());
-        shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory.as_ref(), &spool.agent))?;
+        shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent))?;
         match source {
             Source::Stdin => {
                 let reader = thread::Builder::new().name("recorder".to_owned());

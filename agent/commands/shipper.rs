@@ -36,8 +36,10 @@ pub fn run(agent: &str) -> u8 {
     match control().and_then(|control| shipper::serve(&config, control, memory().as_ref(), agent)) {
         Ok(Exit::Finished) => 0,
         // The supervisor was killed: what it left is delivered from here.
-        Ok(Exit::SupervisorGone(takeover)) => ship::deliver_after_supervisor(&config, memory(), &takeover)
-            .map_or(ExitCode::System.into(), |()| 0),
+        Ok(Exit::SupervisorGone(takeover)) => {
+            ship::deliver_after_supervisor(&config, memory().as_ref(), &takeover)
+                .map_or(ExitCode::System.into(), |()| 0)
+        }
         Err(error) => {
             // The supervisor alerts when this lasts. It may be gone.
             control().and_then(|control| shipper::report_failure(&config, control, &error)).ok();

@@ -80,10 +80,10 @@ events! {
     DrainUnreachable = "drain-unreachable", "drain held oldest retry adopted_bytes error try",
         "No answer comes from a drain: DNS, TCP, TLS or a timeout. Lines are kept and sent again.",
         "Run `tailrace check`; check host and network.";
-    KeeperFault = "keeper-fault", "detail",
+    SupervisorFault = "keeper-fault", "detail",
         "A bug in the supervisor. The app continues; nothing is shipped any more.",
         "Restart the dyno; report the bug.";
-    KeeperGone = "keeper-gone", "held_bytes grace",
+    SupervisorGone = "keeper-gone", "held_bytes grace",
         "The supervisor was killed. The shipper delivers what is in the spool within the time `grace`.",
         "Find out what killed it, such as the OOM killer.";
     LinesNotDelivered = "lines-not-delivered",

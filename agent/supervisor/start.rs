@@ -100,7 +100,7 @@ fn platform_signals() -> PlatformSignals {
 
 /// After a panic of the supervisor: forwards all signals and waits for the app.
 fn run_fallback(app: Pid) -> u8 {
-    diag::event(diag::Event::KeeperFault)
+    diag::event(diag::Event::SupervisorFault)
         .field("detail", "a bug in tailrace; the app goes on, and nothing is shipped any more")
         .emit();
     let signals = Signals::block_forwarded().ok();
