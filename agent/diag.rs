@@ -3,7 +3,7 @@
 
 mod event;
 
-pub use event::Event;
+pub(crate) use event::Event;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::borrow::Cow;
@@ -16,36 +16,37 @@ use std::time::{Duration, Instant};
 const MAX_LINE_BYTES: usize = 4096;
 
 /// How often trouble that continues is reported.
-pub const REPORT_INTERVAL: Duration = Duration::from_mins(10);
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_mins(10);
 
 /// A line that is being built: `tailrace at=… key=value …`.
 #[derive(Debug)]
-pub struct EventLine {
+pub(crate) struct EventLine {
     event: Event,
     text: String,
 }
 
 /// Starts the line about an event.
-pub fn event(event: Event) -> EventLine {
+pub(crate) fn event(event: Event) -> EventLine {
     EventLine { event, text: format!("tailrace at={}", event.name()) }
 }
 
 impl EventLine {
     /// Adds `key=value`, quoted where needed. The key must be one of the event's documented fields.
     #[must_use]
-    pub fn field(mut self, key: &str, value: impl fmt::Display) -> Self {
+    pub(crate) fn field(mut self, key: &str, value: impl fmt::Display) -> Self {
         debug_assert!(self.event.has_field(key), "{} has no field {key}", self.event.name());
         write!(self.text, " {key}={}", quoted(&value.to_string())).ok(); // writing to a String cannot fail
         self
     }
 
     /// The text, without its LF.
-    pub fn text(&self) -> &str {
+    #[cfg(test)]
+    fn text(&self) -> &str {
         &self.text
     }
 
     /// Writes the line to standard error.
-    pub fn emit(mut self) {
+    pub(crate) fn emit(mut self) {
         let end = self.text.floor_char_boundary(MAX_LINE_BYTES - 1);
         self.text.truncate(end);
         self.text.push('\n');
@@ -61,7 +62,7 @@ impl EventLine {
 }
 
 /// A logfmt value, in quotes where it needs them. Control characters become spaces.
-pub fn quoted(value: &str) -> Cow<'_, str> {
+pub(crate) fn quoted(value: &str) -> Cow<'_, str> {
     let is_bare = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !b"\"=\\".contains(&b));
     if is_bare {
         return value.into();
@@ -71,14 +72,14 @@ pub fn quoted(value: &str) -> Cow<'_, str> {
 }
 
 /// A duration in whole seconds: `12s`.
-pub fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_secs_f64().round())
 }
 
 /// Limits how often trouble of one kind is reported: when it begins, then once per [`REPORT_INTERVAL`] while it
 /// continues, and when it is over. Pure: the caller passes the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Throttle {
+pub(crate) struct Throttle {
     /// When the trouble began.
     since: Option<Instant>,
     /// When it was reported last.
@@ -87,22 +88,22 @@ pub struct Throttle {
 
 impl Throttle {
     /// Notes that there is trouble at `now`, without a report.
-    pub fn begin(&mut self, now: Instant) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
     /// When the trouble began; none when there is none.
-    pub fn since(&self) -> Option<Instant> {
+    pub(crate) fn since(&self) -> Option<Instant> {
         self.since
     }
 
     /// Notes that there is trouble at `now`. Returns whether to report it; the caller does so.
-    pub fn permit(&mut self, now: Instant) -> bool {
+    pub(crate) fn permit(&mut self, now: Instant) -> bool {
         self.permit_after(Duration::ZERO, now)
     }
 
     /// As [`Throttle::permit`], but trouble is reported only once it has lasted for `delay`.
-    pub fn permit_after(&mut self, delay: Duration, now: Instant) -> bool {
+    pub(crate) fn permit_after(&mut self, delay: Duration, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         let is_old_enough = now.saturating_duration_since(since) >= delay;
         let is_due =
@@ -114,7 +115,7 @@ impl Throttle {
     }
 
     /// Notes that the trouble is over. Returns how long it lasted if it was reported: then its end is to be reported.
-    pub fn resolve(&mut self, now: Instant) -> Option<Duration> {
+    pub(crate) fn resolve(&mut self, now: Instant) -> Option<Duration> {
         let Self { since, reported } = std::mem::take(self);
         reported.and(since).map(|since| now.saturating_duration_since(since))
     }

@@ -42,17 +42,17 @@
 //! # Invariants
 //!
 //! 1. **Conservation**, per drain, in lines, at every instant: `captured = delivered + held + dropped(reason) +
-//!    rejected`. Every dropped line is announced once, in the stream, with its reason ([`ledger`]).
+//!    rejected`. Every dropped line is announced once, in the stream, with its reason (`ledger`).
 //! 2. **The app never waits for the network, and never for the disk longer than a full pipe would make it wait.** When
-//!    nothing can be recorded its output still passes through, and the lines are counted ([`capture`]).
+//!    nothing can be recorded its output still passes through, and the lines are counted (`capture`).
 //! 3. **The spool is the wire format.** Segments hold whole frames; a batch is a byte range; offsets only grow
-//!    ([`spool`]).
+//!    (`spool`).
 //! 4. **Sealed before the first attempt.** Range, count, notice and id of a batch are fixed in the ledger and the
-//!    checkpoint before it is sent, and are the same on every attempt and after every restart ([`delivery`]).
+//!    checkpoint before it is sent, and are the same on every attempt and after every restart (`delivery`).
 //! 5. **One writer, one reader process.** The recorder alone appends; segments are removed by the supervisor only.
 //! 6. **Fail open.** What cannot be set up before the app runs leads to a plain `exec` of the app; after that, to
-//!    pass-through ([`supervisor`]).
-//! 7. **Each signal reaches the app once**, and the exit status is the app's own ([`signals`]).
+//!    pass-through (`supervisor`).
+//! 7. **Each signal reaches the app once**, and the exit status is the app's own (`signals`).
 //! 8. **No secret is printed**: of a drain URL nothing behind the host, no header value ([`config`], [`shipper`]).
 //!
 //! # Who may import whom
@@ -95,24 +95,24 @@
 //! | sample, probe | a measurement of the dyno's memory and load; the place where memory is read |
 //! | event | a line of the agent on stderr: `tailrace at=… key=value …` |
 
-pub mod capture;
+mod capture;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod delivery;
-pub mod diag;
-pub mod dyno;
+mod delivery;
+mod diag;
+mod dyno;
 pub mod exit_code;
 pub mod frame;
-pub mod ledger;
+mod ledger;
 pub mod line;
-pub(crate) mod poll;
-pub(crate) mod procfs;
-pub mod protocol;
-pub mod recorder;
+mod poll;
+mod procfs;
+mod protocol;
+mod recorder;
 pub mod sample;
 pub mod shipper;
-pub mod signals;
-pub mod spool;
-pub mod status;
-pub mod supervisor;
+mod signals;
+mod spool;
+mod status;
+mod supervisor;

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 /// Supervisor to shipper.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ToShipper {
+pub(crate) enum ToShipper {
     /// A segment was opened.
     Segment(SegmentStart),
     /// Frames are booked up to this offset.
@@ -53,7 +53,7 @@ pub enum ToShipper {
 
 /// What a failed attempt needs to succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
+pub(crate) enum FailureKind {
     /// Time.
     Retry,
     /// A person has to act.
@@ -62,7 +62,7 @@ pub enum FailureKind {
 
 /// Shipper to supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ToSupervisor {
+pub(crate) enum ToSupervisor {
     /// The shipper is alive.
     Ping,
     /// Asks to seal a batch.
@@ -110,7 +110,7 @@ pub enum ToSupervisor {
 
 /// A line that is no message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadMessage(String);
+pub(crate) struct BadMessage(String);
 
 impl fmt::Display for BadMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,7 +121,7 @@ impl fmt::Display for BadMessage {
 impl std::error::Error for BadMessage {}
 
 /// A message of a [`Connection`].
-pub trait Message: Sized {
+pub(crate) trait Message: Sized {
     /// Appends the message and an LF.
     fn write(&self, out: &mut Vec<u8>);
     /// Reads a message from a line without its LF.
@@ -289,18 +289,18 @@ impl Message for ToSupervisor {
 
 /// Splits received bytes into messages.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     bytes: VecDeque<u8>,
 }
 
 impl Decoder {
     /// Adds received bytes.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }
 
     /// Takes the next complete message.
-    pub fn take<M: Message>(&mut self) -> Option<Result<M, BadMessage>> {
+    pub(crate) fn take<M: Message>(&mut self) -> Option<Result<M, BadMessage>> {
         let bytes = self.bytes.make_contiguous();
         let end = memchr::memchr(b'\n', bytes)?;
         let line = &bytes[..end];
@@ -313,7 +313,7 @@ impl Decoder {
 /// The supervisor's end of the socket. It never blocks; what the peer does not read waits in the outbox, which
 /// [`Connection::has_room`] bounds.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     socket: UnixStream,
     decoder: Decoder,
     outbox: Vec<u8>,
@@ -322,46 +322,46 @@ pub struct Connection {
 
 impl Connection {
     /// Bytes in the outbox from which on updates are held back.
-    pub const OUTBOX_BYTES: usize = 16 << 10;
+    pub(crate) const OUTBOX_BYTES: usize = 16 << 10;
 
     /// A connection over `socket`, which becomes non-blocking.
     ///
     /// # Errors
     /// When that fails.
-    pub fn new(socket: UnixStream) -> io::Result<Self> {
+    pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self { socket, decoder: Decoder::default(), outbox: Vec::new(), closed: false })
     }
 
     /// The socket, to poll it.
-    pub fn socket(&self) -> &UnixStream {
+    pub(crate) fn socket(&self) -> &UnixStream {
         &self.socket
     }
 
     /// Whether the peer is gone, or sent something that is no message.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// Whether bytes wait for the peer.
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         !self.outbox.is_empty() && !self.closed
     }
 
     /// Whether updates may be added.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.outbox.len() < Self::OUTBOX_BYTES && !self.closed
     }
 
     /// Adds a message to the outbox; [`Connection::flush`] sends it.
-    pub fn send(&mut self, message: &impl Message) {
+    pub(crate) fn send(&mut self, message: &impl Message) {
         if !self.closed {
             message.write(&mut self.outbox);
         }
     }
 
     /// Writes as much of the outbox as the peer accepts.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         while self.is_pending() {
             match self.socket.write(&self.outbox) {
                 Ok(sent) => drop(self.outbox.drain(..sent)),
@@ -373,7 +373,7 @@ impl Connection {
     }
 
     /// Reads what is there, at most 64 KiB.
-    pub fn fill(&mut self) {
+    pub(crate) fn fill(&mut self) {
         const READS: usize = 16;
         let mut bytes = [0; 4096];
         for _ in 0..READS {
@@ -391,7 +391,7 @@ impl Connection {
     }
 
     /// Takes the next received message. A line that is no message closes the connection.
-    pub fn take<M: Message>(&mut self) -> Option<M> {
+    pub(crate) fn take<M: Message>(&mut self) -> Option<M> {
         if let Ok(message) = self.decoder.take()? {
             return Some(message);
         }

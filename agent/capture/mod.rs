@@ -1,5 +1,5 @@
 //! Capture: the app's bytes in, byte-exact out, and a copy to the recorder.
 
-pub mod passthrough;
-pub mod pump;
-pub mod stdin;
+pub(crate) mod passthrough;
+pub(crate) mod pump;
+pub(crate) mod stdin;

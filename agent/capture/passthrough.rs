@@ -19,7 +19,7 @@ const PIPE_BUF: usize = 4096;
 
 /// Bytes that wait to be written.
 #[derive(Debug)]
-pub enum PendingChunk {
+pub(crate) enum PendingChunk {
     /// Shared with the recorder.
     Buffer(Arc<Buffer>),
     /// Not shared: the buffer is back in the pool.
@@ -50,7 +50,7 @@ enum WriteMode {
 
 /// Whether everything was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
+pub(crate) enum Passed {
     /// Everything.
     All,
     /// The app exited before that.
@@ -66,7 +66,7 @@ enum Written {
 
 /// The dyno's own stream.
 #[derive(Debug)]
-pub struct Passthrough<'a> {
+pub(crate) struct Passthrough<'a> {
     to: BorrowedFd<'a>,
     mode: WriteMode,
     queue: VecDeque<PendingChunk>,
@@ -77,7 +77,7 @@ pub struct Passthrough<'a> {
 
 impl<'a> Passthrough<'a> {
     /// Output to this descriptor.
-    pub fn new(to: BorrowedFd<'a>) -> Self {
+    pub(crate) fn new(to: BorrowedFd<'a>) -> Self {
         let kind = fstat(to).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
         let mode = match kind {
             Ok(SFlag::S_IFIFO) => {
@@ -92,24 +92,24 @@ impl<'a> Passthrough<'a> {
     }
 
     /// Adds bytes to write.
-    pub fn add(&mut self, chunk: PendingChunk) {
+    pub(crate) fn add(&mut self, chunk: PendingChunk) {
         if !self.broken {
             self.queue.push_back(chunk);
         }
     }
 
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Bytes that wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queue.iter().map(|chunk| chunk.bytes().len()).sum::<usize>() - self.written
     }
 
     /// Writes everything, unless the app exits before that.
-    pub fn pass(&mut self, app_exited: &EventFd) -> Passed {
+    pub(crate) fn pass(&mut self, app_exited: &EventFd) -> Passed {
         while self.write() == Written::Partly {
             let mut polled = [
                 PollFd::new(self.to, PollFlags::POLLOUT),
@@ -125,14 +125,14 @@ impl<'a> Passthrough<'a> {
     }
 
     /// Writes what is accepted now.
-    pub fn offer(&mut self) {
+    pub(crate) fn offer(&mut self) {
         if self.write() == Written::Partly {
             self.release_buffers();
         }
     }
 
     /// Writes everything, unless nothing is accepted for as long as `idle_timeout`.
-    pub fn flush(&mut self, idle_timeout: Duration) {
+    pub(crate) fn flush(&mut self, idle_timeout: Duration) {
         let (mut since, mut waiting) = (Instant::now(), self.len());
         while self.write() == Written::Partly {
             if self.len() < waiting {

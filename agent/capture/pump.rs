@@ -27,7 +27,7 @@ const HEAD_START: Duration = Duration::from_millis(2);
 const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 /// After the app's exit a pipe that a surviving child keeps writing to is read this long; as long is waited for the
 /// recorder and for the dyno's own stream.
-pub const STDOUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const STDOUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Reads that empty a full pipe of 1 MiB.
 const PIPE_READS: usize = (1 << 20) / SPARE_BYTES;
 /// How long a pump waits for a buffer: several times what the recorder needs for one, unless its disk is stalled.
@@ -80,7 +80,7 @@ enum ReadOutcome {
 
 /// One stream's pump.
 #[derive(Debug)]
-pub struct Pump {
+pub(crate) struct Pump {
     /// The stream.
     pub stream: Stream,
     /// The app's pipe, non-blocking.
@@ -114,7 +114,7 @@ fn lock(write_lock: &Mutex<()>) -> MutexGuard<'_, ()> {
 impl Pump {
     /// Pumps until the pipe ends, or until the app has exited and the pipe is drained; then passes on what the dyno's
     /// own stream has not accepted yet.
-    pub fn run(mut self, to: BorrowedFd<'_>) {
+    pub(crate) fn run(mut self, to: BorrowedFd<'_>) {
         let mut output = Passthrough::new(to);
         let gap = match self.copy_until_exit(&mut output) {
             CopyEnd::AppExited => self.drain_after_exit(&mut output),

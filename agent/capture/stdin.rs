@@ -21,7 +21,7 @@ const PIPE_CAPACITY: i32 = 1 << 20;
 
 /// What the reader of standard input and the main loop of `ship` share.
 #[derive(Debug)]
-pub struct StdinState {
+pub(crate) struct StdinState {
     /// Wakes the main loop.
     wake: EventFd,
     /// The reader must stop.
@@ -37,7 +37,7 @@ impl StdinState {
     ///
     /// # Errors
     /// When the kernel has no more events.
-    pub fn new() -> nix::Result<Self> {
+    pub(crate) fn new() -> nix::Result<Self> {
         let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         Ok(Self {
             wake: event()?,
@@ -48,45 +48,45 @@ impl StdinState {
     }
 
     /// The event that wakes the main loop, to poll it.
-    pub fn wake_event(&self) -> BorrowedFd<'_> {
+    pub(crate) fn wake_event(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
     /// Wakes the main loop.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.wake.write(1).ok(); // fails only when so many are unread that it is awake anyway
     }
 
     /// Resets the event that wakes the main loop.
-    pub fn clear_wake(&self) {
+    pub(crate) fn clear_wake(&self) {
         self.wake.read().ok(); // there may be nothing to read
     }
 
     /// Makes the reader stop.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.stop_event.write(1).ok(); // fails only when it is set
     }
 
     /// Whether the reader must stop.
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
     /// Everything that was read is in the spool, and nothing more will be read.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.finished.store(true, Ordering::Release);
         self.wake();
     }
 
     /// Whether [`StdinState::finish`] was called.
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
     }
 }
 
 /// Reads and records standard input until it ends.
-pub fn read(mut recorder: Recorder<'_>, mut wakeups: Wakeups, state: &StdinState) {
+pub(crate) fn read(mut recorder: Recorder<'_>, mut wakeups: Wakeups, state: &StdinState) {
     let stdin = io::stdin();
     let input = stdin.as_fd();
     fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE_CAPACITY)).ok(); // it may be no pipe

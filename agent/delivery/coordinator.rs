@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// What the messages of the shipper brought.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Handled {
+pub(crate) struct Handled {
     /// There were any: the shipper is alive.
     pub alive: bool,
     /// A drain took a batch.
@@ -32,7 +32,7 @@ struct WaitingAnswer {
 
 /// The supervisor's side of delivery.
 #[derive(Debug)]
-pub struct Coordinator {
+pub(crate) struct Coordinator {
     spool: Arc<Spool>,
     disk_worker: DiskWorker,
     loss_notices: LossNotices,
@@ -44,7 +44,7 @@ pub struct Coordinator {
 impl Coordinator {
     /// For this spool; `host` and `source` are for loss notices. Work on the disk is done by another thread, which
     /// writes to `wake` then, or without `wake` by the calling one.
-    pub fn new(spool: Arc<Spool>, host: &Field, source: &str, wake: Option<Arc<EventFd>>) -> Self {
+    pub(crate) fn new(spool: Arc<Spool>, host: &Field, source: &str, wake: Option<Arc<EventFd>>) -> Self {
         let health = HealthTracker::new(Arc::clone(&spool));
         let thread = wake.and_then(|wake| DiskWorker::spawn(Arc::clone(&spool), wake).ok());
         let disk_worker = thread.unwrap_or_else(|| DiskWorker::inline(Arc::clone(&spool)));
@@ -54,12 +54,12 @@ impl Coordinator {
     }
 
     /// The spool.
-    pub fn spool(&self) -> &Arc<Spool> {
+    pub(crate) fn spool(&self) -> &Arc<Spool> {
         &self.spool
     }
 
     /// Tells a new shipper all segments, and per drain where it continues.
-    pub fn resync(&mut self, connection: &mut Connection) {
+    pub(crate) fn resync(&mut self, connection: &mut Connection) {
         self.view = ShipperView::default();
         self.waiting.clear(); // the new shipper asks anew
         self.send_updates(connection);
@@ -70,18 +70,18 @@ impl Coordinator {
     }
 
     /// Sends the segments and frames that are new since the last call. A shipper that does not read gets them later.
-    pub fn send_updates(&mut self, connection: &mut Connection) {
+    pub(crate) fn send_updates(&mut self, connection: &mut Connection) {
         let ledger = self.spool.shared.lock();
         self.view.update(&ledger, connection);
     }
 
     /// Whether there are frames that the shipper does not know of.
-    pub fn has_updates(&self) -> bool {
+    pub(crate) fn has_updates(&self) -> bool {
         self.view.is_behind(&self.spool.shared.lock())
     }
 
     /// Reads and answers the shipper's messages.
-    pub fn handle_messages(&mut self, connection: &mut Connection) -> Handled {
+    pub(crate) fn handle_messages(&mut self, connection: &mut Connection) -> Handled {
         let mut handled = Handled::default();
         self.release_answers(connection);
         connection.fill();
@@ -179,40 +179,40 @@ impl Coordinator {
     }
 
     /// The agent is stopping.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.health.end();
     }
 
     /// Writes `TAILRACE_LEDGER_FILE`, where that is set. Returns a ticket for [`Coordinator::has_done`].
-    pub fn write_ledger(&self, config: &Config) -> u64 {
+    pub(crate) fn write_ledger(&self, config: &Config) -> u64 {
         let Some(path) = &config.ledger_file else { return 0 };
         let text = self.spool.shared.lock().report().json(&self.spool.agent);
         self.disk_worker.write_ledger(path.clone(), text)
     }
 
     /// The agent ends: removes what is not needed any more. Returns a ticket for [`Coordinator::has_done`].
-    pub fn close(&self) -> u64 {
+    pub(crate) fn close(&self) -> u64 {
         self.disk_worker.close()
     }
 
     /// Whether the work of this ticket is done.
-    pub fn has_done(&self, ticket: u64) -> bool {
+    pub(crate) fn has_done(&self, ticket: u64) -> bool {
         self.disk_worker.is_done(ticket)
     }
 
     /// The state of the drains.
-    pub fn health(&self) -> &HealthTracker {
+    pub(crate) fn health(&self) -> &HealthTracker {
         &self.health
     }
 
     /// Whether every drain has consumed everything.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         let ledger = self.spool.shared.lock();
         ledger.accounts().iter().all(|account| account.cursor() >= ledger.log_end())
     }
 
     /// Reports which lines were not delivered; true when there are any.
-    pub fn report_missing(&self) -> bool {
+    pub(crate) fn report_missing(&self) -> bool {
         let report = self.spool.shared.lock().report();
         let mut any = false;
         for (drain, account) in DrainIndex::all(report.drains.len()).zip(&report.drains) {

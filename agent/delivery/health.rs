@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 /// A first failure is reported at once when it took so long, or is followed by a wait of this length.
 const LONG_FAILURE: Duration = Duration::from_secs(2);
 /// How long a drain that sends no answer is waited for, once the app has ended.
-pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a drain that fails is waited for when only agent lines are left.
 const AGENT_LINES_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The last answer of a drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LastAnswer {
+pub(crate) enum LastAnswer {
     /// It took a batch.
     Delivered {
         /// When.
@@ -51,7 +51,7 @@ impl LastAnswer {
     }
 
     /// What the drain answered, or went wrong; empty for a delivery.
-    pub fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> &str {
         match self {
             Self::Delivered { .. } => "",
             Self::Refused { detail, .. } | Self::NoAnswer { detail, .. } => detail,
@@ -59,7 +59,7 @@ impl LastAnswer {
     }
 
     /// When it came.
-    pub fn at(&self) -> Instant {
+    pub(crate) fn at(&self) -> Instant {
         match self {
             Self::Delivered { at } | Self::Refused { at, .. } | Self::NoAnswer { at, .. } => *at,
         }
@@ -81,7 +81,7 @@ pub(super) struct Failure<'a> {
 
 /// What a drain still has to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remaining {
+pub(crate) enum Remaining {
     /// Lines of the app.
     AppLines,
     /// Lines of the agent only.
@@ -98,7 +98,7 @@ struct Delivery {
 
 /// Health of one drain.
 #[derive(Clone, Debug, Default)]
-pub struct DrainHealth {
+pub(crate) struct DrainHealth {
     /// Failed attempts since the last delivery.
     pub failures: u64,
     /// Since when they fail, and when that was reported.
@@ -116,7 +116,7 @@ pub struct DrainHealth {
 impl DrainHealth {
     /// When it is no longer worth waiting for this drain, the app having ended at `ended`. A drain that delivers is
     /// waited for as long as it does.
-    pub fn patience_end(&self, ended: Instant, remaining: Remaining) -> Instant {
+    pub(crate) fn patience_end(&self, ended: Instant, remaining: Remaining) -> Instant {
         match (self.failures, remaining) {
             (0, _) => {
                 let last = self.last_delivery.unwrap_or(Delivery { at: ended, took: Duration::ZERO });
@@ -168,7 +168,7 @@ impl DrainHealth {
 
 /// Health of all drains.
 #[derive(Debug)]
-pub struct HealthTracker {
+pub(crate) struct HealthTracker {
     spool: Arc<Spool>,
     drains: Vec<DrainHealth>,
     is_ending: bool,
@@ -176,29 +176,29 @@ pub struct HealthTracker {
 
 impl HealthTracker {
     /// Nothing is known of the drains of `spool` yet.
-    pub fn new(spool: Arc<Spool>) -> Self {
+    pub(crate) fn new(spool: Arc<Spool>) -> Self {
         let drains = spool.drains().iter().map(|_| DrainHealth::default()).collect();
         Self { spool, drains, is_ending: false }
     }
 
     /// The end is near: from now on only failures that need action are alerted. The closing report names the rest.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.is_ending = true;
     }
 
     /// Why the drain takes nothing, while attempts fail.
-    pub fn failure(&self, drain: DrainIndex) -> Option<&str> {
+    pub(crate) fn failure(&self, drain: DrainIndex) -> Option<&str> {
         let health = self.drains.get(drain.get()).filter(|health| health.failures > 0)?;
         health.last.as_ref().map(LastAnswer::detail).filter(|detail| !detail.is_empty())
     }
 
     /// Health of one drain.
-    pub fn get(&self, drain: DrainIndex) -> Option<&DrainHealth> {
+    pub(crate) fn get(&self, drain: DrainIndex) -> Option<&DrainHealth> {
         self.drains.get(drain.get())
     }
 
     /// A batch was sealed; its first attempt begins.
-    pub fn begin_attempt(&mut self, drain: DrainIndex) {
+    pub(crate) fn begin_attempt(&mut self, drain: DrainIndex) {
         if let Some(health) = self.drains.get_mut(drain.get()) {
             health.attempt_began = Some(Instant::now());
         }
@@ -209,7 +209,7 @@ impl HealthTracker {
     }
 
     /// The drain took a batch.
-    pub fn delivered(&mut self, drain: DrainIndex) {
+    pub(crate) fn delivered(&mut self, drain: DrainIndex) {
         let Some(health) = self.drains.get_mut(drain.get()) else { return };
         if let Some(down) = health.record_delivery(Instant::now()) {
             diag::event(diag::Event::DrainOk)
@@ -250,7 +250,7 @@ impl HealthTracker {
     }
 
     /// The drain refused a batch for good.
-    pub fn rejected(&mut self, drain: DrainIndex, status: u16, detail: &str) {
+    pub(crate) fn rejected(&mut self, drain: DrainIndex, status: u16, detail: &str) {
         let Some(health) = self.drains.get_mut(drain.get()) else { return };
         if !health.record_rejection(status, detail, Instant::now()) {
             return;

@@ -5,5 +5,5 @@ mod coordinator;
 mod disk_worker;
 mod health;
 
-pub use coordinator::{Coordinator, Handled};
-pub use health::{DrainHealth, HealthTracker, LastAnswer, Remaining, SILENCE_TIMEOUT};
+pub(crate) use coordinator::Coordinator;
+pub(crate) use health::{DrainHealth, LastAnswer, Remaining, SILENCE_TIMEOUT};

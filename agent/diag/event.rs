@@ -6,13 +6,13 @@ macro_rules! events {
     ($($event:ident = $name:literal, $fields:literal, $when:literal, $action:literal;)+) => {
         /// An event that is reported on standard error.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Event {
+        pub(crate) enum Event {
             $(#[doc = $when] $event,)+
         }
 
         impl Event {
             /// The value of `at`.
-            pub fn name(self) -> &'static str {
+            pub(crate) fn name(self) -> &'static str {
                 match self {
                     $(Self::$event => $name,)+
                 }

@@ -6,7 +6,7 @@ use crate::frame::{AgentLine, AgentLineKind};
 
 /// Whether the app is up: the two states that the platform shows of a running dyno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
+pub(crate) enum Readiness {
     /// It runs, but a web process does not listen on its port yet.
     Starting,
     /// It runs; a web process listens on its port.
@@ -15,7 +15,7 @@ pub enum Readiness {
 
 /// Why the app's process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitCause {
+pub(crate) enum ExitCause {
     /// By itself, or by a signal that did not come from the platform.
     Unrequested,
     /// The platform asked it to stop.
@@ -35,7 +35,7 @@ enum Completion {
 
 /// The lifecycle of a dyno.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lifecycle {
+pub(crate) struct Lifecycle {
     completion: Completion,
 }
 
@@ -54,7 +54,7 @@ fn state_changed(from: Readiness, to: &str) -> AgentLine {
 
 impl Lifecycle {
     /// The lifecycle of the dyno with this name: `web.1`, `run.9157`; `web-12a34b56d-e78f9` on Fir.
-    pub fn for_dyno(dyno: &str) -> Self {
+    pub(crate) fn for_dyno(dyno: &str) -> Self {
         let completion = match process_type(dyno) {
             "run" | "release" | "scheduler" => Completion::Always,
             "local" => Completion::OnSuccess,
@@ -64,7 +64,7 @@ impl Lifecycle {
     }
 
     /// The command starts. `$PORT` in it is replaced by the port.
-    pub fn starting(command: &str, port: Option<u16>) -> AgentLine {
+    pub(crate) fn starting(command: &str, port: Option<u16>) -> AgentLine {
         let command = match port {
             Some(port) => substitute_port(command, &port.to_string()),
             None => command.to_owned(),
@@ -73,17 +73,17 @@ impl Lifecycle {
     }
 
     /// The app is up.
-    pub fn up() -> AgentLine {
+    pub(crate) fn up() -> AgentLine {
         state_changed(Readiness::Starting, "up")
     }
 
     /// The platform asks the app to stop.
-    pub fn stopping(from: Readiness) -> Vec<AgentLine> {
+    pub(crate) fn stopping(from: Readiness) -> Vec<AgentLine> {
         vec![state_changed(from, "down"), line("Stopping all processes with SIGTERM")]
     }
 
     /// The app's process ended with this status.
-    pub fn ended(&self, from: Readiness, cause: ExitCause, status: u8) -> Vec<AgentLine> {
+    pub(crate) fn ended(&self, from: Readiness, cause: ExitCause, status: u8) -> Vec<AgentLine> {
         let mut lines = vec![line(format!("Process exited with status {status}"))];
         if cause == ExitCause::Unrequested {
             let is_complete = match self.completion {

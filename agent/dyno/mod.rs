@@ -1,6 +1,6 @@
 //! The dyno as the platform defines it: its name, its Procfile entries, its port, and its lifecycle lines.
 
-pub mod lifecycle;
-pub mod name;
-pub mod port;
-pub mod procfile;
+pub(crate) mod lifecycle;
+pub(crate) mod name;
+pub(crate) mod port;
+pub(crate) mod procfile;

@@ -2,20 +2,20 @@
 
 /// The process type in a dyno's name: `web` for `web.1` (Cedar) and for `web-12a34b56d-e78f9` (Fir; Dev Center,
 /// "Dyno Startup Behavior").
-pub fn process_type(dyno: &str) -> &str {
+pub(crate) fn process_type(dyno: &str) -> &str {
     let fir = || dyno.rsplitn(3, '-').nth(2).unwrap_or(dyno);
     dyno.split_once('.').map_or_else(fir, |(cedar, _)| cedar)
 }
 
 /// Whether the platform that gave the dyno this name sends lifecycle lines to Logplex itself: Cedar does.
-pub fn platform_sends_lifecycle(dyno: Option<&str>) -> bool {
+pub(crate) fn platform_sends_lifecycle(dyno: Option<&str>) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     dyno.is_some_and(|dyno| dyno.rsplit_once('.').is_some_and(|(_, number)| is_number(number)))
 }
 
 /// Whether `text` is a valid name of a Procfile entry: letters, digits, `-` and `_` (Dev Center, "The Procfile", and
 /// what the platform accepts beyond it). The name becomes a file name, so it must contain nothing else.
-pub fn is_entry_name(text: &str) -> bool {
+pub(crate) fn is_entry_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 

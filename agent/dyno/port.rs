@@ -24,7 +24,7 @@ const PORT_OFFSET: usize = HEADER_BYTES + 4;
 const RESPONSE_TIMEOUT_MS: i64 = 100;
 
 /// Whether a process listens on this port. Without a port the answer is yes: there is nothing to wait for.
-pub fn is_open(port: Option<u16>) -> bool {
+pub(crate) fn is_open(port: Option<u16>) -> bool {
     let Some(port) = port else { return true };
     let answers = [AddressFamily::Inet, AddressFamily::Inet6].map(|family| has_listener(family, port));
     if answers.contains(&Some(true)) {

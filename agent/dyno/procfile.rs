@@ -13,7 +13,7 @@ const COMMANDS_DIR: &str = ".tailrace/types";
 ///
 /// # Errors
 /// When the entry's file cannot be read; the text names the file.
-pub fn command(name: &str, arguments: &[OsString]) -> io::Result<Vec<OsString>> {
+pub(crate) fn command(name: &str, arguments: &[OsString]) -> io::Result<Vec<OsString>> {
     let path = format!("{COMMANDS_DIR}/{name}");
     let mut command_line =
         std::fs::read(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;

@@ -48,7 +48,7 @@ struct Consumed {
 
 /// One drain's account.
 #[derive(Debug)]
-pub struct Account {
+pub(crate) struct Account {
     name: String,
     cursor: Offset,
     consumed: Consumed,
@@ -92,52 +92,53 @@ impl Account {
     }
 
     /// How the drain is shown: never with a secret.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Offset up to which every line is delivered, dropped or rejected.
-    pub fn cursor(&self) -> Offset {
+    pub(crate) fn cursor(&self) -> Offset {
         self.cursor
     }
 
     /// The sealed batch.
-    pub fn batch(&self) -> Option<&SealedBatch> {
+    pub(crate) fn batch(&self) -> Option<&SealedBatch> {
         self.sealed.as_ref().map(|sealed| &sealed.batch)
     }
 
     /// Lines delivered.
-    pub fn delivered(&self) -> u64 {
+    pub(crate) fn delivered(&self) -> u64 {
         self.delivered
     }
 
     /// Lines that the drain refused for good.
-    pub fn rejected(&self) -> u64 {
+    pub(crate) fn rejected(&self) -> u64 {
         self.rejected
     }
 
     /// Lines dropped, for any reason.
-    pub fn dropped(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped.values().sum()
     }
 
     /// Lines dropped, by reason.
-    pub fn dropped_by(&self) -> impl Iterator<Item = (DropReason, u64)> {
+    pub(crate) fn dropped_by(&self) -> impl Iterator<Item = (DropReason, u64)> {
         self.dropped.iter().map(|(reason, lines)| (*reason, *lines))
     }
 
     /// Batches delivered.
-    pub fn batches(&self) -> u64 {
+    pub(crate) fn batches(&self) -> u64 {
         self.batches
     }
 
     /// Loss notices of our own that were delivered in front of a batch. They are in no segment.
-    pub fn notices(&self) -> u64 {
+    pub(crate) fn notices(&self) -> u64 {
         self.notices
     }
 
     /// Frames of dead agents delivered.
-    pub fn adopted_frames(&self) -> u64 {
+    pub(crate) fn adopted_frames(&self) -> u64 {
         self.adopted_frames
     }
 
@@ -148,14 +149,14 @@ impl Account {
     }
 
     /// Moves over a range of a dead agent that it had delivered or removed: no line of ours, nothing to announce.
-    pub fn skip_range(&mut self, from: Offset, to: Offset) {
+    pub(crate) fn skip_range(&mut self, from: Offset, to: Offset) {
         if from < to {
             self.insert_dropped(DroppedRange { from, to, loss: None, continues: PerStream::default() });
         }
     }
 
     /// The next batch starts at `start` with a batch that a dead agent had sealed: `end` and notice stay the same.
-    pub fn resume(&mut self, start: Offset, end: Offset, notice: Vec<u8>) {
+    pub(crate) fn resume(&mut self, start: Offset, end: Offset, notice: Vec<u8>) {
         self.resumed.push(ResumedBatch { start, end, notice });
     }
 

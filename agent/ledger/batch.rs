@@ -4,7 +4,7 @@ use super::Offset;
 
 /// A range of the spool that holds whole frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BatchRange {
+pub(crate) struct BatchRange {
     /// Offset of the first byte.
     pub start: Offset,
     /// Offset behind the last byte.
@@ -15,7 +15,7 @@ pub struct BatchRange {
 
 /// A sealed batch: the same on every attempt and after every restart of the shipper.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedBatch {
+pub(crate) struct SealedBatch {
     /// Its frames, without the notice.
     pub range: BatchRange,
     /// The loss notice that precedes them: a whole frame, or nothing.
@@ -26,7 +26,7 @@ pub struct SealedBatch {
 
 /// Whose batch is sealed, for its id.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity<'a> {
+pub(crate) struct Identity<'a> {
     /// The id of the agent.
     pub agent: &'a str,
     /// The drain's token.
@@ -55,7 +55,7 @@ impl Identity<'_> {
 
 /// Where a drain may seal its next batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SealRange {
+pub(crate) struct SealRange {
     /// Where the batch starts.
     pub cursor: Offset,
     /// Where it ends at the latest.
@@ -64,7 +64,7 @@ pub struct SealRange {
 
 /// How a sealed batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchOutcome {
+pub(crate) enum BatchOutcome {
     /// The drain has it.
     Delivered,
     /// The drain refused it for good.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 /// The ledger of one agent.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     segments: VecDeque<Segment>,
     accounts: Vec<Account>,
     log_end: Offset,
@@ -32,7 +32,7 @@ struct Unconsumed<'a> {
 
 impl Ledger {
     /// A ledger for drains that are shown by these names. Adopted segments come first, from offset 0.
-    pub fn new(drains: impl IntoIterator<Item = String>, adopted: Vec<Segment>) -> Self {
+    pub(crate) fn new(drains: impl IntoIterator<Item = String>, adopted: Vec<Segment>) -> Self {
         let log_end = adopted.last().map_or(Offset::ZERO, Segment::end);
         let bytes = adopted.iter().map(|s| s.len).sum();
         let mut accounts: Vec<Account> = drains.into_iter().map(Account::new).collect();
@@ -57,12 +57,12 @@ impl Ledger {
     }
 
     /// Offset behind the last byte of the spool.
-    pub fn log_end(&self) -> Offset {
+    pub(crate) fn log_end(&self) -> Offset {
         self.log_end
     }
 
     /// Bytes of all segments.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
@@ -72,37 +72,37 @@ impl Ledger {
     }
 
     /// The segments, oldest first.
-    pub fn segments(&self) -> impl ExactSizeIterator<Item = &Segment> + DoubleEndedIterator {
+    pub(crate) fn segments(&self) -> impl ExactSizeIterator<Item = &Segment> + DoubleEndedIterator {
         self.segments.iter()
     }
 
     /// The accounts of the drains, in the order of the setting.
-    pub fn accounts(&self) -> &[Account] {
+    pub(crate) fn accounts(&self) -> &[Account] {
         &self.accounts
     }
 
     /// The account of one drain.
-    pub fn account(&self, drain: DrainIndex) -> Option<&Account> {
+    pub(crate) fn account(&self, drain: DrainIndex) -> Option<&Account> {
         self.accounts.get(drain.get())
     }
 
     /// The account of one drain, to change what does not concern lines.
-    pub fn account_mut(&mut self, drain: DrainIndex) -> Option<&mut Account> {
+    pub(crate) fn account_mut(&mut self, drain: DrainIndex) -> Option<&mut Account> {
         self.accounts.get_mut(drain.get())
     }
 
     /// The numbers of the drains.
-    pub fn drains(&self) -> impl Iterator<Item = DrainIndex> + use<> {
+    pub(crate) fn drains(&self) -> impl Iterator<Item = DrainIndex> + use<> {
         DrainIndex::all(self.accounts.len())
     }
 
     /// Opens a segment at the end of the spool; what is appended from now on is in it.
-    pub fn open_segment(&mut self, location: SegmentLocation) {
+    pub(crate) fn open_segment(&mut self, location: SegmentLocation) {
         self.segments.push_back(Segment::new(self.log_end, location));
     }
 
     /// Books what the recorder wrote to the last segment.
-    pub fn append(&mut self, appended: &Appended) {
+    pub(crate) fn append(&mut self, appended: &Appended) {
         for kind in &appended.closed {
             self.close_line(*kind);
         }
@@ -133,12 +133,12 @@ impl Ledger {
     }
 
     /// Which streams are in the middle of a line that may yet be recorded.
-    pub fn set_unfinished(&mut self, unfinished: PerStream<bool>) {
+    pub(crate) fn set_unfinished(&mut self, unfinished: PerStream<bool>) {
         self.unfinished = unfinished;
     }
 
     /// Books `lines` that were captured and dropped without ever reaching the spool.
-    pub fn drop_unrecorded(&mut self, lines: u64, reason: DropReason) {
+    pub(crate) fn drop_unrecorded(&mut self, lines: u64, reason: DropReason) {
         self.ended += lines;
         for account in &mut self.accounts {
             account.drop_lines(lines, reason);
@@ -166,13 +166,13 @@ impl Ledger {
     }
 
     /// Lines captured: their first byte was read from the app.
-    pub fn captured(&self) -> u64 {
+    pub(crate) fn captured(&self) -> u64 {
         self.ended + self.unfinished_lines()
     }
 
     /// Lines in the spool, or under way to it, that this drain has not consumed. Counted from the segments, not
     /// inferred from the other numbers.
-    pub fn held(&self, drain: DrainIndex) -> u64 {
+    pub(crate) fn held(&self, drain: DrainIndex) -> u64 {
         let Some(account) = self.account(drain) else { return 0 };
         let mut lines = self.unfinished_lines();
         for Unconsumed { segment, from } in self.unconsumed(account) {
@@ -186,13 +186,13 @@ impl Ledger {
     }
 
     /// Bytes of ours that this drain has not consumed.
-    pub fn held_bytes(&self, drain: DrainIndex) -> u64 {
+    pub(crate) fn held_bytes(&self, drain: DrainIndex) -> u64 {
         self.account(drain)
             .map_or(0, |account| self.unconsumed(account).map(|part| part.segment.end() - part.from).sum())
     }
 
     /// Bytes of dead agents that this drain has not consumed.
-    pub fn adopted_bytes(&self, drain: DrainIndex) -> u64 {
+    pub(crate) fn adopted_bytes(&self, drain: DrainIndex) -> u64 {
         let Some(account) = self.account(drain) else { return 0 };
         let adopted = self.segments.iter().filter(|segment| segment.origin.is_some());
         let left = adopted.map(|segment| (segment, segment.start.max(account.cursor())));
@@ -203,7 +203,7 @@ impl Ledger {
 
     /// Where the oldest frame of ours is that this drain has not consumed: its segment, and its place in that in
     /// bytes.
-    pub fn oldest(&self, drain: DrainIndex) -> Option<(&Segment, u64)> {
+    pub(crate) fn oldest(&self, drain: DrainIndex) -> Option<(&Segment, u64)> {
         let account = self.account(drain)?;
         self.unconsumed(account).next().map(|part| (part.segment, part.from - part.segment.start))
     }
@@ -217,7 +217,8 @@ impl Ledger {
     }
 
     /// Captured lines less those whose place is known: 0 at every instant, by the conservation law.
-    pub fn imbalance(&self, drain: DrainIndex) -> i64 {
+    #[cfg(test)]
+    pub(crate) fn imbalance(&self, drain: DrainIndex) -> i64 {
         let Some(account) = self.account(drain) else { return 0 };
         let known = account.delivered() + self.held(drain) + account.dropped() + account.rejected();
         self.captured() as i64 - known as i64
@@ -225,7 +226,7 @@ impl Ledger {
 
     /// Drops the oldest segment that no sealed batch pins, for every drain that has not consumed it, and takes it out
     /// of the ledger: the caller removes its bytes. The last segment stays, it is being written.
-    pub fn drop_oldest(&mut self, reason: DropReason) -> Option<Segment> {
+    pub(crate) fn drop_oldest(&mut self, reason: DropReason) -> Option<Segment> {
         let last = self.segments.len().checked_sub(1)?;
         let index = (0..last).find(|index| {
             let segment = &self.segments[*index];
@@ -240,7 +241,7 @@ impl Ledger {
     }
 
     /// Takes out the oldest segment when every drain has consumed it; the caller removes its bytes.
-    pub fn pop_consumed(&mut self) -> Option<Segment> {
+    pub(crate) fn pop_consumed(&mut self) -> Option<Segment> {
         let front = self.segments.front()?;
         let is_last = self.segments.len() == 1;
         let is_consumed = self.accounts.iter().all(|account| account.cursor() >= front.end());
@@ -257,7 +258,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`SealRange`] says from where to where the drain may seal.
-    pub fn seal(
+    pub(crate) fn seal(
         &mut self,
         drain: DrainIndex,
         range: BatchRange,
@@ -272,14 +273,14 @@ impl Ledger {
     }
 
     /// Where a drain may seal: from its cursor to its next dropped range, or to the end of the spool.
-    pub fn seal_range(&self, drain: DrainIndex) -> SealRange {
+    pub(crate) fn seal_range(&self, drain: DrainIndex) -> SealRange {
         self.account(drain).map_or(SealRange { cursor: self.log_end, limit: self.log_end }, |account| {
             account.seal_range(&self.segments, self.log_end)
         })
     }
 
     /// The sealed batch of a drain is delivered, or rejected for good.
-    pub fn complete_batch(&mut self, drain: DrainIndex, outcome: BatchOutcome) {
+    pub(crate) fn complete_batch(&mut self, drain: DrainIndex, outcome: BatchOutcome) {
         if let Some(account) = self.accounts.get_mut(drain.get()) {
             account.complete_batch(&self.segments, outcome);
         }
@@ -287,7 +288,7 @@ impl Ledger {
 
     /// There are no frames at the drain's cursor: drops what is left of that segment. Returns the bytes that were
     /// skipped.
-    pub fn skip_damaged(&mut self, drain: DrainIndex) -> u64 {
+    pub(crate) fn skip_damaged(&mut self, drain: DrainIndex) -> u64 {
         let Some(account) = self.accounts.get_mut(drain.get()) else { return 0 };
         let from = account.cursor();
         let Some(index) = self.segments.iter().position(|s| s.contains(from)) else {

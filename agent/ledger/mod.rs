@@ -17,13 +17,13 @@ mod report;
 mod segment;
 mod shared;
 
-pub use account::Account;
-pub use batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
-pub use ledger::Ledger;
-pub use offset::{DrainIndex, Offset};
+pub(crate) use account::Account;
+pub(crate) use batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
+pub(crate) use ledger::Ledger;
+pub(crate) use offset::{DrainIndex, Offset};
+pub(crate) use report::DrainReport;
 pub(crate) use report::dropped_by_reason;
-pub use report::{DrainReport, Report};
-pub use segment::{
+pub(crate) use segment::{
     Appended, FrameKind, Origin, Segment, SegmentLocation, SegmentStart, SpecialFrame, TimeRange,
 };
-pub use shared::SharedLedger;
+pub(crate) use shared::SharedLedger;

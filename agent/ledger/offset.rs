@@ -7,26 +7,26 @@ use std::str::FromStr;
 
 /// A position in the spool: bytes from the beginning of its first segment. Differences are plain byte counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Offset(u64);
+pub(crate) struct Offset(u64);
 
 impl Offset {
     /// The beginning of the spool.
-    pub const ZERO: Self = Self(0);
+    pub(crate) const ZERO: Self = Self(0);
     /// Behind every byte: "without a limit".
-    pub const MAX: Self = Self(u64::MAX);
+    pub(crate) const MAX: Self = Self(u64::MAX);
 
     /// The position so many bytes from the beginning.
-    pub const fn new(bytes: u64) -> Self {
+    pub(crate) const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
     /// Bytes from the beginning.
-    pub const fn get(self) -> u64 {
+    pub(crate) const fn get(self) -> u64 {
         self.0
     }
 
     /// Bytes from `start` to here; 0 when `start` is behind.
-    pub const fn bytes_since(self, start: Self) -> u64 {
+    pub(crate) const fn bytes_since(self, start: Self) -> u64 {
         self.0.saturating_sub(start.0)
     }
 }
@@ -77,21 +77,22 @@ impl FromStr for Offset {
 
 /// The number of a drain: its position in `TAILRACE_DRAIN_URL`, from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DrainIndex(usize);
+pub(crate) struct DrainIndex(usize);
 
 impl DrainIndex {
     /// The drain at this position.
-    pub const fn new(position: usize) -> Self {
+    #[cfg(test)]
+    pub(crate) const fn new(position: usize) -> Self {
         Self(position)
     }
 
     /// Its position.
-    pub const fn get(self) -> usize {
+    pub(crate) const fn get(self) -> usize {
         self.0
     }
 
     /// The first `count` drains.
-    pub fn all(count: usize) -> impl Iterator<Item = Self> {
+    pub(crate) fn all(count: usize) -> impl Iterator<Item = Self> {
         (0..count).map(Self)
     }
 }

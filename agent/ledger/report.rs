@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// One drain's account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DrainReport {
+pub(crate) struct DrainReport {
     /// The drain's display name, without secrets.
     pub drain: String,
     /// Lines delivered.
@@ -28,19 +28,19 @@ pub struct DrainReport {
 
 impl DrainReport {
     /// Lines dropped, whatever the reason.
-    pub fn dropped_lines(&self) -> u64 {
+    pub(crate) fn dropped_lines(&self) -> u64 {
         self.dropped.iter().map(|(_, lines)| lines).sum()
     }
 
     /// Lines that did not arrive: dropped, rejected or still held.
-    pub fn missing(&self) -> u64 {
+    pub(crate) fn missing(&self) -> u64 {
         self.dropped_lines() + self.rejected + self.held
     }
 }
 
 /// The ledger's numbers at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Lines captured.
     pub captured: u64,
     /// Frames that the agent itself made: those in the spool, and the loss notices that were delivered.
@@ -52,7 +52,7 @@ pub struct Report {
 impl Report {
     /// The numbers of the heartbeat and stop lines, for the drain that got fewest lines. `oldest` returns how long the
     /// oldest held line of a drain has waited.
-    pub fn summary(&self, oldest: impl Fn(DrainIndex) -> Duration) -> String {
+    pub(crate) fn summary(&self, oldest: impl Fn(DrainIndex) -> Duration) -> String {
         let worst =
             DrainIndex::all(self.drains.len()).zip(&self.drains).min_by_key(|(_, drain)| drain.delivered);
         let Some((drain, worst)) = worst else { return format!("captured={}", self.captured) };
@@ -69,7 +69,7 @@ impl Report {
     }
 
     /// The JSON of `TAILRACE_LEDGER_FILE`. `agent` is this agent's id.
-    pub fn json(&self, agent: &str) -> String {
+    pub(crate) fn json(&self, agent: &str) -> String {
         let drains = self.drains.iter().map(|drain| LedgerFileDrain {
             drain: &drain.drain,
             delivered_lines: drain.delivered,
@@ -127,7 +127,7 @@ pub(crate) fn dropped_by_reason<S: Serializer>(
 
 impl Ledger {
     /// The numbers now.
-    pub fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let drains = self.drains().zip(self.accounts()).map(|(drain, account)| DrainReport {
             drain: account.name().to_owned(),
             delivered: account.delivered(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// What a frame is when it is not a whole line of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameKind {
+pub(crate) enum FrameKind {
     /// Made by the agent itself: no line.
     Agent,
     /// A part of a line of which more may follow.
@@ -21,7 +21,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// The kind of a message of `stream`; none for a whole line.
-    pub fn of(fragment: Fragment, stream: Stream) -> Option<Self> {
+    pub(crate) fn of(fragment: Fragment, stream: Stream) -> Option<Self> {
         match fragment {
             Fragment::Full | Fragment::EmptyFinal => None,
             Fragment::Partial => Some(Self::Partial(stream)),
@@ -30,7 +30,7 @@ impl FrameKind {
     }
 
     /// The stream of the line; none for the agent's own.
-    pub fn stream(self) -> Option<Stream> {
+    pub(crate) fn stream(self) -> Option<Stream> {
         match self {
             Self::Agent => None,
             Self::Partial(stream) | Self::Final(stream) | Self::Incomplete(stream, _) => Some(stream),
@@ -45,7 +45,7 @@ impl FrameKind {
 
 /// A frame that is not a whole line of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpecialFrame {
+pub(crate) struct SpecialFrame {
     /// Bytes from the start of the segment, or of what was appended, to the frame.
     pub offset: u32,
     /// What it is.
@@ -54,7 +54,7 @@ pub struct SpecialFrame {
 
 /// Where the bytes of a segment are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SegmentLocation {
+pub(crate) enum SegmentLocation {
     /// A file.
     File(PathBuf),
     /// A slot of the memory file.
@@ -63,7 +63,7 @@ pub enum SegmentLocation {
 
 /// Where a segment starts, and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentStart {
+pub(crate) struct SegmentStart {
     /// Offset of its first byte.
     pub start: Offset,
     /// Where it is.
@@ -72,7 +72,7 @@ pub struct SegmentStart {
 
 /// The times of the first and of the last frame of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeRange {
+pub(crate) struct TimeRange {
     /// That of the first frame.
     pub first: Timestamp,
     /// That of the last frame.
@@ -82,14 +82,14 @@ pub struct TimeRange {
 impl TimeRange {
     /// Both ranges as one, this one being the earlier.
     #[must_use]
-    pub fn extended(earlier: Option<Self>, later: Self) -> Self {
+    pub(crate) fn extended(earlier: Option<Self>, later: Self) -> Self {
         Self { first: earlier.map_or(later.first, |earlier| earlier.first), last: later.last }
     }
 }
 
 /// A range of the spool in one file or slot of memory, named by the offset of its first byte.
 #[derive(Clone, Debug)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// Offset of the first byte.
     pub start: Offset,
     /// Bytes.
@@ -108,7 +108,7 @@ pub struct Segment {
 
 /// A dead agent whose spool was adopted.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// Its id: frame ids of its batches are hashed from it.
     pub agent: String,
     /// Bytes to add to an offset in its spool to get the offset in ours.
@@ -117,17 +117,17 @@ pub struct Origin {
 
 impl Segment {
     /// An empty segment of our own.
-    pub fn new(start: Offset, location: SegmentLocation) -> Self {
+    pub(crate) fn new(start: Offset, location: SegmentLocation) -> Self {
         Self { start, len: 0, frames: 0, times: None, location, origin: None, special: Vec::new() }
     }
 
     /// Offset behind the last byte.
-    pub fn end(&self) -> Offset {
+    pub(crate) fn end(&self) -> Offset {
         self.start + self.len
     }
 
     /// Whether the byte at `at` is in it.
-    pub fn contains(&self, at: Offset) -> bool {
+    pub(crate) fn contains(&self, at: Offset) -> bool {
         (self.start..self.end()).contains(&at)
     }
 
@@ -143,7 +143,7 @@ impl Segment {
 
 /// What the recorder appended in one write.
 #[derive(Debug, Default)]
-pub struct Appended {
+pub(crate) struct Appended {
     /// Bytes written to the last segment.
     pub len: u64,
     /// Frames in them.

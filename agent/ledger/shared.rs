@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The ledger as recorder, main loop and disk worker share it.
 #[derive(Debug)]
-pub struct SharedLedger {
+pub(crate) struct SharedLedger {
     ledger: Mutex<Ledger>,
     freed: Condvar,
     /// How often segments were removed.
@@ -16,29 +16,29 @@ pub struct SharedLedger {
 
 impl SharedLedger {
     /// Shares a ledger.
-    pub fn new(ledger: Ledger) -> Self {
+    pub(crate) fn new(ledger: Ledger) -> Self {
         Self { ledger: Mutex::new(ledger), freed: Condvar::new(), removals: AtomicU64::new(0) }
     }
 
     /// Locks the ledger, for a short moment. A panic under the lock does not poison it: every change leaves the ledger
     /// consistent.
-    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes a waiting writer: segments were removed, or it must not wait any longer.
-    pub fn notify(&self) {
+    pub(crate) fn notify(&self) {
         self.removals.fetch_add(1, Ordering::Relaxed);
         self.freed.notify_all();
     }
 
     /// How often segments were removed.
-    pub fn removals(&self) -> u64 {
+    pub(crate) fn removals(&self) -> u64 {
         self.removals.load(Ordering::Relaxed)
     }
 
     /// Waits until a segment was removed, `timeout` at most; the lock is released meanwhile.
-    pub fn wait_for_removal<'l>(
+    pub(crate) fn wait_for_removal<'l>(
         &self,
         ledger: MutexGuard<'l, Ledger>,
         timeout: Duration,

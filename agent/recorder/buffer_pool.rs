@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Bytes of a buffer.
-pub const BUFFER_BYTES: usize = 256 << 10;
+pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers at most: 4 MiB.
-pub const MAX_BUFFERS: usize = 16;
+pub(crate) const MAX_BUFFERS: usize = 16;
 /// The pool.
 #[derive(Debug)]
-pub struct BufferPool {
+pub(crate) struct BufferPool {
     returned: Sender<Vec<u8>>,
     free: Receiver<Vec<u8>>,
     /// Buffers that exist.
@@ -26,7 +26,7 @@ pub struct BufferPool {
 
 impl BufferPool {
     /// A pool of at most `most` buffers of `size` bytes.
-    pub fn new(most: usize, size: usize) -> Arc<Self> {
+    pub(crate) fn new(most: usize, size: usize) -> Arc<Self> {
         let (returned, free) = bounded(most);
         Arc::new(Self {
             returned,
@@ -39,7 +39,7 @@ impl BufferPool {
     }
 
     /// A buffer, if one is free or may be allocated. The pages of a new one take no memory until they are written to.
-    pub fn take(self: &Arc<Self>) -> Option<Buffer> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Buffer> {
         let bytes = self.free.try_recv().ok().or_else(|| {
             let made = self.made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |made| {
                 (made < self.most).then_some(made + 1)
@@ -51,7 +51,7 @@ impl BufferPool {
 
     /// A buffer, if one is free, may be allocated, or comes back within `timeout`. After a wait that timed out nobody
     /// waits until a buffer has come back.
-    pub fn take_within(self: &Arc<Self>, timeout: Duration) -> Option<Buffer> {
+    pub(crate) fn take_within(self: &Arc<Self>, timeout: Duration) -> Option<Buffer> {
         if let Some(buffer) = self.take() {
             return Some(buffer);
         }
@@ -66,7 +66,7 @@ impl BufferPool {
     }
 
     /// Frees the buffers that are not in use.
-    pub fn trim(&self) {
+    pub(crate) fn trim(&self) {
         while self.free.try_recv().is_ok() {
             self.made.fetch_sub(1, Ordering::Relaxed);
         }
@@ -75,7 +75,7 @@ impl BufferPool {
 
 /// A buffer of a pool. Returns to the pool when it is dropped.
 #[derive(Debug)]
-pub struct Buffer {
+pub(crate) struct Buffer {
     bytes: Vec<u8>,
     len: usize,
     pool: Arc<BufferPool>,
@@ -83,12 +83,12 @@ pub struct Buffer {
 
 impl Buffer {
     /// All of its space, to read into.
-    pub fn space(&mut self) -> &mut [u8] {
+    pub(crate) fn space(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
     /// Declares the first `len` bytes as its content.
-    pub fn set_len(&mut self, len: usize) {
+    pub(crate) fn set_len(&mut self, len: usize) {
         self.len = len.min(self.bytes.len());
     }
 }

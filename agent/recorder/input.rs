@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// Bytes of a stream that were not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub(crate) struct Gap {
     /// LFs in them.
     pub newlines: u64,
     /// Whether the last byte is an LF.
@@ -20,7 +20,7 @@ pub struct Gap {
 
 impl Gap {
     /// The gap that `bytes`, read at `now`, leave.
-    pub fn of(bytes: &[u8], now: Timestamp) -> Self {
+    pub(crate) fn of(bytes: &[u8], now: Timestamp) -> Self {
         Self {
             newlines: memchr::memchr_iter(b'\n', bytes).count() as u64,
             ends_line: bytes.last() == Some(&b'\n'),
@@ -31,7 +31,7 @@ impl Gap {
 
     /// This gap and the one that follows it directly.
     #[must_use]
-    pub fn joined(self, next: Self) -> Self {
+    pub(crate) fn joined(self, next: Self) -> Self {
         Self {
             newlines: self.newlines + next.newlines,
             ends_line: next.ends_line,
@@ -43,7 +43,7 @@ impl Gap {
 
 /// A message to the recorder.
 #[derive(Debug)]
-pub enum Input {
+pub(crate) enum Input {
     /// The app runs: the spool may be opened.
     Start,
     /// A chunk, and what was lost before it.
@@ -74,16 +74,16 @@ pub enum Input {
 
 /// Permits for agent lines in the recorder's queue; each clone of the first is one. App chunks have one slot per
 /// buffer; agent lines hold at most [`MAX_PERMITS`], so they can never take a chunk's slot.
-pub type Permits = Arc<()>;
+pub(crate) type Permits = Arc<()>;
 
 /// Inputs of agent lines in the queue at most.
 const MAX_PERMITS: usize = 16;
 /// Slots of the recorder's queue: one per buffer, one per permit, and six for the inputs that come once: the start,
 /// the first lines, the line about the stop, the last lines, and the ends of both streams.
-pub const QUEUE_SLOTS: usize = MAX_BUFFERS + 6 + MAX_PERMITS;
+pub(crate) const QUEUE_SLOTS: usize = MAX_BUFFERS + 6 + MAX_PERMITS;
 
 /// Another permit; none when all are in use, because the recorder does not keep up.
-pub fn permit(permits: &Permits) -> Option<Permits> {
+pub(crate) fn permit(permits: &Permits) -> Option<Permits> {
     (Arc::strong_count(permits) <= MAX_PERMITS).then(|| Arc::clone(permits))
 }
 

@@ -3,16 +3,16 @@
 //! It is the single writer of the spool. A chunk that could not be recorded is a *gap*: the lines in it are
 //! dropped whole, counted, and announced at the place where they are missing.
 
-pub mod buffer_pool;
+pub(crate) mod buffer_pool;
 mod frame_writer;
-pub mod input;
+pub(crate) mod input;
 mod recorder;
 mod thread;
 mod wakeups;
 
-pub use buffer_pool::{Buffer, BufferPool};
-pub use input::{Gap, Input};
-pub use recorder::{FrameFormat, Recorder, RecorderWarning};
-pub use thread::RecorderThread;
+pub(crate) use buffer_pool::{Buffer, BufferPool};
+pub(crate) use input::{Gap, Input};
+pub(crate) use recorder::{FrameFormat, Recorder, RecorderWarning};
+pub(crate) use thread::RecorderThread;
 pub(crate) use thread::report_warnings;
-pub use wakeups::{Wake, Wakeups};
+pub(crate) use wakeups::{Wake, Wakeups};

@@ -14,7 +14,7 @@ const IDLE_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The header fields of a dyno's frames, and the longest message.
 #[derive(Clone, Debug)]
-pub struct FrameFormat {
+pub(crate) struct FrameFormat {
     /// HOSTNAME.
     pub host: Field,
     /// APP-NAME.
@@ -29,7 +29,7 @@ pub struct FrameFormat {
 
 impl FrameFormat {
     /// As the settings say.
-    pub fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         Self {
             host: config.frame_host.clone(),
             app: config.frame_app.clone(),
@@ -89,7 +89,7 @@ impl StreamState {
 
 /// What a person must know of the recorder.
 #[derive(Debug)]
-pub enum RecorderWarning {
+pub(crate) enum RecorderWarning {
     /// The disk cannot be written to.
     Disk(SpoolError),
     /// The system clock stepped back by more than 5 s.
@@ -99,7 +99,7 @@ pub enum RecorderWarning {
 }
 
 /// Records the streams of one app.
-pub struct Recorder<'a> {
+pub(crate) struct Recorder<'a> {
     streams: PerStream<StreamState>,
     frames: FrameWriter<'a>,
     spool: &'a Spool,
@@ -108,7 +108,7 @@ pub struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     /// A recorder into `spool` through `writer`.
-    pub fn new(spool: &'a Spool, writer: Writer<'a>, format: &FrameFormat) -> Self {
+    pub(crate) fn new(spool: &'a Spool, writer: Writer<'a>, format: &FrameFormat) -> Self {
         let state = || StreamState::new(format.max_line);
         Self {
             streams: PerStream { out: state(), err: state() },
@@ -119,7 +119,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records a chunk that was read at `now`.
-    pub fn chunk(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) {
+    pub(crate) fn chunk(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) {
         let before = self.streams[stream].line();
         self.frames.begin();
         let recorded = catch_unwind(AssertUnwindSafe(|| self.record(stream, bytes, now)));
@@ -166,7 +166,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records lines of the agent itself at `now`.
-    pub fn agent_lines(&mut self, lines: &[AgentLine], now: Timestamp) {
+    pub(crate) fn agent_lines(&mut self, lines: &[AgentLine], now: Timestamp) {
         self.observe(now);
         for line in lines {
             self.frames.agent_line(line);
@@ -185,7 +185,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Books a gap and announces it.
-    pub fn gap(&mut self, stream: Stream, gap: &Gap) {
+    pub(crate) fn gap(&mut self, stream: Stream, gap: &Gap) {
         let line = self.streams[stream].line();
         self.record_gap(stream, line, gap, DropReason::RecorderBehind);
         self.commit();
@@ -224,7 +224,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// A stream ended: what is left of it is a line.
-    pub fn end(&mut self, stream: Stream) {
+    pub(crate) fn end(&mut self, stream: Stream) {
         let (state, frames) = (&mut self.streams[stream], &mut self.frames);
         let was_skipping = state.splitter.is_skipping();
         state.splitter.finish(&mut |msg, fragment| frames.message(stream, msg, fragment));
@@ -236,13 +236,13 @@ impl<'a> Recorder<'a> {
     }
 
     /// When the next unfinished line is to be sent as far as it came.
-    pub fn idle_deadline(&self) -> Option<Instant> {
+    pub(crate) fn idle_deadline(&self) -> Option<Instant> {
         let held = self.streams.iter().filter(|state| state.splitter.holds_text());
         held.map(|state| state.last + IDLE_LINE_TIMEOUT).min()
     }
 
     /// Sends unfinished lines that had no new bytes for too long.
-    pub fn flush(&mut self, now: Timestamp) {
+    pub(crate) fn flush(&mut self, now: Timestamp) {
         self.frames.observe(now);
         for stream in Stream::ALL {
             let (state, frames) = (&mut self.streams[stream], &mut self.frames);
@@ -256,7 +256,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Releases buffers: no chunk came for a while.
-    pub fn release_memory(&mut self) {
+    pub(crate) fn release_memory(&mut self) {
         self.frames.release_memory();
     }
 
@@ -268,7 +268,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// What is to be reported since the last call.
-    pub fn take_warnings(&mut self) -> Vec<RecorderWarning> {
+    pub(crate) fn take_warnings(&mut self) -> Vec<RecorderWarning> {
         std::mem::take(&mut self.warnings)
     }
 

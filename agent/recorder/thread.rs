@@ -22,7 +22,7 @@ const FINAL_INPUTS: usize = Stream::ALL.len() + 2;
 
 /// What the recorder's thread shares with the main loop.
 #[derive(Debug)]
-pub struct RecorderThread {
+pub(crate) struct RecorderThread {
     spool: OnceLock<Arc<Spool>>,
     finished: AtomicBool,
     wake: Arc<EventFd>,
@@ -31,17 +31,17 @@ pub struct RecorderThread {
 
 impl RecorderThread {
     /// `wake` is written to when there are new frames; `pool` is trimmed when no input comes.
-    pub fn new(wake: Arc<EventFd>, pool: Arc<BufferPool>) -> Self {
+    pub(crate) fn new(wake: Arc<EventFd>, pool: Arc<BufferPool>) -> Self {
         Self { spool: OnceLock::new(), finished: AtomicBool::new(false), wake, pool }
     }
 
     /// The spool, once it is open.
-    pub fn spool(&self) -> Option<Arc<Spool>> {
+    pub(crate) fn spool(&self) -> Option<Arc<Spool>> {
         self.spool.get().cloned()
     }
 
     /// Whether both streams have ended and everything is in the spool.
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
     }
 
@@ -51,7 +51,7 @@ impl RecorderThread {
 
     /// Waits for the start, opens the spool, and records until both streams have ended. `open` opens the spool and
     /// says how many bytes it may hold.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         inputs: &Receiver<Input>,
         format: &FrameFormat,

@@ -10,7 +10,7 @@ const MAX_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Whether it is time to wake the main loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
+pub(crate) enum Wake {
     /// Wake it.
     Now,
     /// Not yet, or there is nothing new.
@@ -19,7 +19,7 @@ pub enum Wake {
 
 /// Coalesces wake-ups: the first bytes after a pause wake at once, then one wake-up per interval or per 64 KiB.
 #[derive(Debug)]
-pub struct Wakeups {
+pub(crate) struct Wakeups {
     interval: Duration,
     linger: Duration,
     last: Option<Instant>,
@@ -32,25 +32,25 @@ pub struct Wakeups {
 impl Wakeups {
     /// For batches that close after `linger`; more frequent wake-ups would be useless. A batch that closes takes in
     /// what is in the spool, announced or not.
-    pub fn new(linger: Duration) -> Self {
+    pub(crate) fn new(linger: Duration) -> Self {
         let interval = linger.clamp(MIN_INTERVAL, MAX_INTERVAL);
         Self { interval, linger, last: None, bytes: 0, agent_lines_due: None }
     }
 
     /// Adds new bytes of the app at `now`.
-    pub fn add(&mut self, bytes: u64, now: Instant) -> Wake {
+    pub(crate) fn add(&mut self, bytes: u64, now: Instant) -> Wake {
         self.bytes += bytes;
         self.poll(now)
     }
 
     /// Adds frames of the agent at `now`. They wait for the app's as long as a batch may: after a batch of their own
     /// the app's next line would have to wait for the linger.
-    pub fn add_agent_lines(&mut self, now: Instant) {
+    pub(crate) fn add_agent_lines(&mut self, now: Instant) {
         self.agent_lines_due.get_or_insert(now + self.linger);
     }
 
     /// Whether to wake at `now`; everything added so far counts as announced then.
-    pub fn poll(&mut self, now: Instant) -> Wake {
+    pub(crate) fn poll(&mut self, now: Instant) -> Wake {
         let is_due = self.bytes >= WAKE_BYTES
             || self.bytes > 0 && self.last.is_none_or(|last| last + self.interval <= now)
             || self.agent_lines_due.is_some_and(|due| due <= now);
@@ -62,7 +62,7 @@ impl Wakeups {
     }
 
     /// When [`Wakeups::poll`] will say [`Wake::Now`]; none while there is nothing new.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let app = (self.bytes > 0).then(|| self.last.map_or_else(Instant::now, |last| last + self.interval));
         app.into_iter().chain(self.agent_lines_due).min()
     }

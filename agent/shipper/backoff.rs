@@ -17,7 +17,7 @@ const MEAN_HOLD_WAIT: Duration = Duration::from_mins(1);
 ///
 /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 #[derive(Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     /// Attempts with [`Verdict::Retry`] since the last delivery.
     failures: u32,
     random: Rng,
@@ -25,13 +25,12 @@ pub struct Backoff {
 
 impl Backoff {
     /// Starts with the first window and a seed from the operating system.
-    #[expect(clippy::new_without_default, reason = "not a constant value: the seed is random")]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::seeded(RandomState::new().hash_one(std::process::id()))
     }
 
     /// Starts with the first window and a given seed, which determines all waits.
-    pub fn seeded(seed: u64) -> Self {
+    pub(super) fn seeded(seed: u64) -> Self {
         Self { failures: 0, random: Rng::with_seed(seed) }
     }
 
@@ -46,7 +45,7 @@ impl Backoff {
     ///
     /// `retry_after` is a lower bound, except after a delivery. A random part is added to it, from zero to the window
     /// or to a quarter of `retry_after`, whichever is longer, so that many dynos do not retry at the same time.
-    pub fn next(&mut self, verdict: Verdict, retry_after: Option<Duration>) -> Duration {
+    pub(super) fn next(&mut self, verdict: Verdict, retry_after: Option<Duration>) -> Duration {
         let mut window = self.window();
         let wait = match verdict {
             Verdict::Delivered => {

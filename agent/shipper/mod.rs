@@ -1,12 +1,12 @@
 //! The shipper: the process that talks to the network. It reads the spool and has the supervisor seal each batch
 //! before it sends it; it may die at any time without a loss.
 
-pub mod backoff;
+mod backoff;
 mod control_stream;
 pub mod http;
 mod shipper;
 pub mod verdict;
-pub mod worker;
+mod worker;
 
 pub(crate) use shipper::client;
-pub use shipper::{Exit, report_failure, serve};
+pub(crate) use shipper::{Exit, report_failure, serve};

@@ -32,7 +32,7 @@ const FROM_SUPERVISOR_QUEUE: usize = 4;
 
 /// How the shipper ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// No more frames will come, and every drain has consumed all.
     Finished,
     /// The supervisor is gone without a word, and left this.
@@ -44,7 +44,12 @@ pub enum Exit {
 ///
 /// # Errors
 /// When the runtime or the socket cannot be set up.
-pub fn serve(config: &Config, control: StdStream, memory: Option<&File>, agent: &str) -> io::Result<Exit> {
+pub(crate) fn serve(
+    config: &Config,
+    control: StdStream,
+    memory: Option<&File>,
+    agent: &str,
+) -> io::Result<Exit> {
     control.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -64,7 +69,7 @@ pub fn serve(config: &Config, control: StdStream, memory: Option<&File>, agent: 
 ///
 /// # Errors
 /// When the supervisor cannot be reached either.
-pub fn report_failure(config: &Config, mut control: StdStream, error: &io::Error) -> io::Result<()> {
+pub(crate) fn report_failure(config: &Config, mut control: StdStream, error: &io::Error) -> io::Result<()> {
     let mut bytes = Vec::new();
     for drain in DrainIndex::all(config.drains.len()) {
         let detail = format!("the shipper cannot work: {error}");

@@ -25,7 +25,7 @@ const MIN_BATCH_BYTES: usize = 16 << 10;
 
 /// What all workers see of the spool.
 #[derive(Clone, Debug, Default)]
-pub struct SpoolProgress {
+pub(super) struct SpoolProgress {
     /// Segments that some worker does not know yet, ascending.
     pub segments: Vec<SegmentStart>,
     /// Offset behind the last booked byte.
@@ -38,7 +38,7 @@ pub struct SpoolProgress {
 
 /// When a batch closes.
 #[derive(Clone, Copy, Debug)]
-pub struct BatchLimits {
+pub(super) struct BatchLimits {
     /// At this many bytes.
     pub batch_bytes: usize,
     /// Or after this time.
@@ -47,7 +47,7 @@ pub struct BatchLimits {
 
 /// The offset before which a worker knows all segments, for whoever keeps the list of new ones.
 #[derive(Clone, Debug, Default)]
-pub struct KnownSegments(Arc<AtomicU64>);
+pub(super) struct KnownSegments(Arc<AtomicU64>);
 
 impl KnownSegments {
     fn set(&self, before: Offset) {
@@ -55,14 +55,14 @@ impl KnownSegments {
     }
 
     /// Segments that start before this offset are known.
-    pub fn get(&self) -> Offset {
+    pub(super) fn get(&self) -> Offset {
         Offset::new(self.0.load(Ordering::Relaxed))
     }
 }
 
 /// A worker's connections to the rest of the shipper.
 #[derive(Debug)]
-pub struct WorkerChannels {
+pub(super) struct WorkerChannels {
     /// The spool as the supervisor reports it.
     pub progress: watch::Receiver<SpoolProgress>,
     /// Messages of the supervisor for this drain.
@@ -75,7 +75,7 @@ pub struct WorkerChannels {
 
 /// The worker of one drain.
 #[derive(Debug)]
-pub struct DrainWorker {
+pub(super) struct DrainWorker {
     drain: DrainIndex,
     client: Client,
     limits: BatchLimits,
@@ -92,7 +92,7 @@ pub struct DrainWorker {
 
 /// The supervisor is gone.
 #[derive(Clone, Copy, Debug)]
-pub struct SupervisorGone;
+pub(super) struct SupervisorGone;
 
 /// What came of a sealed batch.
 enum BatchEnd {
@@ -104,7 +104,7 @@ enum BatchEnd {
 
 impl DrainWorker {
     /// A worker for this drain that reads the spool with `reader`.
-    pub fn new(
+    pub(super) fn new(
         drain: DrainIndex,
         client: Client,
         limits: BatchLimits,
@@ -129,7 +129,7 @@ impl DrainWorker {
     ///
     /// # Errors
     /// [`SupervisorGone`].
-    pub async fn run(mut self) -> Result<(), SupervisorGone> {
+    pub(super) async fn run(mut self) -> Result<(), SupervisorGone> {
         loop {
             match self.channels.from_supervisor.recv().await.ok_or(SupervisorGone)? {
                 ToShipper::SealRange { range, .. } => self.seal_range = range,

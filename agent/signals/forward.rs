@@ -59,7 +59,7 @@ enum Decision {
 
 /// How the platform sends a stop signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlatformSignals {
+pub(crate) enum PlatformSignals {
     /// To every process of the dyno, one after the other, as on Cedar.
     ToEveryProcess,
     /// To the main process, as container runtimes do.
@@ -67,7 +67,7 @@ pub enum PlatformSignals {
 }
 
 /// What the forwarder asks about other processes when it decides.
-pub trait ProcessView {
+pub(crate) trait ProcessView {
     /// The signals that are pending in the shipper, as a signal set of proc(5); none without a shipper or `/proc`.
     fn pending_in_shipper(&self) -> Option<u64>;
     /// Whether the process is the app or descends from it.
@@ -80,7 +80,7 @@ pub trait ProcessView {
 
 /// Decides which signals are forwarded to one app.
 #[derive(Debug)]
-pub struct SignalForwarder {
+pub(crate) struct SignalForwarder {
     platform: PlatformSignals,
     pending: Vec<PendingDecision>,
     term: TermState,
@@ -94,7 +94,7 @@ pub struct SignalForwarder {
 
 impl SignalForwarder {
     /// A forwarder that has received nothing yet.
-    pub fn new(platform: PlatformSignals) -> Self {
+    pub(crate) fn new(platform: PlatformSignals) -> Self {
         Self {
             platform,
             pending: Vec::new(),
@@ -107,7 +107,12 @@ impl SignalForwarder {
 
     /// Takes a signal; [`SignalForwarder::decide`] returns it when it is to be forwarded. False when the app itself sent
     /// it, so that it says nothing about the dyno.
-    pub fn receive(&mut self, received: ReceivedSignal, now: Instant, view: &impl ProcessView) -> bool {
+    pub(crate) fn receive(
+        &mut self,
+        received: ReceivedSignal,
+        now: Instant,
+        view: &impl ProcessView,
+    ) -> bool {
         let ReceivedSignal { signal, sender, .. } = received;
         let is_term = signal == Signal::SIGTERM;
         if !FORWARDED.contains(&signal) {
@@ -143,7 +148,7 @@ impl SignalForwarder {
     }
 
     /// The signals that are to be forwarded now.
-    pub fn decide(&mut self, now: Instant, view: &impl ProcessView) -> Vec<Signal> {
+    pub(crate) fn decide(&mut self, now: Instant, view: &impl ProcessView) -> Vec<Signal> {
         let mut forwarded = Vec::new();
         if !self.pending.is_empty() || self.stale_mask != 0 {
             let in_shipper = view.pending_in_shipper();
@@ -207,7 +212,7 @@ impl SignalForwarder {
     }
 
     /// When [`SignalForwarder::decide`] is to be called next.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         let probe = self.pending.iter().map(|pending| pending.until.min(now + PROBE_INTERVAL)).min();
         let recheck = (self.stale_mask != 0 && self.rechecks_left > 0).then(|| now + 2 * PROBE_INTERVAL);
         let verify = match self.term {
@@ -218,12 +223,12 @@ impl SignalForwarder {
     }
 
     /// Whether a signal is being decided on.
-    pub fn is_deciding(&self) -> bool {
+    pub(crate) fn is_deciding(&self) -> bool {
         !self.pending.is_empty()
     }
 
     /// Whether the shipper is to be told, now and once, to clear its pending signals. Not while a decision needs them.
-    pub fn take_clear_request(&mut self) -> bool {
+    pub(crate) fn take_clear_request(&mut self) -> bool {
         !self.is_deciding() && std::mem::take(&mut self.clear_is_due)
     }
 }

@@ -1,6 +1,6 @@
 //! Signals: received as events, forwarded to the app when they were sent to the supervisor alone.
 
-pub mod ancestry;
-pub mod forward;
-pub mod pending;
-pub mod source;
+pub(crate) mod ancestry;
+pub(crate) mod forward;
+pub(crate) mod pending;
+pub(crate) mod source;

@@ -7,7 +7,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// Signals that are forwarded to the app when they were sent to the supervisor alone. Not among them: SIGKILL and
 /// SIGSTOP, which cannot be caught; SIGCHLD, SIGTTIN, SIGTTOU and SIGPIPE, which concern the supervisor itself; and the
 /// signals of faults.
-pub const FORWARDED: [Signal; 18] = [
+pub(crate) const FORWARDED: [Signal; 18] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
@@ -40,13 +40,13 @@ fn signal_set(status: &str, field: &str) -> Option<u64> {
 }
 
 /// The signals that are pending in a process (proc(5), `ShdPnd`); none without `/proc`, or when the process is gone.
-pub fn pending_signals(pid: i32) -> Option<u64> {
+pub(crate) fn pending_signals(pid: i32) -> Option<u64> {
     signal_set(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "ShdPnd")
 }
 
 /// Whether a running process cannot have received a SIGTERM: it neither catches, ignores nor blocks it, and none is
 /// pending, so it would have ended (proc(5)). False when it cannot be read.
-pub fn missed_term(pid: i32) -> bool {
+pub(crate) fn missed_term(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| missed_term_in(&status))
 }
 
@@ -58,7 +58,7 @@ fn missed_term_in(status: &str) -> bool {
 }
 
 /// Consumes the forwarded signals that are pending in this process, so that the next one shows.
-pub fn clear_pending() {
+pub(crate) fn clear_pending() {
     let mut set = SigSet::empty();
     for signal in FORWARDED {
         set.add(signal);
@@ -77,12 +77,12 @@ pub fn clear_pending() {
 /// Finds signals that were sent to the shipper alone. The supervisor knows nothing of them and never has them cleared;
 /// left pending, they would make the next such signal look like one to the whole group.
 #[derive(Debug, Default)]
-pub struct StalePending(u64);
+pub(crate) struct StalePending(u64);
 
 impl StalePending {
     /// Clears what was pending at the previous check too. To be called every few seconds, while the supervisor sends
     /// nothing.
-    pub fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let forwarded = FORWARDED.into_iter().fold(0, |set, signal| set | bit(signal));
         let pending = signal_set(&status, "ShdPnd").unwrap_or(0) & forwarded;

@@ -6,7 +6,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// A signal that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReceivedSignal {
+pub(crate) struct ReceivedSignal {
     /// The signal.
     pub signal: Signal,
     /// Pid of the sender; 0 for the kernel and for processes outside of the pid namespace.
@@ -28,7 +28,7 @@ impl ReceivedSignal {
 
 /// Signals received as events. They stay blocked in every thread, and in the shipper.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     fd: SignalFd,
     /// The signal mask before: the app's.
     pub original_mask: SigSet,
@@ -39,7 +39,7 @@ impl Signals {
     ///
     /// # Errors
     /// As [`Signals::block`].
-    pub fn block_forwarded() -> nix::Result<Self> {
+    pub(crate) fn block_forwarded() -> nix::Result<Self> {
         // With SIGTTOU and SIGTTIN blocked, output to a terminal from the background does not stop this process.
         let others = [Signal::SIGCHLD, Signal::SIGTTIN, Signal::SIGTTOU];
         Self::block(FORWARDED.into_iter().chain(others))
@@ -49,7 +49,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the kernel refuses either.
-    pub fn block(signals: impl IntoIterator<Item = Signal>) -> nix::Result<Self> {
+    pub(crate) fn block(signals: impl IntoIterator<Item = Signal>) -> nix::Result<Self> {
         let mut set = SigSet::empty();
         for signal in signals {
             set.add(signal);
@@ -65,12 +65,12 @@ impl Signals {
     }
 
     /// The descriptor to poll.
-    pub fn fd(&self) -> &SignalFd {
+    pub(crate) fn fd(&self) -> &SignalFd {
         &self.fd
     }
 
     /// The next signal that was received; none when there is no other.
-    pub fn next(&self) -> Option<ReceivedSignal> {
+    pub(crate) fn next(&self) -> Option<ReceivedSignal> {
         let info = self.fd.read_signal().ok()??;
         Some(ReceivedSignal {
             signal: Signal::try_from(info.ssi_signo as i32).ok()?,
@@ -80,7 +80,7 @@ impl Signals {
     }
 
     /// Restores the original signal mask, before the command is executed in place of this process.
-    pub fn restore_mask(&self) {
+    pub(crate) fn restore_mask(&self) {
         self.original_mask.thread_set_mask().ok(); // the command runs with what it gets
     }
 }

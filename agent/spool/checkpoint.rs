@@ -10,7 +10,7 @@ pub(super) const FILE_NAME: &str = "cursors";
 
 /// The end and the notice of a sealed batch that starts at a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedEnd {
+pub(crate) struct SealedEnd {
     /// Offset behind its last byte.
     pub end: Offset,
     /// The loss notice that precedes it: a whole frame, or nothing.
@@ -19,7 +19,7 @@ pub struct SealedEnd {
 
 /// How far one drain is in the spool of one agent, in that spool's own offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     /// The drain's token.
     pub token: String,
     /// Everything before it is delivered, dropped or rejected.
@@ -30,7 +30,7 @@ pub struct Cursor {
 
 impl Cursor {
     /// The cursor of an account in the spool that takes the range from `shift` to `end` of ours.
-    pub fn of(account: &Account, token: &str, shift: u64, end: Offset) -> Self {
+    pub(crate) fn of(account: &Account, token: &str, shift: u64, end: Offset) -> Self {
         let start = Offset::new(shift);
         let sealed = account.batch().filter(|batch| (start..end).contains(&batch.range.start));
         Self {
@@ -48,14 +48,14 @@ impl Cursor {
 /// One line per drain: `TOKEN OFFSET END NOTICE`, where END and NOTICE are `-` without a sealed batch. The last line
 /// is `.`, which tells a complete file from a truncated one.
 #[derive(Debug)]
-pub struct Checkpoint(File);
+pub(crate) struct Checkpoint(File);
 
 impl Checkpoint {
     /// Opens the file in `directory`.
     ///
     /// # Errors
     /// [`SpoolError`] when it cannot be created.
-    pub fn open(directory: &Directory) -> Result<Self, SpoolError> {
+    pub(crate) fn open(directory: &Directory) -> Result<Self, SpoolError> {
         let path = directory.path().join(FILE_NAME);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
@@ -63,7 +63,7 @@ impl Checkpoint {
     }
 
     /// Writes all cursors. A failure costs repetition after a crash and nothing else, so it is not an error.
-    pub fn save(&self, cursors: &[Cursor]) {
+    pub(crate) fn save(&self, cursors: &[Cursor]) {
         let mut text = Vec::with_capacity(128);
         for cursor in cursors {
             text.extend_from_slice(format!("{} {} ", cursor.token, cursor.offset).as_bytes());

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Why a directory cannot be used.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum SpoolError {
+pub(crate) enum SpoolError {
     /// A system call failed on this path.
     Io {
         /// The operation, such as "cannot open".
@@ -65,7 +65,7 @@ impl std::error::Error for SpoolError {
 
 /// A locked directory of this user.
 #[derive(Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
     /// Files of consumed segments, to be recycled.
     spares: Mutex<Vec<PathBuf>>,
@@ -74,7 +74,7 @@ pub struct Directory {
 
 /// A segment on disk.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SegmentFile {
+pub(crate) struct SegmentFile {
     /// Offset of its first byte, from its name.
     pub offset: Offset,
     /// Bytes of the file.
@@ -97,7 +97,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`SpoolError`] when that cannot be done without following somebody's link.
-    pub fn create(base: &Path, agent: &str) -> Result<Self, SpoolError> {
+    pub(crate) fn create(base: &Path, agent: &str) -> Result<Self, SpoolError> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(base).map_err(SpoolError::io("cannot make", base))?;
@@ -114,13 +114,13 @@ impl Directory {
     ///
     /// # Errors
     /// [`SpoolError`] when it is not this user's or cannot be opened.
-    pub fn take_over(path: PathBuf) -> Result<Option<Self>, SpoolError> {
+    pub(crate) fn take_over(path: PathBuf) -> Result<Option<Self>, SpoolError> {
         check_ours(&path)?;
         Ok(Self::lock(&path)?.map(|lock| Self { path, spares: Mutex::default(), _lock: lock }))
     }
 
     /// Whether a living agent with this id holds its directory in `base`.
-    pub fn is_held(base: &Path, agent: &str) -> bool {
+    pub(crate) fn is_held(base: &Path, agent: &str) -> bool {
         let is_id = !agent.is_empty() && agent.bytes().all(|b| b.is_ascii_hexdigit());
         is_id && matches!(Self::take_over(base.join(agent)), Ok(None))
     }
@@ -143,12 +143,12 @@ impl Directory {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The path of the segment that starts at `offset`.
-    pub fn segment(&self, offset: Offset) -> PathBuf {
+    pub(crate) fn segment(&self, offset: Offset) -> PathBuf {
         self.path.join(format!("{:0NAME_DIGITS$}", offset.get()))
     }
 
@@ -174,7 +174,7 @@ impl Directory {
     }
 
     /// Removes the spare files.
-    pub fn trim(&self) {
+    pub(crate) fn trim(&self) {
         for path in self.spares().drain(..) {
             std::fs::remove_file(path).ok(); // somebody may have cleaned the directory
         }
@@ -188,7 +188,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`SpoolError`] when it cannot be listed.
-    pub fn segments(&self) -> Result<Vec<SegmentFile>, SpoolError> {
+    pub(crate) fn segments(&self) -> Result<Vec<SegmentFile>, SpoolError> {
         let mut found = Vec::new();
         let entries = std::fs::read_dir(&self.path).map_err(SpoolError::io("cannot list", &self.path))?;
         for entry in entries.flatten() {
@@ -205,18 +205,18 @@ impl Directory {
     }
 
     /// Whether it is on a file system that lives in memory.
-    pub fn is_in_memory(&self) -> bool {
+    pub(crate) fn is_in_memory(&self) -> bool {
         nix::sys::statfs::statfs(&self.path)
             .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
     }
 
     /// Removes it, and unlocks it.
-    pub fn remove(self) {
+    pub(crate) fn remove(self) {
         self.clear();
     }
 
     /// Removes it with the files that agents put there, and nothing else; the lock stays held.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for file in self.segments().unwrap_or_default() {
             std::fs::remove_file(file.path).ok(); // what cannot be removed stays for the next agent
         }

@@ -43,28 +43,27 @@ mod recovery;
 mod takeover;
 mod writer;
 
-pub use checkpoint::{Checkpoint, Cursor, SealedEnd};
-pub use directory::{Directory, SegmentFile, SpoolError};
-pub use open::{DrainId, Opened, Spool, agent_id};
-pub use reader::{ReadError, Reader};
-pub use recovery::{AdoptedSpool, Adoption, adopt};
-pub use takeover::TakeoverState;
-pub use writer::{AppendOutcome, WhenFull, Writer};
+pub(crate) use checkpoint::SealedEnd;
+pub(crate) use directory::{Directory, SpoolError};
+pub(crate) use open::{DrainId, Opened, Spool, agent_id};
+pub(crate) use reader::{ReadError, Reader};
+pub(crate) use takeover::TakeoverState;
+pub(crate) use writer::{AppendOutcome, WhenFull, Writer};
 
 use crate::ledger::{Segment, SegmentLocation};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use std::fs::File;
 
 /// Longest segment, in bytes.
-pub const SEGMENT_BYTES: u64 = 1 << 20;
+pub(crate) const SEGMENT_BYTES: u64 = 1 << 20;
 /// Slots of the memory file, of [`SEGMENT_BYTES`] each.
-pub const MEMORY_SLOTS: u8 = 4;
+pub(crate) const MEMORY_SLOTS: u8 = 4;
 
 /// An empty memory file. It takes no memory until it is written to.
 ///
 /// # Errors
 /// When the kernel has no `memfd_create`, or refuses it.
-pub fn memory_file() -> nix::Result<File> {
+pub(crate) fn memory_file() -> nix::Result<File> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     Ok(memfd_create("tailrace-spool", MFdFlags::MFD_CLOEXEC)?.into())
 }

@@ -21,7 +21,7 @@ const FRAME_HEAD_BYTES: usize = 64;
 
 /// A drain as the spool knows it.
 #[derive(Clone, Debug)]
-pub struct DrainId {
+pub(crate) struct DrainId {
     /// How it is shown: never with a secret.
     pub name: String,
     /// Its token.
@@ -30,7 +30,7 @@ pub struct DrainId {
 
 impl DrainId {
     /// The drains of the settings, in their order.
-    pub fn all(config: &Config) -> Vec<Self> {
+    pub(crate) fn all(config: &Config) -> Vec<Self> {
         let id = |drain: &DrainSettings| Self { name: drain.url.name(), token: drain.token.clone() };
         config.drains.iter().map(id).collect()
     }
@@ -38,7 +38,7 @@ impl DrainId {
 
 /// One agent's spool.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     /// Our id: 128 random bits in hex.
     pub agent: String,
     /// The ledger.
@@ -54,7 +54,7 @@ pub struct Spool {
 ///
 /// # Errors
 /// When the system has no random numbers.
-pub fn agent_id() -> io::Result<String> {
+pub(crate) fn agent_id() -> io::Result<String> {
     let mut bytes = [0; 16];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
         .map_err(|_| io::Error::other("the system has no random numbers"))?;
@@ -63,7 +63,7 @@ pub fn agent_id() -> io::Result<String> {
 
 /// An open spool, and why it has no directory when it has none.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The spool.
     pub spool: Spool,
     /// What went wrong with the directory: segments are in memory.
@@ -73,12 +73,12 @@ pub struct Opened {
 impl Spool {
     /// Creates our directory in `base` and adopts what dead agents left there. Without a usable directory segments
     /// go to the memory file.
-    pub fn open(base: &Path, agent: String, drains: Vec<DrainId>, memory: Option<File>) -> Opened {
+    pub(crate) fn open(base: &Path, agent: String, drains: Vec<DrainId>, memory: Option<File>) -> Opened {
         Self::open_after(base, agent, drains, memory, &TakeoverState::default())
     }
 
     /// As [`Spool::open`], for the shipper of a dead supervisor: adopts also what `takeover` tells of the memory file.
-    pub fn open_after(
+    pub(crate) fn open_after(
         base: &Path,
         agent: String,
         drains: Vec<DrainId>,
@@ -115,17 +115,17 @@ impl Spool {
     }
 
     /// The drains.
-    pub fn drains(&self) -> &[DrainId] {
+    pub(crate) fn drains(&self) -> &[DrainId] {
         &self.drains
     }
 
     /// The token of a drain; empty for one that is not there.
-    pub fn token(&self, drain: DrainIndex) -> &str {
+    pub(crate) fn token(&self, drain: DrainIndex) -> &str {
         self.drains.get(drain.get()).map_or("", |drain| &drain.token)
     }
 
     /// The one writer. `limit` is in bytes; `give_up` ends waiting.
-    pub fn writer<'a>(
+    pub(crate) fn writer<'a>(
         &'a self,
         limit: u64,
         full: WhenFull,
@@ -136,7 +136,7 @@ impl Spool {
     }
 
     /// How long the oldest line has been held that a drain has not consumed; zero when it holds none.
-    pub fn oldest(&self, drain: DrainIndex) -> Duration {
+    pub(crate) fn oldest(&self, drain: DrainIndex) -> Duration {
         let (location, at, first) = {
             let ledger = self.shared.lock();
             let Some((segment, at)) = ledger.oldest(drain).filter(|_| ledger.held(drain) > 0) else {
@@ -164,24 +164,24 @@ impl Spool {
     }
 
     /// The ledger's numbers as the agent's own lines state them: those of the drain that got least.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let report = self.shared.lock().report();
         report.summary(|drain| self.oldest(drain))
     }
 
     /// Bytes of dead agents that are in the spool.
-    pub fn adopted_bytes(&self) -> u64 {
+    pub(crate) fn adopted_bytes(&self) -> u64 {
         let ledger = self.shared.lock();
         ledger.segments().filter(|segment| segment.origin.is_some()).map(|segment| segment.len).sum()
     }
 
     /// Bytes of dead agents that this drain has not consumed.
-    pub fn adopted_left(&self, drain: DrainIndex) -> u64 {
+    pub(crate) fn adopted_left(&self, drain: DrainIndex) -> u64 {
         self.shared.lock().adopted_bytes(drain)
     }
 
     /// Writes the checkpoints, for an agent that adopts our directory.
-    pub fn save_checkpoint(&self) {
+    pub(crate) fn save_checkpoint(&self) {
         let cursors = |shift: u64, end: Offset| -> Vec<Cursor> {
             let ledger = self.shared.lock();
             let accounts = ledger.accounts().iter().zip(&self.drains);
@@ -198,7 +198,7 @@ impl Spool {
     }
 
     /// Removes the segments that every drain has consumed, and the adopted directories of which none is left.
-    pub fn remove_consumed(&self) {
+    pub(crate) fn remove_consumed(&self) {
         let consumed: Vec<Segment> = {
             let mut ledger = self.shared.lock();
             std::iter::from_fn(|| ledger.pop_consumed()).collect()
@@ -226,7 +226,7 @@ impl Spool {
     }
 
     /// Removes spare files after a while without writing: the page cache counts as the dyno's memory.
-    pub fn trim(&self) {
+    pub(crate) fn trim(&self) {
         if let Some(directory) = &self.directory {
             directory.trim();
         }
@@ -234,7 +234,7 @@ impl Spool {
 
     /// The agent ends: removes directories of which every drain has consumed everything. The others stay for an agent
     /// that starts later on the same disk.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.save_checkpoint();
         let (cursor, log_end) = {
             let ledger = self.shared.lock();

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 /// Why the spool cannot be read.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// There is no frame at this offset.
     Damaged {
         /// Offset in the spool.
@@ -84,7 +84,7 @@ const MAX_KNOWN: usize = 512;
 
 /// One consumer of the spool.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub(crate) struct Reader {
     known: VecDeque<KnownSegment>,
     open: Option<OpenFile>,
     memory: Option<File>,
@@ -94,12 +94,12 @@ pub struct Reader {
 
 impl Reader {
     /// A reader that knows no segment yet; `memory` is the memory file.
-    pub fn new(memory: Option<File>) -> Self {
+    pub(crate) fn new(memory: Option<File>) -> Self {
         Self { memory, ..Self::default() }
     }
 
     /// A segment was opened behind all others.
-    pub fn add(&mut self, segment: SegmentStart) {
+    pub(crate) fn add(&mut self, segment: SegmentStart) {
         let SegmentStart { start, location } = segment;
         self.known.retain(|known| known.start < start);
         self.known.push_back(KnownSegment { start, location: Some(location) });
@@ -125,7 +125,7 @@ impl Reader {
     }
 
     /// Adds those of `segments`, which ascend, that are not known yet, and forgets those wholly before `cursor`.
-    pub fn update(&mut self, segments: &[SegmentStart], cursor: Offset) {
+    pub(crate) fn update(&mut self, segments: &[SegmentStart], cursor: Offset) {
         let last = self.last();
         let new = segments.partition_point(|segment| last.is_some_and(|last| segment.start <= last));
         for segment in &segments[new..] {
@@ -137,7 +137,7 @@ impl Reader {
     }
 
     /// Where the last known segment starts.
-    pub fn last(&self) -> Option<Offset> {
+    pub(crate) fn last(&self) -> Option<Offset> {
         self.known.back().map(|known| known.start)
     }
 
@@ -147,7 +147,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`ReadError`]; `body` is empty then.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         from: Offset,
         limit: Offset,

@@ -11,7 +11,7 @@ const MAX_DIRECTORIES: usize = 64;
 
 /// The spool of a dead agent, as a part of ours.
 #[derive(Debug)]
-pub struct AdoptedSpool {
+pub(crate) struct AdoptedSpool {
     /// The dead agent, and where its spool is in ours.
     pub origin: Arc<Origin>,
     /// Offset behind its last byte, in our spool.
@@ -26,7 +26,7 @@ pub struct AdoptedSpool {
 
 impl AdoptedSpool {
     /// Lets an account continue where the dead agent was with the drain of this token.
-    pub fn resume(&self, account: &mut Account, token: &str) {
+    pub(crate) fn resume(&self, account: &mut Account, token: &str) {
         let shift = self.origin.shift;
         if let Some(cursor) = self.cursors.iter().find(|cursor| cursor.token == token) {
             let offset = (cursor.offset + shift).min(self.end);
@@ -40,7 +40,7 @@ impl AdoptedSpool {
 
 /// What was adopted: the spools, and their segments as the first ones of ours.
 #[derive(Debug, Default)]
-pub struct Adoption {
+pub(crate) struct Adoption {
     /// The spools, in the order of their segments.
     pub spools: Vec<AdoptedSpool>,
     /// The segments, ascending.
@@ -52,7 +52,7 @@ pub struct Adoption {
 ///
 /// # Errors
 /// [`SpoolError`] when `base` cannot be listed. A directory that cannot be taken over is left alone.
-pub fn adopt(base: &Path, own_id: &str) -> Result<Adoption, SpoolError> {
+pub(crate) fn adopt(base: &Path, own_id: &str) -> Result<Adoption, SpoolError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(base).map_err(SpoolError::io("cannot list", base))?.flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();

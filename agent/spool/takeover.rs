@@ -17,7 +17,7 @@ struct MemorySegment {
 
 /// What a shipper knows of its supervisor's spool, in case that goes without a word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TakeoverState {
+pub(crate) struct TakeoverState {
     /// The id of the supervisor's agent.
     pub agent: String,
     /// Ascending.
@@ -28,19 +28,19 @@ pub struct TakeoverState {
 
 impl TakeoverState {
     /// For the agent with this id and drains with these tokens; nothing is delivered yet.
-    pub fn new(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
+    pub(crate) fn new(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
         let cursors = tokens.map(|token| Cursor { token, offset: Offset::ZERO, sealed: None }).collect();
         Self { agent: agent.to_owned(), cursors, ..Self::default() }
     }
 
     /// A segment was opened in this slot of memory; a former one in it is gone.
-    pub fn open_segment(&mut self, start: Offset, slot: u8) {
+    pub(crate) fn open_segment(&mut self, start: Offset, slot: u8) {
         self.segments.retain(|other| other.slot != slot);
         self.segments.push(MemorySegment { start, slot });
     }
 
     /// A drain continues at `offset`, with this sealed batch.
-    pub fn set_cursor(&mut self, drain: DrainIndex, offset: Offset, sealed: Option<SealedEnd>) {
+    pub(crate) fn set_cursor(&mut self, drain: DrainIndex, offset: Offset, sealed: Option<SealedEnd>) {
         if let Some(cursor) = self.cursors.get_mut(drain.get()) {
             (cursor.offset, cursor.sealed) = (offset, sealed);
         }

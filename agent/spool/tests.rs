@@ -1,3 +1,5 @@
+use super::checkpoint::{Checkpoint, Cursor};
+use super::recovery::{Adoption, adopt};
 use super::*;
 use crate::frame::Timestamp;
 use crate::frame::{Encoder, Field, PRI_APP};

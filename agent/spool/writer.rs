@@ -32,7 +32,7 @@ const MAX_TMPFS_BYTES: u64 = 8 << 20;
 
 /// What to do when the spool is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
+pub(crate) enum WhenFull {
     /// Drop the oldest segment: the app must not wait.
     DropOldest,
     /// Wait until a drain consumed something: whoever writes to the standard input of `ship` may wait.
@@ -41,7 +41,7 @@ pub enum WhenFull {
 
 /// What became of frames that were to be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppendOutcome {
+pub(crate) enum AppendOutcome {
     /// They are in the spool.
     Written,
     /// Neither disk nor memory can be written to: the lines that ended in them are booked as dropped.
@@ -69,7 +69,7 @@ impl OpenSegment {
 }
 
 /// The one writer of a spool.
-pub struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     shared: &'a SharedLedger,
     directory: Option<&'a Directory>,
     memory: Option<&'a File>,
@@ -96,7 +96,7 @@ impl fmt::Debug for Writer<'_> {
 
 impl<'a> Writer<'a> {
     /// A writer into `directory`, or into `memory` without one. `limit` is in bytes; `give_up` ends waiting.
-    pub fn new(
+    pub(crate) fn new(
         shared: &'a SharedLedger,
         directory: Option<&'a Directory>,
         memory: Option<&'a File>,
@@ -126,7 +126,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes whole frames and books them. There may be none, when only lines that closed are to be booked.
-    pub fn append(&mut self, frames: &[u8], appended: &Appended) -> AppendOutcome {
+    pub(crate) fn append(&mut self, frames: &[u8], appended: &Appended) -> AppendOutcome {
         if frames.is_empty() {
             self.shared.lock().append(appended);
             return AppendOutcome::Written;
@@ -160,7 +160,7 @@ impl<'a> Writer<'a> {
     }
 
     /// What went wrong since the last call, to be reported once.
-    pub fn take_warning(&mut self) -> Option<SpoolError> {
+    pub(crate) fn take_warning(&mut self) -> Option<SpoolError> {
         self.warning.take()
     }
 

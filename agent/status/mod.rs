@@ -4,4 +4,4 @@ mod snapshot;
 mod socket;
 
 pub(crate) use snapshot::{Elapsed, ShipperStatus, StatusSnapshot, StatusSources};
-pub use socket::{NAME, SEPARATOR, StatusSocket};
+pub(crate) use socket::{NAME, SEPARATOR, StatusSocket};

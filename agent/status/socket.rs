@@ -9,22 +9,22 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 /// The name of an agent's socket is this, followed by the agent's id.
-pub const NAME: &str = "tailrace.";
+pub(crate) const NAME: &str = "tailrace.";
 /// Separates the text for people from the JSON in an answer.
-pub const SEPARATOR: u8 = 0;
+pub(crate) const SEPARATOR: u8 = 0;
 /// Connections answered in one round of the event loop; further ones wait for the next.
 const MAX_ANSWERS_PER_ROUND: usize = 8;
 
 /// A listening status socket.
 #[derive(Debug)]
-pub struct StatusSocket(UnixListener);
+pub(crate) struct StatusSocket(UnixListener);
 
 impl StatusSocket {
     /// Opens the socket of the agent with this id.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn open(agent: &str) -> io::Result<Self> {
+    pub(crate) fn open(agent: &str) -> io::Result<Self> {
         let address = SocketAddr::from_abstract_name(format!("{NAME}{agent}"))?;
         let listener = UnixListener::bind_addr(&address)?;
         listener.set_nonblocking(true)?;
@@ -32,7 +32,7 @@ impl StatusSocket {
     }
 
     /// The descriptor to poll.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 

@@ -12,7 +12,6 @@ mod spawn;
 mod start;
 mod supervisor;
 
-pub use nested::is_nested;
-pub use shared_state::SharedState;
-pub use spawn::{cannot_start, exec};
-pub use start::run;
+pub(crate) use nested::is_nested;
+pub(crate) use spawn::{cannot_start, exec};
+pub(crate) use start::run;

@@ -12,7 +12,7 @@ const MAX_ANCESTORS: usize = 64;
 
 /// Whether standard output is the pipe of a supervisor among the ancestors. A second supervisor would ship every line
 /// twice. False without `/proc`, and below another user's supervisor, which cannot be examined.
-pub fn is_nested() -> bool {
+pub(crate) fn is_nested() -> bool {
     let Ok(out) = fs::read_link("/proc/self/fd/1") else { return false };
     if !out.as_os_str().as_bytes().starts_with(b"pipe:") {
         return false;

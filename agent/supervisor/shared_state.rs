@@ -21,7 +21,7 @@ enum AppPhase {
 
 /// State that the supervisor's main loop and its sampler thread share.
 #[derive(Debug, Default)]
-pub struct SharedState {
+pub(crate) struct SharedState {
     shipper: AtomicI32,
     phase: Mutex<AppPhase>,
     probe: OnceLock<String>,
@@ -60,7 +60,7 @@ impl SharedState {
     }
 
     /// What is sampled, and how; none until the sampler has chosen.
-    pub fn probe(&self) -> Option<&str> {
+    pub(crate) fn probe(&self) -> Option<&str> {
         self.probe.get().map(String::as_str)
     }
 

@@ -113,14 +113,14 @@ fn restore_in_child(command: &mut Command, mask: Option<SigSet>, streams: std::o
 }
 
 /// Executes the command in place of this process. Returns only when that fails.
-pub fn exec(arguments: &[OsString]) -> io::Error {
+pub(crate) fn exec(arguments: &[OsString]) -> io::Error {
     let mut command = command(arguments);
     restore_in_child(&mut command, None, 0..3);
     command.exec()
 }
 
 /// Reports that the command could not be started; returns the exit status for that.
-pub fn cannot_start(arguments: &[OsString], error: &io::Error) -> u8 {
+pub(crate) fn cannot_start(arguments: &[OsString], error: &io::Error) -> u8 {
     let name = arguments.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned());
     diag::event(diag::Event::CannotStart).field("command", name).field("error", error).emit();
     ExitCode::of_exec_error(error).into()

@@ -26,7 +26,7 @@ const FALLBACK_POLL_MS: u16 = 1000;
 
 /// Runs a command under the supervisor and returns its exit status. When the supervisor cannot be set up, that is
 /// reported in one line, and the command is executed in its place.
-pub fn run(config: &Config, command: &[OsString]) -> u8 {
+pub(crate) fn run(config: &Config, command: &[OsString]) -> u8 {
     let inherited = spawn::inherited_fds();
     spawn::reset_sigchld();
     let signals = match Signals::block_forwarded() {
