@@ -35,7 +35,7 @@ binary::choose() {
 		esac
 	done <"${pins}"
 	if ((${#versions[@]} == 0)); then
-		output::fail no-release "a version in buildpack/pins" "none: these are sources, not a release" \
+		output::fail no-release "a version in buildpack/checksums" "none: these are sources, not a release" \
 			"use a released tailrace-buildpack-VERSION.tgz, or make one: buildpack/package"
 	fi
 	[[ -n "${BINARY_SUM}" ]] || output::fail unknown-version "in TAILRACE_VERSION one of ${versions[*]}" \

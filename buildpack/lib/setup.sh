@@ -17,8 +17,8 @@ source "${BUILDPACK}/buildpack/lib/install.sh"
 source "${BUILDPACK}/buildpack/lib/layer.sh"
 # shellcheck source=buildpack/lib/procfile.sh
 source "${BUILDPACK}/buildpack/lib/procfile.sh"
-# shellcheck source=buildpack/lib/guess.sh
-source "${BUILDPACK}/buildpack/lib/guess.sh"
+# shellcheck source=buildpack/lib/default_command.sh
+source "${BUILDPACK}/buildpack/lib/default_command.sh"
 # shellcheck source=buildpack/lib/report.sh
 source "${BUILDPACK}/buildpack/lib/report.sh"
 

@@ -1,7 +1,7 @@
 //! The classic API: detect, compile, release, report.
 
 use crate::release::VERSION;
-use crate::site::{Site, files};
+use crate::workspace::{Site, files};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs;

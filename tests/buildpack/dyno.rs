@@ -1,6 +1,6 @@
 //! A dyno of a built app: started as the platforms start it, by a user without rights, against a drain.
 
-use crate::site::{Site, files};
+use crate::workspace::{Site, files};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, geteuid};
 use std::fs;

@@ -1,7 +1,7 @@
 //! The launcher: the app starts also when the binary is missing, broken, or made for another machine.
 
 use crate::dyno::{Dyno, Way, put};
-use crate::site::Site;
+use crate::workspace::Site;
 use std::fs;
 
 /// What stands in the binary's place, and with which mode, if anything does.

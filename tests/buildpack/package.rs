@@ -1,7 +1,7 @@
 //! Releases: the same bytes each time, all that a build needs inside, small, and for both machines.
 
 use crate::release::{self, TRIPLE, VERSION, directory, full, name, pack, sum};
-use crate::site::{Site, files};
+use crate::workspace::{Site, files};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

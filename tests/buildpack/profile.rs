@@ -2,7 +2,7 @@
 
 use crate::dyno::{Dyno, Way};
 use crate::release::root;
-use crate::site::Site;
+use crate::workspace::Site;
 use std::process::Command;
 
 fn bash(script: &str, vars: &[(&str, &str)]) -> (i32, String, String) {

@@ -1,7 +1,7 @@
 //! From a Procfile to the drain, on every platform: status, signals, output.
 
 use crate::dyno::{Dyno, Way};
-use crate::site::Site;
+use crate::workspace::Site;
 
 fn dyno(way: Way, procfile: &str) -> Dyno {
     Dyno::new(way, Site::new().procfile(procfile))

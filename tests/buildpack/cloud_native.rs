@@ -1,7 +1,7 @@
 //! The Cloud Native API: detect, build, layers, the descriptor.
 
 use crate::release::{VERSION, root, sum};
-use crate::site::{Site, files};
+use crate::workspace::{Site, files};
 use std::fs;
 use std::path::Path;
 use toml::Table;
@@ -144,7 +144,7 @@ fn behind_the_one_that_reads_the_procfile_it_warns() {
 
 #[test]
 fn the_project_descriptor_of_the_docs_is_one() {
-    let docs = fs::read_to_string(root().join("buildpack/docs/places.md")).unwrap();
+    let docs = fs::read_to_string(root().join("buildpack/docs/platforms.md")).unwrap();
     let block = docs.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let project: Table = toml::from_str(block).unwrap();
     // Without this an old schema is meant, and all of `io.buildpacks` is left out (buildpacks/spec, project-descriptor.md).

@@ -1,7 +1,7 @@
 //! Where the binary comes from, and that nothing unverified is ever installed.
 
 use crate::release::{self, TRIPLE, VERSION};
-use crate::site::Site;
+use crate::workspace::Site;
 use flate2::{Compression, GzBuilder};
 use std::fs::{self, File};
 use std::io::Write;

@@ -137,7 +137,7 @@ impl Site {
     }
 
     pub(crate) fn pins(&self) -> PathBuf {
-        self.buildpack().join("buildpack/pins")
+        self.buildpack().join("buildpack/checksums")
     }
 
     fn vendor(&self) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The Procfile: what platforms make of odd lines, and what we make of them. A file that they read differently is
 //! left alone; lines that are not wrapped stay byte for byte.
 
-use crate::site::Site;
+use crate::workspace::Site;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
