@@ -1,4 +1,4 @@
-//! The buildpack: its scripts, run as the platforms run them, in an environment of their own; then the dyno.
+//! The buildpack: its scripts, run with the environment of the platforms; then the dyno of the built app.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 

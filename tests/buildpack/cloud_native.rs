@@ -1,7 +1,7 @@
-//! The Cloud Native API: detect, build, layers, the descriptor.
+//! The Cloud Native API: detect, build, layers, descriptor.
 
-use crate::release::{VERSION, root, sum};
-use crate::workspace::{Site, files};
+use crate::release::{VERSION, repository, sha256};
+use crate::workspace::{Workspace, files};
 use std::fs;
 use std::path::Path;
 use toml::Table;
@@ -13,10 +13,10 @@ fn table(path: &Path) -> Table {
 }
 
 #[test]
-fn the_descriptor_is_what_the_lifecycle_and_the_registry_read() {
-    let text = table(&root().join("buildpack.toml"));
-    assert_eq!(text["api"].as_str(), Some("0.10"));
-    let buildpack = text["buildpack"].as_table().unwrap();
+fn the_descriptor_is_valid_for_lifecycle_and_registry() {
+    let descriptor = table(&repository().join("buildpack.toml"));
+    assert_eq!(descriptor["api"].as_str(), Some("0.10"));
+    let buildpack = descriptor["buildpack"].as_table().unwrap();
     assert_eq!(
         (buildpack["version"].as_str(), buildpack["name"].as_str()),
         (Some(VERSION), Some("tailrace"))
@@ -24,45 +24,49 @@ fn the_descriptor_is_what_the_lifecycle_and_the_registry_read() {
     assert!(buildpack["id"].as_str().unwrap().starts_with("tailrace/"));
     let formats = buildpack["sbom-formats"].as_array().unwrap();
     assert_eq!(formats[0].as_str(), Some("application/vnd.cyclonedx+json"));
-    let targets = text["targets"].as_array().unwrap();
+    let targets = descriptor["targets"].as_array().unwrap();
     let targets: Vec<_> =
         targets.iter().map(|target| (target["os"].as_str(), target["arch"].as_str())).collect();
     assert_eq!(targets, [(Some("linux"), Some("amd64")), (Some("linux"), Some("arm64"))]);
-    for name in text["publish"]["Ignore"]["files"].as_array().unwrap() {
+    for name in descriptor["publish"]["Ignore"]["files"].as_array().unwrap() {
         let name = name.as_str().unwrap();
-        assert!(root().join(name).exists(), "{name} is not there");
+        assert!(repository().join(name).exists(), "{name} does not exist");
         let needed = ["bin", "buildpack", "buildpack.toml", "LICENSE"];
         assert!(!needed.contains(&name) && !name.starts_with("buildpack/lib"), "{name} is needed");
     }
 }
 
 #[test]
-fn detect_passes_and_plans_nothing() {
-    let site = Site::new();
-    let plan = site.path("plan.toml");
-    let built = site.script("detect", |command| {
+fn detect_passes_without_a_build_plan() {
+    let workspace = Workspace::new();
+    let plan = workspace.path("plan.toml");
+    let output = workspace.script("detect", |command| {
         command
-            .current_dir(site.app())
+            .current_dir(workspace.app())
             .env("CNB_BUILD_PLAN_PATH", &plan)
-            .env("CNB_BUILDPACK_DIR", site.buildpack());
+            .env("CNB_BUILDPACK_DIR", workspace.buildpack());
     });
-    assert_eq!((built.status, plan.exists()), (0, false));
+    assert_eq!((output.status, plan.exists()), (0, false));
 }
 
 #[test]
-fn build_makes_a_layer_and_wraps_the_procfile_before_others_read_it() {
-    let site = Site::new().procfile("web: puma\nrelease: rake\n");
-    site.build().good().quiet().says(&["-----> tailrace ", "wrapped: web (", "not wrapped: release\n"]);
-    assert_eq!(site.text(), "web: .tailrace/bin/tailrace run --type web\nrelease: rake\n");
-    assert_eq!(site.stored("web").as_deref(), Some("puma\n"));
-    let app: Vec<_> = files(&site.app()).into_keys().collect();
+fn build_makes_a_layer_and_wraps_the_procfile() {
+    let workspace = Workspace::new().procfile("web: puma\nrelease: rake\n");
+    workspace.build().succeeds().without_warnings().prints(&[
+        "-----> tailrace ",
+        "wrapped: web (",
+        "not wrapped: release\n",
+    ]);
+    assert_eq!(workspace.procfile_text(), "web: .tailrace/bin/tailrace run --type web\nrelease: rake\n");
+    assert_eq!(workspace.stored_command("web").as_deref(), Some("puma\n"));
+    let app: Vec<_> = files(&workspace.app()).into_keys().collect();
     assert_eq!(
         app,
         [".tailrace/bin/tailrace", ".tailrace/types/web", "Procfile"],
         "no shell profile, no binary"
     );
     let layers: Vec<_> =
-        files(&site.path("layers")).into_iter().map(|(name, (mode, _))| (name, mode)).collect();
+        files(&workspace.path("layers")).into_iter().map(|(name, (mode, _))| (name, mode)).collect();
     let expected = [
         ("agent.sbom.cdx.json", 0o644),
         ("agent.toml", 0o644),
@@ -74,23 +78,23 @@ fn build_makes_a_layer_and_wraps_the_procfile_before_others_read_it() {
 }
 
 #[test]
-fn layers_are_described() {
-    let site = Site::new().procfile(WEB);
-    site.build().good();
-    let agent = table(&site.path("layers/agent.toml"));
+fn layers_have_metadata_and_an_sbom() {
+    let workspace = Workspace::new().procfile(WEB);
+    workspace.build().succeeds();
+    let agent = table(&workspace.path("layers/agent.toml"));
     let flags = |table: &Table, name: &str| table["types"][name].as_bool().unwrap();
     assert_eq!(["launch", "build", "cache"].map(|name| flags(&agent, name)), [true, false, false]);
-    let digest = sum(&site.path("layers/agent/bin/tailrace-agent"));
+    let digest = sha256(&workspace.path("layers/agent/bin/tailrace-agent"));
     assert_eq!(
         (agent["metadata"]["version"].as_str(), agent["metadata"]["sha256"].as_str()),
         (Some(VERSION), Some(digest.as_str()))
     );
-    let download = table(&site.path("layers/download.toml"));
+    let download = table(&workspace.path("layers/download.toml"));
     assert_eq!(["launch", "build", "cache"].map(|name| flags(&download, name)), [false, false, true]);
-    let bill: serde_json::Value =
-        serde_json::from_slice(&fs::read(site.path("layers/agent.sbom.cdx.json")).unwrap()).unwrap();
-    assert_eq!((bill["bomFormat"].as_str(), bill["specVersion"].as_str()), (Some("CycloneDX"), Some("1.5")));
-    let component = &bill["components"][0];
+    let sbom: serde_json::Value =
+        serde_json::from_slice(&fs::read(workspace.path("layers/agent.sbom.cdx.json")).unwrap()).unwrap();
+    assert_eq!((sbom["bomFormat"].as_str(), sbom["specVersion"].as_str()), (Some("CycloneDX"), Some("1.5")));
+    let component = &sbom["components"][0];
     assert_eq!(
         (component["name"].as_str(), component["version"].as_str()),
         (Some("tailrace"), Some(VERSION))
@@ -100,54 +104,54 @@ fn layers_are_described() {
 }
 
 #[test]
-fn a_rebuild_takes_the_archive_from_its_layer() {
-    let site = Site::without_archive().procfile(WEB);
-    let mirror = site.path("mirror");
+fn a_rebuild_uses_the_cached_archive() {
+    let workspace = Workspace::without_archive().procfile(WEB);
+    let mirror = workspace.path("mirror");
     fs::create_dir(&mirror).unwrap();
-    let name = crate::release::name(crate::release::TRIPLE);
+    let name = crate::release::archive_name(crate::release::TRIPLE);
     fs::copy(crate::release::archive(), mirror.join(&name)).unwrap();
-    let site = site.set("TAILRACE_MIRROR", &format!("file://{}", mirror.display()));
-    site.build().good().quiet().says(&["binary: downloaded, "]);
-    assert!(site.path("layers/download").join(name).exists());
+    let workspace = workspace.config_var("TAILRACE_MIRROR", &format!("file://{}", mirror.display()));
+    workspace.build().succeeds().without_warnings().prints(&["binary: downloaded, "]);
+    assert!(workspace.path("layers/download").join(name).exists());
     fs::remove_dir_all(&mirror).unwrap();
-    // As the lifecycle restores them: a launch layer without its contents, and no flags.
-    fs::remove_dir_all(site.path("layers/agent")).unwrap();
-    fs::write(site.path("layers/agent.toml"), "").unwrap();
-    fs::write(site.path("layers/download.toml"), "").unwrap();
-    let site = site.procfile(WEB);
-    site.build().good().quiet().says(&["binary: cached, "]);
-    assert!(table(&site.path("layers/agent.toml"))["types"]["launch"].as_bool().unwrap());
+    // As the lifecycle restores layers: a launch layer without its contents, and no flags.
+    fs::remove_dir_all(workspace.path("layers/agent")).unwrap();
+    fs::write(workspace.path("layers/agent.toml"), "").unwrap();
+    fs::write(workspace.path("layers/download.toml"), "").unwrap();
+    let workspace = workspace.procfile(WEB);
+    workspace.build().succeeds().without_warnings().prints(&["binary: cached, "]);
+    assert!(table(&workspace.path("layers/agent.toml"))["types"]["launch"].as_bool().unwrap());
 }
 
 #[test]
-fn the_target_decides_which_archive() {
+fn the_target_selects_the_archive() {
     for (target, triple) in [("amd64", "x86_64-unknown-linux-musl"), ("arm64", "aarch64-unknown-linux-musl")]
     {
-        let site = Site::without_archive().procfile(WEB).var("CNB_TARGET_ARCH", target);
-        fs::write(site.pins(), format!("{VERSION} {triple} 00\n")).unwrap();
-        site.build().failed("no-binary", &[&crate::release::name(triple)]);
+        let workspace = Workspace::without_archive().procfile(WEB).build_var("CNB_TARGET_ARCH", target);
+        fs::write(workspace.checksums(), format!("{VERSION} {triple} 00\n")).unwrap();
+        workspace.build().fails_with("no-binary", &[&crate::release::archive_name(triple)]);
     }
-    let site = Site::new().procfile(WEB).var("CNB_TARGET_ARCH", "s390x");
-    site.build().failed("unknown-architecture", &["found:    s390x"]);
+    let workspace = Workspace::new().procfile(WEB).build_var("CNB_TARGET_ARCH", "s390x");
+    workspace.build().fails_with("unknown-architecture", &["found:    s390x"]);
 }
 
 #[test]
-fn behind_the_one_that_reads_the_procfile_it_warns() {
-    let site = Site::new().procfile(WEB);
-    fs::create_dir_all(site.path("layers/heroku_procfile")).unwrap();
-    fs::write(site.path("layers/heroku_procfile/launch.toml"), "").unwrap();
-    site.build_in("layers/tailrace_agent").good().says(&[
+fn build_warns_when_heroku_procfile_ran_before() {
+    let workspace = Workspace::new().procfile(WEB);
+    fs::create_dir_all(workspace.path("layers/heroku_procfile")).unwrap();
+    fs::write(workspace.path("layers/heroku_procfile/launch.toml"), "").unwrap();
+    workspace.build_in("layers/tailrace_agent").succeeds().prints(&[
         " !     heroku/procfile ran before tailrace",
         "in project.toml put tailrace before heroku/procfile",
     ]);
 }
 
 #[test]
-fn the_project_descriptor_of_the_docs_is_one() {
-    let docs = fs::read_to_string(root().join("buildpack/docs/platforms.md")).unwrap();
+fn the_project_descriptor_in_the_docs_is_valid() {
+    let docs = fs::read_to_string(repository().join("buildpack/docs/platforms.md")).unwrap();
     let block = docs.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let project: Table = toml::from_str(block).unwrap();
-    // Without this an old schema is meant, and all of `io.buildpacks` is left out (buildpacks/spec, project-descriptor.md).
+    // Without it the old schema applies, which ignores `io.buildpacks` (buildpacks/spec, project-descriptor.md).
     assert_eq!(project["_"]["schema-version"].as_str(), Some("0.2"));
     let group = project["io"]["buildpacks"]["group"].as_array().unwrap();
     let at = |wanted: &str| {
@@ -163,11 +167,12 @@ fn the_project_descriptor_of_the_docs_is_one() {
 }
 
 #[test]
-fn without_layers_it_says_what_it_expects() {
-    let site = Site::new().procfile(WEB);
-    site.script("build", |command| {
-        command.current_dir(site.app());
-    })
-    .failed("usage", &["CNB_LAYERS_DIR"]);
+fn build_without_a_layers_directory_is_a_usage_error() {
+    let workspace = Workspace::new().procfile(WEB);
+    workspace
+        .script("build", |command| {
+            command.current_dir(workspace.app());
+        })
+        .fails_with("usage", &["CNB_LAYERS_DIR"]);
     assert!(!Path::new("/download").exists());
 }

@@ -1,32 +1,33 @@
-//! The Procfile: what platforms make of odd lines, and what we make of them. A file that they read differently is
-//! left alone; lines that are not wrapped stay byte for byte.
+//! Parsing and wrapping of Procfiles. A file that platforms parse differently is not changed; lines that are not wrapped
+//! keep their bytes.
 
-use crate::workspace::Site;
+use crate::workspace::Workspace;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-/// What becomes of a line.
-enum Fate {
-    /// It is wrapped: its command is stored under that name.
+/// The expected result for a line.
+enum Expected {
+    /// It is wrapped: this name and the stored command.
     Wrapped(&'static str, &'static str),
-    /// It stays.
-    Stays,
-    /// The whole file stays, with a warning that says why.
+    /// It is not changed.
+    Unchanged,
+    /// The whole file is not changed, with a warning that contains this reason.
     Refused(&'static str),
 }
-use Fate::{Refused, Stays, Wrapped};
+use Expected::{Refused, Unchanged, Wrapped};
 
 const OTHER: &str = "other: sleep 1\n";
 const LONG: &str = "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd: x\n";
 
-fn wrapped(name: &str) -> String {
+/// The line of a wrapped entry, without its newline.
+fn wrapped_line(name: &str) -> String {
     format!("{name}: .tailrace/bin/tailrace run --type {name}")
 }
 
 #[test]
-fn odd_lines_are_read_as_all_platforms_do_or_not_at_all() {
-    let under_us = "web: .tailrace/bin/tailrace run -- x\n";
-    for (line, fate) in [
+fn lines_are_parsed_as_on_all_platforms_or_the_file_is_refused() {
+    let by_hand = "web: .tailrace/bin/tailrace run -- x\n";
+    for (line, expected) in [
         ("web: bundle exec puma -C config/puma.rb\n", Wrapped("web", "bundle exec puma -C config/puma.rb")),
         ("my-worker: x\n", Wrapped("my-worker", "x")),
         ("my_worker: x\n", Wrapped("my_worker", "x")),
@@ -51,64 +52,64 @@ fn odd_lines_are_read_as_all_platforms_do_or_not_at_all() {
         ("web: näe 漢字\n", Wrapped("web", "näe 漢字")),
         ("web: tailrace-viewer run\n", Wrapped("web", "tailrace-viewer run")),
         ("web: cd tailrace && ./run\n", Wrapped("web", "cd tailrace && ./run")),
-        ("web:\n", Stays),
-        ("web:  \r\n", Stays),
-        ("release: rake db:migrate\n", Stays),
-        ("# web: x\n", Stays),
-        ("  # note: x\n", Stays),
-        ("\n", Stays),
-        (" \t \r\n", Stays),
-        (under_us, Stays),
-        ("web: tailrace run -- x\n", Stays),
-        ("web: FOO=1 exec tailrace run --shell 'x | y'\n", Stays),
-        ("web: bash -c \"tailrace run -- x\"\n", Stays),
-        ("web: \"tailrace\" run -- x\n", Stays),
-        ("web: sh -c 'exec tailrace run -- x'\n", Stays),
-        ("web: tailrace run -- x # no tailrace\n", Stays),
+        ("web:\n", Unchanged),
+        ("web:  \r\n", Unchanged),
+        ("release: rake db:migrate\n", Unchanged),
+        ("# web: x\n", Unchanged),
+        ("  # note: x\n", Unchanged),
+        ("\n", Unchanged),
+        (" \t \r\n", Unchanged),
+        (by_hand, Unchanged),
+        ("web: tailrace run -- x\n", Unchanged),
+        ("web: FOO=1 exec tailrace run --shell 'x | y'\n", Unchanged),
+        ("web: bash -c \"tailrace run -- x\"\n", Unchanged),
+        ("web: \"tailrace\" run -- x\n", Unchanged),
+        ("web: sh -c 'exec tailrace run -- x'\n", Unchanged),
+        ("web: tailrace run -- x # no tailrace\n", Unchanged),
         ("web: puma # not tailrace run\n", Wrapped("web", "puma # not tailrace run")),
-        ("web: x 2>&1 | tailrace ship\n", Stays),
-        ("web: (/opt/tailrace ship <x)\n", Stays),
-        ("web x\n", Refused("line 1 is no entry, expected \"NAME: COMMAND\"")),
-        ("web : x\n", Refused("line 1 is no entry")),
-        ("web.1: x\n", Refused("line 1 is no entry")),
+        ("web: x 2>&1 | tailrace ship\n", Unchanged),
+        ("web: (/opt/tailrace ship <x)\n", Unchanged),
+        ("web x\n", Refused("line 1 is not an entry, expected \"NAME: COMMAND\"")),
+        ("web : x\n", Refused("line 1 is not an entry")),
+        ("web.1: x\n", Refused("line 1 is not an entry")),
         (LONG, Refused("line 1 has a name of 64 characters, expected at most 63")),
-        ("wéb: x\n", Refused("line 1 is no entry")),
-        (": x\n", Refused("line 1 is no entry")),
-        ("<<<<<<< HEAD\n", Refused("line 1 is no entry")),
-        ("\u{feff}web: x\n", Refused("line 1 is no entry")),
-        ("web: x\0\n", Refused("it has NUL bytes, expected text")),
-        ("other: x\n", Refused("other stands in it twice, expected one line for each entry")),
-        ("web: x\nweb: x\n", Refused("web stands in it twice")),
+        ("wéb: x\n", Refused("line 1 is not an entry")),
+        (": x\n", Refused("line 1 is not an entry")),
+        ("<<<<<<< HEAD\n", Refused("line 1 is not an entry")),
+        ("\u{feff}web: x\n", Refused("line 1 is not an entry")),
+        ("web: x\0\n", Refused("it contains NUL bytes, expected text")),
+        ("other: x\n", Refused("other occurs twice, expected one line for each entry")),
+        ("web: x\nweb: x\n", Refused("web occurs twice")),
     ] {
         let text = format!("{line}{OTHER}");
-        let site = Site::new().procfile(&text);
-        let built = site.compile().good();
-        if let Refused(why) = fate {
-            assert_eq!(site.text(), text);
-            built.says(&[
-                "the Procfile is left as it is: ",
-                why,
-                "nothing is put under tailrace until that is mended",
+        let workspace = Workspace::new().procfile(&text);
+        let output = workspace.compile().succeeds();
+        if let Refused(reason) = expected {
+            assert_eq!(workspace.procfile_text(), text);
+            output.prints(&[
+                "the Procfile is not changed: ",
+                reason,
+                "until that is corrected, nothing runs under tailrace",
             ]);
-            assert!(!site.app().join(".tailrace/types").exists(), "{line:?}");
+            assert!(!workspace.app().join(".tailrace/types").exists(), "{line:?}");
             continue;
         }
-        let built = built.quiet();
-        assert_eq!(site.stored("other").as_deref(), Some("sleep 1\n"));
-        let first = match fate {
+        let output = output.without_warnings();
+        assert_eq!(workspace.stored_command("other").as_deref(), Some("sleep 1\n"));
+        let first = match expected {
             Wrapped(name, command) => {
-                assert_eq!(site.stored(name), Some(format!("{command}\n")), "{line:?}");
-                built.says(&[&format!("wrapped: {name}, other (")]);
-                wrapped(name) + "\n"
+                assert_eq!(workspace.stored_command(name), Some(format!("{command}\n")), "{line:?}");
+                output.prints(&[&format!("wrapped: {name}, other (")]);
+                wrapped_line(name) + "\n"
             }
             _ => line.to_owned(),
         };
-        assert_eq!(site.text(), format!("{first}{}\n", wrapped("other")), "{line:?}");
+        assert_eq!(workspace.procfile_text(), format!("{first}{}\n", wrapped_line("other")), "{line:?}");
     }
 }
 
 #[test]
-fn the_setting_says_which_entries() {
+fn tailrace_types_selects_the_entries() {
     let text = "web: a\nworker: b\nrelease: c\n";
     for (types, names) in [
         ("", &["web", "worker"][..]),
@@ -121,73 +122,84 @@ fn the_setting_says_which_entries() {
         ("release", &["release"]),
         ("none", &[]),
     ] {
-        let site = Site::new().procfile(text).set("TAILRACE_TYPES", types);
-        let built = site.compile().good();
+        let workspace = Workspace::new().procfile(text).config_var("TAILRACE_TYPES", types);
+        let output = workspace.compile().succeeds();
         for name in ["web", "worker", "release"] {
             let is_wrapped = names.contains(&name);
-            assert_eq!(site.stored(name).is_some(), is_wrapped, "{types:?}: {name}");
-            assert_eq!(site.text().contains(&wrapped(name)), is_wrapped, "{types:?}: {name}");
+            assert_eq!(workspace.stored_command(name).is_some(), is_wrapped, "{types:?}: {name}");
+            assert_eq!(
+                workspace.procfile_text().contains(&wrapped_line(name)),
+                is_wrapped,
+                "{types:?}: {name}"
+            );
         }
         if names.is_empty() {
-            built
-                .says(&["nothing in the Procfile runs under tailrace", "heroku config:unset TAILRACE_TYPES"]);
+            output.prints(&[
+                "nothing in the Procfile runs under tailrace",
+                "heroku config:unset TAILRACE_TYPES",
+            ]);
         } else {
-            built.quiet();
+            output.without_warnings();
         }
     }
 }
 
 #[test]
-fn what_the_setting_may_not_hold_is_said() {
-    let site = Site::new().procfile("web: a\n").set("TAILRACE_TYPES", "web wrker");
-    site.compile().good().says(&["TAILRACE_TYPES names wrker, and the Procfile has no such entry"]);
-    let site = Site::new().procfile("web: a\n").set("TAILRACE_TYPES", "web; worker");
-    let told = [
+fn invalid_values_of_tailrace_types_are_reported() {
+    let workspace = Workspace::new().procfile("web: a\n").config_var("TAILRACE_TYPES", "web wrker");
+    workspace
+        .compile()
+        .succeeds()
+        .prints(&["TAILRACE_TYPES contains wrker, but the Procfile has no such entry"]);
+    let workspace = Workspace::new().procfile("web: a\n").config_var("TAILRACE_TYPES", "web; worker");
+    let texts = [
         "TAILRACE_TYPES: found \"web; worker\", expected all, none, or names",
         "nothing runs under tailrace",
     ];
-    site.compile().good().says(&told);
-    assert_eq!(site.text(), wrapped("web") + "\n");
-    let site = Site::new().procfile("web: a\n").set("TAILRACE_TYPES", "web;\nworker");
-    site.compile().good().says(&["TAILRACE_TYPES: found \"web; worker\", expected "]);
+    workspace.compile().succeeds().prints(&texts);
+    assert_eq!(workspace.procfile_text(), wrapped_line("web") + "\n");
+    let workspace = Workspace::new().procfile("web: a\n").config_var("TAILRACE_TYPES", "web;\nworker");
+    workspace.compile().succeeds().prints(&["TAILRACE_TYPES: found \"web; worker\", expected "]);
 }
 
 #[test]
-fn a_last_line_without_an_end_stays_one() {
-    let site = Site::new().procfile("\r\nworker: b\nweb: a");
-    site.compile().good().quiet();
-    assert_eq!(site.text(), format!("\r\n{}\n{}", wrapped("worker"), wrapped("web")));
+fn line_ends_are_kept() {
+    let workspace = Workspace::new().procfile("\r\nworker: b\nweb: a");
+    workspace.compile().succeeds().without_warnings();
+    assert_eq!(workspace.procfile_text(), format!("\r\n{}\n{}", wrapped_line("worker"), wrapped_line("web")));
 }
 
 #[test]
-fn mode_and_link_are_seen_to() {
-    let site = Site::new().file("deploy/Procfile", "web: a\n");
-    let target = site.app().join("deploy/Procfile");
+fn the_file_mode_is_kept_and_a_link_is_replaced() {
+    let workspace = Workspace::new().file("deploy/Procfile", "web: a\n");
+    let target = workspace.app().join("deploy/Procfile");
     fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
-    symlink("deploy/Procfile", site.app().join("Procfile")).unwrap();
-    site.compile().good().quiet();
-    assert_eq!(site.text(), wrapped("web") + "\n");
-    assert_eq!(fs::read_to_string(target).unwrap(), "web: a\n", "the other file is the app's");
-    assert_eq!(fs::metadata(site.app().join("Procfile")).unwrap().permissions().mode() & 0o777, 0o640);
+    symlink("deploy/Procfile", workspace.app().join("Procfile")).unwrap();
+    workspace.compile().succeeds().without_warnings();
+    assert_eq!(workspace.procfile_text(), wrapped_line("web") + "\n");
+    assert_eq!(fs::read_to_string(target).unwrap(), "web: a\n", "the link's target is not changed");
+    assert_eq!(fs::metadata(workspace.app().join("Procfile")).unwrap().permissions().mode() & 0o777, 0o640);
 }
 
 #[test]
-fn what_is_no_file_is_left_alone() {
+fn an_unreadable_or_too_large_procfile_is_not_changed() {
     for make in [
-        |site: &Site| symlink("nowhere", site.app().join("Procfile")).unwrap(),
-        |site: &Site| fs::create_dir(site.app().join("Procfile")).unwrap(),
+        |workspace: &Workspace| symlink("nowhere", workspace.app().join("Procfile")).unwrap(),
+        |workspace: &Workspace| fs::create_dir(workspace.app().join("Procfile")).unwrap(),
     ] {
-        let site = Site::new();
-        make(&site);
-        site.compile().good().says(&["the Procfile is left as it is: it is no file that can be read"]);
+        let workspace = Workspace::new();
+        make(&workspace);
+        workspace.compile().succeeds().prints(&["the Procfile is not changed: it is not a readable file"]);
     }
-    let site = Site::new().procfile(&format!("web: {}\n", "x".repeat(1 << 20)));
-    site.compile().good().says(&["it has 1048582 bytes, expected at most 1048576"]);
+    let workspace = Workspace::new().procfile(&format!("web: {}\n", "x".repeat(1 << 20)));
+    workspace.compile().succeeds().prints(&["it has 1048582 bytes, expected at most 1048576"]);
 }
 
 #[test]
-fn a_committed_line_of_ours_without_its_own_fails_the_build_not_the_dyno() {
-    let site = Site::new().procfile(&(wrapped("web") + "\n"));
-    site.compile()
-        .failed("orphaned-entry", &["expected: the command of web", ".tailrace/bin/tailrace run --type web"]);
+fn a_committed_wrapper_without_its_stored_command_fails_the_build() {
+    let workspace = Workspace::new().procfile(&(wrapped_line("web") + "\n"));
+    workspace.compile().fails_with(
+        "orphaned-entry",
+        &["expected: the command of web", ".tailrace/bin/tailrace run --type web"],
+    );
 }

@@ -1,4 +1,4 @@
-//! A place where an app is built: a buildpack, an app, a cache, config vars. Every path in it has blanks.
+//! A temporary directory to build an app in: buildpack, app, cache, config vars. All its paths contain blanks.
 
 use crate::release;
 use std::collections::BTreeMap;
@@ -8,94 +8,94 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-/// Config vars that are none of ours.
+/// Parts of values of config vars that no script may print.
 const SECRETS: [&str; 2] = ["s3cret-value", "LOCAL-SECRET"];
 
-/// See above.
-pub(crate) struct Site {
+/// A buildpack, an app, a cache and config vars in one temporary directory.
+pub(crate) struct Workspace {
     dir: TempDir,
-    /// Environment variables of the build beside the platform's.
+    /// Environment variables of the build, in addition to those of the platform.
     pub(crate) vars: BTreeMap<String, String>,
 }
 
-/// What a script left.
+/// Exit status and output of a script.
 #[derive(Debug)]
-pub(crate) struct Built {
+pub(crate) struct ScriptOutput {
     pub(crate) status: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-impl Built {
-    /// It went well.
-    pub(crate) fn good(self) -> Self {
+impl ScriptOutput {
+    /// Asserts status 0.
+    pub(crate) fn succeeds(self) -> Self {
         assert_eq!(self.status, 0, "{self:?}");
         self
     }
 
-    /// It failed with one message of this kind, which says all of `words`.
-    pub(crate) fn failed(self, kind: &str, words: &[&str]) -> Self {
+    /// Asserts status 1 and one error message of this kind, which contains all of `texts`.
+    pub(crate) fn fails_with(self, kind: &str, texts: &[&str]) -> Self {
         assert_eq!(self.status, 1, "{self:?}");
         let head = format!("\n !     tailrace was not installed: {kind}\n !     expected: ");
-        assert!(self.err.contains(&head), "{kind}: {self:?}");
-        assert_eq!(self.err.matches("was not installed").count(), 1, "{self:?}");
-        for word in ["\n !     found:    ", "\n !     to do:    ", "\n !     to read:  "].iter().chain(words)
+        assert!(self.stderr.contains(&head), "{kind}: {self:?}");
+        assert_eq!(self.stderr.matches("was not installed").count(), 1, "{self:?}");
+        for text in ["\n !     found:    ", "\n !     to do:    ", "\n !     to read:  "].iter().chain(texts)
         {
-            assert!(self.err.contains(word), "{word}: {self:?}");
+            assert!(self.stderr.contains(text), "{text}: {self:?}");
         }
         self
     }
 
-    /// It says all of these.
-    pub(crate) fn says(self, words: &[&str]) -> Self {
-        for word in words {
-            assert!(self.out.contains(word) || self.err.contains(word), "{word}: {self:?}");
+    /// Asserts that each of these texts is in standard output or standard error.
+    pub(crate) fn prints(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stdout.contains(text) || self.stderr.contains(text), "{text}: {self:?}");
         }
         self
     }
 
-    /// Nothing to act on.
-    pub(crate) fn quiet(self) -> Self {
-        assert_eq!(self.err, "", "{self:?}");
+    /// Asserts that standard error is empty.
+    pub(crate) fn without_warnings(self) -> Self {
+        assert_eq!(self.stderr, "", "{self:?}");
         self
     }
 }
 
-impl Site {
-    /// With a buildpack as it is released: the archive inside.
+impl Workspace {
+    /// With a released buildpack, which contains the archive.
     pub(crate) fn new() -> Self {
-        let site = Self::without_archive();
-        fs::create_dir(site.vendor()).unwrap();
-        fs::hard_link(release::archive(), site.vendored())
-            .or_else(|_| fs::copy(release::archive(), site.vendored()).map(drop))
+        let workspace = Self::without_archive();
+        fs::create_dir(workspace.vendor()).unwrap();
+        fs::hard_link(release::archive(), workspace.vendored_archive())
+            .or_else(|_| fs::copy(release::archive(), workspace.vendored_archive()).map(drop))
             .unwrap();
-        site
+        workspace
     }
 
-    /// With a buildpack as it is in git.
+    /// With a buildpack from git, which contains no archive.
     pub(crate) fn without_archive() -> Self {
         let dir = TempDir::with_prefix("tailrace build ").unwrap();
-        // For another user, who runs the dyno.
+        // The dyno runs as another user.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let site = Self { dir, vars: BTreeMap::new() };
+        let workspace = Self { dir, vars: BTreeMap::new() };
         for (from, to) in [("bin", "bin"), ("buildpack", "buildpack"), ("buildpack.toml", "buildpack.toml")] {
-            copy(&release::root().join(from), &site.buildpack().join(to));
+            copy(&release::repository().join(from), &workspace.buildpack().join(to));
         }
-        fs::copy(release::directory().join("pins"), site.pins()).unwrap();
+        fs::copy(release::directory().join("checksums"), workspace.checksums()).unwrap();
         for name in ["cache", "env", "build_1"] {
-            fs::create_dir(site.path(name)).unwrap();
+            fs::create_dir(workspace.path(name)).unwrap();
         }
-        fs::write(site.path("env/SECRET"), "s3cret-value").unwrap();
-        fs::write(site.path("env/TAILRACE_DRAIN_URL"), "https://drain.example/LOCAL-SECRET\n").unwrap();
-        site
+        fs::write(workspace.path("env/SECRET"), "s3cret-value").unwrap();
+        fs::write(workspace.path("env/TAILRACE_DRAIN_URL"), "https://drain.example/LOCAL-SECRET\n").unwrap();
+        workspace
     }
 
-    /// The same with this Procfile.
+    /// Adds a Procfile.
     pub(crate) fn procfile(self, text: &str) -> Self {
         self.file("Procfile", text)
     }
 
-    /// The same with this file in the app.
+    /// Adds a file to the app.
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
         let path = self.app().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -103,26 +103,26 @@ impl Site {
         self
     }
 
-    /// The same with a config var.
-    pub(crate) fn set(self, name: &str, value: &str) -> Self {
+    /// Sets a config var.
+    pub(crate) fn config_var(self, name: &str, value: &str) -> Self {
         fs::write(self.path("env").join(name), value).unwrap();
         self
     }
 
-    /// The same with a variable of the build's environment.
-    pub(crate) fn var(mut self, name: &str, value: &str) -> Self {
+    /// Sets an environment variable of the build.
+    pub(crate) fn build_var(mut self, name: &str, value: &str) -> Self {
         self.vars.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// The same with other pins.
-    pub(crate) fn pinned(self, archive: &Path) -> Self {
-        let line = format!("{} {} {}\n", release::VERSION, release::TRIPLE, release::sum(archive));
-        fs::write(self.pins(), line).unwrap();
+    /// Makes the buildpack expect this archive.
+    pub(crate) fn with_checksum_of(self, archive: &Path) -> Self {
+        let line = format!("{} {} {}\n", release::VERSION, release::TRIPLE, release::sha256(archive));
+        fs::write(self.checksums(), line).unwrap();
         self
     }
 
-    /// A path at this place.
+    /// A path in the workspace.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -136,7 +136,7 @@ impl Site {
         self.path("the buildpack")
     }
 
-    pub(crate) fn pins(&self) -> PathBuf {
+    pub(crate) fn checksums(&self) -> PathBuf {
         self.buildpack().join("buildpack/checksums")
     }
 
@@ -145,32 +145,32 @@ impl Site {
     }
 
     /// The archive inside the buildpack.
-    pub(crate) fn vendored(&self) -> PathBuf {
-        self.vendor().join(release::name(release::TRIPLE))
+    pub(crate) fn vendored_archive(&self) -> PathBuf {
+        self.vendor().join(release::archive_name(release::TRIPLE))
     }
 
     /// The archive in the cache.
-    pub(crate) fn cached(&self) -> PathBuf {
-        self.path("cache/tailrace").join(release::name(release::TRIPLE))
+    pub(crate) fn cached_archive(&self) -> PathBuf {
+        self.path("cache/tailrace").join(release::archive_name(release::TRIPLE))
     }
 
-    /// The app's Procfile as it is now.
-    pub(crate) fn text(&self) -> String {
+    /// The current content of the app's Procfile.
+    pub(crate) fn procfile_text(&self) -> String {
         fs::read_to_string(self.app().join("Procfile")).unwrap()
     }
 
-    /// The line that is stored for an entry.
-    pub(crate) fn stored(&self, name: &str) -> Option<String> {
+    /// The stored command of a wrapped entry, with its newline.
+    pub(crate) fn stored_command(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.app().join(".tailrace/types").join(name)).ok()
     }
 
     /// Runs a script of the buildpack.
-    pub(crate) fn script(&self, name: &str, prepare: impl FnOnce(&mut Command)) -> Built {
+    pub(crate) fn script(&self, name: &str, prepare: impl FnOnce(&mut Command)) -> ScriptOutput {
         self.run(&mut Command::new(self.buildpack().join("bin").join(name)), prepare)
     }
 
-    /// Runs something as the platform does: with next to nothing in its environment.
-    pub(crate) fn run(&self, command: &mut Command, prepare: impl FnOnce(&mut Command)) -> Built {
+    /// Runs a command as the platform does: with few environment variables. Asserts that no secret is printed.
+    pub(crate) fn run(&self, command: &mut Command, prepare: impl FnOnce(&mut Command)) -> ScriptOutput {
         command
             .env_clear()
             .envs([("HOME", "/app"), ("LANG", "en_US.UTF-8"), ("PATH", "/usr/local/bin:/usr/bin:/bin")])
@@ -182,43 +182,49 @@ impl Site {
         prepare(command);
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        let built = Built {
+        let output = ScriptOutput {
             status: output.status.code().unwrap(),
-            out: text(output.stdout),
-            err: text(output.stderr),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
         };
         for secret in SECRETS {
-            assert!(!built.out.contains(secret) && !built.err.contains(secret), "{secret}: {built:?}");
+            assert!(
+                !output.stdout.contains(secret) && !output.stderr.contains(secret),
+                "{secret}: {output:?}"
+            );
         }
-        built
+        output
     }
 
-    /// `bin/compile` with these arguments; what it prints is as the platform wants it.
-    pub(crate) fn compile_with(&self, arguments: &[&Path]) -> Built {
-        let built = self.script("compile", |command| {
+    /// Runs `bin/compile` with these arguments. Asserts the format of its output, and that no staging directory is left.
+    pub(crate) fn compile_with(&self, arguments: &[&Path]) -> ScriptOutput {
+        let output = self.script("compile", |command| {
             command.args(arguments);
         });
         let is_step = |line: &str| line.starts_with("-----> ") || line.starts_with("       ");
-        assert!(built.out.lines().all(is_step), "{built:?}");
-        assert!(built.err.lines().all(|line| line.is_empty() || line.starts_with(" !     ")), "{built:?}");
+        assert!(output.stdout.lines().all(is_step), "{output:?}");
+        assert!(
+            output.stderr.lines().all(|line| line.is_empty() || line.starts_with(" !     ")),
+            "{output:?}"
+        );
         let left: Vec<_> =
-            files(self.dir.path()).into_keys().filter(|name| name.contains(".stage")).collect();
+            files(self.dir.path()).into_keys().filter(|name| name.contains(".staging")).collect();
         assert!(left.is_empty(), "{left:?}");
-        built
+        output
     }
 
-    /// `bin/compile` with all three directories.
-    pub(crate) fn compile(&self) -> Built {
+    /// Runs `bin/compile` with all three directories.
+    pub(crate) fn compile(&self) -> ScriptOutput {
         self.compile_with(&[&self.app(), &self.path("cache"), &self.path("env")])
     }
 
-    /// `bin/build` in the app's directory, as the lifecycle calls it.
-    pub(crate) fn build(&self) -> Built {
+    /// Runs `bin/build` in the app's directory, as the lifecycle does.
+    pub(crate) fn build(&self) -> ScriptOutput {
         self.build_in("layers")
     }
 
-    /// The same with this directory for its layers.
-    pub(crate) fn build_in(&self, layers: &str) -> Built {
+    /// Runs `bin/build` with this directory for its layers.
+    pub(crate) fn build_in(&self, layers: &str) -> ScriptOutput {
         fs::create_dir_all(self.path(layers)).unwrap();
         fs::create_dir_all(self.path("platform")).unwrap();
         copy(&self.path("env"), &self.path("platform/env"));
@@ -234,7 +240,7 @@ impl Site {
     }
 }
 
-/// Copies a tree, with its modes.
+/// Copies a directory tree with file modes.
 fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir_all(to).unwrap();
@@ -247,7 +253,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// All files below a directory, by their path in it: mode and content.
+/// Mode and content of all files below a directory, by relative path.
 pub(crate) fn files(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {
