@@ -31,7 +31,7 @@ fn the_descriptor_is_valid_for_lifecycle_and_registry() {
     for name in descriptor["publish"]["Ignore"]["files"].as_array().unwrap() {
         let name = name.as_str().unwrap();
         assert!(repository().join(name).exists(), "{name} does not exist");
-        let needed = ["bin", "buildpack", "buildpack.toml", "LICENSE"];
+        let needed = ["bin", "buildpack", "buildpack.toml", "LICENSE-APACHE", "LICENSE-MIT"];
         assert!(!needed.contains(&name) && !name.starts_with("buildpack/lib"), "{name} is needed");
     }
 }

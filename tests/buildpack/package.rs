@@ -30,8 +30,11 @@ fn packages_are_reproducible() {
     let listed = tar(&["--list", "--verbose", "--gzip", "--numeric-owner", "--utc"], &archive);
     let listed: Vec<_> = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     let entries: Vec<_> = listed.iter().map(|fields| [fields[0], fields[1], fields[3], fields[5]]).collect();
-    let expected =
-        [["-rw-r--r--", "0/0", "1980-01-01", "LICENSE"], ["-rwxr-xr-x", "0/0", "1980-01-01", "tailrace"]];
+    let expected = [
+        ["-rw-r--r--", "0/0", "1980-01-01", "LICENSE-APACHE"],
+        ["-rw-r--r--", "0/0", "1980-01-01", "LICENSE-MIT"],
+        ["-rwxr-xr-x", "0/0", "1980-01-01", "tailrace"],
+    ];
     assert_eq!(entries, expected);
 }
 
@@ -56,9 +59,16 @@ fn the_buildpack_archive_contains_everything_that_a_build_needs() {
     tar(&["--extract", "--gzip", "--directory", workspace.buildpack().to_str().unwrap()], &archive);
     workspace.compile().succeeds().without_warnings().prints(&["binary: vendored, "]);
     let inside: Vec<_> = files(&workspace.buildpack()).into_keys().collect();
-    for name in
-        ["LICENSE", "README.md", "bin/build", "bin/detect", "bin/release", "bin/report", "buildpack.toml"]
-    {
+    for name in [
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "bin/build",
+        "bin/detect",
+        "bin/release",
+        "bin/report",
+        "buildpack.toml",
+    ] {
         assert!(inside.iter().any(|file| file == name), "{name}: {inside:?}");
     }
     for name in ["bin/simulate", "buildpack/package", "Cargo.toml"] {
