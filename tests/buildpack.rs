@@ -1,4 +1,4 @@
-//! The buildpack: its real scripts in a scrubbed environment, as the platforms call them, and then the dyno.
+//! The buildpack: its scripts, run with the environment of the platforms; then the dyno of the built app.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
@@ -6,22 +6,22 @@
 mod dyno;
 #[path = "buildpack/release.rs"]
 mod release;
-#[path = "buildpack/site.rs"]
-mod site;
+#[path = "buildpack/workspace.rs"]
+mod workspace;
 
+#[path = "buildpack/binary.rs"]
+mod binary;
 #[path = "buildpack/classic.rs"]
 mod classic;
-#[path = "buildpack/grammar.rs"]
-mod grammar;
+#[path = "buildpack/cloud_native.rs"]
+mod cloud_native;
 #[path = "buildpack/launcher.rs"]
 mod launcher;
-#[path = "buildpack/native.rs"]
-mod native;
 #[path = "buildpack/package.rs"]
 mod package;
+#[path = "buildpack/procfile.rs"]
+mod procfile;
 #[path = "buildpack/profile.rs"]
 mod profile;
-#[path = "buildpack/source.rs"]
-mod source;
 #[path = "buildpack/start.rs"]
 mod start;

@@ -1,16 +1,18 @@
 # shellcheck shell=bash
-# The binary: chosen by version and machine, taken from the first source that has it, verified twice.
+# The binary: chosen by version and machine, taken from the first source that has it. Verified twice: the SHA-256 of the
+# archive, and the version that the unpacked program prints.
 
 BINARY_VERSION=""
 BINARY_TRIPLE=""
-BINARY_SUM=""
+BINARY_SHA256=""
 BINARY_MIRROR=""
-BINARY_ARCHIVE="" # its file, once it is found
+BINARY_ARCHIVE="" # path, set by binary::find
 BINARY_ORIGIN=""  # vendored, cached or downloaded
 
-# binary::choose ARCH PINS: what to install on this machine, or on ARCH (amd64, arm64).
+# binary::choose ARCH CHECKSUMS: sets version, triple and SHA-256 for ARCH (amd64, arm64), or for this machine when ARCH is
+# empty. CHECKSUMS is a file in the format of buildpack/checksums.
 binary::choose() {
-	local machine="$1" pins="$2" wanted first rest triple sum
+	local machine="$1" checksums="$2" wanted first rest triple sha256
 	local -a versions=()
 	[[ -n "${machine}" ]] || machine="$(uname -m)"
 	case "${machine}" in
@@ -26,47 +28,48 @@ binary::choose() {
 		mirror) BINARY_MIRROR="${rest}" ;;
 		*)
 			[[ " ${versions[*]} " == *" ${first} "* ]] || versions+=("${first}")
-			read -r triple sum <<<"${rest}"
+			read -r triple sha256 <<<"${rest}"
 			if [[ "${first}" == "${wanted:-${versions[0]}}" && "${triple}" == "${BINARY_TRIPLE}" ]]; then
 				BINARY_VERSION="${first}"
-				BINARY_SUM="${sum}"
+				BINARY_SHA256="${sha256}"
 			fi
 			;;
 		esac
-	done <"${pins}"
+	done <"${checksums}"
 	if ((${#versions[@]} == 0)); then
-		output::fail no-release "a version in buildpack/pins" "none: these are sources, not a release" \
+		output::fail no-release "a version in buildpack/checksums" "none: this is a source checkout, not a release" \
 			"use a released tailrace-buildpack-VERSION.tgz, or make one: buildpack/package"
 	fi
-	[[ -n "${BINARY_SUM}" ]] || output::fail unknown-version "in TAILRACE_VERSION one of ${versions[*]}" \
+	[[ -n "${BINARY_SHA256}" ]] || output::fail unknown-version "in TAILRACE_VERSION one of ${versions[*]}" \
 		"${wanted:-${versions[0]}} for ${BINARY_TRIPLE}" "heroku config:unset TAILRACE_VERSION"
 }
 
-# Why a file is not the archive that is pinned, in REPLY: nothing when it is.
-binary::compare() {
-	local sum
+# binary::verify FILE: sets REPLY to the reason why FILE cannot be used; empty when it is the expected archive.
+binary::verify() {
+	local sha256
 	REPLY="none"
 	[[ -e "$1" ]] || return 0
 	REPLY="it cannot be read"
-	sum="$(sha256sum 2>/dev/null <"$1")" || return 0
-	sum="${sum%% *}"
+	sha256="$(sha256sum 2>/dev/null <"$1")" || return 0
+	sha256="${sha256%% *}"
 	REPLY=""
-	[[ "${sum}" == "${BINARY_SUM}" ]] || REPLY="its SHA-256 is ${sum}"
+	[[ "${sha256}" == "${BINARY_SHA256}" ]] || REPLY="its SHA-256 is ${sha256}"
 }
 
-# An address as it may be shown: with its host, without what may be a secret.
-binary::shown() {
+# binary::redact URL: sets REPLY to scheme and host; everything else may contain a secret. A file URL is kept whole.
+binary::redact() {
 	local rest="${1#*://}"
 	REPLY="$1"
 	[[ "$1" == file://* ]] && return 0
-	# Up to the last @, which may stand behind a slash: it ends a password that somebody did not encode.
+	# Remove up to the last @, even behind a slash: a password may contain a slash that was not percent-encoded.
 	rest="${rest##*@}"
 	REPLY="${1%%://*}://${rest%%[/?#]*}/…"
 }
 
-# binary::download NAME FILE: from the mirror. Why there is none, in REPLY: nothing when there is.
+# binary::download NAME FILE: downloads the archive NAME from the mirror to FILE. Sets REPLY to the reason of a failure; empty
+# when FILE is the expected archive.
 binary::download() {
-	local mirror shown said status
+	local mirror redacted message status
 	settings::get TAILRACE_MIRROR
 	mirror="${REPLY:-${BINARY_MIRROR}}"
 	mirror="${mirror//'{version}'/${BINARY_VERSION}}"
@@ -75,45 +78,45 @@ binary::download() {
 		REPLY="no mirror is set"
 		return
 	fi
-	# Before anything is shown of it, or taken for an option of curl's.
+	# Check this before the address is printed, and before curl could take it for an option.
 	if [[ "${mirror}" != https://* && "${mirror}" != file://* ]]; then
 		REPLY="the mirror's address does not begin with https:// or file://"
 		return
 	fi
-	binary::shown "${mirror}"
-	shown="${REPLY}"
-	output::note "downloading from ${shown}"
+	binary::redact "${mirror}"
+	redacted="${REPLY}"
+	output::note "downloading from ${redacted}"
 	for _ in 1 2 3; do
 		status=0
-		# 18 is a transfer that broke off, which curl itself does not try again.
-		said="$(curl --disable --globoff --fail --location --no-progress-meter --proto '=https,file' --proto-redir '=https' \
+		# Status 18 is a partial transfer, which curl does not retry.
+		message="$(curl --disable --globoff --fail --location --no-progress-meter --proto '=https,file' --proto-redir '=https' \
 			--connect-timeout "${CURL_CONNECT_TIMEOUT:-5}" --max-time "${CURL_TIMEOUT:-60}" --max-filesize 33554432 \
 			--retry 5 --retry-connrefused --retry-max-time "${CURL_TIMEOUT:-60}" --output "$2" --url "${mirror%/}/$1" 2>&1)" || status=$?
 		((status == 18)) || break
 	done
 	if ((status)); then
-		said="${said##*$'\n'}" # the others tell of attempts
-		REPLY="${said:-curl ended with ${status}}"
+		message="${message##*$'\n'}" # earlier lines are about retries
+		REPLY="${message:-curl exited with ${status}}"
 	else
-		binary::compare "$2"
+		binary::verify "$2"
 	fi
-	REPLY="${REPLY:+${shown}: ${REPLY}}"
+	REPLY="${REPLY:+${redacted}: ${REPLY}}"
 }
 
-# Finds the archive. The directory is for one that has to be downloaded.
+# binary::find DIRECTORY: sets BINARY_ARCHIVE and BINARY_ORIGIN. A downloaded archive is put into DIRECTORY.
 binary::find() {
 	local name="tailrace-${BINARY_VERSION}-${BINARY_TRIPLE}.tar.gz"
 	local -a reasons=()
 	BINARY_ORIGIN=vendored
 	BINARY_ARCHIVE="${BUILDPACK}/buildpack/vendor/${name}"
-	binary::compare "${BINARY_ARCHIVE}"
+	binary::verify "${BINARY_ARCHIVE}"
 	[[ -n "${REPLY}" ]] || return 0
 	reasons+=("vendored: ${REPLY}")
 	[[ "${REPLY}" == none ]] || output::warn "the vendored archive is not used: ${REPLY}"
 
 	BINARY_ORIGIN=cached
 	BINARY_ARCHIVE="${CACHE:-/nowhere}/${name}"
-	binary::compare "${BINARY_ARCHIVE}"
+	binary::verify "${BINARY_ARCHIVE}"
 	[[ -n "${REPLY}" ]] || return 0
 	reasons+=("cached: ${REPLY}")
 	[[ "${REPLY}" == none ]] || output::note "the cached archive is not used: ${REPLY}"
@@ -123,18 +126,18 @@ binary::find() {
 	binary::download "${name}" "${BINARY_ARCHIVE}"
 	[[ -n "${REPLY}" ]] || return 0
 	reasons+=("downloaded: ${REPLY}")
-	output::fail no-binary "${name} with SHA-256 ${BINARY_SUM}" "$(printf '%s; ' "${reasons[@]}")" \
-		"build again later, set TAILRACE_MIRROR, or use tailrace-buildpack-${BINARY_VERSION}.tgz, which has it inside"
+	output::fail no-binary "${name} with SHA-256 ${BINARY_SHA256}" "$(printf '%s; ' "${reasons[@]}")" \
+		"build again later, set TAILRACE_MIRROR, or use tailrace-buildpack-${BINARY_VERSION}.tgz, which contains it"
 }
 
-# Keeps the archive for the next build, and nothing else.
-binary::keep() {
+# Caches a downloaded archive for the next build, and removes all other archives from the cache.
+binary::update_cache() {
 	local file name="${BINARY_ARCHIVE##*/}"
 	[[ -n "${CACHE}" ]] || return 0
 	if [[ "${BINARY_ORIGIN}" == downloaded ]]; then
 		if ! { mkdir -p "${CACHE}" && cp "${BINARY_ARCHIVE}" "${CACHE}/.new" &&
 			mv -f "${CACHE}/.new" "${CACHE}/${name}"; } 2>/dev/null; then
-			output::note "the archive cannot be cached: the build's cache is not writable"
+			output::note "the archive cannot be cached: the build cache is not writable"
 		fi
 	fi
 	for file in "${CACHE}"/tailrace-*; do
@@ -142,31 +145,31 @@ binary::keep() {
 	done
 }
 
-# Puts the binary into a directory, as tailrace-agent.
+# binary::install DIRECTORY: installs the binary as DIRECTORY/tailrace-agent.
 binary::install() {
-	local into="$1" stage program said status=0 size packed
+	local into="$1" staging program message status=0 size packed_size
 	install::directory "${into}"
-	stage="$(mktemp -d "${into}/.stage.XXXXXX")"
-	# shellcheck disable=SC2064 # as it is now
-	trap "rm -rf $(printf '%q' "${stage}")" EXIT
-	binary::find "${stage}"
-	said="$(tar -xzf "${BINARY_ARCHIVE}" -C "${stage}" tailrace 2>&1)" ||
-		output::fail bad-archive "a program named tailrace in ${BINARY_ARCHIVE##*/}, and room for it" "${said}" \
-			"make room when the disk is full, else use another release: this one was packed wrong"
-	chmod 755 "${stage}/tailrace"
-	# bash in between: timeout would take a program for another machine for a script.
-	program="${stage}/tailrace"
-	said="$(timeout 20 bash -pc "exec ${program@Q} --version" 2>&1 </dev/null)" || status=$?
-	if [[ "${status} ${said}" != "0 tailrace ${BINARY_VERSION}" ]]; then
+	staging="$(mktemp -d "${into}/.staging.XXXXXX")"
+	# shellcheck disable=SC2064 # expand now: the variable is local
+	trap "rm -rf $(printf '%q' "${staging}")" EXIT
+	binary::find "${staging}"
+	message="$(tar -xzf "${BINARY_ARCHIVE}" -C "${staging}" tailrace 2>&1)" ||
+		output::fail bad-archive "a program named tailrace in ${BINARY_ARCHIVE##*/}, and disk space to unpack it" "${message}" \
+			"free disk space if the disk is full, else use another release: this archive is defective"
+	program="${staging}/tailrace"
+	chmod 755 "${program}"
+	# Through bash: on ENOEXEC timeout runs the program as a shell script, whose errors would hide the cause.
+	message="$(timeout 20 bash -pc "exec ${program@Q} --version" 2>&1 </dev/null)" || status=$?
+	if [[ "${status} ${message}" != "0 tailrace ${BINARY_VERSION}" ]]; then
 		output::fail bad-binary "\"tailrace ${BINARY_VERSION}\" when asked for its version" \
-			"\"${said//"${stage}/"/}\", status ${status}" "use another release: this one does not run here"
+			"\"${message//"${staging}/"/}\", status ${status}" "use another release: this program does not run here"
 	fi
-	size="$(stat --format=%s "${stage}/tailrace")"
-	packed="$(stat --format=%s "${BINARY_ARCHIVE}")"
-	install::file "${stage}/tailrace" "${into}/tailrace-agent" 755
-	binary::keep
-	output::size "${size}"
-	said="${REPLY}"
-	output::size "${packed}"
-	output::note "binary: ${BINARY_ORIGIN}, ${said}; it adds ${REPLY} to the slug"
+	size="$(stat --format=%s "${program}")"
+	packed_size="$(stat --format=%s "${BINARY_ARCHIVE}")"
+	install::file "${program}" "${into}/tailrace-agent" 755
+	binary::update_cache
+	output::format_size "${size}"
+	size="${REPLY}"
+	output::format_size "${packed_size}"
+	output::note "binary: ${BINARY_ORIGIN}, ${size}; it adds ${REPLY} to the slug"
 }

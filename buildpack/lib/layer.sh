@@ -1,11 +1,12 @@
 # shellcheck shell=bash
-# What the lifecycle is told of our layers (Cloud Native Buildpack API 0.10): `agent` goes into the image, `download`
-# stays for the next build.
+# Metadata of the layers (Cloud Native Buildpack API 0.10): `agent` goes into the image, `download` is the cache for the next
+# build.
 
+# layer::describe LAYERS: writes the layers' TOML files and the SBOM of `agent`.
 layer::describe() {
-	local layers="$1" sum
-	sum="$(sha256sum <"${layers}/agent/bin/tailrace-agent")"
-	sum="${sum%% *}"
+	local layers="$1" sha256
+	sha256="$(sha256sum <"${layers}/agent/bin/tailrace-agent")"
+	sha256="${sha256%% *}"
 	cat >"${layers}/agent.toml" <<-TOML
 		[types]
 		launch = true
@@ -15,7 +16,7 @@ layer::describe() {
 		[metadata]
 		version = "${BINARY_VERSION}"
 		triple = "${BINARY_TRIPLE}"
-		sha256 = "${sum}"
+		sha256 = "${sha256}"
 	TOML
 	cat >"${layers}/agent.sbom.cdx.json" <<-JSON
 		{
@@ -28,7 +29,7 @@ layer::describe() {
 		      "name": "tailrace",
 		      "version": "${BINARY_VERSION}",
 		      "purl": "pkg:generic/tailrace@${BINARY_VERSION}?arch=${BINARY_TRIPLE%%-*}",
-		      "hashes": [{ "alg": "SHA-256", "content": "${sum}" }],
+		      "hashes": [{ "alg": "SHA-256", "content": "${sha256}" }],
 		      "licenses": [{ "expression": "MIT OR Apache-2.0" }]
 		    }
 		  ]

@@ -1,154 +1,157 @@
 # shellcheck shell=bash
-# The Procfile: which entries run under tailrace, and how they come to. An entry's own line goes to
-# .tailrace/types/NAME; in its place stands a plain list of words, which every platform starts alike, also those
-# that know no shell. Where platforms would read a file differently it is left alone.
+# Wraps the entries of the Procfile. The command of a wrapped entry is stored in .tailrace/types/NAME and replaced by
+# `.tailrace/bin/tailrace run --type NAME`: plain words without shell syntax, which all platforms start in the same way, also
+# those that use no shell. A file that platforms would parse differently is not changed.
 
-declare -a PROCFILE_WRAPPED=() # by this build
-declare -a PROCFILE_ALREADY=() # by somebody else
-declare -a PROCFILE_LEFT=()    # as they are
-PROCFILE_TROUBLE=""            # why the file was left alone
+# Names of entries.
+declare -a PROCFILE_WRAPPED=()         # wrapped by this build
+declare -a PROCFILE_ALREADY_WRAPPED=() # their command runs tailrace itself
+declare -a PROCFILE_UNWRAPPED=()       # not changed
+PROCFILE_PROBLEM=""                    # why the file was not changed
 
-readonly PROCFILE_MOST=1048576 # bytes
-readonly PROCFILE_NOTHING='^[[:space:]]*(#.*)?$'
+readonly PROCFILE_MAX_BYTES=1048576
+readonly PROCFILE_MAX_NAME=63 # characters, as in heroku/procfile
+readonly PROCFILE_BLANK='^[[:space:]]*(#.*)?$'
 readonly PROCFILE_ENTRY='^[[:blank:]]*([A-Za-z0-9_-]+):[[:blank:]]*(.*)$'
-readonly PROCFILE_NAME=63 # characters, as heroku/procfile has it
-readonly PROCFILE_UNDER_US='(^|[[:space:];&|(/"'\''`])tailrace["'\'']?[[:space:]]+(run|ship)([[:space:];&|)"'\''`]|$)'
+readonly PROCFILE_USES_TAILRACE='(^|[[:space:];&|(/"'\''`])tailrace["'\'']?[[:space:]]+(run|ship)([[:space:];&|)"'\''`]|$)'
 readonly PROCFILE_COMMENT='[[:space:]]#[^"'\'']*$'
-readonly PROCFILE_STORED='tailrace[[:space:]]+run[[:space:]]+--type[[:space:]]+([A-Za-z0-9_-]+)'
+readonly PROCFILE_WRAPPER='tailrace[[:space:]]+run[[:space:]]+--type[[:space:]]+([A-Za-z0-9_-]+)'
 
-# Why the file cannot be read at all, in PROCFILE_TROUBLE.
-procfile::look() {
-	local size zeros
+# procfile::check_file FILE: sets PROCFILE_PROBLEM when the file cannot be read as text.
+procfile::check_file() {
+	local size nul_bytes
 	if [[ ! -f "$1" || ! -r "$1" ]]; then
-		PROCFILE_TROUBLE="it is no file that can be read"
+		PROCFILE_PROBLEM="it is not a readable file"
 		return
 	fi
 	size="$(stat --dereference --format=%s "$1")"
-	zeros="$(tr -dc '\000' <"$1" | wc -c)"
-	((size <= PROCFILE_MOST)) || PROCFILE_TROUBLE="it has ${size} bytes, expected at most ${PROCFILE_MOST}"
-	((zeros == 0)) || PROCFILE_TROUBLE="it has NUL bytes, expected text"
+	nul_bytes="$(tr -dc '\000' <"$1" | wc -c)"
+	((size <= PROCFILE_MAX_BYTES)) || PROCFILE_PROBLEM="it has ${size} bytes, expected at most ${PROCFILE_MAX_BYTES}"
+	((nul_bytes == 0)) || PROCFILE_PROBLEM="it contains NUL bytes, expected text"
 }
 
-# procfile::read FILE: the lines, and of each its entry and command. Where they are no Procfile that all platforms
-# read alike, PROCFILE_TROUBLE says so.
+# procfile::read FILE: sets PROCFILE_LINES and, with the same indices, PROCFILE_NAMES and PROCFILE_COMMANDS (empty for lines
+# without an entry). Sets PROCFILE_PROBLEM when platforms would parse the file differently.
 procfile::read() {
 	local line number
 	local -A seen=()
 	PROCFILE_LINES=()
 	PROCFILE_NAMES=()
 	PROCFILE_COMMANDS=()
-	procfile::look "$1"
-	[[ -z "${PROCFILE_TROUBLE}" ]] || return 0
+	procfile::check_file "$1"
+	[[ -z "${PROCFILE_PROBLEM}" ]] || return 0
 	mapfile PROCFILE_LINES <"$1"
 	for number in "${!PROCFILE_LINES[@]}"; do
 		line="${PROCFILE_LINES[number]%$'\n'}"
 		PROCFILE_NAMES[number]=""
 		PROCFILE_COMMANDS[number]=""
-		if [[ "${line}" =~ ${PROCFILE_NOTHING} ]]; then
+		if [[ "${line}" =~ ${PROCFILE_BLANK} ]]; then
 			continue
 		elif [[ ! "${line}" =~ ${PROCFILE_ENTRY} ]]; then
-			PROCFILE_TROUBLE="line $((number + 1)) is no entry, expected \"NAME: COMMAND\""
+			PROCFILE_PROBLEM="line $((number + 1)) is not an entry, expected \"NAME: COMMAND\""
 			return 0
 		fi
 		PROCFILE_NAMES[number]="${BASH_REMATCH[1]}"
 		PROCFILE_COMMANDS[number]="${BASH_REMATCH[2]%"${BASH_REMATCH[2]##*[![:space:]]}"}"
-		if ((${#PROCFILE_NAMES[number]} > PROCFILE_NAME)); then
-			PROCFILE_TROUBLE="line $((number + 1)) has a name of ${#PROCFILE_NAMES[number]} characters, expected at most ${PROCFILE_NAME}"
+		if ((${#PROCFILE_NAMES[number]} > PROCFILE_MAX_NAME)); then
+			PROCFILE_PROBLEM="line $((number + 1)) has a name of ${#PROCFILE_NAMES[number]} characters, expected at most ${PROCFILE_MAX_NAME}"
 			return 0
 		fi
 		if [[ -n "${seen[${PROCFILE_NAMES[number]}]-}" ]]; then
-			PROCFILE_TROUBLE="${PROCFILE_NAMES[number]} stands in it twice, expected one line for each entry"
+			PROCFILE_PROBLEM="${PROCFILE_NAMES[number]} occurs twice, expected one line for each entry"
 			return 0
 		fi
 		seen["${PROCFILE_NAMES[number]}"]=1
 	done
 }
 
-# An entry that is under tailrace by a stored line has that line, or it would not start.
+# procfile::check_stored APP NAME COMMAND: fails the build when COMMAND is a wrapper and its stored command does not exist: the
+# entry could not start.
 procfile::check_stored() {
 	local app="$1" name="$2" command="$3"
-	[[ "${command}" =~ ${PROCFILE_STORED} && ! -f "${app}/.tailrace/types/${BASH_REMATCH[1]}" ]] || return 0
-	output::fail orphaned-entry "the command of ${name} in the Procfile" "a line that only a build writes: ${command}" \
+	[[ "${command}" =~ ${PROCFILE_WRAPPER} && ! -f "${app}/.tailrace/types/${BASH_REMATCH[1]}" ]] || return 0
+	output::fail orphaned-entry "the command of ${name} in the Procfile" "a line that only a build may write: ${command}" \
 		"put the entry's own command into the Procfile of the repository"
 }
 
-# "yes" in REPLY when a command runs under tailrace by itself, else nothing. Where this is mistaken no harm is done: a
-# `tailrace run` below another one steps aside.
-procfile::under_us() {
+# procfile::uses_tailrace COMMAND: sets REPLY to "yes" when the command runs tailrace itself, else to nothing. An error here is
+# harmless: a nested `tailrace run` only executes its command.
+procfile::uses_tailrace() {
 	local command="$1"
 	REPLY=""
 	[[ ! "${command}" =~ ${PROCFILE_COMMENT} ]] || command="${command%"${BASH_REMATCH[0]}"}"
-	[[ ! "${command}" =~ ${PROCFILE_UNDER_US} ]] || REPLY="yes"
+	[[ ! "${command}" =~ ${PROCFILE_USES_TAILRACE} ]] || REPLY="yes"
 }
 
-# procfile::sort APP LIST: which entry is for what.
-procfile::sort() {
-	local app="$1" list="$2" number name command
+# procfile::classify APP TYPES: fills PROCFILE_WRAPPED, PROCFILE_ALREADY_WRAPPED and PROCFILE_UNWRAPPED, and PROCFILE_STORE with
+# the indices of the entries to wrap. TYPES is the value of TAILRACE_TYPES.
+procfile::classify() {
+	local app="$1" types="$2" number name command
 	for number in "${!PROCFILE_LINES[@]}"; do
 		name="${PROCFILE_NAMES[number]}"
 		command="${PROCFILE_COMMANDS[number]}"
 		if [[ -z "${name}" ]]; then
 			continue
 		fi
-		procfile::under_us "${command}"
+		procfile::uses_tailrace "${command}"
 		if [[ -n "${REPLY}" ]]; then
 			procfile::check_stored "${app}" "${name}" "${command}"
-			PROCFILE_ALREADY+=("${name}")
+			PROCFILE_ALREADY_WRAPPED+=("${name}")
 			continue
 		fi
-		settings::find "${list}" "${name}"
+		settings::match_type "${types}" "${name}"
 		if [[ -n "${command}" && -n "${REPLY}" ]]; then
 			PROCFILE_WRAPPED+=("${name}")
 			PROCFILE_STORE+=("${number}")
 		else
-			PROCFILE_LEFT+=("${name}")
+			PROCFILE_UNWRAPPED+=("${name}")
 		fi
 	done
 }
 
-# Writes the stored lines, then the Procfile, which is replaced as a whole: other lines stay byte for byte.
+# procfile::write APP: writes the stored commands, then replaces the Procfile atomically. Other lines keep their bytes.
 procfile::write() {
-	local app="$1" number name end
+	local app="$1" temporary="$1/.tailrace/procfile.tmp" number name newline
 	install::directory "${app}/.tailrace/types"
 	for number in "${PROCFILE_STORE[@]}"; do
 		name="${PROCFILE_NAMES[number]}"
-		printf '%s\n' "${PROCFILE_COMMANDS[number]}" >"${app}/.tailrace/line"
-		install::file "${app}/.tailrace/line" "${app}/.tailrace/types/${name}" 644
-		end=""
-		[[ "${PROCFILE_LINES[number]}" == *$'\n' ]] && end=$'\n'
-		PROCFILE_LINES[number]="${name}: .tailrace/bin/tailrace run --type ${name}${end}"
+		printf '%s\n' "${PROCFILE_COMMANDS[number]}" >"${temporary}"
+		install::file "${temporary}" "${app}/.tailrace/types/${name}" 644
+		newline=""
+		[[ "${PROCFILE_LINES[number]}" == *$'\n' ]] && newline=$'\n'
+		PROCFILE_LINES[number]="${name}: .tailrace/bin/tailrace run --type ${name}${newline}"
 	done
-	printf '%s' "${PROCFILE_LINES[@]}" >"${app}/.tailrace/line"
-	chmod --reference="${app}/Procfile" "${app}/.tailrace/line"
-	mv -f "${app}/.tailrace/line" "${app}/Procfile"
+	printf '%s' "${PROCFILE_LINES[@]}" >"${temporary}"
+	chmod --reference="${app}/Procfile" "${temporary}"
+	mv -f "${temporary}" "${app}/Procfile"
 }
 
-# Warns of names in TAILRACE_TYPES that no entry has.
-procfile::check_names() {
-	local word
-	local -a WORDS
-	settings::words "$1"
-	for word in "${WORDS[@]}"; do
-		[[ "${word}" == all || "${word}" == none || " ${PROCFILE_NAMES[*]} " == *" ${word} "* ]] ||
-			output::warn "TAILRACE_TYPES names ${word}, and the Procfile has no such entry"
+# procfile::check_types TYPES: warns of names in TAILRACE_TYPES that are not in the Procfile.
+procfile::check_types() {
+	local type
+	local -a LIST
+	settings::split_list "$1"
+	for type in "${LIST[@]}"; do
+		[[ "${type}" == all || "${type}" == none || " ${PROCFILE_NAMES[*]} " == *" ${type} "* ]] ||
+			output::warn "TAILRACE_TYPES contains ${type}, but the Procfile has no such entry"
 	done
 }
 
-# procfile::wrap APP: puts the entries of TAILRACE_TYPES under tailrace.
+# procfile::wrap APP: wraps the entries that TAILRACE_TYPES selects.
 procfile::wrap() {
-	local app="$1" list
+	local app="$1" types
 	local -a PROCFILE_LINES PROCFILE_NAMES PROCFILE_COMMANDS PROCFILE_STORE=()
 	[[ -e "${app}/Procfile" || -L "${app}/Procfile" ]] || return 0
 	settings::types
-	list="${REPLY}"
+	types="${REPLY}"
 	procfile::read "${app}/Procfile"
-	if [[ -n "${PROCFILE_TROUBLE}" ]]; then
-		output::warn "the Procfile is left as it is: ${PROCFILE_TROUBLE};" \
-			"nothing is put under tailrace until that is mended, but where you write before a command: tailrace run --"
+	if [[ -n "${PROCFILE_PROBLEM}" ]]; then
+		output::warn "the Procfile is not changed: ${PROCFILE_PROBLEM};" \
+			"until that is corrected, nothing runs under tailrace except commands that begin with: tailrace run --"
 		return 0
 	fi
-	procfile::check_names "${list}"
-	procfile::sort "${app}" "${list}"
+	procfile::check_types "${types}"
+	procfile::classify "${app}" "${types}"
 	((${#PROCFILE_STORE[@]})) || return 0
 	procfile::write "${app}"
 }

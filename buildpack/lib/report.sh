@@ -1,69 +1,71 @@
 # shellcheck shell=bash
-# What the build did, for the person who reads its log, and for bin/report.
+# Summary of the build, in the build log and for bin/report.
 
-# report::list WORD…: "a, b, c" in REPLY.
-report::list() {
+# report::join ITEM…: sets REPLY to "a, b, c".
+report::join() {
 	REPLY="$(printf ', %s' "$@")"
 	REPLY="${REPLY#, }"
 }
 
-# Warns when a language's buildpack has run already: as the last one we would hide its default process types.
-report::order() {
-	local app="$1" trace="" file
+# report::check_order APP: warns when a language buildpack has run before this one: the platform takes default process types
+# only from the last buildpack.
+report::check_order() {
+	local app="$1" found="" file
 	for file in "${app}"/.heroku/* "${app}"/.jdk "${app}"/vendor/ruby-*; do
-		[[ ! -d "${file}" ]] || trace="${file#"${app}/"}"
+		[[ ! -d "${file}" ]] || found="${file#"${app}/"}"
 	done
-	[[ "${PATH}" != *"/.heroku/"* ]] || trace="/.heroku/ in PATH"
-	[[ -n "${trace}" ]] || return 0
-	output::warn "a language's buildpack ran before tailrace (found: ${trace}); tailrace must be the first one:" \
+	[[ "${PATH}" != *"/.heroku/"* ]] || found="/.heroku/ in PATH"
+	[[ -n "${found}" ]] || return 0
+	output::warn "a language buildpack ran before tailrace (found: ${found}); tailrace must be the first one:" \
 		"heroku buildpacks:remove URL; heroku buildpacks:add --index 1 URL"
 }
 
-# report::lifecycle LAYERS: the same for a Cloud Native build. Each buildpack that has run has a directory beside ours,
-# called by its id (Cloud Native Buildpack specification, platform.md, "Layers").
-report::lifecycle() {
+# report::check_layer_order LAYERS: warns when heroku/procfile ran before this buildpack. The layers of each buildpack that has run are
+# in a directory named after its id, beside LAYERS (Cloud Native Buildpack specification, platform.md, "Layers").
+report::check_layer_order() {
 	[[ -e "${1%/*}/heroku_procfile/launch.toml" ]] || return 0
-	output::warn "heroku/procfile ran before tailrace and has read the Procfile as it was, so nothing runs under tailrace;" \
+	output::warn "heroku/procfile ran before tailrace and has read the unwrapped Procfile, so nothing runs under tailrace;" \
 		"in project.toml put tailrace before heroku/procfile"
 }
 
-# What to do where nothing was wrapped.
-report::nothing() {
+# report::nothing_wrapped APP: warns that nothing runs under tailrace, with what to do about it.
+report::nothing_wrapped() {
 	local app="$1"
-	settings::state TAILRACE_TYPES
+	settings::is_set TAILRACE_TYPES
 	if [[ -e "${app}/Procfile" && -z "${REPLY}" ]]; then
-		output::warn "nothing in the Procfile runs under tailrace: it has no entry with a command but release;" \
-			"add one, or write before a command: tailrace run --"
+		output::warn "nothing in the Procfile runs under tailrace: it has no entry with a command except release;" \
+			"add one, or begin a command with: tailrace run --"
 		return 0
 	fi
 	if [[ -e "${app}/Procfile" ]]; then
 		output::warn "nothing in the Procfile runs under tailrace; to change that: heroku config:unset TAILRACE_TYPES," \
-			"or write before a command: tailrace run --"
+			"or begin a command with: tailrace run --"
 		return 0
 	fi
-	guess::command "${app}"
+	default_command::find "${app}"
 	output::warn "there is no Procfile, so nothing runs under tailrace; add one with this line${REPLY:+ (or your own command)}:" \
 		"web: ${REPLY:-COMMAND}"
 }
 
+# report::summary APP: what was wrapped, whether a drain is set, and what to do next.
 report::summary() {
 	local app="$1"
 	if ((${#PROCFILE_WRAPPED[@]})); then
-		report::list "${PROCFILE_WRAPPED[@]}"
-		output::note "wrapped: ${REPLY} (as heroku ps shows; the Procfile of the repository stays as it is)"
+		report::join "${PROCFILE_WRAPPED[@]}"
+		output::note "wrapped: ${REPLY} (heroku ps shows the wrapped commands; the Procfile in the repository is not changed)"
 	fi
-	if ((${#PROCFILE_ALREADY[@]})); then
-		report::list "${PROCFILE_ALREADY[@]}"
-		output::note "under tailrace already: ${REPLY}"
+	if ((${#PROCFILE_ALREADY_WRAPPED[@]})); then
+		report::join "${PROCFILE_ALREADY_WRAPPED[@]}"
+		output::note "already under tailrace: ${REPLY}"
 	fi
-	if ((${#PROCFILE_LEFT[@]})); then
-		report::list "${PROCFILE_LEFT[@]}"
+	if ((${#PROCFILE_UNWRAPPED[@]})); then
+		report::join "${PROCFILE_UNWRAPPED[@]}"
 		output::note "not wrapped: ${REPLY}"
 	fi
-	if [[ -z "${PROCFILE_TROUBLE}" ]] && ((${#PROCFILE_WRAPPED[@]} + ${#PROCFILE_ALREADY[@]} == 0)); then
-		report::nothing "${app}"
+	if [[ -z "${PROCFILE_PROBLEM}" ]] && ((${#PROCFILE_WRAPPED[@]} + ${#PROCFILE_ALREADY_WRAPPED[@]} == 0)); then
+		report::nothing_wrapped "${app}"
 	fi
-	settings::state TAILRACE_DRAIN_URL
+	settings::is_set TAILRACE_DRAIN_URL
 	if [[ -n "${REPLY}" ]]; then
 		output::note "drain: TAILRACE_DRAIN_URL is set"
 	else
@@ -72,8 +74,8 @@ report::summary() {
 	output::note "to try it: heroku run tailrace check" "to turn it off without a build: heroku config:set TAILRACE=off"
 }
 
-# report::note ORIGIN [FAILURE]: for bin/report, when there is a place for it.
-report::note() {
+# report::write ORIGIN [FAILURE]: writes the file that bin/report prints, if there is a cache directory for it.
+report::write() {
 	[[ -n "${CACHE-}" ]] || return 0
 	{
 		mkdir -p "${CACHE}" && {

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Config vars at the build: a file each in ENV_DIR, which may be missing. Only ours are read.
+# Config vars of the build: each is a file in ENV_DIR, which may be missing. Only those of tailrace are read.
 
-# The value of a config var in REPLY, without blanks around it; empty when it is not set.
+# settings::get NAME: sets REPLY to the trimmed value; empty when it is not set.
 settings::get() {
 	local file="${ENV_DIR:+${ENV_DIR}/$1}"
 	REPLY=""
@@ -11,37 +11,38 @@ settings::get() {
 	REPLY="${REPLY%"${REPLY##*[![:space:]]}"}"
 }
 
-# "set" in REPLY when a config var is set to more than blanks, else nothing.
-settings::state() {
+# settings::is_set NAME: sets REPLY to "set" when the config var is not blank, else to nothing. Does not read the value into a
+# variable: it may be a secret.
+settings::is_set() {
 	REPLY=""
 	if [[ -n "${ENV_DIR}" && -r "${ENV_DIR}/$1" ]] && grep -q '[^[:space:]]' "${ENV_DIR}/$1"; then
 		REPLY="set"
 	fi
 }
 
-# The words of a list, by blanks and commas, in WORDS.
-settings::words() {
-	WORDS=()
-	IFS=$' \t\n' read -r -d '' -a WORDS <<<"${1//,/ }" || true
+# settings::split_list TEXT: sets LIST to the items, which are separated by blanks or commas.
+settings::split_list() {
+	LIST=()
+	IFS=$' \t\n' read -r -d '' -a LIST <<<"${1//,/ }" || true
 }
 
-# TAILRACE_TYPES in REPLY. What the agent would not understand at boot is said here.
+# Sets REPLY to TAILRACE_TYPES, or "all". Warns of a value that the agent would refuse at boot.
 settings::types() {
 	settings::get TAILRACE_TYPES
 	if [[ ! "${REPLY}" =~ ^[A-Za-z0-9_,[:space:]-]*$ ]]; then
-		output::warn "TAILRACE_TYPES: found \"${REPLY//[[:cntrl:]]/ }\", expected all, none, or names of entries; built as" \
-			"with all, but with such a value nothing runs under tailrace: heroku config:unset TAILRACE_TYPES"
+		output::warn "TAILRACE_TYPES: found \"${REPLY//[[:cntrl:]]/ }\", expected all, none, or names of entries; the build" \
+			"uses all, but with this value nothing runs under tailrace: heroku config:unset TAILRACE_TYPES"
 		REPLY=""
 	fi
 	REPLY="${REPLY:-all}"
 }
 
-# settings::find LIST NAME: the word of a list that stands for this entry of a Procfile in REPLY, or nothing. The
-# agent looks in the same way at boot.
-settings::find() {
-	local -a WORDS
-	settings::words "$1"
-	for REPLY in "${WORDS[@]}"; do
+# settings::match_type TYPES NAME: sets REPLY to the item of TYPES that selects the Procfile entry NAME, or to nothing. The agent
+# applies the same rule at boot (Config::wraps).
+settings::match_type() {
+	local -a LIST
+	settings::split_list "$1"
+	for REPLY in "${LIST[@]}"; do
 		if [[ "${REPLY}" == "$2" ]] || [[ "${REPLY}" == all && "$2" != release ]]; then
 			return
 		fi

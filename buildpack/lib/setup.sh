@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# For the scripts in bin/, which have set BUILDPACK: one environment for all of them, and their parts.
+# Sourced by the scripts in bin/, which set BUILDPACK first: sets up the shell and sources the library.
 
 export LC_ALL=C
 umask 022
@@ -17,9 +17,9 @@ source "${BUILDPACK}/buildpack/lib/install.sh"
 source "${BUILDPACK}/buildpack/lib/layer.sh"
 # shellcheck source=buildpack/lib/procfile.sh
 source "${BUILDPACK}/buildpack/lib/procfile.sh"
-# shellcheck source=buildpack/lib/guess.sh
-source "${BUILDPACK}/buildpack/lib/guess.sh"
+# shellcheck source=buildpack/lib/default_command.sh
+source "${BUILDPACK}/buildpack/lib/default_command.sh"
 # shellcheck source=buildpack/lib/report.sh
 source "${BUILDPACK}/buildpack/lib/report.sh"
 
-trap 'output::broken "${BASH_SOURCE[0]}" "${LINENO}" "${BASH_COMMAND}"' ERR
+trap 'output::unexpected "${BASH_SOURCE[0]}" "${LINENO}" "${BASH_COMMAND}"' ERR

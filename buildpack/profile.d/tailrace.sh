@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# tailrace on PATH. Sourced in every dyno and in every shell of ps:exec: it sets nothing else, and cannot fail.
+# Adds tailrace to PATH. Sourced in every dyno and in every shell of ps:exec: it must not set anything else, and must not fail.
 case ":${PATH-}:" in
 *":${HOME-}/.tailrace/bin:"*) ;;
 *) export PATH="${HOME-}/.tailrace/bin${PATH:+:${PATH}}" ;;

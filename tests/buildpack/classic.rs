@@ -1,7 +1,7 @@
 //! The classic API: detect, compile, release, report.
 
 use crate::release::VERSION;
-use crate::site::{Site, files};
+use crate::workspace::{Workspace, files};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs;
@@ -13,30 +13,30 @@ use yaml_rust2::{Yaml, YamlLoader};
 const WEB: &str = "web: bundle exec puma -C config/puma.rb\n";
 
 #[test]
-fn detect_takes_every_app() {
-    let site = Site::new();
-    let built = site.script("detect", |command| {
-        command.arg(site.app());
+fn detect_accepts_every_app() {
+    let workspace = Workspace::new();
+    let output = workspace.script("detect", |command| {
+        command.arg(workspace.app());
     });
-    assert_eq!((built.status, built.out.as_str(), built.err.as_str()), (0, "tailrace\n", ""));
+    assert_eq!((output.status, output.stdout.as_str(), output.stderr.as_str()), (0, "tailrace\n", ""));
 }
 
 #[test]
 fn release_adds_no_process_types() {
-    let site = Site::new();
-    let built = site.script("release", |command| {
-        command.arg(site.app());
+    let workspace = Workspace::new();
+    let output = workspace.script("release", |command| {
+        command.arg(workspace.app());
     });
-    let documents = YamlLoader::load_from_str(&built.good().out).unwrap();
+    let documents = YamlLoader::load_from_str(&output.succeeds().stdout).unwrap();
     assert_eq!(documents.len(), 1);
     assert_eq!(documents[0], Yaml::Hash(yaml_rust2::yaml::Hash::new()));
 }
 
 #[test]
-fn compile_installs_and_says_what_it_did() {
-    let site = Site::new().procfile("web: puma\nworker: sidekiq\nrelease: rake db:migrate\n");
+fn compile_installs_and_reports_it() {
+    let workspace = Workspace::new().procfile("web: puma\nworker: sidekiq\nrelease: rake db:migrate\n");
     let head = format!("-----> tailrace {VERSION} ({})\n", std::env::consts::ARCH);
-    let told = [
+    let texts = [
         head.as_str(),
         "binary: vendored, ",
         "to the slug",
@@ -46,8 +46,8 @@ fn compile_installs_and_says_what_it_did() {
         "heroku run tailrace check\n",
         "heroku config:set TAILRACE=off\n",
     ];
-    site.compile().good().quiet().says(&told);
-    let files = files(&site.app());
+    workspace.compile().succeeds().without_warnings().prints(&texts);
+    let files = files(&workspace.app());
     let modes: Vec<_> = files.iter().map(|(name, (mode, _))| (name.as_str(), *mode)).collect();
     let expected = [
         (".profile.d/tailrace.sh", 0o644),
@@ -60,83 +60,86 @@ fn compile_installs_and_says_what_it_did() {
     assert_eq!(modes, expected);
     let lines = "web: .tailrace/bin/tailrace run --type web\nworker: .tailrace/bin/tailrace run --type worker\n\
                  release: rake db:migrate\n";
-    assert_eq!(site.text(), lines);
-    assert_eq!(site.stored("web").as_deref(), Some("puma\n"));
+    assert_eq!(workspace.procfile_text(), lines);
+    assert_eq!(workspace.stored_command("web").as_deref(), Some("puma\n"));
 }
 
 #[test]
-fn a_second_build_on_the_first_changes_nothing() {
-    let site = Site::new().procfile(WEB);
-    site.compile().good();
-    let first = files(&site.app());
-    site.compile().good().quiet().says(&["under tailrace already: web\n"]);
-    assert!(first == files(&site.app()), "the second build changed something");
+fn a_second_build_in_the_same_directory_changes_nothing() {
+    let workspace = Workspace::new().procfile(WEB);
+    workspace.compile().succeeds();
+    let first = files(&workspace.app());
+    workspace.compile().succeeds().without_warnings().prints(&["already under tailrace: web\n"]);
+    assert!(first == files(&workspace.app()), "the second build changed something");
 }
 
 #[test]
-fn a_warm_cache_and_another_directory_give_the_same() {
-    let site = Site::without_archive().procfile(WEB);
-    let mirror = site.path("mirror");
+fn cache_and_build_directory_do_not_change_the_result() {
+    let workspace = Workspace::without_archive().procfile(WEB);
+    let mirror = workspace.path("mirror");
     fs::create_dir(&mirror).unwrap();
-    let archive = mirror.join(crate::release::name(crate::release::TRIPLE));
+    let archive = mirror.join(crate::release::archive_name(crate::release::TRIPLE));
     fs::copy(crate::release::archive(), &archive).unwrap();
-    let site = site.set("TAILRACE_MIRROR", &format!("file://{}", mirror.display()));
-    site.compile().good().quiet().says(&["binary: downloaded, "]);
+    let workspace = workspace.config_var("TAILRACE_MIRROR", &format!("file://{}", mirror.display()));
+    workspace.compile().succeeds().without_warnings().prints(&["binary: downloaded, "]);
     fs::remove_dir_all(&mirror).unwrap();
 
-    let second = site.path("build_2");
+    let second = workspace.path("build_2");
     fs::create_dir(&second).unwrap();
     fs::write(second.join("Procfile"), WEB).unwrap();
-    let built = site.compile_with(&[&second, &site.path("cache"), &site.path("env")]);
-    built.good().quiet().says(&["binary: cached, "]);
-    let (first, second) = (files(&site.app()), files(&second));
-    assert!(first == second, "they differ");
+    let output = workspace.compile_with(&[&second, &workspace.path("cache"), &workspace.path("env")]);
+    output.succeeds().without_warnings().prints(&["binary: cached, "]);
+    let (first, second) = (files(&workspace.app()), files(&second));
+    assert!(first == second, "the results differ");
     for (name, (_, bytes)) in first {
         for path in ["build_1", "build_2", "tailrace build "] {
             let found = memchr::memmem::find(&bytes, path.as_bytes());
-            assert!(found.is_none(), "{name} knows {path}");
+            assert!(found.is_none(), "{name} contains {path}");
         }
     }
 }
 
 #[test]
-fn only_our_own_config_vars_are_read() {
-    let site = Site::new().procfile(WEB);
-    // Whoever reads this waits for ever.
-    mkfifo(&site.path("env/DATABASE_URL"), Mode::S_IRWXU).unwrap();
-    site.compile().good().quiet();
+fn config_vars_of_the_app_are_not_read() {
+    let workspace = Workspace::new().procfile(WEB);
+    // Reading a FIFO without a writer blocks.
+    mkfifo(&workspace.path("env/DATABASE_URL"), Mode::S_IRWXU).unwrap();
+    workspace.compile().succeeds().without_warnings();
 }
 
 #[test]
-fn directories_may_be_missing() {
-    let site = Site::new().procfile(WEB);
-    let (app, cache, none) = (site.app(), site.path("cache"), site.path("none"));
+fn cache_and_env_directories_are_optional() {
+    let workspace = Workspace::new().procfile(WEB);
+    let (app, cache, none) = (workspace.app(), workspace.path("cache"), workspace.path("none"));
     for arguments in [&[app.as_path()][..], &[&app, &cache], &[&app, &cache, &none], &[&app, &none, &none]] {
-        site.compile_with(arguments)
-            .good()
-            .says(&["drain: none; set it: heroku config:set TAILRACE_DRAIN_URL='"]);
+        workspace
+            .compile_with(arguments)
+            .succeeds()
+            .prints(&["drain: none; set it: heroku config:set TAILRACE_DRAIN_URL='"]);
     }
-    site.compile_with(&[]).failed("usage", &["found:    \"\", which is no directory"]);
-    site.compile_with(&[&site.path("no app")]).failed("usage", &["bin/compile BUILD_DIR CACHE_DIR ENV_DIR"]);
+    workspace.compile_with(&[]).fails_with("usage", &["found:    \"\", which is not a directory"]);
+    workspace
+        .compile_with(&[&workspace.path("no app")])
+        .fails_with("usage", &["bin/compile BUILD_DIR CACHE_DIR ENV_DIR"]);
 }
 
 #[test]
-fn scripts_find_themselves() {
-    let site = Site::new().procfile(WEB);
-    for dir in [Path::new("/"), &site.app()] {
-        let built = site.script("compile", |command| {
-            command.current_dir(dir).args([site.app(), site.path("cache"), site.path("env")]);
+fn scripts_work_from_any_directory() {
+    let workspace = Workspace::new().procfile(WEB);
+    for dir in [Path::new("/"), &workspace.app()] {
+        let output = workspace.script("compile", |command| {
+            command.current_dir(dir).args([workspace.app(), workspace.path("cache"), workspace.path("env")]);
         });
-        built.good().quiet();
+        output.succeeds().without_warnings();
     }
-    // By a relative path, where CDPATH has another such directory.
+    // By a relative path, while CDPATH contains a directory of the same name.
     let mut command = Command::new("/bin/bash");
-    command.args(["-c", "bin/compile \"$1\"", "bash"]).arg(site.app());
-    site.run(&mut command, |_| {}).good();
+    command.args(["-c", "bin/compile \"$1\"", "bash"]).arg(workspace.app());
+    workspace.run(&mut command, |_| {}).succeeds();
 }
 
 #[test]
-fn something_in_the_way_is_named() {
+fn a_conflicting_file_of_the_app_is_named() {
     for (name, file) in [
         (".tailrace", ".tailrace"),
         (".profile.d", ".profile.d"),
@@ -145,15 +148,15 @@ fn something_in_the_way_is_named() {
         (".profile.d/tailrace.sh", ".profile.d/tailrace.sh/x"),
         (".tailrace/types/web", ".tailrace/types/web/x"),
     ] {
-        let site = Site::new().procfile(WEB).file(file, "a file");
-        site.compile().failed("in-the-way", &[name, "remove it from the repository"]);
-        assert_eq!(site.text(), WEB);
+        let workspace = Workspace::new().procfile(WEB).file(file, "a file");
+        workspace.compile().fails_with("in-the-way", &[name, "remove it from the repository"]);
+        assert_eq!(workspace.procfile_text(), WEB);
     }
 }
 
 #[test]
-fn what_nobody_thought_of_is_one_message_too() {
-    // Programs that fail: in a command of their own, in one whose output is taken, and in a list of a pipe.
+fn unexpected_failures_are_one_message() {
+    // Programs that fail: as a simple command, in a command substitution, and in a pipeline.
     for (program, file) in [
         ("chmod", "binary"),
         ("mktemp", "binary"),
@@ -161,32 +164,37 @@ fn what_nobody_thought_of_is_one_message_too() {
         ("stat", "binary"),
         ("tr", "settings"),
     ] {
-        let site = Site::new().procfile(WEB);
-        let dir = site.path("programs");
+        let workspace = Workspace::new().procfile(WEB);
+        let dir = workspace.path("programs");
         fs::create_dir(&dir).unwrap();
         symlink("/bin/false", dir.join(program)).unwrap();
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", dir.display());
-        let site = site.set("TAILRACE_TYPES", "all").var("PATH", &path);
-        let said = format!("expected: no trouble in buildpack/lib/{file}.sh, line ");
-        site.compile().failed("internal", &[&said]);
-        assert_eq!(site.text(), WEB);
+        let workspace = workspace.config_var("TAILRACE_TYPES", "all").build_var("PATH", &path);
+        let text = format!("expected: no error in buildpack/lib/{file}.sh, line ");
+        workspace.compile().fails_with("internal", &[&text]);
+        assert_eq!(workspace.procfile_text(), WEB);
     }
 }
 
 #[test]
-fn an_order_that_hides_process_types_is_warned_of() {
-    let warning = "a language's buildpack ran before tailrace";
+fn compile_warns_when_a_language_buildpack_ran_before() {
+    let warning = "a language buildpack ran before tailrace";
     for name in [".heroku/node/bin/node", ".jdk/bin/java", "vendor/ruby-3.4.1/bin/ruby"] {
-        let site = Site::new().procfile(WEB).file(name, "");
-        site.compile().good().says(&[warning, "heroku buildpacks:add --index 1 "]);
+        let workspace = Workspace::new().procfile(WEB).file(name, "");
+        workspace.compile().succeeds().prints(&[warning, "heroku buildpacks:add --index 1 "]);
     }
-    Site::new().procfile(WEB).file("vendor/bundle/x", "committed").compile().good().quiet();
-    let site = Site::new().procfile(WEB).var("PATH", "/app/.heroku/python/bin:/usr/bin:/bin");
-    site.compile().good().says(&[warning]);
+    Workspace::new()
+        .procfile(WEB)
+        .file("vendor/bundle/x", "committed")
+        .compile()
+        .succeeds()
+        .without_warnings();
+    let workspace = Workspace::new().procfile(WEB).build_var("PATH", "/app/.heroku/python/bin:/usr/bin:/bin");
+    workspace.compile().succeeds().prints(&[warning]);
 }
 
 #[test]
-fn without_a_procfile_the_line_to_add_is_shown() {
+fn without_a_procfile_a_line_to_add_is_suggested() {
     for (files, line) in [
         (&[][..], "web: COMMAND"),
         (&[("package.json", "{}")], "web: npm start"),
@@ -196,51 +204,55 @@ fn without_a_procfile_the_line_to_add_is_shown() {
         (&[("Gemfile", ""), ("package.json", ""), ("config/application.rb", "")], "web: bin/rails server "),
         (&[("requirements.txt", "flask")], "web: gunicorn app:app"),
         (&[("requirements.txt", "django"), ("shop/wsgi.py", "")], "web: gunicorn shop.wsgi"),
-        (&[("requirements.txt", "django"), ("my site/wsgi.py", "")], "web: gunicorn app:app"),
+        (&[("requirements.txt", "django"), ("my workspace/wsgi.py", "")], "web: gunicorn app:app"),
         (&[("go.mod", "module example.com/a/shop/v2\n\ngo 1.24\n")], "web: bin/shop\n"),
         (&[("go.mod", "// ours\nmodule\t\"x/shop\" // the shop\n")], "web: bin/shop\n"),
         (&[("go.mod", "module example.com/v8engine\n")], "web: bin/v8engine\n"),
         (&[("go.mod", "// nothing\n")], "web: COMMAND"),
     ] {
-        let site = files.iter().fold(Site::new(), |site, (name, text)| site.file(name, text));
-        site.compile().good().says(&["there is no Procfile, so nothing runs under tailrace", line]);
-        assert!(!site.app().join("Procfile").exists());
+        let workspace =
+            files.iter().fold(Workspace::new(), |workspace, (name, text)| workspace.file(name, text));
+        workspace
+            .compile()
+            .succeeds()
+            .prints(&["there is no Procfile, so nothing runs under tailrace", line]);
+        assert!(!workspace.app().join("Procfile").exists());
     }
 }
 
 #[test]
-fn a_drain_url_of_blanks_is_none() {
-    let site = Site::new().procfile(WEB).set("TAILRACE_DRAIN_URL", " \n");
-    site.compile().good().quiet().says(&["drain: none; set it: "]);
+fn a_blank_drain_url_is_not_set() {
+    let workspace = Workspace::new().procfile(WEB).config_var("TAILRACE_DRAIN_URL", " \n");
+    workspace.compile().succeeds().without_warnings().prints(&["drain: none; set it: "]);
 }
 
 #[test]
-fn a_procfile_with_nothing_to_wrap_is_not_the_settings_fault() {
+fn a_procfile_with_nothing_to_wrap_is_not_blamed_on_the_setting() {
     for text in ["", "# nothing yet\n", "release: rake db:migrate\n"] {
-        let built = Site::new().procfile(text).compile().good();
-        let built =
-            built.says(&["nothing in the Procfile runs under tailrace: it has no entry with a command but"]);
-        assert!(!built.err.contains("TAILRACE_TYPES"), "{built:?}");
+        let output = Workspace::new().procfile(text).compile().succeeds();
+        let output = output
+            .prints(&["nothing in the Procfile runs under tailrace: it has no entry with a command except"]);
+        assert!(!output.stderr.contains("TAILRACE_TYPES"), "{output:?}");
     }
 }
 
 #[test]
-fn report_tells_what_compile_did_and_never_fails() {
-    let site = Site::new().procfile(WEB);
+fn report_describes_the_build_and_never_fails() {
+    let workspace = Workspace::new().procfile(WEB);
     let report = || {
-        let built = site.script("report", |command| {
-            command.args([site.app(), site.path("cache"), site.path("env")]);
+        let output = workspace.script("report", |command| {
+            command.args([workspace.app(), workspace.path("cache"), workspace.path("env")]);
         });
-        YamlLoader::load_from_str(&built.good().quiet().out).unwrap()
+        YamlLoader::load_from_str(&output.succeeds().without_warnings().stdout).unwrap()
     };
     assert_eq!(report(), []);
-    site.compile().good();
-    let told = &report()[0];
-    assert_eq!(told["tailrace_version"].as_str(), Some(VERSION));
-    assert_eq!(told["tailrace_source"].as_str(), Some("vendored"));
-    assert_eq!((told["tailrace_wrapped"].as_i64(), told["tailrace_failure"].as_str()), (Some(1), Some("")));
-    fs::write(site.pins(), "").unwrap();
-    site.compile().failed("no-release", &["buildpack/package"]);
+    workspace.compile().succeeds();
+    let entry = &report()[0];
+    assert_eq!(entry["tailrace_version"].as_str(), Some(VERSION));
+    assert_eq!(entry["tailrace_source"].as_str(), Some("vendored"));
+    assert_eq!((entry["tailrace_wrapped"].as_i64(), entry["tailrace_failure"].as_str()), (Some(1), Some("")));
+    fs::write(workspace.checksums(), "").unwrap();
+    workspace.compile().fails_with("no-release", &["buildpack/package"]);
     assert_eq!(report()[0]["tailrace_failure"].as_str(), Some("no-release"));
-    assert_eq!(site.script("report", |_| {}).good().out, "");
+    assert_eq!(workspace.script("report", |_| {}).succeeds().stdout, "");
 }

@@ -1,6 +1,6 @@
-//! A dyno of a built app: started as the platforms start it, by a user without rights, against a drain.
+//! A dyno of a built app: started as the platforms start it, by an unprivileged user, with a test drain.
 
-use crate::site::{Site, files};
+use crate::workspace::{Workspace, files};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, geteuid};
 use std::fs;
@@ -12,49 +12,50 @@ use std::thread;
 use std::time::Duration;
 use tailrace_drain::{Drain, Options};
 
-/// Nobody, as the platform's dynos are: of no group and without rights.
+/// User and group of the dyno: nobody, unprivileged as on the platforms.
 const USER: u32 = 65534;
-/// How long anything may take that is not measured.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Upper bound for steps whose duration is not under test.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How a platform starts a line.
+/// A platform, which decides how an entry's command is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// Through bash, which sources `.profile.d` first.
+pub(crate) enum Platform {
+    /// Heroku Cedar: bash, which sources `.profile.d` first.
     Cedar,
-    /// Without a shell: expanded, split at blanks, executed; `.profile.d` under `set -eo pipefail`.
+    /// herokuish (Dokku): the command is split at blanks and executed without a shell; `.profile.d` is sourced under
+    /// `set -eo pipefail`.
     Herokuish,
-    /// By the launcher of a Cloud Native image, with its layers, and bash as heroku/procfile has it.
-    Native,
+    /// A Cloud Native image (Heroku Fir): layers in `PATH`, bash as set by heroku/procfile.
+    CloudNative,
 }
 
-impl Way {
-    pub(crate) const ALL: [Self; 3] = [Self::Cedar, Self::Herokuish, Self::Native];
+impl Platform {
+    pub(crate) const ALL: [Self; 3] = [Self::Cedar, Self::Herokuish, Self::CloudNative];
 }
 
-/// See above.
+/// A dyno that has not been started, and its drain.
 pub(crate) struct Dyno {
-    pub(crate) site: Site,
+    pub(crate) workspace: Workspace,
     pub(crate) drain: Drain,
-    way: Way,
-    /// The app's directory, which is not where it was built.
+    platform: Platform,
+    /// The app's directory; differs from the directory it was built in.
     pub(crate) app: PathBuf,
     vars: Vec<(String, String)>,
 }
 
 impl Dyno {
-    /// Builds the app, and moves it to where it runs.
-    pub(crate) fn new(way: Way, site: Site) -> Self {
-        if way == Way::Native {
-            site.build().good();
+    /// Builds the app and moves it to another directory.
+    pub(crate) fn new(platform: Platform, workspace: Workspace) -> Self {
+        if platform == Platform::CloudNative {
+            workspace.build().succeeds();
         } else {
-            site.compile().good();
+            workspace.compile().succeeds();
         }
-        let app = site.path("app");
-        fs::rename(site.app(), &app).unwrap();
+        let app = workspace.path("app");
+        fs::rename(workspace.app(), &app).unwrap();
         let drain = Drain::start(Options::default()).unwrap();
-        let mut dyno = Self { site, drain, way, app, vars: Vec::new() };
-        let (tmp, ca) = (dyno.site.path("tmp"), dyno.site.path("ca.pem"));
+        let mut dyno = Self { workspace, drain, platform, app, vars: Vec::new() };
+        let (tmp, ca) = (dyno.workspace.path("tmp"), dyno.workspace.path("ca.pem"));
         fs::create_dir(&tmp).unwrap();
         fs::copy(dyno.drain.ca_file(), &ca).unwrap();
         if geteuid().is_root() {
@@ -77,41 +78,41 @@ impl Dyno {
         dyno
     }
 
-    /// The same with a config var.
-    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
+    /// Sets a config var.
+    pub(crate) fn config_var(mut self, name: &str, value: &str) -> Self {
         self.vars.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The line of a Procfile's entry, as the platform has it after the build.
-    fn line(&self, name: &str) -> String {
+    /// The command of a Procfile entry after the build.
+    fn command(&self, name: &str) -> String {
         let text = fs::read_to_string(self.app.join("Procfile")).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
         line.unwrap().to_owned()
     }
 
-    /// Starts an entry; `more` is what stands behind its line in `heroku run`.
-    pub(crate) fn start(&self, name: &str, more: &str) -> Running {
-        self.start_line(&format!("{} {more}", self.line(name)))
+    /// Starts an entry with these arguments, as `heroku run NAME ARG…` does.
+    pub(crate) fn start(&self, name: &str, arguments: &str) -> Running {
+        self.start_command(&format!("{} {arguments}", self.command(name)))
     }
 
-    /// Starts any line, as `heroku run` does.
-    pub(crate) fn start_line(&self, line: &str) -> Running {
+    /// Starts any command line, as `heroku run` does.
+    pub(crate) fn start_command(&self, line: &str) -> Running {
         let mut command = Command::new("/bin/bash");
         let source = "for file in \"$HOME\"/.profile.d/*.sh; do source \"$file\"; done";
-        match self.way {
-            Way::Cedar => command.args(["-c", &format!("{source}\n{line}")]),
-            Way::Herokuish => command
+        match self.platform {
+            Platform::Cedar => command.args(["-c", &format!("{source}\n{line}")]),
+            Platform::Herokuish => command
                 .args([
                     "-c",
-                    &format!("set -eo pipefail\n{source}\nread -ra words <<<\"$1\"\nexec \"${{words[@]}}\""),
+                    &format!("set -eo pipefail\n{source}\nread -ra argv <<<\"$1\"\nexec \"${{argv[@]}}\""),
                 ])
                 .args(["bash", line]),
-            Way::Native => command.args(["-c", line]),
+            Platform::CloudNative => command.args(["-c", line]),
         };
         command.env_clear().envs(self.vars.iter().map(|(name, value)| (name, value)));
-        if self.way == Way::Native {
-            command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.layers()));
+        if self.platform == Platform::CloudNative {
+            command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.layer_path()));
         }
         if geteuid().is_root() {
             command.uid(USER).gid(USER);
@@ -121,9 +122,9 @@ impl Dyno {
         Running { child: Some(command.spawn().unwrap()) }
     }
 
-    /// What the launcher puts in front of PATH: `bin` of each layer that is for launch.
-    fn layers(&self) -> String {
-        let layers = self.site.path("layers");
+    /// What the image's launcher puts in front of `PATH`: `bin` of each launch layer.
+    fn layer_path(&self) -> String {
+        let layers = self.workspace.path("layers");
         let for_launch = files(&layers).into_iter().filter_map(|(name, (_, text))| {
             let layer = name.strip_suffix(".toml")?;
             let text: toml::Table = toml::from_str(std::str::from_utf8(&text).unwrap()).unwrap();
@@ -133,14 +134,15 @@ impl Dyno {
         for_launch.collect::<Vec<_>>().join(":")
     }
 
-    /// Waits until the drain has that line.
+    /// Waits until the drain has received this line.
     pub(crate) fn wait_line(&self, line: &str) {
-        let arrived = self.drain.wait_until(PATIENCE, |_| self.drain.lines().iter().any(|have| have == line));
-        assert!(arrived, "{line:?} did not come: {:?}", self.drain.lines());
+        let arrived =
+            self.drain.wait_until(TIMEOUT, |_| self.drain.lines().iter().any(|received| received == line));
+        assert!(arrived, "{line:?} did not arrive: {:?}", self.drain.lines());
     }
 }
 
-/// A running dyno; nothing of it is left behind.
+/// A running dyno. Its process group is killed when this is dropped.
 pub(crate) struct Running {
     child: Option<Child>,
 }
@@ -155,45 +157,61 @@ impl Running {
         self.child.as_ref().unwrap().id() as i32
     }
 
-    /// SIGTERM as the platform sends it: to every process (Cedar), or to the first.
-    pub(crate) fn terminate(&self, way: Way) {
-        if way == Way::Cedar {
+    /// Sends SIGTERM as the platform does: to all processes (Cedar), or to the first one.
+    pub(crate) fn terminate(&self, platform: Platform) {
+        if platform == Platform::Cedar {
             killpg(self.group(), Signal::SIGTERM).unwrap();
         } else {
             kill(self.group(), Signal::SIGTERM).unwrap();
         }
     }
 
-    /// Exit status, standard output, standard error.
-    pub(crate) fn end(mut self) -> (i32, String, String) {
+    /// Waits for the end. Kills the dyno after [`TIMEOUT`], so that the test fails with its output.
+    pub(crate) fn wait(mut self) -> Finished {
         let group = self.group();
         let child = self.child.take().unwrap();
-        // Whoever hangs is ended, and the test fails with what was said.
         let (sender, done) = std::sync::mpsc::channel::<()>();
-        let watch = thread::spawn(move || {
-            if done.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                let _nobody_left = killpg(group, Signal::SIGKILL);
+        let watchdog = thread::spawn(move || {
+            if done.recv_timeout(TIMEOUT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                killpg(group, Signal::SIGKILL).ok(); // may have exited just now
             }
         });
         let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
         drop(sender);
-        watch.join().unwrap();
-        let status = status.code().unwrap_or_else(|| -status.signal().unwrap());
-        (status, String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+        watchdog.join().unwrap();
+        Finished {
+            status: status.code().unwrap_or_else(|| -status.signal().unwrap()),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+}
+
+/// Exit status and output of a dyno. A signal that killed it is a negative status.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    pub(crate) fn new(status: i32, stdout: &str, stderr: &str) -> Self {
+        Self { status, stdout: stdout.to_owned(), stderr: stderr.to_owned() }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            let _nobody_left = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+            killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL).ok(); // may have exited
             drop(child.wait());
         }
     }
 }
 
-/// Makes a file anew, with a mode.
-pub(crate) fn put(path: &std::path::Path, bytes: &[u8], mode: u32) {
+/// Replaces a file, with this mode.
+pub(crate) fn replace_file(path: &std::path::Path, bytes: &[u8], mode: u32) {
     drop(fs::remove_file(path));
     fs::write(path, bytes).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

@@ -1,66 +1,80 @@
-//! The launcher: the app starts also when the binary is missing, broken, or made for another machine.
+//! The launcher: the app starts even when the binary is missing, broken, or made for another machine.
 
-use crate::dyno::{Dyno, Way, put};
-use crate::site::Site;
+use crate::dyno::{Dyno, Finished, Platform, replace_file};
+use crate::workspace::Workspace;
 use std::fs;
 
-/// What stands in the binary's place, and with which mode, if anything does.
-type Harm = Option<(Vec<u8>, u32)>;
+/// A file in the place of the binary.
+struct Replacement {
+    bytes: Vec<u8>,
+    mode: u32,
+}
 
-/// What is done to the binary.
-fn harms(dyno: &Dyno) -> Vec<(&'static str, Harm)> {
-    let agent = match dyno.site.path("layers/agent/bin/tailrace-agent") {
+impl Replacement {
+    fn new(bytes: Vec<u8>, mode: u32) -> Self {
+        Self { bytes, mode }
+    }
+}
+
+/// Binaries that do not run, with a description each; `None`: there is no file.
+fn broken_binaries(dyno: &Dyno) -> Vec<(&'static str, Option<Replacement>)> {
+    let agent = match dyno.workspace.path("layers/agent/bin/tailrace-agent") {
         layer if layer.exists() => layer,
         _ => dyno.app.join(".tailrace/bin/tailrace-agent"),
     };
-    let good = fs::read(agent).unwrap();
-    let mut foreign = good.clone();
+    let intact = fs::read(agent).unwrap();
+    let mut foreign = intact.clone();
     foreign[18..20].copy_from_slice(&[0xf3, 0]); // e_machine: RISC-V
-    let cut = good[..1 << 16].to_vec();
+    let truncated = intact[..1 << 16].to_vec();
     vec![
         ("missing", None),
-        ("not executable", Some((good, 0o644))),
-        ("truncated", Some((cut, 0o755))),
-        ("foreign", Some((foreign, 0o755))),
-        ("an error page", Some((b"<html>\n".to_vec(), 0o755))),
-        ("empty", Some((Vec::new(), 0o644))),
+        ("not executable", Some(Replacement::new(intact, 0o644))),
+        ("truncated", Some(Replacement::new(truncated, 0o755))),
+        ("foreign", Some(Replacement::new(foreign, 0o755))),
+        ("an error page", Some(Replacement::new(b"<html>\n".to_vec(), 0o755))),
+        ("empty", Some(Replacement::new(Vec::new(), 0o644))),
     ]
 }
 
-fn harm(dyno: &Dyno, harm: &Harm) {
-    for dir in [dyno.app.join(".tailrace/bin"), dyno.site.path("layers/agent/bin")] {
+fn replace_binary(dyno: &Dyno, replacement: Option<&Replacement>) {
+    for dir in [dyno.app.join(".tailrace/bin"), dyno.workspace.path("layers/agent/bin")] {
         let agent = dir.join("tailrace-agent");
         if agent.exists() {
             fs::remove_file(&agent).unwrap();
         }
-        if let Some((bytes, mode)) = harm.as_ref().filter(|_| dir.exists()) {
-            put(&agent, bytes, *mode);
+        if let Some(Replacement { bytes, mode }) = replacement.filter(|_| dir.exists()) {
+            replace_file(&agent, bytes, *mode);
         }
     }
 }
 
 #[test]
-fn the_app_starts_without_the_binary_and_one_line_says_so() {
-    for way in Way::ALL {
-        let dyno = Dyno::new(way, Site::new().procfile("web: printf '[%s]\\n' $$ \"$PORT\" && exit 7\n"));
-        for (what, how) in harms(&dyno) {
-            harm(&dyno, &how);
+fn the_app_starts_without_the_binary_and_one_line_reports_it() {
+    for platform in Platform::ALL {
+        let dyno =
+            Dyno::new(platform, Workspace::new().procfile("web: printf '[%s]\\n' $$ \"$PORT\" && exit 7\n"));
+        for (what, replacement) in broken_binaries(&dyno) {
+            replace_binary(&dyno, replacement.as_ref());
             let running = dyno.start("web", "");
             let pid = running.pid();
-            let (status, out, err) = running.end();
-            assert_eq!((status, out), (7, format!("[{pid}]\n[5000]\n")), "{way:?}, {what}: {err}");
-            assert!(err.starts_with("tailrace at=not-shipping error=\""), "{way:?}, {what}: {err}");
-            assert_eq!(err.lines().count(), 1, "{way:?}, {what}: {err}");
+            let Finished { status, stdout, stderr } = running.wait();
+            let expected = (7, format!("[{pid}]\n[5000]\n"));
+            assert_eq!((status, stdout), expected, "{platform:?}, {what}: {stderr}");
+            assert!(
+                stderr.starts_with("tailrace at=not-shipping error=\""),
+                "{platform:?}, {what}: {stderr}"
+            );
+            assert_eq!(stderr.lines().count(), 1, "{platform:?}, {what}: {stderr}");
         }
     }
 }
 
 #[test]
-fn every_way_to_run_a_command_has_its_way_without_the_binary() {
-    let site = Site::new().procfile("web: exec printf '[%s]\\n' first\n");
-    let dyno = Dyno::new(Way::Cedar, site);
-    harm(&dyno, &None);
-    for (line, status, out) in [
+fn every_subcommand_has_a_fallback_without_the_binary() {
+    let workspace = Workspace::new().procfile("web: exec printf '[%s]\\n' first\n");
+    let dyno = Dyno::new(Platform::Cedar, workspace);
+    replace_binary(&dyno, None);
+    for (line, status, stdout) in [
         ("tailrace run --type web 'a  b' '' '$x'", 0, "[first]\n[a  b]\n[]\n[$x]\n"),
         ("tailrace run --type none", 127, ""),
         ("tailrace run -- printf '[%s]\\n' 'a  b'", 0, "[a  b]\n"),
@@ -76,25 +90,30 @@ fn every_way_to_run_a_command_has_its_way_without_the_binary() {
         ("tailrace check", 126, ""),
         ("tailrace", 126, ""),
     ] {
-        let (have, text, err) = dyno.start_line(line).end();
-        assert_eq!((have, text.as_str()), (status, out), "{line}: {err}");
-        assert!(err.starts_with("tailrace at=not-shipping "), "{line}: {err}");
+        let finished = dyno.start_command(line).wait();
+        assert_eq!(
+            (finished.status, finished.stdout.as_str()),
+            (status, stdout),
+            "{line}: {}",
+            finished.stderr
+        );
+        assert!(finished.stderr.starts_with("tailrace at=not-shipping "), "{line}: {}", finished.stderr);
     }
 }
 
 #[test]
-fn what_is_meant_for_the_apps_shell_is_not_for_the_launchers() {
-    let site = Site::new()
-        .procfile("web: greet; echo $HELLO $agent\n")
+fn the_launcher_ignores_shell_settings_that_are_meant_for_the_app() {
+    let workspace = Workspace::new()
+        .procfile("web: hello_function; echo $HELLO $agent\n")
         .file("env.sh", "export HELLO=$((HELLO + 1))\n");
-    let dyno = Dyno::new(Way::Cedar, site);
+    let dyno = Dyno::new(Platform::Cedar, workspace);
     let env = dyno.app.join("env.sh");
     let dyno = dyno
-        .set("BASH_ENV", env.to_str().unwrap())
-        .set("agent", "the app's")
-        .set("BASH_FUNC_greet%%", "() { echo hello; }")
-        .set("SHELLOPTS", "braceexpand");
-    let (status, out, err) = dyno.start("web", "").end();
-    // Once for the platform's shell, once for the line's, and not for the launcher's.
-    assert_eq!((status, out.as_str(), err.as_str()), (0, "hello\n2 the app's\n", ""));
+        .config_var("BASH_ENV", env.to_str().unwrap())
+        .config_var("agent", "the app's")
+        .config_var("BASH_FUNC_hello_function%%", "() { echo hello; }")
+        .config_var("SHELLOPTS", "braceexpand");
+    let finished = dyno.start("web", "").wait();
+    // BASH_ENV was read by the platform's shell and by the shell of the command, not by the launcher's.
+    assert_eq!(finished, Finished::new(0, "hello\n2 the app's\n", ""));
 }

@@ -1,29 +1,38 @@
-//! `.profile.d/tailrace.sh`: PATH, and nothing else, whatever its neighbours do.
+//! `.profile.d/tailrace.sh`: extends PATH and changes nothing else; other files in `.profile.d` cannot break it.
 
-use crate::dyno::{Dyno, Way};
-use crate::release::root;
-use crate::site::Site;
+use crate::dyno::{Dyno, Finished, Platform};
+use crate::release::repository;
+use crate::workspace::Workspace;
 use std::process::Command;
 
-fn bash(script: &str, vars: &[(&str, &str)]) -> (i32, String, String) {
+/// Runs a script with `SOURCE` replaced by a command that sources the file.
+fn bash(script: &str, vars: &[(&str, &str)]) -> Finished {
     let script = script.replace("SOURCE", "source buildpack/profile.d/tailrace.sh");
     let mut command = Command::new("/bin/bash");
-    let output =
-        command.args(["-c", &script]).env_clear().envs(vars.iter().copied()).current_dir(root()).output();
+    let output = command
+        .args(["-c", &script])
+        .env_clear()
+        .envs(vars.iter().copied())
+        .current_dir(repository())
+        .output();
     let output = output.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    Finished {
+        status: output.status.code().unwrap(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 #[test]
-fn it_sets_path_once_and_cannot_fail() {
+fn path_is_set_once_under_any_shell_options() {
     let vars = &[("HOME", "/app"), ("PATH", "/usr/bin:/bin")][..];
-    let good = "/app/.tailrace/bin:/usr/bin:/bin";
+    let expected = "/app/.tailrace/bin:/usr/bin:/bin";
     for (script, vars, path) in [
-        ("SOURCE; echo $PATH", vars, good),
-        ("SOURCE; SOURCE; echo $PATH", vars, good),
-        ("set -eu; SOURCE; echo $PATH", vars, good),
-        ("set -euo pipefail; SOURCE && SOURCE; echo $PATH", vars, good),
+        ("SOURCE; echo $PATH", vars, expected),
+        ("SOURCE; SOURCE; echo $PATH", vars, expected),
+        ("set -eu; SOURCE; echo $PATH", vars, expected),
+        ("set -euo pipefail; SOURCE && SOURCE; echo $PATH", vars, expected),
         ("set -u; unset PATH; SOURCE; echo $PATH", vars, "/app/.tailrace/bin"),
         ("set -u; PATH=; SOURCE; echo $PATH", vars, "/app/.tailrace/bin"),
         ("set -eu; unset HOME; SOURCE; echo $PATH", vars, "/.tailrace/bin:/usr/bin:/bin"),
@@ -32,18 +41,18 @@ fn it_sets_path_once_and_cannot_fail() {
             &[("HOME", "/my app"), ("PATH", "/b c")],
             "/my app/.tailrace/bin:/b c",
         ),
-        ("set -e; trap 'echo trapped' ERR EXIT; SOURCE; trap - EXIT; echo $PATH", vars, good),
+        ("set -e; trap 'echo trapped' ERR EXIT; SOURCE; trap - EXIT; echo $PATH", vars, expected),
     ] {
-        assert_eq!(bash(script, vars), (0, format!("{path}\n"), String::new()), "{script}");
+        assert_eq!(bash(script, vars), Finished::new(0, &format!("{path}\n"), ""), "{script}");
     }
 }
 
 #[test]
-fn it_leaves_nothing_else_behind() {
+fn variables_options_and_traps_are_unchanged() {
     let script = "before=$(set; set +o; shopt; trap); SOURCE; after=$(set; set +o; shopt; trap); \
                   diff <(echo \"$before\") <(echo \"$after\") | grep '^[<>]'";
-    let (_, out, err) = bash(script, &[("HOME", "/app"), ("PATH", "/usr/bin:/bin")]);
-    let changed: Vec<_> = out
+    let Finished { stdout, stderr, .. } = bash(script, &[("HOME", "/app"), ("PATH", "/usr/bin:/bin")]);
+    let changed: Vec<_> = stdout
         .lines()
         .filter(|line| {
             !["PATH=", "_=", "before=", "BASH_ARG", "PIPESTATUS"]
@@ -51,33 +60,32 @@ fn it_leaves_nothing_else_behind() {
                 .any(|name| line[2..].starts_with(name))
         })
         .collect();
-    assert!(changed.is_empty(), "{changed:?} {err}");
+    assert!(changed.is_empty(), "{changed:?} {stderr}");
 }
 
 #[test]
-fn hostile_neighbours_stop_no_app() {
-    for (text, ways) in [
-        ("set -e\n", &[Way::Cedar, Way::Herokuish][..]),
-        ("set -euo pipefail\n", &[Way::Cedar, Way::Herokuish]),
-        ("export PATH=/usr/bin:/bin\n", &[Way::Cedar, Way::Herokuish]),
-        ("unset DYNO PORT\n", &[Way::Cedar, Way::Herokuish]),
-        ("shopt -s nullglob failglob extglob; set -o noglob\n", &[Way::Cedar]),
-        ("cd() { false; }; exec() { false; }; printf() { false; }; export -f cd printf\n", &[Way::Cedar]),
-        ("tailrace() { false; }; alias bash=false\n", &[Way::Cedar]),
-        ("export IFS=/ BASH_ENV=/dev/null CDPATH=/ POSIXLY_CORRECT=1\n", &[Way::Cedar]),
-        ("trap 'exit 9' USR1; ulimit -c 0; umask 077\n", &[Way::Cedar, Way::Herokuish]),
+fn other_files_in_profile_d_do_not_stop_the_app() {
+    for (text, platforms) in [
+        ("set -e\n", &[Platform::Cedar, Platform::Herokuish][..]),
+        ("set -euo pipefail\n", &[Platform::Cedar, Platform::Herokuish]),
+        ("export PATH=/usr/bin:/bin\n", &[Platform::Cedar, Platform::Herokuish]),
+        ("unset DYNO PORT\n", &[Platform::Cedar, Platform::Herokuish]),
+        ("shopt -s nullglob failglob extglob; set -o noglob\n", &[Platform::Cedar]),
+        (
+            "cd() { false; }; exec() { false; }; printf() { false; }; export -f cd printf\n",
+            &[Platform::Cedar],
+        ),
+        ("tailrace() { false; }; alias bash=false\n", &[Platform::Cedar]),
+        ("export IFS=/ BASH_ENV=/dev/null CDPATH=/ POSIXLY_CORRECT=1\n", &[Platform::Cedar]),
+        ("trap 'exit 9' USR1; ulimit -c 0; umask 077\n", &[Platform::Cedar, Platform::Herokuish]),
     ] {
-        for way in ways {
+        for platform in platforms {
             for name in ["000.sh", "zzz.sh"] {
-                let site = Site::new().procfile("web: echo here; exit 42\n");
-                let dyno = Dyno::new(*way, site.file(&format!(".profile.d/{name}"), text));
-                let (status, out, err) = dyno.start("web", "").end();
-                assert_eq!(
-                    (status, out.as_str(), err.as_str()),
-                    (42, "here\n", ""),
-                    "{way:?} {name}: {text}"
-                );
-                assert_eq!(dyno.drain.lines(), ["here"], "{way:?} {name}: {text}");
+                let workspace = Workspace::new().procfile("web: echo here; exit 42\n");
+                let dyno = Dyno::new(*platform, workspace.file(&format!(".profile.d/{name}"), text));
+                let finished = dyno.start("web", "").wait();
+                assert_eq!(finished, Finished::new(42, "here\n", ""), "{platform:?} {name}: {text}");
+                assert_eq!(dyno.drain.lines(), ["here"], "{platform:?} {name}: {text}");
             }
         }
     }

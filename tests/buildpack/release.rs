@@ -1,4 +1,4 @@
-//! Releases to build with: what `buildpack/package` made.
+//! The release that the tests install: the output of `buildpack/package`.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -8,67 +8,67 @@ use std::process::{Command, Stdio};
 
 /// The version under test.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// What this machine runs.
+/// The target triple of this machine.
 pub(crate) const TRIPLE: &str =
     if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-musl" } else { "x86_64-unknown-linux-musl" };
 
-/// The sources.
-pub(crate) fn root() -> &'static Path {
+/// The root of the repository.
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The program under test.
-pub(crate) fn program() -> PathBuf {
+/// The binary under test: `TAILRACE_TEST_BINARY`, else the one that Cargo built.
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("TAILRACE_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tailrace").into()).into()
 }
 
-/// The archive of this machine.
+/// The archive for this machine.
 pub(crate) fn archive() -> PathBuf {
-    directory().join(name(TRIPLE))
+    directory().join(archive_name(TRIPLE))
 }
 
-/// What an archive is called.
-pub(crate) fn name(triple: &str) -> String {
+/// The file name of an archive.
+pub(crate) fn archive_name(triple: &str) -> String {
     format!("tailrace-{VERSION}-{triple}.tar.gz")
 }
 
-/// The release of `tests/run`, with both machines; without it there is one of the program under test alone.
-pub(crate) fn full() -> Option<PathBuf> {
+/// The release that `tests/run` made, with the binaries of both machines: `TAILRACE_TEST_RELEASE`.
+pub(crate) fn from_environment() -> Option<PathBuf> {
     std::env::var_os("TAILRACE_TEST_RELEASE").map(PathBuf::from)
 }
 
-/// A release: all tests share it.
+/// The directory of the release that all tests share: [`from_environment`], else one with only the binary under test.
 pub(crate) fn directory() -> PathBuf {
-    full().unwrap_or_else(|| {
-        let binary = fs::metadata(program()).unwrap();
+    from_environment().unwrap_or_else(|| {
+        let binary = fs::metadata(binary()).unwrap();
         let name = format!("release-{}-{}.{}", binary.len(), binary.mtime(), binary.mtime_nsec());
-        let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        // Tests are processes of their own: one makes it, the others wait.
-        let turn = File::create(made.with_extension("lock")).unwrap();
-        turn.lock().unwrap();
-        if !made.join("SHA256SUMS").exists() {
-            pack(&made, &[]);
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // Each test is a process: the first one makes the release, the others wait for the lock.
+        let lock = File::create(directory.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if !directory.join("SHA256SUMS").exists() {
+            package(&directory, &[]);
         }
-        made
+        directory
     })
 }
 
-/// Runs `buildpack/package` with the program under test; returns what it says.
-pub(crate) fn pack(out: &Path, options: &[&str]) -> String {
-    let output = Command::new(root().join("buildpack/package"))
-        .args(["--out", out.to_str().unwrap(), "--pins", out.join("pins").to_str().unwrap()])
-        .args(["--binary", &format!("{TRIPLE}={}", program().display())])
+/// Runs `buildpack/package` with the binary under test; returns its standard output.
+pub(crate) fn package(out: &Path, options: &[&str]) -> String {
+    let output = Command::new(repository().join("buildpack/package"))
+        .args(["--out", out.to_str().unwrap(), "--checksums", out.join("checksums").to_str().unwrap()])
+        .args(["--binary", &format!("{TRIPLE}={}", binary().display())])
         .args(options)
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    said
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    stdout
 }
 
 /// The SHA-256 of a file.
-pub(crate) fn sum(path: &Path) -> String {
+pub(crate) fn sha256(path: &Path) -> String {
     let bytes = fs::read(path).unwrap();
     let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
     digest.as_ref().iter().fold(String::new(), |mut text, byte| {
@@ -77,7 +77,7 @@ pub(crate) fn sum(path: &Path) -> String {
     })
 }
 
-/// Whether a program is there.
-pub(crate) fn has(program: &str) -> bool {
+/// Whether a program is in `PATH`.
+pub(crate) fn is_installed(program: &str) -> bool {
     std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|dir| dir.join(program).is_file())
 }

@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# What an app without a Procfile is probably started with: the defaults of the platform's language buildpacks.
+# The command that probably starts an app without a Procfile: the default of the platform's language buildpacks. It is only
+# suggested in a message, never run.
 
-# A command in REPLY; empty when there is no telling.
-guess::command() {
+# default_command::find APP: sets REPLY to the command; empty when no language is recognized.
+default_command::find() {
 	local app="$1" file
 	REPLY=""
 	if [[ -f "${app}/Gemfile" ]]; then
@@ -13,7 +14,7 @@ guess::command() {
 		REPLY="gunicorn app:app"
 		for file in "${app}"/*/wsgi.py; do
 			file="${file%/wsgi.py}"
-			# A package's name has no blanks.
+			# Skip directories that cannot be Python packages.
 			[[ ! -f "${file}/wsgi.py" || "${file##*/}" == *[!A-Za-z0-9_]* ]] || REPLY="gunicorn ${file##*/}.wsgi"
 		done
 	elif [[ -f "${app}/go.mod" ]]; then
