@@ -5,16 +5,16 @@
 mod browser;
 #[path = "../drain/tests/page/client.rs"]
 mod client;
+#[path = "../drain/tests/page/expected.rs"]
+#[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
+mod expected;
 #[path = "../drain/tests/page/script.rs"]
 #[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
 mod script;
-#[path = "../drain/tests/page/sent.rs"]
-#[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
-mod sent;
 
 use browser::Window;
 use client::{Client, frame};
-use sent::Sent;
+use expected::Sent;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,15 +1,15 @@
 //! The page in a real browser: Debian's Chromium, headless.
 
 mod page {
-    mod away;
     pub(crate) mod browser;
     pub(crate) mod client;
+    pub(crate) mod expected;
     mod faults;
-    mod looks;
-    mod numbers;
+    mod layout;
+    mod reconnect;
     pub(crate) mod script;
-    pub(crate) mod sent;
     mod tail;
+    mod values;
 }
 
 use page::browser::Window;

@@ -1,7 +1,7 @@
 //! A scripted run: an app on three dynos, its router, its troubles, and the agent.
 
 use super::client::{Client, frame};
-use super::sent::{Request, Sent};
+use super::expected::{Request, Sent};
 use tailrace::frame::Timestamp;
 
 /// The drain of the platform, and tailrace's.

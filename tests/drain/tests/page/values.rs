@@ -2,8 +2,8 @@
 
 use super::browser::{PATIENCE, Window};
 use super::client::{Client, frame};
+use super::expected::Sent;
 use super::script::{self, TOKENS};
-use super::sent::Sent;
 use crate::{address, app, clean, drain, drain_beside, open, turn_to};
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -158,7 +158,7 @@ fn overview(window: &Window, sent: &Sent) {
         ],
     );
     let requests = || sent.requests.iter();
-    let max = |of: fn(&super::sent::Request) -> u64| requests().map(of).max().unwrap_or_default() as f64;
+    let max = |of: fn(&super::expected::Request) -> u64| requests().map(of).max().unwrap_or_default() as f64;
     let memory = &sent.samples[&("web.1".to_owned(), "memory_total")];
     let last = *memory.last().expect("there is one");
     assert_near(
