@@ -37,7 +37,7 @@ pub(crate) fn lines(plot: &Plot) -> Markup {
                 }
                 @if let Some(limit) = plot.limit { span.key.limit { "limit " (plot.unit.number(limit)) } }
                 @if !plot.more.is_empty() { span { (plot.more) } }
-                span.step { (rate) "a point is " (span(plot.width)) }
+                span.interval { (rate) "a point is " (span(plot.width)) }
             }
         }
     }

@@ -152,7 +152,7 @@ pub(super) fn named(view: &View) -> Markup {
             dl.codes.scroll {
                 @for (code, meaning) in codes {
                     @let pointer = pointer(code);
-                    div.met[view.number(&pointer) > 0.0] {
+                    div.seen[view.number(&pointer) > 0.0] {
                         dt { b { (code) } " " (meaning.as_str().unwrap_or_default()) }
                         dd {
                             @if view.at(&pointer).is_some() { (value(view, &pointer, Count)) } @else { "0" }
