@@ -79,7 +79,8 @@ function applySgr(before, parameters) {
   return style;
 }
 
-// Parses `5, n` or `2, r, g, b`, the latter with or without a colour space id. Returns a palette index below 16, or a CSS colour.
+// Parses `5, n` or `2, r, g, b`, the latter with or without a colour space id.
+// Returns a palette index below 16, or a CSS colour.
 function parseColour([mode, ...values]) {
   const numbers = values.map((value) => Math.min(255, Number(value || 0)));
   if (numbers.some(Number.isNaN)) return undefined;

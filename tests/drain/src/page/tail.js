@@ -90,7 +90,7 @@ export class Tail {
     this.position = position;
     for (const line of lines) rows.append(this.row(line, epoch));
     this.list.append(rows);
-    for (let excess = this.list.childElementCount - MAX_ROWS; excess > 0; excess -= 1) this.list.firstElementChild.remove();
+    while (this.list.childElementCount > MAX_ROWS) this.list.firstElementChild.remove();
     this.empty.hidden = this.list.childElementCount > 0;
     if (isAtEnd || fresh) this.list.scrollTop = this.list.scrollHeight;
     this.updateNote();
