@@ -47,8 +47,9 @@ impl View {
         }
         let report = &snapshot.report;
         let missing: u64 = report.sequence.values().map(|sequence| sequence.missing).sum();
-        let numbered: u64 = report.sequence.values().map(|sequence| sequence.count).sum();
-        let came: u64 = report.streams.values().flat_map(|procs| procs.values().map(Stream::frames)).sum();
+        let numbered_lines: u64 = report.sequence.values().map(|sequence| sequence.count).sum();
+        let received: u64 =
+            report.streams.values().flat_map(|procs| procs.values().map(Stream::frames)).sum();
         let codes: Map<_, _> =
             CODES.iter().map(|(code, meaning)| ((*code).to_owned(), Value::from(*meaning))).collect();
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64 * 100.0);
@@ -59,14 +60,14 @@ impl View {
                     "token": filter.token, "app": filter.app, "proc": filter.proc_id, "counted": counted,
                 })),
                 "platform": snapshot.platform,
-                "came": came,
+                "came": received,
                 "wire_percent": share(report.wire_bytes, report.bytes),
                 "current_dynos": model.as_ref().map(|model| model.samples.current(now)),
                 "report": report,
                 "model": model,
                 "faults": shared.faults(),
                 "held": held,
-                "numbered": { "lines": numbered, "missing": missing },
+                "numbered": { "lines": numbered_lines, "missing": missing },
                 "codes": codes,
             }),
             unfolded: None,

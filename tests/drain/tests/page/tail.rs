@@ -79,7 +79,7 @@ fn lines_can_be_filtered_by_drain_dyno_and_source() {
         &[frame(Timestamp::now().as_micros(), 158, "heroku router", "at=info"), app_frame("by the platform")],
     );
     client.send("d.agent", &[app_frame("by tailrace")]);
-    client.send("", &[app_frame("by nobody")]);
+    client.send("", &[app_frame("without a token")]);
     let window = open(&drain, "/?tab=tail");
     window.wait_until(&format!("{LINE_COUNT} === 4"));
     let option =

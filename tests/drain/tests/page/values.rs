@@ -358,7 +358,7 @@ fn every_value_on_the_page_equals_model_json() {
     }
     window.navigate(&address(&drain, "/?tab=delivery"));
     open_tab(&window, "delivery");
-    for (pointer, wanted) in [
+    for (pointer, expected) in [
         ("/model/requests/retries/recovered", "1"),
         ("/report/duplicates", "1"),
         ("/model/delivery/repeated", "3"),
@@ -366,7 +366,7 @@ fn every_value_on_the_page_equals_model_json() {
         ("/model/requests/conformance/LEN leads to the next frame/broken", "1"),
         ("/model/requests/connections/(none)/opened", "nothing"),
     ] {
-        assert_eq!(shown(&window, pointer), wanted, "{pointer}");
+        assert_eq!(shown(&window, pointer), expected, "{pointer}");
     }
     // One connection; it is attributed to the drain of its first request.
     let connection = format!("/model/requests/connections/{AGENT}");
