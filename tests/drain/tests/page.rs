@@ -1,15 +1,15 @@
-//! The page in a real browser: Debian's Chromium, headless.
+//! End-to-end tests of the drain's page in headless Chromium.
 
 mod page {
-    mod away;
     pub(crate) mod browser;
     pub(crate) mod client;
+    pub(crate) mod expected;
     mod faults;
-    mod looks;
-    mod numbers;
+    mod layout;
+    mod reconnect;
     pub(crate) mod script;
-    pub(crate) mod sent;
     mod tail;
+    mod values;
 }
 
 use page::browser::Window;
@@ -18,13 +18,13 @@ use std::net::SocketAddr;
 use tailrace::frame::Timestamp;
 use tailrace_drain::{Drain, Options};
 
-/// A drain with a page.
+/// Starts a drain with a page.
 fn drain() -> Drain {
-    drain_beside(None)
+    drain_with_platform(None)
 }
 
-/// The same, to which the platform's own drain comes too.
-fn drain_beside(platform: Option<&str>) -> Drain {
+/// Starts a drain with a page that also receives the platform's drain, by its token.
+fn drain_with_platform(platform: Option<&str>) -> Drain {
     let control = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     let platform = platform.map(str::to_owned);
     Drain::start(Options { control, platform, ..Options::default() }).expect("a drain starts")
@@ -38,21 +38,22 @@ fn address(drain: &Drain, path: &str) -> String {
     format!("{}{path}", drain.control().expect("a control endpoint"))
 }
 
-/// The browser has nothing to complain of.
-fn clean(window: &Window) {
-    assert_eq!(window.complaints(), Vec::<String>::new());
+fn assert_no_browser_errors(window: &Window) {
+    assert_eq!(window.browser_errors(), Vec::<String>::new());
 }
 
-/// Goes to a tab, and waits until it is there.
-fn turn_to(window: &Window, tab: &str) {
+/// Opens a tab of the page and waits until its content is there.
+fn open_tab(window: &Window, tab: &str) {
     window.click(&format!("nav a[data-tab={tab}]"));
-    let there = if tab == "tail" { "#lines" } else { "main .panel" };
-    window.until(&format!("document.body.dataset.tab === '{tab}' && document.querySelector('{there}')"));
+    let content = if tab == "tail" { "#lines" } else { "main .panel" };
+    window
+        .wait_until(&format!("document.body.dataset.tab === '{tab}' && document.querySelector('{content}')"));
 }
 
-/// A line of the app.
-fn app(text: &str) -> String {
+/// A frame of the app, made now.
+fn app_frame(text: &str) -> String {
     frame(Timestamp::now().as_micros(), 190, "app web.1", text)
 }
 
-const LINES: &str = "document.querySelectorAll('#lines li:not(.gap)').length";
+/// The number of lines in the live tail, as an expression.
+const LINE_COUNT: &str = "document.querySelectorAll('#lines li:not(.gap)').length";

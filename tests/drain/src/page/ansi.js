@@ -1,56 +1,56 @@
-// What a terminal would show: SGR sequences become classes and colours, every other control sequence is left out.
-// src/ansi.rs has the same expression, so that a search sees what is seen here.
+// ANSI escape sequences: SGR becomes classes and colours, every other sequence is removed.
+// src/ansi.rs uses the same expression, so that a search matches the text that is shown here.
 const ESCAPE =
   /\u001b(?:\[([0-?]*)([ -\/]*[@-~])|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[PX^_][^\u001b]*(?:\u001b\\)?|[ -\/]*[0-~])?/g;
 
 const ON = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 8: "hidden", 9: "strike", 21: "underline" };
 const OFF = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 28: ["hidden"], 29: ["strike"] };
 
-// The parts of a text that look alike: words and style.
-export function parts(text) {
-  const found = [];
+// Splits a text into spans of equal style: [{ text, style }].
+export function parse(text) {
+  const spans = [];
   let style = {};
   let at = 0;
-  const put = (words) => words && found.push({ words, style });
+  const push = (part) => part && spans.push({ text: part, style });
   for (const escape of text.matchAll(ESCAPE)) {
-    put(text.slice(at, escape.index));
+    push(text.slice(at, escape.index));
     at = escape.index + escape[0].length;
-    if (escape[2] === "m") style = sgr(style, escape[1]);
+    if (escape[2] === "m") style = applySgr(style, escape[1]);
   }
-  put(text.slice(at));
-  return found;
+  push(text.slice(at));
+  return spans;
 }
 
-// Appends the first `most` characters of the parts.
-export function render(all, into, most = Infinity) {
-  let left = most;
-  for (const { words, style } of all) {
+// Appends the first `limit` characters of the spans to an element.
+export function render(spans, target, limit = Infinity) {
+  let left = limit;
+  for (const { text, style } of spans) {
     if (left <= 0) break;
-    const shown = words.slice(0, left);
+    const shown = text.slice(0, left);
     left -= shown.length;
     const names = Object.keys(style).filter((name) => style[name] === true);
     if (!names.length && !style.fg && !style.bg) {
-      into.append(shown);
+      target.append(shown);
       continue;
     }
     const span = document.createElement("span");
     span.className = names.map((name) => `sgr-${name}`).join(" ");
-    colour(span, "fg", style.fg);
-    colour(span, "bg", style.bg);
+    setColour(span, "fg", style.fg);
+    setColour(span, "bg", style.bg);
     span.textContent = shown;
-    into.append(span);
+    target.append(span);
   }
 }
 
-function colour(span, ground, value) {
+function setColour(span, ground, value) {
   if (value === undefined) return;
   if (typeof value === "number") return span.classList.add(`${ground}-${value % 8}`);
   span.classList.add(ground);
   span.style.setProperty(`--${ground}`, value);
 }
 
-function sgr(before, parameters) {
-  if (/[<=>?]/.test(parameters)) return before; // a private sequence, whatever it ends with
+function applySgr(before, parameters) {
+  if (/[<=>?]/.test(parameters)) return before; // a private sequence
   let style = { ...before };
   const all = parameters.split(";");
   for (let index = 0; index < all.length; index += 1) {
@@ -63,8 +63,8 @@ function sgr(before, parameters) {
         spec = all.slice(index + 1, index + 1 + length);
         index += length;
       }
-      const found = palette(spec);
-      if (found !== undefined && code !== 58) style[code === 38 ? "fg" : "bg"] = found;
+      const colour = parseColour(spec);
+      if (colour !== undefined && code !== 58) style[code === 38 ? "fg" : "bg"] = colour;
     } else if (code === 0) style = {};
     else if (code === 4 && sub[1] === "0") delete style.underline;
     else if (ON[code]) style[ON[code]] = true;
@@ -79,8 +79,9 @@ function sgr(before, parameters) {
   return style;
 }
 
-// `5, n` or `2, r, g, b`, with or without a colour space in between: a number below 16, or a colour.
-function palette([mode, ...values]) {
+// Parses `5, n` or `2, r, g, b`, the latter with or without a colour space id.
+// Returns a palette index below 16, or a CSS colour.
+function parseColour([mode, ...values]) {
   const numbers = values.map((value) => Math.min(255, Number(value || 0)));
   if (numbers.some(Number.isNaN)) return undefined;
   if (mode === "2" && numbers.length >= 3) return `rgb(${numbers.slice(numbers.length > 3 ? 1 : 0).slice(0, 3).join(" ")})`;

@@ -1,20 +1,20 @@
-//! Charts as inline SVG. The colours are names: page.css gives each its colour for light and dark.
+//! Charts as inline SVG. Their colours are placeholders, which page.css maps to those of the theme.
 
-use super::format::{Unit, clock, span};
+use super::format::{Unit, duration, time_of_day};
 use super::series::{Line, Plot};
 use maud::{Markup, PreEscaped, html};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// In units of the SVG; it is scaled to the width of its panel, which is about as wide on a phone.
+/// In units of the SVG, which is scaled to the width of its panel: about 360 px on a phone.
 const SIZE: (u32, u32) = (360, 150);
-/// The backend divides it by 1.24.
-const FONT: u32 = 16;
+/// The backend divides the font size by 1.24.
+const FONT_SIZE: u32 = 16;
 const LABEL: RGBColor = RGBColor(0, 0, 16);
 const GRID: RGBColor = RGBColor(0, 0, 17);
 const LIMIT: RGBColor = RGBColor(0, 0, 18);
 
-/// Colour `index`, counted from 1 in the style sheet.
+/// The colour of line `index`; page.css counts from 1.
 fn colour(index: usize) -> RGBColor {
     RGBColor(0, 0, (index % 6 + 1) as u8)
 }
@@ -26,7 +26,7 @@ pub(crate) fn lines(plot: &Plot) -> Markup {
     html! {
         figure {
             div role="img" aria-label={ "Over time: " (labels.join(", ")) } {
-                // Only numbers and times of ours are in it, no text from a line.
+                // Safe: the SVG contains only formatted numbers and times, no text from a frame.
                 (PreEscaped(draw_lines(plot).unwrap_or_default()))
             }
             figcaption {
@@ -36,16 +36,16 @@ pub(crate) fn lines(plot: &Plot) -> Markup {
                     }
                 }
                 @if let Some(limit) = plot.limit { span.key.limit { "limit " (plot.unit.number(limit)) } }
-                @if !plot.more.is_empty() { span { (plot.more) } }
-                span.step { (rate) "a point is " (span(plot.width)) }
+                @if !plot.note.is_empty() { span { (plot.note) } }
+                span.interval { (rate) "a point is " (duration(plot.width)) }
             }
         }
     }
 }
 
-type Failed = Box<dyn std::error::Error>;
+type DrawError = Box<dyn std::error::Error>;
 
-fn draw_lines(plot: &Plot) -> Result<String, Failed> {
+fn draw_lines(plot: &Plot) -> Result<String, DrawError> {
     let Plot { lines, unit, limit, .. } = plot;
     let points = || lines.iter().flat_map(|line| &line.points);
     let first = points().map(|point| point.time).min().unwrap_or_default();
@@ -55,7 +55,7 @@ fn draw_lines(plot: &Plot) -> Result<String, Failed> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let label = ("sans-serif", FONT).into_font().color(&LABEL);
+        let label = ("sans-serif", FONT_SIZE).into_font().color(&LABEL);
         let mut chart = ChartBuilder::on(&root)
             .margin(4)
             .margin_right(8)
@@ -73,14 +73,14 @@ fn draw_lines(plot: &Plot) -> Result<String, Failed> {
             .y_label_formatter(&|value| unit.axis(*value))
             .label_style(label.clone())
             .draw()?;
-        // The times of both ends, and of the middle: round ones may stand anywhere, or not at all.
+        // Labels at both ends and in the middle: the library's round numbers may be missing or badly placed.
         let last = last.max(first + 1);
         let middle = (last >= first + 4).then_some((first.midpoint(last), HPos::Center));
         for (time, place) in [(first, HPos::Left), (last, HPos::Right)].into_iter().chain(middle) {
             let at = chart.backend_coord(&(time as f64, 0.0));
-            root.draw_text(&clock(time), &label.pos(Pos::new(place, VPos::Top)), (at.0, at.1 + 8))?;
+            root.draw_text(&time_of_day(time), &label.pos(Pos::new(place, VPos::Top)), (at.0, at.1 + 8))?;
         }
-        // The first on top.
+        // In reverse order, so that the first line is on top.
         for (index, line) in lines.iter().enumerate().rev() {
             for points in runs(line) {
                 if lines.len() == 1 {
@@ -102,18 +102,18 @@ fn draw_lines(plot: &Plot) -> Result<String, Failed> {
     Ok(svg)
 }
 
-/// The parts of a line between its gaps.
+/// Splits a line at its gaps.
 fn runs(line: &Line) -> impl Iterator<Item = Vec<(f64, f64)>> {
     let runs = line.points.split(|point| point.value.is_none()).filter(|run| !run.is_empty());
     runs.map(|run| run.iter().map(|point| (point.time as f64, point.value.unwrap_or_default())).collect())
 }
 
-/// A histogram: upper bounds and counts, from low to high. `marks` are bounds to point out: a line stands behind
-/// their step.
-pub(crate) fn steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Markup {
+/// A histogram. `steps` are upper bounds and counts in ascending order; `marks` are labels and bounds, each drawn as a
+/// line behind its step.
+pub(crate) fn histogram(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Markup {
     html! {
         figure {
-            div role="img" aria-label="Histogram" { (PreEscaped(draw_steps(steps, unit, marks).unwrap_or_default())) }
+            div role="img" aria-label="Histogram" { (PreEscaped(draw_histogram(steps, unit, marks).unwrap_or_default())) }
             @if !marks.is_empty() {
                 figcaption { @for (label, at) in marks { span.key.limit { (label) " " (unit.bound(*at)) } } }
             }
@@ -121,9 +121,9 @@ pub(crate) fn steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> 
     }
 }
 
-fn draw_steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result<String, Failed> {
+fn draw_histogram(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result<String, DrawError> {
     let top = steps.iter().map(|step| step.1).fold(1.0, f64::max) * 1.1;
-    // As wide as ten steps at least: a single bar is a bar, not a wall.
+    // Room for at least ten steps, so that a single bar does not fill the chart.
     let count = steps.len().max(10) as f64;
     let mut svg = String::new();
     {
@@ -133,7 +133,7 @@ fn draw_steps(steps: &[(f64, f64)], unit: Unit, marks: &[(&str, f64)]) -> Result
             .x_label_area_size(24)
             .y_label_area_size(50)
             .build_cartesian_2d(-0.6..count - 0.4, 0.0..top)?;
-        let label = ("sans-serif", FONT).into_font().color(&LABEL);
+        let label = ("sans-serif", FONT_SIZE).into_font().color(&LABEL);
         chart
             .configure_mesh()
             .disable_x_mesh()

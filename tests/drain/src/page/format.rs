@@ -1,8 +1,8 @@
-//! Values as people read them.
+//! Formatting of values.
 
 use serde_json::Value;
 
-/// What a value is.
+/// The unit of a value, which decides its format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// A number of things.
@@ -13,20 +13,20 @@ pub(crate) enum Unit {
     Ms,
     /// Bytes.
     Bytes,
-    /// A number with a unit of its own, or none: two decimals at most.
+    /// A number without a unit: at most two decimals.
     Plain,
-    /// Megabytes, as sample lines say them.
+    /// Megabytes, as in sample lines.
     Megabytes,
     /// Percent.
     Percent,
-    /// Words.
+    /// Text.
     Text,
-    /// The time of a frame: shown to the second.
+    /// The timestamp of a frame, shown as time of day in s.
     Time,
 }
 
 impl Unit {
-    /// The value, with its unit; a dash for nothing.
+    /// The value with its unit; a dash if there is none.
     pub(crate) fn show(self, value: Option<&Value>) -> String {
         match (value, value.and_then(Value::as_f64)) {
             (None | Some(Value::Null), _) => "–".to_owned(),
@@ -52,7 +52,7 @@ impl Unit {
         match self {
             Self::Count | Self::Text | Self::Time => thousands(number, 0),
             Self::Rate => thousands(number, usize::from(number.abs() < 10.0 && number.fract() != 0.0)),
-            Self::Ms => time(number),
+            Self::Ms => milliseconds(number),
             Self::Bytes => bytes(number),
             Self::Plain => thousands(number, if number.fract() == 0.0 { 0 } else { 2 }),
             Self::Megabytes => thousands(number, usize::from(number.abs() < 100.0)) + " MB",
@@ -60,12 +60,12 @@ impl Unit {
         }
     }
 
-    /// Whether it is set like a number: to the right.
+    /// Whether it is right-aligned.
     pub(crate) fn is_number(self) -> bool {
         !matches!(self, Self::Text | Self::Time)
     }
 
-    /// An upper bound: powers of two in KiB, so that they stay round.
+    /// An upper bound: powers of two in KiB, so that they are round.
     pub(crate) fn bound(self, number: f64) -> String {
         match self {
             Self::Bytes if number >= 1e15 => "more".to_owned(),
@@ -77,7 +77,7 @@ impl Unit {
         }
     }
 
-    /// A number on an axis: short.
+    /// A short form for the labels of an axis.
     pub(crate) fn axis(self, number: f64) -> String {
         let (scaled, suffix) = match number.abs() {
             _ if self == Self::Bytes => return bytes(number).replace(".0 ", " "),
@@ -93,7 +93,7 @@ impl Unit {
     }
 }
 
-fn time(ms: f64) -> String {
+fn milliseconds(ms: f64) -> String {
     let (scale, unit) = match ms.abs() {
         172_800_000.0.. => (86_400_000.0, "d"),
         7_200_000.0.. => (3_600_000.0, "h"),
@@ -131,14 +131,14 @@ fn thousands(number: f64, digits: usize) -> String {
     out + fraction
 }
 
-/// The time of day, UTC, of a second since the Unix epoch.
-pub(crate) fn clock(second: u64) -> String {
+/// The time of day (UTC) of a time in s since the Unix epoch.
+pub(crate) fn time_of_day(second: u64) -> String {
     let day = second % 86_400;
     format!("{:02}:{:02}:{:02}", day / 3600, day / 60 % 60, day % 60)
 }
 
-/// A length of time in s, in words.
-pub(crate) fn span(seconds: u64) -> String {
+/// A duration in s as text, in the largest unit that divides it.
+pub(crate) fn duration(seconds: u64) -> String {
     match seconds {
         s if s.is_multiple_of(3600) && s > 0 => format!("{} h", s / 3600),
         s if s.is_multiple_of(60) && s > 0 => format!("{} min", s / 60),
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_scaled() {
+    fn numbers_have_thousands_separators_and_scaled_units() {
         assert_eq!(Unit::Count.number(1_234_567.0), "1,234,567");
         let ms = [1.25, 30_001.0, 900_000.0, 12_345_678.0, 1e10].map(|ms| Unit::Ms.number(ms));
         assert_eq!(ms, ["1.2 ms", "30.0 s", "15.0 min", "3.4 h", "115.7 d"]);
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(bounds, ["512 B", "8 KiB", "10,000 B", "10,240 B", "more"]);
         assert_eq!(Unit::Count.show(None), "–");
         assert_eq!(
-            (clock(1_777_631_327), span(64), span(120)),
+            (time_of_day(1_777_631_327), duration(64), duration(120)),
             ("10:28:47".into(), "64 s".into(), "2 min".into())
         );
     }

@@ -1,4 +1,4 @@
-//! The page around the panels: title, tabs, filter, and the live tail.
+//! The page around the panels: header, tabs, filter and live tail.
 
 use super::panels::{self, Tab};
 use super::view::View;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 const LEVELS: [&str; 8] = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 
-/// The whole page, opened at `tab`.
+/// Renders the page with `tab` selected.
 pub(crate) fn render(tab: Tab, view: &View) -> Markup {
     html! {
         (DOCTYPE)
@@ -47,7 +47,7 @@ pub(crate) fn render(tab: Tab, view: &View) -> Markup {
     }
 }
 
-/// What the panels and the tail show.
+/// The filter of panels and tail.
 fn filter(view: &View) -> Markup {
     html! {
         form.filter id="filter" aria-label="Filter of panels and lines" {
@@ -63,7 +63,7 @@ fn filter(view: &View) -> Markup {
     }
 }
 
-/// The live tail: on its tab all of the page, on the others at its foot. The script fills it.
+/// The live tail: fills its own tab, and is a drawer at the bottom of the others. The script adds the lines.
 fn tail() -> Markup {
     html! {
         section.tail id="tail" aria-label="Live tail" data-open="false" {
@@ -71,7 +71,7 @@ fn tail() -> Markup {
                 button.fold id="tail-toggle" type="button" aria-expanded="false" aria-controls="tail-body" { "Live tail" }
                 label.grow {
                     span { "Search" }
-                    input type="search" name="search" form="filter" placeholder="Words of the message";
+                    input type="search" name="search" form="filter" placeholder="Text in the message";
                 }
                 label {
                     span { "Level" }
@@ -91,7 +91,7 @@ fn tail() -> Markup {
                 }
                 ol.lines id="lines" aria-label="Lines" tabindex="0" {}
                 p.empty id="tail-empty" {
-                    "Lines appear here as they reach the drain, the youngest below. Nothing so far fits."
+                    "Lines appear here as the drain receives them, the newest at the bottom. None matches so far."
                 }
             }
         }

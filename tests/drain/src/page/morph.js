@@ -1,47 +1,47 @@
-// Changes a part of the document where it differs from another, so that focus, selection, typed text and unfolded
-// details stay. Elements with an id are the same element; others are when they stand in the same place.
+// Updates a subtree in place to match another one, so that focus, selection, input and open <details> are preserved.
+// Elements match by id, elements without an id by position and tag name.
 
-export function morph(old, fresh) {
-  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
+export function morph(old, updated) {
+  if (old.nodeType !== updated.nodeType || old.nodeName !== updated.nodeName) return old.replaceWith(updated);
   if (old.nodeType === Node.TEXT_NODE) {
-    if (old.data !== fresh.data) old.data = fresh.data;
+    if (old.data !== updated.data) old.data = updated.data;
     return;
   }
   for (const { name } of [...(old.attributes ?? [])]) {
-    if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+    if (!updated.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   }
-  for (const { name, value } of fresh.attributes ?? []) {
+  for (const { name, value } of updated.attributes ?? []) {
     if (old.getAttribute(name) !== value && name !== "open") old.setAttribute(name, value);
   }
-  if (old.dataset?.keep !== undefined) return; // what it says is the script's
-  morphChildren(old, fresh);
+  if (old.dataset?.keep !== undefined) return; // the script sets its content
+  morphChildren(old, updated);
 }
 
-export function morphChildren(old, fresh) {
-  const mine = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
-  const wanted = new Set([...fresh.children].map((child) => child.id).filter(Boolean));
+export function morphChildren(old, updated) {
+  const oldById = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+  const newIds = new Set([...updated.children].map((child) => child.id).filter(Boolean));
   let at = old.firstChild;
-  const next = () => {
-    while (at?.id && !wanted.has(at.id)) {
-      const gone = at;
+  const removeStale = () => {
+    while (at?.id && !newIds.has(at.id)) {
+      const stale = at;
       at = at.nextSibling;
-      gone.remove();
+      stale.remove();
     }
   };
-  for (const node of [...fresh.childNodes]) {
-    next();
-    const same = node.id ? mine.get(node.id) : at && !at.id && at.nodeName === node.nodeName ? at : null;
-    if (!same) {
+  for (const node of [...updated.childNodes]) {
+    removeStale();
+    const match = node.id ? oldById.get(node.id) : at && !at.id && at.nodeName === node.nodeName ? at : null;
+    if (!match) {
       old.insertBefore(node, at);
       continue;
     }
-    if (same === at) at = at.nextSibling;
-    else old.insertBefore(same, at);
-    morph(same, node);
+    if (match === at) at = at.nextSibling;
+    else old.insertBefore(match, at);
+    morph(match, node);
   }
   while (at) {
-    const gone = at;
+    const stale = at;
     at = at.nextSibling;
-    gone.remove();
+    stale.remove();
   }
 }

@@ -1,83 +1,99 @@
-//! A panel is declared, not programmed: which values of `/model.json` it shows, and how.
+//! Panels are declarative: which values of `/model.json` they show, and how.
 //!
-//! Each value carries its JSON pointer as `data-model`, so that a reader (and a test) finds where it is from.
+//! Each value has its JSON pointer (RFC 6901) in the attribute `data-model`, so that tests can compare the two.
 
 use super::chart;
 use super::format::Unit;
-use super::series::{self, Line};
+use super::series::{self, ChartLines, Line};
 use super::table::{Matrix, Table};
 use super::view::View;
 use maud::{Markup, html};
 use serde_json::Value;
 
-/// A panel.
+/// A panel of a tab.
 pub(crate) struct Panel {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
-    /// Whether it takes the whole width.
+    /// Takes the full width of the page.
     pub(crate) is_wide: bool,
-    /// It is empty while all of these are 0, or not there, or have no members.
-    pub(crate) when: &'static [&'static str],
-    /// What will appear, and when.
-    pub(crate) empty: &'static str,
+    /// Pointers to its data. The panel is empty while all of them are 0, absent or without members.
+    pub(crate) data: &'static [&'static str],
+    /// Shown in an empty panel: what will appear, and when.
+    pub(crate) empty_text: &'static str,
+    /// Shown below the parts.
     pub(crate) note: &'static str,
-    /// It tells of requests, which have no app and no dyno.
-    pub(crate) is_of_requests: bool,
+    /// Counts requests, which belong to no app or dyno: the filter does not apply.
+    pub(crate) is_unfiltered: bool,
     pub(crate) parts: &'static [Part],
 }
 
-/// What most panels are.
-pub(crate) const PANEL: Panel = Panel {
-    id: "",
-    title: "",
-    is_wide: false,
-    when: &[],
-    empty: "",
-    note: "",
-    is_of_requests: false,
-    parts: &[],
-};
-
-/// What a panel is made of. What has nothing to show is left out.
+/// A part of a panel; omitted if it has no values.
 pub(crate) enum Part {
-    /// Numbers side by side: label, pointer, unit.
-    Tiles(&'static [(&'static str, &'static str, Unit)]),
-    /// A chart of a series over time: label, pointer inside a bucket.
-    Series { of: &'static str, unit: Unit, lines: &'static [(&'static str, &'static str)] },
-    /// A chart of a series whose buckets are maps: the largest names.
-    Keys { of: &'static str, under: &'static str, unit: Unit },
-    /// A chart with a line for each member of a map that is among the highest at `by`.
-    Members { of: &'static str, series: &'static str, by: &'static str, unit: Unit, limit: Option<f64> },
-    /// A histogram.
-    Steps { of: &'static str, unit: Unit, marks: &'static [(&'static str, f64)] },
+    /// Values side by side.
+    Tiles(&'static [Field]),
+    /// A line chart of one series. `lines`: label, and pointer inside a bucket.
+    Series { pointer: &'static str, unit: Unit, lines: &'static [(&'static str, &'static str)] },
+    /// A line chart of a series whose buckets hold maps: one line for each of the keys with the largest totals.
+    Keys { pointer: &'static str, inside: &'static str, unit: Unit },
+    /// A line chart of a map: the series of each of the members with the largest values at `rank_by`.
+    Members {
+        pointer: &'static str,
+        series: &'static str,
+        rank_by: &'static str,
+        unit: Unit,
+        limit: Option<f64>,
+    },
+    /// A histogram. `marks`: label and upper bound of the steps to highlight.
+    Histogram { pointer: &'static str, unit: Unit, marks: &'static [(&'static str, f64)] },
     /// A table of a map or a list.
     Table(Table),
-    /// A table whose columns are names, too.
+    /// A table whose columns are keys as well.
     Matrix(Matrix),
-    /// A number that is 0 when all is well, and what it means; else nothing.
-    Warning(&'static str, Unit, &'static str),
+    /// A value and its explanation, shown only if the value is present and not 0.
+    Warning { pointer: &'static str, unit: Unit, text: &'static str },
 }
 
-/// A column: label, pointer inside the row, unit.
-pub(crate) type Column = (&'static str, &'static str, Unit);
+/// A value with its label: a tile, or a column of a table.
+pub(crate) struct Field {
+    pub(crate) label: &'static str,
+    /// For a column: relative to the row.
+    pub(crate) pointer: &'static str,
+    pub(crate) unit: Unit,
+}
+
+/// Shorthand for a [`Field`].
+pub(crate) const fn field(label: &'static str, pointer: &'static str, unit: Unit) -> Field {
+    Field { label, pointer, unit }
+}
 
 impl Panel {
-    /// As HTML.
+    pub(crate) const DEFAULT: Self = Self {
+        id: "",
+        title: "",
+        is_wide: false,
+        data: &[],
+        empty_text: "",
+        note: "",
+        is_unfiltered: false,
+        parts: &[],
+    };
+
+    /// Renders the panel as HTML.
     pub(crate) fn render(&self, view: &View) -> Markup {
-        let is_there = self.when.iter().any(|pointer| view.has(pointer));
+        let has_data = self.data.iter().any(|pointer| view.has(pointer));
         html! {
             section.panel.wide[self.is_wide] id=(self.id) aria-labelledby={ (self.id) "-title" } {
                 h2 id={ (self.id) "-title" } { (self.title) }
-                @if self.is_of_requests && view.at("/filter").is_some() {
+                @if self.is_unfiltered && view.at("/filter").is_some() {
                     p.note.whole { "Not filtered: requests have no app and no dyno." }
                 }
-                @if is_there {
+                @if has_data {
                     @for (index, part) in self.parts.iter().enumerate() {
                         (part.render(view, &format!("{}-{index}", self.id)))
                     }
                     @if !self.note.is_empty() { p.note { (self.note) } }
                 } @else {
-                    p.empty { (self.empty) }
+                    p.empty { (self.empty_text) }
                 }
             }
         }
@@ -89,39 +105,40 @@ impl Part {
         match self {
             Self::Tiles(tiles) => html! {
                 dl.tiles {
-                    @for (label, pointer, unit) in *tiles {
+                    @for Field { label, pointer, unit } in *tiles {
                         div { dt { (label) } dd { (value(view, pointer, *unit)) } }
                     }
                 }
             },
-            Self::Series { of, unit, lines } => {
+            Self::Series { pointer, unit, lines } => {
                 let lines = lines
                     .iter()
                     .map(|(label, inside)| {
-                        Line::read(view, label, (*of).to_owned(), (*inside).to_owned(), *unit)
+                        Line::read(view, label, (*pointer).to_owned(), (*inside).to_owned(), *unit)
                     })
                     .collect();
-                series::plot(view, id, lines, *unit, None)
+                series::plot(view, id, ChartLines { lines, note: String::new() }, *unit, None)
             }
-            Self::Keys { of, under, unit } => {
-                series::plot_with(view, id, series::by_name(view, of, under, *unit), *unit, None)
+            Self::Keys { pointer, inside, unit } => {
+                series::plot(view, id, series::largest_keys(view, pointer, inside, *unit), *unit, None)
             }
-            Self::Members { of, series, by, unit, limit } => {
-                let lines = series::by_member(view, of, series, by, *unit);
-                series::plot_with(view, id, lines, *unit, *limit)
+            Self::Members { pointer, series, rank_by, unit, limit } => {
+                let lines = series::largest_members(view, pointer, series, rank_by, *unit);
+                series::plot(view, id, lines, *unit, *limit)
             }
-            Self::Steps { of, unit, marks } => steps(view, id, of, *unit, marks),
+            Self::Histogram { pointer, unit, marks } => histogram(view, id, pointer, *unit, marks),
             Self::Table(table) => table.render(view, id),
             Self::Matrix(matrix) => matrix.render(view, id),
-            Self::Warning(pointer, unit, words) => html! {
-                @if view.has(pointer) { p.note.warning { b { (value(view, pointer, *unit)) } " " (words) } }
+            Self::Warning { pointer, unit, text } => html! {
+                @if view.has(pointer) { p.note.warning { b { (value(view, pointer, *unit)) } " " (text) } }
             },
         }
     }
 }
 
-fn steps(view: &View, id: &str, of: &str, unit: Unit, marks: &[(&str, f64)]) -> Markup {
-    let steps = view.at(of).and_then(Value::as_array).into_iter().flatten();
+/// A histogram with its values as a table.
+fn histogram(view: &View, id: &str, pointer: &str, unit: Unit, marks: &[(&str, f64)]) -> Markup {
+    let steps = view.at(pointer).and_then(Value::as_array).into_iter().flatten();
     let steps: Vec<(f64, f64)> =
         steps.filter_map(|step| Some((step["up_to"].as_f64()?, step["count"].as_f64()?))).collect();
     if steps.is_empty() {
@@ -129,7 +146,7 @@ fn steps(view: &View, id: &str, of: &str, unit: Unit, marks: &[(&str, f64)]) -> 
     }
     let id = format!("{id}-values");
     html! {
-        (chart::steps(&steps, unit, marks))
+        (chart::histogram(&steps, unit, marks))
         details id=(id) {
             summary { "Values" }
             @if view.is_unfolded(&id) {
@@ -137,7 +154,7 @@ fn steps(view: &View, id: &str, of: &str, unit: Unit, marks: &[(&str, f64)]) -> 
                     thead { tr { th scope="col" { "Up to" } th.number scope="col" { "Count" } } }
                     tbody { @for (index, (bound, _)) in steps.iter().enumerate() { tr {
                         th scope="row" { (unit.bound(*bound)) }
-                        td.number { (value(view, &format!("{of}/{index}/count"), Unit::Count)) }
+                        td.number { (value(view, &format!("{pointer}/{index}/count"), Unit::Count)) }
                     } } }
                 } }
             }
@@ -145,13 +162,13 @@ fn steps(view: &View, id: &str, of: &str, unit: Unit, marks: &[(&str, f64)]) -> 
     }
 }
 
-/// A value, with its pointer.
+/// A value; its pointer is the attribute `data-model`.
 pub(super) fn value(view: &View, pointer: &str, unit: Unit) -> Markup {
     html! { span data-model=(pointer) data-unit=(format!("{unit:?}")) { (unit.show(view.at(pointer))) } }
 }
 
-/// A value that is shown as a multiple of what stands in the model: a rate.
-pub(super) fn value_times(view: &View, pointer: &str, unit: Unit, scale: f64) -> Markup {
+/// A value multiplied by `scale`; 0 where the model has none. For points of a series.
+pub(super) fn scaled_value(view: &View, pointer: &str, unit: Unit, scale: f64) -> Markup {
     let number = view.at(pointer).and_then(Value::as_f64);
     let is_gap = view.json.pointer(pointer).is_some_and(Value::is_null);
     html! {

@@ -37,7 +37,7 @@ impl Tab {
         Self::Faults,
     ];
 
-    /// Its name in URLs.
+    /// The name in URLs and ids.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Overview => "overview",
@@ -64,17 +64,17 @@ impl Tab {
         }
     }
 
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tab| tab.name() == name)
     }
 
-    /// By its name; the overview for any other.
-    pub(crate) fn of(name: &str) -> Self {
-        Self::named(name).unwrap_or(Self::Overview)
+    /// Like [`Tab::from_name`]; the overview for unknown names.
+    pub(crate) fn from_name_or_default(name: &str) -> Self {
+        Self::from_name(name).unwrap_or(Self::Overview)
     }
 }
 
-/// The panels of a tab. The live tail has none: it is on every tab.
+/// Renders the panels of a tab. The live tail has none: it is part of the layout.
 pub(crate) fn render(tab: Tab, view: &View) -> Markup {
     let panels: &[Panel] = match tab {
         Tab::Overview => overview::PANELS,
@@ -95,7 +95,7 @@ pub(crate) fn render(tab: Tab, view: &View) -> Markup {
             }
         }
         div.panels {
-            @if tab == Tab::Errors { (errors::named(view)) }
+            @if tab == Tab::Errors { (errors::codes(view)) }
             @for panel in panels { (panel.render(view)) }
             @if tab == Tab::Delivery { (delivery::parity(view)) }
         }

@@ -1,99 +1,101 @@
-//! Tables of the model's maps and lists.
+//! Tables of maps and lists of the model.
 
 use super::format::Unit;
-use super::panel::{Column, value};
+use super::panel::{Field, value};
 use super::view::{View, escape};
 use maud::{Markup, html};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Rows of a table.
-const ROWS: usize = 25;
-/// Columns of a matrix.
-const COLUMNS: usize = 14;
+/// Maximum number of rows of a table.
+const MAX_ROWS: usize = 25;
+/// Maximum number of key columns of a matrix.
+const MAX_COLUMNS: usize = 14;
 
-/// A table of a map, the largest first, or of a list from young to old (no key).
+/// A table of a map, sorted in descending order, or of a list, the newest item first (no key column).
 pub(crate) struct Table {
-    pub(crate) of: &'static str,
-    /// What the names are.
-    pub(crate) key: &'static str,
-    /// What the names in the members are, where those are maps again.
-    pub(crate) inner: &'static str,
-    pub(crate) columns: &'static [Column],
+    pub(crate) pointer: &'static str,
+    /// Heading of the column of keys.
+    pub(crate) key_label: &'static str,
+    /// For a map of maps: heading of the column of inner keys.
+    pub(crate) inner_key_label: &'static str,
+    pub(crate) columns: &'static [Field],
     pub(crate) summary: &'static str,
     pub(crate) is_open: bool,
-    /// Sorted by this pointer; else by the first column.
-    pub(crate) by: &'static str,
-    /// Only what is above 0 there.
-    pub(crate) is_positive: bool,
-    pub(crate) rows: usize,
-    /// Of those with the same name only one is open.
+    /// Pointer inside a row to sort by; if empty, the first column if that is a number.
+    pub(crate) sort_by: &'static str,
+    /// Omits rows whose sort value is not above 0.
+    pub(crate) only_positive: bool,
+    pub(crate) max_rows: usize,
+    /// Of the tables with the same group only one is open (`<details name>`).
     pub(crate) group: Option<&'static str>,
 }
 
-/// What most tables are.
-pub(crate) const TABLE: Table = Table {
-    of: "",
-    key: "",
-    inner: "",
-    columns: &[],
-    summary: "",
-    is_open: false,
-    by: "",
-    is_positive: false,
-    rows: ROWS,
-    group: None,
-};
-
-/// A table of a map whose members have maps under `under`: their keys are columns.
+/// A table of a map whose members hold maps at `cells`: the keys of those are columns.
 pub(crate) struct Matrix {
-    pub(crate) of: &'static str,
-    pub(crate) key: &'static str,
-    /// Columns before the others.
-    pub(crate) columns: &'static [Column],
-    pub(crate) under: &'static str,
+    pub(crate) pointer: &'static str,
+    pub(crate) key_label: &'static str,
+    /// Columns before those of the keys.
+    pub(crate) columns: &'static [Field],
+    /// Pointer inside a member to the map of cells.
+    pub(crate) cells: &'static str,
     pub(crate) unit: Unit,
-    /// Those first; the others follow by name.
-    pub(crate) first: &'static [&'static str],
+    /// Keys that come first; the others follow by name.
+    pub(crate) first_columns: &'static [&'static str],
     pub(crate) summary: &'static str,
     pub(crate) is_open: bool,
 }
 
-/// A row: its names, and where it stands.
+/// A row: its keys, and its pointer.
 struct Row {
-    names: Vec<String>,
+    keys: Vec<String>,
     pointer: String,
 }
 
-fn members<'a>(view: &'a View, of: &str) -> impl Iterator<Item = (&'a String, String)> {
-    let members = view.at(of).and_then(Value::as_object).into_iter().flatten();
-    members.map(move |(name, _)| (name, format!("{of}/{}", escape(name))))
+/// The members of a map: name and pointer.
+fn members<'a>(view: &'a View, pointer: &str) -> impl Iterator<Item = (&'a String, String)> {
+    let members = view.at(pointer).and_then(Value::as_object).into_iter().flatten();
+    members.map(move |(name, _)| (name, format!("{pointer}/{}", escape(name))))
 }
 
 impl Table {
+    pub(crate) const DEFAULT: Self = Self {
+        pointer: "",
+        key_label: "",
+        inner_key_label: "",
+        columns: &[],
+        summary: "",
+        is_open: false,
+        sort_by: "",
+        only_positive: false,
+        max_rows: MAX_ROWS,
+        group: None,
+    };
+
+    /// All rows, sorted.
     fn all_rows(&self, view: &View) -> Vec<Row> {
-        if let Some(Value::Array(items)) = view.at(self.of) {
-            let row = |index| Row { names: Vec::new(), pointer: format!("{}/{index}", self.of) };
+        if let Some(Value::Array(items)) = view.at(self.pointer) {
+            let row = |index| Row { keys: Vec::new(), pointer: format!("{}/{index}", self.pointer) };
             return (0..items.len()).rev().map(row).collect();
         }
-        let outer = members(view, self.of).flat_map(|(name, pointer)| {
-            if self.inner.is_empty() {
-                return vec![Row { names: vec![name.clone()], pointer }];
+        let outer = members(view, self.pointer).flat_map(|(name, pointer)| {
+            if self.inner_key_label.is_empty() {
+                return vec![Row { keys: vec![name.clone()], pointer }];
             }
             let inner = members(view, &pointer);
-            inner.map(|(inner, pointer)| Row { names: vec![name.clone(), inner.clone()], pointer }).collect()
+            inner.map(|(inner, pointer)| Row { keys: vec![name.clone(), inner.clone()], pointer }).collect()
         });
         let mut rows: Vec<Row> = outer.collect();
-        let is_sorted = self.columns.first().is_some_and(|(.., unit)| unit.is_number());
-        let by = match self.by {
-            "" => self.columns.first().map_or("", |column| column.1),
-            by => by,
+        let is_sorted = self.columns.first().is_some_and(|column| column.unit.is_number());
+        let sort_by = match self.sort_by {
+            "" => self.columns.first().map_or("", |column| column.pointer),
+            sort_by => sort_by,
         };
-        let number = |row: &Row| view.number(&format!("{}{by}", row.pointer));
-        if self.is_positive {
+        let number = |row: &Row| view.number(&format!("{}{sort_by}", row.pointer));
+        if self.only_positive {
             rows.retain(|row| number(row) > 0.0);
         }
-        if is_sorted || !self.by.is_empty() {
+        if is_sorted || !self.sort_by.is_empty() {
             rows.sort_by(|a, b| number(b).total_cmp(&number(a)));
         }
         rows
@@ -105,39 +107,39 @@ impl Table {
         if total == 0 {
             return html! {};
         }
-        rows.truncate(self.rows);
-        let by = format!("By {}", self.key.to_lowercase());
+        rows.truncate(self.max_rows);
+        let default = format!("By {}", self.key_label.to_lowercase());
         let summary = match self.summary {
-            "" if self.key.is_empty() => "The latest",
-            "" => &by,
+            "" if self.key_label.is_empty() => "The latest",
+            "" => &default,
             summary => summary,
         };
-        let keys = [self.key, self.inner];
+        let key_labels = [self.key_label, self.inner_key_label];
         html! {
             details id={ (id) "-table" } open[self.is_open] name=[self.group] {
                 summary { (summary) }
                 div.scroll { table {
                     thead { tr {
-                        @for key in keys.iter().filter(|key| !key.is_empty()) { th scope="col" { (key) } }
-                        @for (label, _, unit) in self.columns {
+                        @for label in key_labels.iter().filter(|label| !label.is_empty()) { th scope="col" { (label) } }
+                        @for Field { label, unit, .. } in self.columns {
                             th.number[unit.is_number()] scope="col" { (label) }
                         }
                     } }
                     tbody { @for row in &rows { tr {
-                        @for name in &row.names { th scope="row" { (shown(view, name)) } }
-                        @for (_, column, unit) in self.columns {
+                        @for key in &row.keys { th scope="row" { (key_text(view, key)) } }
+                        @for Field { pointer: column, unit, .. } in self.columns {
                             td.number[unit.is_number()] { (value(view, &format!("{}{column}", row.pointer), *unit)) }
                         }
                     } } }
                 } }
-                @if total > self.rows { p.note { "The first " (self.rows) " of " (total) "." } }
+                @if total > self.max_rows { p.note { "The first " (self.max_rows) " of " (total) "." } }
             }
         }
     }
 }
 
-/// A name as it is shown: the platform's drain says that it is.
-fn shown(view: &View, name: &str) -> String {
+/// The text of a key. The platform's drain is marked as such.
+fn key_text(view: &View, name: &str) -> String {
     let is_platform = view.at("/platform").and_then(Value::as_str) == Some(name);
     match name {
         "" => crate::filter::NONE.to_owned(),
@@ -148,10 +150,10 @@ fn shown(view: &View, name: &str) -> String {
 
 impl Matrix {
     pub(super) fn render(&self, view: &View, id: &str) -> Markup {
-        let rows: Vec<_> = members(view, self.of).collect();
+        let rows: Vec<_> = members(view, self.pointer).collect();
         let mut totals = BTreeMap::<&str, f64>::new();
         for (_, pointer) in &rows {
-            let cells = view.at(&format!("{pointer}{}", self.under)).and_then(Value::as_object);
+            let cells = view.at(&format!("{pointer}{}", self.cells)).and_then(Value::as_object);
             for (key, cell) in cells.into_iter().flatten() {
                 *totals.entry(key).or_default() += cell.as_f64().unwrap_or_default();
             }
@@ -160,7 +162,9 @@ impl Matrix {
             return html! {};
         }
         let mut keys: Vec<&str> = totals.into_keys().collect();
-        let rank = |key: &str| self.first.iter().position(|first| *first == key).unwrap_or(self.first.len());
+        let rank = |key: &str| {
+            self.first_columns.iter().position(|first| *first == key).unwrap_or(self.first_columns.len())
+        };
         keys.sort_by_key(|key| rank(key));
         let total = rows.len();
         html! {
@@ -168,27 +172,27 @@ impl Matrix {
                 summary { (self.summary) }
                 div.scroll { table {
                     thead { tr {
-                        th scope="col" { (self.key) }
-                        @for (label, _, unit) in self.columns {
+                        th scope="col" { (self.key_label) }
+                        @for Field { label, unit, .. } in self.columns {
                             th.number[unit.is_number()] scope="col" { (label) }
                         }
-                        @for key in keys.iter().take(COLUMNS) {
+                        @for key in keys.iter().take(MAX_COLUMNS) {
                             th.number[self.unit.is_number()] scope="col" { (key) }
                         }
                     } }
-                    tbody { @for (name, pointer) in rows.iter().take(ROWS) { tr {
-                        th scope="row" { (shown(view, name)) }
-                        @for (_, column, unit) in self.columns {
+                    tbody { @for (name, pointer) in rows.iter().take(MAX_ROWS) { tr {
+                        th scope="row" { (key_text(view, name)) }
+                        @for Field { pointer: column, unit, .. } in self.columns {
                             td.number[unit.is_number()] { (value(view, &format!("{pointer}{column}"), *unit)) }
                         }
-                        @for key in keys.iter().take(COLUMNS) {
+                        @for key in keys.iter().take(MAX_COLUMNS) {
                             td.number[self.unit.is_number()] {
-                                (value(view, &format!("{pointer}{}/{}", self.under, escape(key)), self.unit))
+                                (value(view, &format!("{pointer}{}/{}", self.cells, escape(key)), self.unit))
                             }
                         }
                     } } }
                 } }
-                @if total > ROWS { p.note { "The first " (ROWS) " of " (total) "." } }
+                @if total > MAX_ROWS { p.note { "The first " (MAX_ROWS) " of " (total) "." } }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The live tail: an event stream of the lines that pass a filter, and a tick each second.
+//! The live tail: an event stream (HTML standard, server-sent events) of the lines that match a query, and a tick each
+//! second.
 
 use super::{filter, parameter};
 use crate::ansi;
@@ -18,58 +19,60 @@ use tailrace::frame::{Frame, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Time between batches of lines.
-const BATCH: Duration = Duration::from_millis(250);
+const BATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// Batches per tick.
-const TICK: u32 = 4;
-/// Most lines per batch; of more, the youngest. What is left out is counted.
-const MOST: usize = 250;
-/// Lines that are looked at for a batch: a filter that little passes does not eat the processor.
-const LOOKED_AT: u64 = 50_000;
-/// Lines from before the stream was opened; and where it goes on, as many as the page shows.
+const BATCHES_PER_TICK: u32 = 4;
+/// Maximum number of lines in a batch: the newest. The others are counted as skipped.
+const MAX_LINES: usize = 250;
+/// Maximum number of lines examined for a batch: limits the CPU time of a query that few lines match.
+const MAX_EXAMINED: u64 = 50_000;
+/// Maximum number of older lines in the first batch of a new stream.
 const BACKLOG: usize = 500;
-const GOING_ON: usize = 2000;
+/// Maximum number of lines in the first batch of a resumed stream: as many as the page shows.
+const MAX_RESUMED: usize = 2000;
 
-/// A line's place: numbers mean nothing beyond a reset, or in another drain.
+/// A position in the history. Line numbers are valid only within an epoch, which ends with a reset or a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct Position {
     epoch: u64,
     next: u64,
 }
 
-impl Place {
-    fn read(text: &str) -> Option<Self> {
+impl Position {
+    /// Parses `EPOCH.NEXT`, the id of an event.
+    fn parse(text: &str) -> Option<Self> {
         let (epoch, next) = text.split_once('.')?;
         Some(Self { epoch: epoch.parse().ok()?, next: next.parse().ok()? })
     }
 }
 
-/// Which lines a stream is to bring.
+/// Which lines a stream sends.
 #[derive(Debug, Default)]
-pub(crate) struct Wanted {
-    /// Only the tick.
-    is_silent: bool,
+pub(crate) struct TailQuery {
+    /// Sends ticks only, no lines.
+    ticks_only: bool,
     search: Option<Regex>,
     filter: Filter,
     level: Option<u8>,
-    /// What came before this is known.
-    from: Option<Place>,
+    /// The client already has the lines before this position.
+    from: Option<Position>,
 }
 
-impl Wanted {
-    /// `last` is what a stream that broke off had come to.
-    pub(crate) fn read(query: &str, last: Option<&str>) -> Self {
+impl TailQuery {
+    /// `last` is the header `Last-Event-ID` of a client that reconnects; it overrides the parameter `from`.
+    pub(crate) fn parse(query: &str, last: Option<&str>) -> Self {
         let search = parameter(query, "search");
         let regex = RegexBuilder::new(&regex::escape(&search)).case_insensitive(true).build();
         Self {
-            is_silent: parameter(query, "lines") == "off",
+            ticks_only: parameter(query, "lines") == "off",
             search: regex.ok().filter(|_| !search.is_empty()),
             filter: filter(query),
             level: parameter(query, "level").parse().ok(),
-            from: Place::read(last.unwrap_or(&parameter(query, "from"))),
+            from: Position::parse(last.unwrap_or(&parameter(query, "from"))),
         }
     }
 
-    fn passes(&self, token: &str, frame: &Frame<'_>) -> bool {
+    fn matches(&self, token: &str, frame: &Frame<'_>) -> bool {
         self.filter.takes(token)
             && self.filter.passes(frame)
             && self.level.is_none_or(|level| frame.pri & 7 <= level)
@@ -77,9 +80,9 @@ impl Wanted {
     }
 }
 
-/// A line as the page gets it.
+/// A line in the event `lines`.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct TailLine {
     n: u64,
     at: u64,
     time: String,
@@ -90,39 +93,48 @@ struct Shown {
     text: String,
 }
 
+/// The event `lines`.
 #[derive(Debug, Default, Serialize)]
-struct Selection {
-    lines: Vec<Shown>,
-    /// Lines that passed, or were not looked at, and are not among them.
+struct LineBatch {
+    lines: Vec<TailLine>,
+    /// Lines that match but exceed the limit, and lines that were not examined.
     skipped: u64,
-    /// Whether what is on the page is to go.
+    /// The page must remove its rows.
     fresh: bool,
     epoch: u64,
 }
 
-/// The last `most` of the lines from number `from` on that pass, from old to new; of the others the number.
-fn select(chunks: &[Arc<Chunk>], from: u64, wanted: &Wanted, most: usize, look_at: u64) -> Selection {
-    let mut found = Selection::default();
+/// Limits of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Lines that are returned.
+    lines: usize,
+    examined: u64,
+}
+
+/// The newest lines that match, from number `from` on, in ascending order. Counts the others.
+fn select_lines(chunks: &[Arc<Chunk>], from: u64, query: &TailQuery, limits: Limits) -> LineBatch {
+    let mut batch = LineBatch::default();
     let total: u64 = chunks.iter().map(|chunk| chunk.end() - chunk.first.max(from)).sum();
-    let mut looked_at = 0;
+    let mut examined = 0;
     let all = chunks
         .iter()
         .rev()
         .flat_map(|chunk| (chunk.first.max(from)..chunk.end()).rev().map(move |line| (chunk, line)));
     for (chunk, line) in all {
-        if looked_at == look_at {
+        if examined == limits.examined {
             break;
         }
-        looked_at += 1;
+        examined += 1;
         let Some((frame, _)) = chunk.get(line) else { continue };
-        if !wanted.passes(&chunk.token, &frame) {
+        if !query.matches(&chunk.token, &frame) {
             continue;
         }
-        if found.lines.len() == most {
-            found.skipped += 1;
+        if batch.lines.len() == limits.lines {
+            batch.skipped += 1;
             continue;
         }
-        found.lines.push(Shown {
+        batch.lines.push(TailLine {
             n: line,
             at: chunk.at,
             time: frame.time.to_owned(),
@@ -133,63 +145,63 @@ fn select(chunks: &[Arc<Chunk>], from: u64, wanted: &Wanted, most: usize, look_a
             text: frame.msg.to_owned(),
         });
     }
-    found.skipped += total - looked_at;
-    found.lines.reverse();
-    found
+    batch.skipped += total - examined;
+    batch.lines.reverse();
+    batch
 }
 
-/// Opens a stream; it ends when the browser does.
-pub(crate) fn stream(shared: Arc<Shared>, wanted: Wanted) -> Channel<Bytes, Infallible> {
+/// Starts a stream; it ends when the client disconnects.
+pub(crate) fn stream(shared: Arc<Shared>, query: TailQuery) -> Channel<Bytes, Infallible> {
     let (sender, body) = Channel::new(4);
-    drop(tokio::spawn(send(shared, wanted, sender)));
+    drop(tokio::spawn(send(shared, query, sender)));
     body
 }
 
-async fn send(shared: Arc<Shared>, wanted: Wanted, mut sender: Sender<Bytes, Infallible>) {
-    let mut timer = interval(BATCH);
+async fn send(shared: Arc<Shared>, query: TailQuery, mut sender: Sender<Bytes, Infallible>) {
+    let mut timer = interval(BATCH_INTERVAL);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut place = wanted.from;
+    let mut position = query.from;
     let mut is_first = true;
     let mut rate = Rate::default();
-    let mut known = Value::Null;
+    let mut sent_names = Value::Null;
     for round in 0u32.. {
         timer.tick().await;
-        let (chunks, from, gone, now) = {
+        let (chunks, from, evicted, end) = {
             let stats = shared.stats();
             let kept = stats.kept();
-            let now = Place { epoch: stats.epoch(), next: kept.next() };
-            let last = place.filter(|place| place.epoch == now.epoch && place.next <= now.next);
-            let from = last.map_or(0, |place| place.next).max(kept.first());
-            let gone = last.map(|place| from - place.next);
-            (kept.since(from), from, gone, now)
+            let end = Position { epoch: stats.epoch(), next: kept.next() };
+            let last = position.filter(|last| last.epoch == end.epoch && last.next <= end.next);
+            let from = last.map_or(0, |last| last.next).max(kept.first());
+            let evicted = last.map(|last| from - last.next);
+            (kept.since(from), from, evicted, end)
         };
-        if !wanted.is_silent && (gone.is_none() || now.next > from) {
-            let (most, look_at) = match gone {
-                None => (BACKLOG, u64::MAX),
-                Some(_) if is_first => (GOING_ON, u64::MAX),
-                Some(_) => (MOST, LOOKED_AT),
+        if !query.ticks_only && (evicted.is_none() || end.next > from) {
+            let limits = match evicted {
+                None => Limits { lines: BACKLOG, examined: u64::MAX },
+                Some(_) if is_first => Limits { lines: MAX_RESUMED, examined: u64::MAX },
+                Some(_) => Limits { lines: MAX_LINES, examined: MAX_EXAMINED },
             };
-            let mut lines = select(&chunks, from, &wanted, most, look_at);
-            lines.skipped = gone.map_or(0, |gone| gone + lines.skipped);
-            lines.fresh = gone.is_none();
-            lines.epoch = now.epoch;
-            if lines.fresh || !lines.lines.is_empty() || lines.skipped > 0 {
-                let id = format!("{}.{}", now.epoch, now.next);
-                if event(&mut sender, "lines", Some(&id), &lines).await.is_none() {
+            let mut batch = select_lines(&chunks, from, &query, limits);
+            batch.skipped = evicted.map_or(0, |evicted| evicted + batch.skipped);
+            batch.fresh = evicted.is_none();
+            batch.epoch = end.epoch;
+            if batch.fresh || !batch.lines.is_empty() || batch.skipped > 0 {
+                let id = format!("{}.{}", end.epoch, end.next);
+                if event(&mut sender, "lines", Some(&id), &batch).await.is_none() {
                     return;
                 }
             }
             is_first = false;
         }
-        place = Some(now);
-        if round % TICK == 0 {
+        position = Some(end);
+        if round % BATCHES_PER_TICK == 0 {
             let tick = tick(&shared, &mut rate);
             let names = names(&shared);
-            let is_news = names != known;
-            if is_news && event(&mut sender, "names", None, &names).await.is_none() {
+            let has_changed = names != sent_names;
+            if has_changed && event(&mut sender, "names", None, &names).await.is_none() {
                 return;
             }
-            known = names;
+            sent_names = names;
             if event(&mut sender, "model", None, &tick).await.is_none() {
                 return;
             }
@@ -197,37 +209,42 @@ async fn send(shared: Arc<Shared>, wanted: Wanted, mut sender: Sender<Bytes, Inf
     }
 }
 
+/// Sends an event; `None` if the client has disconnected.
 async fn event(
     sender: &mut Sender<Bytes, Infallible>,
     name: &str,
     id: Option<&str>,
     data: &impl Serialize,
 ) -> Option<()> {
-    let data = serde_json::to_string(data).ok()?; // one line: JSON has no bare line feeds
+    let data = serde_json::to_string(data).ok()?; // one line: JSON escapes line feeds
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     sender.send_data(Bytes::from(format!("event: {name}\n{id}data: {data}\n\n"))).await.ok()
 }
 
-/// Frames per second, since the tick before.
+/// Frames per second since the previous tick.
 #[derive(Debug, Default)]
-struct Rate(Option<(u64, u64)>);
+struct Rate {
+    /// Time of the previous tick in µs since the Unix epoch, and the number of frames.
+    previous: Option<(u64, u64)>,
+}
 
 impl Rate {
-    fn now(&mut self, frames: u64) -> f64 {
+    fn update(&mut self, frames: u64) -> f64 {
         let now = Timestamp::now().as_micros();
-        let before = self.0.replace((now, frames));
-        before.map_or(0.0, |(then, had)| {
-            frames.saturating_sub(had) as f64 / (now.saturating_sub(then).max(1) as f64 / 1e6)
+        let previous = self.previous.replace((now, frames));
+        previous.map_or(0.0, |(time, count)| {
+            frames.saturating_sub(count) as f64 / (now.saturating_sub(time).max(1) as f64 / 1e6)
         })
     }
 }
 
+/// The event `model`.
 fn tick(shared: &Shared, rate: &mut Rate) -> Value {
     let stats = shared.stats();
     let (frames, kept) = (stats.streams().frames(), stats.kept());
     json!({
         "frames": frames,
-        "rate": rate.now(frames),
+        "rate": rate.update(frames),
         "held": kept.next() - kept.first(),
         "most": kept.most(),
         "bytes": kept.bytes(),
@@ -235,16 +252,16 @@ fn tick(shared: &Shared, rate: &mut Rate) -> Value {
     })
 }
 
-/// The names that lines can be chosen by: those of all that came.
+/// The event `names`: the options of the filter, from all frames received.
 fn names(shared: &Shared) -> Value {
     let stats = shared.stats();
     let streams = stats.streams();
     let tokens =
         streams.tokens().map(|token| json!([name_of(token), label(token, stats.is_platform(token))]));
-    let plain = |name: &str| json!([name, name]);
+    let unlabelled = |name: &str| json!([name, name]);
     json!({
-        "app": streams.apps().iter().map(|name| plain(name)).collect::<Vec<_>>(),
-        "proc": streams.procs().into_iter().map(plain).collect::<Vec<_>>(),
+        "app": streams.apps().iter().map(|name| unlabelled(name)).collect::<Vec<_>>(),
+        "proc": streams.procs().into_iter().map(unlabelled).collect::<Vec<_>>(),
         "token": tokens.collect::<Vec<_>>(),
     })
 }

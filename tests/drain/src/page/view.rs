@@ -1,4 +1,4 @@
-//! What the panels are rendered from: the same JSON that `GET /model.json` answers.
+//! The data that the panels are rendered from: the same JSON that `GET /model.json` returns.
 
 use crate::filter::Filter;
 use crate::history::MAX_BYTES;
@@ -13,14 +13,14 @@ use tailrace::frame::Timestamp;
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) json: Value,
-    /// The parts that are unfolded; nothing when all are wanted.
+    /// Ids of the open `<details>`; `None` renders the content of all of them.
     pub(crate) unfolded: Option<BTreeSet<String>>,
 }
 
 impl View {
-    /// Of what passes a filter. Takes a moment when it is a new one.
-    pub(crate) fn of(shared: &Shared, filter: &Filter) -> Self {
-        // Copied under the lock, written out behind it.
+    /// The view of the frames that pass a filter. Slow for a new filter: it scans the history.
+    pub(crate) fn new(shared: &Shared, filter: &Filter) -> Self {
+        // Copied under the lock, serialized after its release.
         let (mut snapshot, held) = {
             let stats = shared.stats();
             let kept = stats.kept();
@@ -47,8 +47,9 @@ impl View {
         }
         let report = &snapshot.report;
         let missing: u64 = report.sequence.values().map(|sequence| sequence.missing).sum();
-        let numbered: u64 = report.sequence.values().map(|sequence| sequence.count).sum();
-        let came: u64 = report.streams.values().flat_map(|procs| procs.values().map(Stream::frames)).sum();
+        let numbered_lines: u64 = report.sequence.values().map(|sequence| sequence.count).sum();
+        let received: u64 =
+            report.streams.values().flat_map(|procs| procs.values().map(Stream::frames)).sum();
         let codes: Map<_, _> =
             CODES.iter().map(|(code, meaning)| ((*code).to_owned(), Value::from(*meaning))).collect();
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64 * 100.0);
@@ -59,14 +60,14 @@ impl View {
                     "token": filter.token, "app": filter.app, "proc": filter.proc_id, "counted": counted,
                 })),
                 "platform": snapshot.platform,
-                "came": came,
+                "came": received,
                 "wire_percent": share(report.wire_bytes, report.bytes),
                 "current_dynos": model.as_ref().map(|model| model.samples.current(now)),
                 "report": report,
                 "model": model,
                 "faults": shared.faults(),
                 "held": held,
-                "numbered": { "lines": numbered, "missing": missing },
+                "numbered": { "lines": numbered_lines, "missing": missing },
                 "codes": codes,
             }),
             unfolded: None,
@@ -78,12 +79,12 @@ impl View {
         self.json.pointer(pointer).filter(|value| !value.is_null())
     }
 
-    /// The number at a JSON pointer; 0 where there is none.
+    /// The number at a JSON pointer; 0 if there is none.
     pub(crate) fn number(&self, pointer: &str) -> f64 {
         self.at(pointer).and_then(Value::as_f64).unwrap_or_default()
     }
 
-    /// Whether there is something at a JSON pointer: not 0, and not without members.
+    /// Whether the value at a JSON pointer is present, not 0 and not without members.
     pub(crate) fn has(&self, pointer: &str) -> bool {
         self.at(pointer).is_some_and(|value| match value {
             Value::Number(number) => number.as_f64() != Some(0.0),
@@ -93,13 +94,13 @@ impl View {
         })
     }
 
-    /// Whether what is folded away under this id is wanted.
+    /// Whether the content of the `<details>` with this id is rendered.
     pub(crate) fn is_unfolded(&self, id: &str) -> bool {
         self.unfolded.as_ref().is_none_or(|unfolded| unfolded.contains(id))
     }
 }
 
-/// A key as a part of a JSON pointer.
+/// Escapes a key for use in a JSON pointer.
 pub(crate) fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }

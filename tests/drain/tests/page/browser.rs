@@ -1,4 +1,4 @@
-//! Chromium, headless: opens the page, looks at it, and keeps what it complains of.
+//! Headless Chromium: opens the page, evaluates expressions in it, and collects the browser's errors.
 
 use headless_chrome::browser::tab::Tab;
 use headless_chrome::protocol::cdp::types::Event;
@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long something may take to come about, on a machine that has much else to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-/// Starts of a browser that may come to nothing: it has 30 s each time.
-const STARTS: usize = 3;
+/// Timeout of every wait; long, because the machine may be busy.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
+/// Attempts to launch the browser; each times out after 30 s.
+const LAUNCH_ATTEMPTS: usize = 3;
 
 /// A tab of a browser.
 pub(crate) struct Window {
     tab: Arc<Tab>,
-    complaints: Arc<Mutex<Vec<String>>>,
+    browser_errors: Arc<Mutex<Vec<String>>>,
     browser: Browser,
 }
 
-/// Debian's `chromium`.
-fn program() -> PathBuf {
+/// The path of the installed browser.
+fn browser_path() -> PathBuf {
     let names = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
     let found = names.into_iter().map(PathBuf::from).find(|path| path.exists());
     found.expect("chromium is installed: sudo apt-get install chromium")
@@ -33,55 +33,55 @@ impl Window {
     pub(crate) fn open(url: &str) -> Self {
         let arguments = ["--disable-dev-shm-usage", "--hide-scrollbars", "--force-prefers-reduced-motion"];
         let options = LaunchOptions::default_builder()
-            .path(Some(program()))
-            .port(Some(0)) // its own choice: a port that was found free may be another browser's by then
-            .sandbox(false) // root has none
+            .path(Some(browser_path()))
+            .port(Some(0)) // chosen by the browser: a port that was probed as free may be taken by then
+            .sandbox(false) // Chromium's sandbox does not work for root
             .window_size(Some((1440, 900)))
             .idle_browser_timeout(Duration::from_mins(5))
             .args(arguments.map(OsStr::new).to_vec())
             .build()
             .expect("options");
-        let mut started = Browser::new(options.clone());
-        for _ in 1..STARTS {
-            if started.is_err() {
-                started = Browser::new(options.clone());
+        let mut launched = Browser::new(options.clone());
+        for _ in 1..LAUNCH_ATTEMPTS {
+            if launched.is_err() {
+                launched = Browser::new(options.clone());
             }
         }
-        let browser = started.expect("chromium starts");
-        browser.set_default_timeout(PATIENCE);
-        Self::of(browser, url)
+        let browser = launched.expect("chromium starts");
+        browser.set_default_timeout(TIMEOUT);
+        Self::new(browser, url)
     }
 
     /// Opens `url` in another tab of the same browser.
-    pub(crate) fn another(&self, url: &str) -> Self {
-        Self::of(self.browser.clone(), url)
+    pub(crate) fn new_tab(&self, url: &str) -> Self {
+        Self::new(self.browser.clone(), url)
     }
 
-    fn of(browser: Browser, url: &str) -> Self {
+    fn new(browser: Browser, url: &str) -> Self {
         let tab = browser.new_tab().expect("a tab");
-        tab.set_default_timeout(PATIENCE);
-        let complaints = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&complaints);
-        let listen = move |event: &Event| {
-            if let Some(complaint) = complaint(event) {
-                into.lock().unwrap_or_else(PoisonError::into_inner).push(complaint);
+        tab.set_default_timeout(TIMEOUT);
+        let browser_errors = Arc::new(Mutex::new(Vec::new()));
+        let errors = Arc::clone(&browser_errors);
+        let listener = move |event: &Event| {
+            if let Some(error) = error_text(event) {
+                errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
             }
         };
-        tab.add_event_listener(Arc::new(listen)).expect("a listener");
+        tab.add_event_listener(Arc::new(listener)).expect("a listener");
         tab.enable_log().expect("the log");
         tab.call_method(Runtime::Enable(None)).expect("the console");
-        let window = Self { tab, complaints, browser };
-        window.go(url);
+        let window = Self { tab, browser_errors, browser };
+        window.navigate(url);
         window
     }
 
-    /// Goes to another address.
-    pub(crate) fn go(&self, url: &str) {
+    /// Navigates to a URL and waits until it is loaded.
+    pub(crate) fn navigate(&self, url: &str) {
         self.tab.navigate_to(url).and_then(|tab| tab.wait_until_navigated()).expect("the page opens");
     }
 
-    /// The value of an expression, as text; promises are awaited.
-    pub(crate) fn text(&self, expression: &str) -> String {
+    /// Evaluates an expression and returns its value as text. Promises are awaited.
+    pub(crate) fn evaluate(&self, expression: &str) -> String {
         let value = self.tab.evaluate(expression, true).expect(expression).value;
         match value {
             Some(serde_json::Value::String(text)) => text,
@@ -91,45 +91,45 @@ impl Window {
     }
 
     /// Waits until an expression is true.
-    pub(crate) fn until(&self, expression: &str) {
+    pub(crate) fn wait_until(&self, expression: &str) {
         let start = Instant::now();
-        while self.text(&format!("Boolean({expression})")) != "true" {
+        while self.evaluate(&format!("Boolean({expression})")) != "true" {
             assert!(
-                start.elapsed() < PATIENCE,
-                "never true: {expression}\n{}",
-                self.text("document.body.innerText")
+                start.elapsed() < TIMEOUT,
+                "timed out waiting for: {expression}\n{}",
+                self.evaluate("document.body.innerText")
             );
             std::thread::sleep(Duration::from_millis(30));
         }
     }
 
     /// Brings the tab to the front.
-    pub(crate) fn front(&self) {
-        self.tab.activate().expect("it comes to the front");
+    pub(crate) fn bring_to_front(&self) {
+        self.tab.activate().expect("the tab is activated");
     }
 
-    /// Clicks on the first element that fits.
+    /// Clicks on the first element that matches.
     pub(crate) fn click(&self, selector: &str) {
-        self.until(&format!("document.querySelector({selector:?})"));
-        self.text(&format!("document.querySelector({selector:?}).click()"));
+        self.wait_until(&format!("document.querySelector({selector:?})"));
+        self.evaluate(&format!("document.querySelector({selector:?}).click()"));
     }
 
     /// Presses a key.
-    pub(crate) fn press(&self, key: &str) {
+    pub(crate) fn press_key(&self, key: &str) {
         self.tab.press_key(key).expect("a key");
     }
 
-    /// Sets the value of a field, as typing would.
-    pub(crate) fn fill(&self, selector: &str, value: &str) {
+    /// Sets the value of a field and fires `input`, as typing does.
+    pub(crate) fn set_value(&self, selector: &str, value: &str) {
         let set = format!(
             "(() => {{ const field = document.querySelector({selector:?}); field.value = {value:?}; \
              field.dispatchEvent(new Event('input', {{ bubbles: true }})); }})()"
         );
-        self.text(&set);
+        self.evaluate(&set);
     }
 
-    /// Another size, in CSS pixels, and another theme.
-    pub(crate) fn look(&self, width: u32, height: u32, theme: &str) {
+    /// Sets the viewport size in CSS pixels and the preferred colour scheme, `light` or `dark`.
+    pub(crate) fn set_viewport(&self, width: u32, height: u32, theme: &str) {
         let size = Emulation::SetDeviceMetricsOverride {
             width,
             height,
@@ -153,8 +153,8 @@ impl Window {
             .expect("a theme");
     }
 
-    /// Writes a PNG of what is to be seen.
-    pub(crate) fn shot(&self, path: &Path) {
+    /// Writes a PNG of the viewport.
+    pub(crate) fn screenshot(&self, path: &Path) {
         let format = Page::CaptureScreenshotFormatOption::Png;
         let png = self.tab.capture_screenshot(format, None, None, true).expect("a screenshot");
         if let Some(dir) = path.parent() {
@@ -163,13 +163,14 @@ impl Window {
         std::fs::write(path, png).expect("a file");
     }
 
-    /// What the browser complained of: errors on the console, exceptions, violations of the policy.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Errors so far: on the console, uncaught exceptions, policy violations.
+    pub(crate) fn browser_errors(&self) -> Vec<String> {
+        self.browser_errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-fn complaint(event: &Event) -> Option<String> {
+/// The text of an event that reports an error or a warning.
+fn error_text(event: &Event) -> Option<String> {
     match event {
         Event::LogEntryAdded(event) => {
             let entry = &event.params.entry;
@@ -178,8 +179,8 @@ fn complaint(event: &Event) -> Option<String> {
         }
         Event::RuntimeExceptionThrown(event) => Some(format!("{:?}", event.params.exception_details)),
         Event::RuntimeConsoleAPICalled(event) => {
-            let is_bad = event.params.Type == Runtime::ConsoleAPICalledEventTypeOption::Error;
-            is_bad.then(|| format!("{:?}", event.params.args))
+            let is_error = event.params.Type == Runtime::ConsoleAPICalledEventTypeOption::Error;
+            is_error.then(|| format!("{:?}", event.params.args))
         }
         _ => None,
     }

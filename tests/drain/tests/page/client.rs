@@ -1,4 +1,4 @@
-//! A sender: Logplex frames over TLS, one request after another on one connection.
+//! A test client: sends Logplex frames over TLS, one request after another on one connection.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -16,8 +16,8 @@ pub(crate) struct Client {
     stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
     path: String,
     requests: u64,
-    /// Its own port, so that two clients have different ids.
-    lane: u128,
+    /// From the local port, so that the ids of two clients differ.
+    id_prefix: u128,
 }
 
 impl Client {
@@ -38,43 +38,46 @@ impl Client {
         let tls = ClientConnection::new(Arc::new(config), name).expect("TLS");
         let tcp = TcpStream::connect(address).expect("the drain listens");
         tcp.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
-        let lane = u128::from(tcp.local_addr().expect("a port").port()) << 48;
-        tcp.set_nodelay(true).expect("no delay");
+        let id_prefix = u128::from(tcp.local_addr().expect("a port").port()) << 48;
+        tcp.set_nodelay(true).expect("TCP_NODELAY");
         Self {
             stream: BufReader::new(StreamOwned::new(tls, tcp)),
             path: format!("/{path}"),
             requests: 0,
-            lane,
+            id_prefix,
         }
     }
 
-    /// Sends frames as one request until it is taken, at most 100 times.
+    /// Sends frames as one request until it is accepted, at most 100 times.
     pub(crate) fn deliver(&mut self, token: &str, frames: &[String]) {
         let id = self.next_id();
-        let is_taken = (0..100).any(|attempt: u64| {
+        let is_accepted = (0..100).any(|attempt: u64| {
             std::thread::sleep(Duration::from_millis(20 * attempt));
-            self.send_as(&id, token, frames) == 204
+            self.send_with_id(&id, token, frames) == 204
         });
-        assert!(is_taken, "the drain takes nothing");
+        assert!(is_accepted, "the drain accepts no request");
     }
 
     fn next_id(&mut self) -> String {
         self.requests += 1;
-        format!("{:032X}", u128::from(self.requests) + (u128::from(std::process::id()) << 64) + self.lane)
+        format!(
+            "{:032X}",
+            u128::from(self.requests) + (u128::from(std::process::id()) << 64) + self.id_prefix
+        )
     }
 
-    /// Sends frames as one request with an id of its own; returns the status.
+    /// Sends frames as one request with a new id; returns the status.
     pub(crate) fn send(&mut self, token: &str, frames: &[String]) -> u16 {
         let id = self.next_id();
-        self.send_as(&id, token, frames)
+        self.send_with_id(&id, token, frames)
     }
 
-    /// Sends frames under an id.
-    pub(crate) fn send_as(&mut self, id: &str, token: &str, frames: &[String]) -> u16 {
+    /// Sends frames as one request with the given id; returns the status.
+    pub(crate) fn send_with_id(&mut self, id: &str, token: &str, frames: &[String]) -> u16 {
         self.post(id, token, frames.len(), frames.concat().as_bytes())
     }
 
-    /// Sends a body.
+    /// Sends a request with this body; returns the status.
     pub(crate) fn post(&mut self, id: &str, token: &str, count: usize, body: &[u8]) -> u16 {
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/logplex-1\r\nUser-Agent: test\r\n\
@@ -84,8 +87,11 @@ impl Client {
             body.len()
         );
         let stream = self.stream.get_mut();
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).expect("it is sent");
-        stream.flush().expect("it is sent");
+        stream
+            .write_all(head.as_bytes())
+            .and_then(|()| stream.write_all(body))
+            .expect("the request is written");
+        stream.flush().expect("the request is written");
         let (mut line, mut status, mut length) = (String::new(), 0, 0);
         while line != "\r\n" {
             line.clear();
@@ -102,7 +108,7 @@ impl Client {
     }
 }
 
-/// A frame: `pri`, `app proc`, message, at an instant in µs since the Unix epoch.
+/// A frame. `at` is in µs since the Unix epoch, `from` is `APP-NAME PROCID`.
 pub(crate) fn frame(at: u64, pri: u8, from: &str, message: &str) -> String {
     let stamp = Timestamp::from_micros(at);
     let time = stamp.to_string();

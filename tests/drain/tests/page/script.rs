@@ -1,37 +1,37 @@
-//! A scripted run: an app on three dynos, its router, its troubles, and the agent.
+//! A scripted run: an app on three dynos, its router, platform errors, and the agent.
 
 use super::client::{Client, frame};
-use super::sent::{Request, Sent};
+use super::expected::{Expected, Request};
 use tailrace::frame::Timestamp;
 
-/// The drain of the platform, and tailrace's.
+/// Drain tokens: the platform's, then tailrace's.
 pub(crate) const TOKENS: [&str; 2] =
     ["d.5f2c1b0e-8d3a-4c6f-9a71-2e4b6d8f0a13", "d.c0ffee00-1111-4222-8333-444455556666"];
 const PLATFORM: &str = TOKENS[0];
-const OURS: &str = TOKENS[1];
+const AGENT: &str = TOKENS[1];
 
 const PATHS: [&str; 5] = ["/", "/users?page=2", "/articles/42", "/api/search?q=logs", "/checkout"];
 
-/// Frames on their way, and the account of them.
+/// One request to the drain; counts its frames in `expected`.
 struct Post<'a> {
-    sent: &'a mut Sent,
+    expected: &'a mut Expected,
     token: &'static str,
     frames: Vec<String>,
 }
 
 impl<'a> Post<'a> {
-    fn new(sent: &'a mut Sent, token: &'static str) -> Self {
-        Self { sent, token, frames: Vec::new() }
+    fn new(expected: &'a mut Expected, token: &'static str) -> Self {
+        Self { expected, token, frames: Vec::new() }
     }
 
     fn push(&mut self, at: u64, pri: u8, from: &str, text: &str) {
-        self.sent.frame(self.token, from);
+        self.expected.add_frame(self.token, from);
         self.frames.push(frame(at, pri, from, text));
     }
 
     fn deliver(self, client: &mut Client) {
         client.deliver(self.token, &self.frames);
-        *self.sent.posts.entry(self.token).or_default() += 1;
+        *self.expected.deliveries.entry(self.token).or_default() += 1;
     }
 
     fn request(&mut self, at: u64, request: Request, id: &str) {
@@ -48,29 +48,29 @@ impl<'a> Post<'a> {
         );
         self.push(at, 158, "heroku router", &line);
         if let Some(code) = *code {
-            self.sent.failed(code);
-            self.sent.error("heroku[router]");
+            self.expected.add_code(code);
+            self.expected.add_error_line("heroku[router]");
         }
-        self.sent.requests.push(request);
+        self.expected.requests.push(request);
     }
 }
 
-/// The same numbers in every run, and no pattern to the eye (`SplitMix64`).
-fn mixed(number: u64) -> u64 {
+/// Pseudorandom numbers, the same in every run (`SplitMix64`).
+fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     (z ^ (z >> 27)) >> 20
 }
 
-/// One second of the run.
-pub(crate) fn second(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
-    platform(client, sent, number, at);
-    ours(client, sent, number, at);
+/// Sends one second of the run from both drains.
+pub(crate) fn send_second(client: &mut Client, expected: &mut Expected, number: u64, at: u64) {
+    send_platform(client, expected, number, at);
+    send_agent(client, expected, number, at);
 }
 
 fn visits(number: u64) -> impl Iterator<Item = (u64, u64)> {
-    let count = 9 + mixed(number) % 8 + number % 30 / 6;
-    (0..count).map(move |index| (index, mixed(number * 31 + index) % 1000))
+    let count = 9 + mix(number) % 8 + number % 30 / 6;
+    (0..count).map(move |index| (index, mix(number * 31 + index) % 1000))
 }
 
 fn visit(n: u64) -> Request {
@@ -86,21 +86,21 @@ fn visit(n: u64) -> Request {
     }
 }
 
-/// What the platform's drain brings of it.
-pub(crate) fn platform(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
-    let mut post = Post::new(sent, PLATFORM);
+/// Sends what the platform's drain delivers in that second.
+pub(crate) fn send_platform(client: &mut Client, expected: &mut Expected, number: u64, at: u64) {
+    let mut post = Post::new(expected, PLATFORM);
     for (index, n) in visits(number) {
         post.request(at + index * 1000, visit(n), &format!("{number:06}{index:06}"));
     }
     if number.is_multiple_of(20) {
-        troubles(&mut post, at + 30_000, number);
+        platform_errors(&mut post, at + 30_000, number);
     }
     post.deliver(client);
 }
 
-/// What tailrace brings of it.
-pub(crate) fn ours(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
-    let mut post = Post::new(sent, OURS);
+/// Sends what tailrace delivers in that second.
+pub(crate) fn send_agent(client: &mut Client, expected: &mut Expected, number: u64, at: u64) {
+    let mut post = Post::new(expected, AGENT);
     for (index, n) in visits(number) {
         let Request { path, dyno, status, service, .. } = visit(n);
         let line = format!("\u{1b}[32mINFO\u{1b}[0m request path={path} status={status} took={service}ms");
@@ -111,21 +111,21 @@ pub(crate) fn ours(client: &mut Client, sent: &mut Sent, number: u64, at: u64) {
     if number.is_multiple_of(9) {
         let line = "\u{1b}[1;31mERROR\u{1b}[0m could not reach the cache: connection refused";
         post.push(at + 21_000, 190, "app worker.1", line);
-        post.sent.error("app[worker.1]");
+        post.expected.add_error_line("app[worker.1]");
     }
     for (index, source) in ["web.1", "web.2", "worker.1"].into_iter().enumerate() {
         if number % 5 == index as u64 {
-            samples(&mut post, at + 22_000, source, number, index as u64);
+            push_samples(&mut post, at + 22_000, source, number, index as u64);
         }
     }
     post.deliver(client);
 }
 
-fn samples(post: &mut Post<'_>, at: u64, source: &str, number: u64, index: u64) {
-    let who = format!("source={source} dyno=heroku.322071457.63c5abfd-838b-4e2d-bce1-ce46de28067{index}");
+fn push_samples(post: &mut Post<'_>, at: u64, source: &str, number: u64, index: u64) {
+    let prefix = format!("source={source} dyno=heroku.322071457.63c5abfd-838b-4e2d-bce1-ce46de28067{index}");
     let rss = 180 + index * 70 + number * (3 - index) / 2 % 220;
     let memory = format!(
-        "{who} sample#memory_total={}.43MB sample#memory_rss={rss}.05MB sample#memory_cache=4.38MB \
+        "{prefix} sample#memory_total={}.43MB sample#memory_rss={rss}.05MB sample#memory_cache=4.38MB \
          sample#memory_swap=0.00MB sample#memory_pgpgin={}pages sample#memory_pgpgout={}pages \
          sample#memory_quota=512.00MB",
         rss + 4,
@@ -133,19 +133,19 @@ fn samples(post: &mut Post<'_>, at: u64, source: &str, number: u64, index: u64) 
         38_140 + number * 11
     );
     let load = format!(
-        "{who} sample#load_avg_1m=0.{:02} sample#load_avg_5m=0.{:02} sample#load_avg_15m=0.21",
+        "{prefix} sample#load_avg_1m=0.{:02} sample#load_avg_5m=0.{:02} sample#load_avg_15m=0.21",
         20 + number * 7 % 60,
         15 + number % 30
     );
     for line in [memory, load] {
         post.push(at, 134, &format!("heroku {source}"), &line);
     }
-    post.sent.sample(source, "memory_total", rss as f64 + 4.43);
-    post.sent.sample(source, "memory_rss", rss as f64 + 0.05);
-    post.sent.sample(source, "load_avg_15m", 0.21);
+    post.expected.add_sample(source, "memory_total", rss as f64 + 4.43);
+    post.expected.add_sample(source, "memory_rss", rss as f64 + 0.05);
+    post.expected.add_sample(source, "load_avg_15m", 0.21);
 }
 
-fn troubles(post: &mut Post<'_>, at: u64, number: u64) {
+fn platform_errors(post: &mut Post<'_>, at: u64, number: u64) {
     let timeout = Request {
         path: "/slow",
         dyno: "web.1".to_owned(),
@@ -157,7 +157,7 @@ fn troubles(post: &mut Post<'_>, at: u64, number: u64) {
         code: Some("H12"),
     };
     post.request(at, timeout, &format!("h12{number:09}"));
-    for (pri, from, text, what) in [
+    for (pri, from, text, event) in [
         (45, "heroku web.1", "Error R14 (Memory quota exceeded)", "R14"),
         (45, "heroku web.2", "State changed from up to crashed", "crashed"),
         (45, "heroku web.2", "Process exited with status 143", "exit 143"),
@@ -170,35 +170,35 @@ fn troubles(post: &mut Post<'_>, at: u64, number: u64) {
         (45, "app api", "Release v12 created by user dev@example.com", "releases"),
     ] {
         post.push(at, pri, from, text);
-        post.sent.happened(what);
+        post.expected.add_event(event);
     }
-    post.sent.failed("R14");
-    post.sent.error("heroku[web.1]");
+    post.expected.add_code("R14");
+    post.expected.add_error_line("heroku[web.1]");
 }
 
-/// `seconds` of the run, sent at once: the last second of it is now.
-pub(crate) fn history(client: &mut Client, seconds: u64) -> Sent {
-    let mut sent = Sent::default();
+/// Sends `seconds` of the run at once; the last of them is the current second.
+pub(crate) fn send_history(client: &mut Client, seconds: u64) -> Expected {
+    let mut expected = Expected::default();
     let start = Timestamp::now().as_micros() - seconds * 1_000_000;
-    let mut post = Post::new(&mut sent, OURS);
+    let mut post = Post::new(&mut expected, AGENT);
     post.push(start - 2, 190, "tailrace web.1", "at=start version=0.1.0 source=web.1 app=myapp probe=cgroup");
-    let books = "at=heartbeat captured=90 delivered=78 held=12 dropped=0 rejected=0 retries=1 oldest=3s memory=3.58MB \
+    let heartbeat = "at=heartbeat captured=90 delivered=78 held=12 dropped=0 rejected=0 retries=1 oldest=3s memory=3.58MB \
                  cpu=41ms";
-    post.push(start - 1, 190, "tailrace web.1", books);
+    post.push(start - 1, 190, "tailrace web.1", heartbeat);
     post.deliver(client);
     for number in 0..seconds {
-        second(client, &mut sent, number, start + number * 1_000_000);
+        send_second(client, &mut expected, number, start + number * 1_000_000);
     }
-    for (token, lines) in [(PLATFORM, 2446), (OURS, 12)] {
-        let mut post = Post::new(&mut sent, token);
-        let lost = format!(
+    for (token, lines) in [(PLATFORM, 2446), (AGENT, 12)] {
+        let mut post = Post::new(&mut expected, token);
+        let notice = format!(
             "Error L10 (output buffer overflow): {lines} messages dropped since 2026-05-01T10:20:00+00:00."
         );
-        post.push(Timestamp::now().as_micros(), 172, "heroku logplex", &lost);
-        post.sent.failed("L10");
-        post.sent.error("heroku[logplex]");
-        post.sent.lost.insert(token, lines);
+        post.push(Timestamp::now().as_micros(), 172, "heroku logplex", &notice);
+        post.expected.add_code("L10");
+        post.expected.add_error_line("heroku[logplex]");
+        post.expected.lost.insert(token, lines);
         post.deliver(client);
     }
-    sent
+    expected
 }

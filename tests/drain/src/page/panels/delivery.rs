@@ -1,9 +1,9 @@
-//! Delivery health: what no hosted receiver shows.
+//! Panels of the tab "Delivery": the health of delivery, which hosted receivers do not show.
 
 use crate::measure::EXACTNESS;
 use crate::page::format::Unit::{Bytes, Count, Ms, Percent, Plain, Rate, Text, Time};
-use crate::page::panel::{Column, PANEL, Panel, Part, value};
-use crate::page::table::{Matrix, TABLE, Table};
+use crate::page::panel::{Field, Panel, Part, field, value};
+use crate::page::table::{Matrix, Table};
 use crate::page::view::{View, escape};
 use maud::{Markup, html};
 use serde_json::Value;
@@ -12,316 +12,319 @@ const FIRST: &str = "Appears with the first request that reaches the drain.";
 const FRAMES: &[&str] = &["/came"];
 const REQUESTS: &[&str] = &["/report/requests"];
 
-const RETRIED: &[Column] = &[
-    ("Frame id", "/id", Text),
-    ("Attempts", "/attempts", Count),
-    ("Met", "/codes", Text),
-    ("Waited last", "/waited_ms", Ms),
-    ("Took", "/took_ms", Ms),
+const RETRIED: &[Field] = &[
+    field("Frame id", "/id", Text),
+    field("Attempts", "/attempts", Count),
+    field("Codes", "/codes", Text),
+    field("Last wait", "/waited_ms", Ms),
+    field("Took", "/took_ms", Ms),
 ];
 
 pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "lag",
         title: "Lag",
-        when: FRAMES,
-        empty: FIRST,
+        data: FRAMES,
+        empty_text: FIRST,
         note: EXACTNESS,
         parts: &[
             Part::Tiles(&[
-                ("p50", "/report/lag_ms/p50", Ms),
-                ("p95", "/report/lag_ms/p95", Ms),
-                ("p99", "/report/lag_ms/p99", Ms),
-                ("Max", "/report/lag_ms/max", Ms),
-                ("Out of order", "/report/out_of_order", Count),
-                ("Skewed", "/report/skewed", Count),
+                field("p50", "/report/lag_ms/p50", Ms),
+                field("p95", "/report/lag_ms/p95", Ms),
+                field("p99", "/report/lag_ms/p99", Ms),
+                field("Max", "/report/lag_ms/max", Ms),
+                field("Out of order", "/report/out_of_order", Count),
+                field("Skewed", "/report/skewed", Count),
             ]),
-            Part::Warning(
-                "/report/ahead_ms",
-                Ms,
-                "is how far the time of a frame was ahead of this clock, at most. Skewed frames count as no lag.",
-            ),
+            Part::Warning {
+                pointer: "/report/ahead_ms",
+                unit: Ms,
+                text: "is the most that a frame's timestamp was ahead of this clock. Skewed frames count as no lag.",
+            },
             Part::Series {
-                of: "/model/delivery/lag",
+                pointer: "/model/delivery/lag",
                 unit: Ms,
                 lines: &[("p50", "/p50"), ("p95", "/p95"), ("max", "/max")],
             },
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "answers",
-        title: "Answers",
-        when: REQUESTS,
-        empty: FIRST,
-        note: "tailrace's requests; the platform's stand below, side by side. Recorded: once for each frame id. \
-               Closed: the connection ended without an answer.",
-        is_of_requests: true,
+        title: "Responses",
+        data: REQUESTS,
+        empty_text: FIRST,
+        note: "tailrace's requests; those of the platform are in “Drains side by side”. Recorded: once for each \
+               frame id. Closed: the connection ended without a response.",
+        is_unfiltered: true,
         parts: &[
             Part::Tiles(&[
-                ("Requests", "/report/requests", Count),
-                ("Recorded", "/report/accepted", Count),
-                ("Closed", "/model/requests/closed", Count),
-                ("Took p50", "/model/requests/duration/p50", Ms),
-                ("p95", "/model/requests/duration/p95", Ms),
+                field("Requests", "/report/requests", Count),
+                field("Recorded", "/report/accepted", Count),
+                field("Closed", "/model/requests/closed", Count),
+                field("Took p50", "/model/requests/duration/p50", Ms),
+                field("p95", "/model/requests/duration/p95", Ms),
             ]),
-            Part::Keys { of: "/model/requests/answers", under: "/by_status", unit: Rate },
+            Part::Keys { pointer: "/model/requests/answers", inside: "/by_status", unit: Rate },
             Part::Table(Table {
-                of: "/report/by_status",
-                key: "Status",
-                columns: &[("Answers", "", Count)],
-                ..TABLE
+                pointer: "/report/by_status",
+                key_label: "Status",
+                columns: &[field("Responses", "", Count)],
+                ..Table::DEFAULT
             }),
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "losses",
         title: "Losses",
-        when: FRAMES,
-        empty: FIRST,
-        note: "Missing: gaps in messages that are numbers, or have one behind “seq=”. Announced: what loss notices \
-               (L10) of tailrace say. Healthy: both are the same.",
+        data: FRAMES,
+        empty_text: FIRST,
+        note: "Missing: gaps in messages that are a number or contain “seq=NUMBER”. Announced: by the loss notices \
+               (L10) of tailrace. Both should be equal.",
         parts: &[
             Part::Tiles(&[
-                ("Announced", "/report/losses/lines", Count),
-                ("Notices", "/report/losses/notices", Count),
-                ("Numbered", "/numbered/lines", Count),
-                ("Missing", "/numbered/missing", Count),
+                field("Announced", "/report/losses/lines", Count),
+                field("Notices", "/report/losses/notices", Count),
+                field("Numbered", "/numbered/lines", Count),
+                field("Missing", "/numbered/missing", Count),
             ]),
-            Part::Warning(
-                "/report/unfollowed",
-                Count,
-                "frames came from more dynos than are told apart (500): they count under (other), and nobody looked \
-                 at their order or numbers.",
-            ),
+            Part::Warning {
+                pointer: "/report/unfollowed",
+                unit: Count,
+                text: "frames are from dynos beyond the first 500: they count under (other), without a check of their \
+                       order and numbers.",
+            },
             Part::Table(Table {
-                of: "/report/sequence",
-                key: "Dyno",
+                pointer: "/report/sequence",
+                key_label: "Dyno",
                 columns: &[
-                    ("Came", "/count", Count),
-                    ("Missing", "/missing", Count),
-                    ("Repeated", "/backward", Count),
-                    ("Last", "/last", Count),
+                    field("Received", "/count", Count),
+                    field("Missing", "/missing", Count),
+                    field("Repeated", "/backward", Count),
+                    field("Last", "/last", Count),
                 ],
                 is_open: true,
-                ..TABLE
+                ..Table::DEFAULT
             }),
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "retries",
         title: "Retries and duplicates",
-        when: REQUESTS,
-        empty: FIRST,
-        note: "By Logplex-Frame-Id. What met a 408 or a close may be stored twice by a receiver that does not look \
-               at it. Waits: from the end of a request to the next with the same id, the sender's back-off.",
-        is_of_requests: true,
+        data: REQUESTS,
+        empty_text: FIRST,
+        note: "By Logplex-Frame-Id. A receiver that ignores the id may store a request twice after a 408 or a close. \
+               Waits: from the end of a request to the next with the same id, the back-off of the sender.",
+        is_unfiltered: true,
         parts: &[
             Part::Tiles(&[
-                ("Sent again", "/model/requests/retries/requests", Count),
-                ("Recovered", "/model/requests/retries/recovered", Count),
-                ("Open", "/model/requests/retries/open", Count),
-                ("Duplicates", "/report/duplicates", Count),
-                ("Changed bodies", "/report/changed_bodies", Count),
-                ("Maybe twice", "/model/requests/retries/maybe_twice", Count),
-                ("Waits p50", "/model/requests/retries/waits/p50", Ms),
-                ("Max", "/model/requests/retries/waits/max", Ms),
+                field("Retried", "/model/requests/retries/requests", Count),
+                field("Recovered", "/model/requests/retries/recovered", Count),
+                field("Open", "/model/requests/retries/open", Count),
+                field("Duplicates", "/report/duplicates", Count),
+                field("Changed bodies", "/report/changed_bodies", Count),
+                field("Possibly stored twice", "/model/requests/retries/maybe_twice", Count),
+                field("Waits p50", "/model/requests/retries/waits/p50", Ms),
+                field("Max", "/model/requests/retries/waits/max", Ms),
             ]),
             Part::Table(Table {
-                of: "/model/requests/retries/by_attempts",
-                key: "Attempts",
-                columns: &[("Ids", "", Count)],
-                ..TABLE
+                pointer: "/model/requests/retries/by_attempts",
+                key_label: "Attempts",
+                columns: &[field("Ids", "", Count)],
+                ..Table::DEFAULT
             }),
             Part::Table(Table {
-                of: "/model/requests/retries/waiting",
+                pointer: "/model/requests/retries/waiting",
                 summary: "Without success so far, the oldest first",
                 columns: RETRIED,
                 is_open: true,
-                ..TABLE
+                ..Table::DEFAULT
             }),
             Part::Table(Table {
-                of: "/model/requests/retries/recent",
+                pointer: "/model/requests/retries/recent",
                 summary: "The latest that recovered",
                 columns: RETRIED,
-                ..TABLE
+                ..Table::DEFAULT
             }),
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "repeats",
-        title: "Lines that came twice",
-        when: FRAMES,
-        empty: FIRST,
-        note: "The same frame, time and all, by another request and the same drain: among the last 250,000, and \
-               within 10 minutes. Looked for while somebody looks.",
-        is_of_requests: true,
+        title: "Duplicate lines",
+        data: FRAMES,
+        empty_text: FIRST,
+        note: "The same frame, including its timestamp, in another request of the same drain: among the last 250,000 \
+               frames, within 10 minutes. Searched only while this page is open.",
+        is_unfiltered: true,
         parts: &[
             Part::Tiles(&[
-                ("Frames", "/model/delivery/repeated", Count),
-                ("Looked at", "/model/delivery/repeated_of", Count),
+                field("Frames", "/model/delivery/repeated", Count),
+                field("Examined", "/model/delivery/repeated_of", Count),
             ]),
-            Part::Warning("/model/delivery/repeated_last", Text, "was the last."),
+            Part::Warning { pointer: "/model/delivery/repeated_last", unit: Text, text: "was the last one." },
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "batches",
         title: "Bodies",
-        when: REQUESTS,
-        empty: FIRST,
-        is_of_requests: true,
+        data: REQUESTS,
+        empty_text: FIRST,
+        is_unfiltered: true,
         parts: &[
             Part::Tiles(&[
-                ("Bytes", "/report/bytes", Bytes),
-                ("On the wire", "/report/wire_bytes", Bytes),
-                ("Wire of bytes", "/wire_percent", Percent),
-                ("With gzip", "/report/gzip_requests", Count),
+                field("Bytes", "/report/bytes", Bytes),
+                field("On the wire", "/report/wire_bytes", Bytes),
+                field("Wire / bytes", "/wire_percent", Percent),
+                field("With gzip", "/report/gzip_requests", Count),
             ]),
             Part::Series {
-                of: "/model/requests/answers",
+                pointer: "/model/requests/answers",
                 unit: Bytes,
                 lines: &[("bytes", "/bytes"), ("on the wire", "/wire_bytes")],
             },
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "frames-per-request",
         title: "Frames per request",
-        when: &["/model/requests/batches"],
-        empty: FIRST,
-        is_of_requests: true,
-        parts: &[Part::Steps { of: "/model/requests/batches", unit: Count, marks: &[] }],
-        ..PANEL
+        data: &["/model/requests/batches"],
+        empty_text: FIRST,
+        is_unfiltered: true,
+        parts: &[Part::Histogram { pointer: "/model/requests/batches", unit: Count, marks: &[] }],
+        ..Panel::DEFAULT
     },
     Panel {
         id: "sizes",
         title: "Frame sizes",
-        when: &["/model/delivery/frame_sizes", "/model/requests/too_long"],
-        empty: FIRST,
-        note: "By LEN. Logplex cuts messages at 10,000 bytes; heroku/x and Alloy refuse frames over 10,240.",
+        data: &["/model/delivery/frame_sizes", "/model/requests/too_long"],
+        empty_text: FIRST,
+        note: "By LEN. Logplex cuts messages at 10,000 bytes; heroku/x and Alloy reject frames over 10,240.",
         parts: &[
             Part::Tiles(&[
-                ("Longest", "/model/delivery/longest", Bytes),
-                ("FrameBytes at 10,000", "/model/delivery/cut", Count),
-                ("Over 10,240", "/model/requests/too_long", Count),
+                field("Longest", "/model/delivery/longest", Bytes),
+                field("FrameBytes at 10,000", "/model/delivery/cut", Count),
+                field("Over 10,240", "/model/requests/too_long", Count),
             ]),
-            Part::Steps {
-                of: "/model/delivery/frame_sizes",
+            Part::Histogram {
+                pointer: "/model/delivery/frame_sizes",
                 unit: Bytes,
                 marks: &[("Logplex cuts at", 10_000.0), ("limit", 10_240.0)],
             },
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "tokens",
         title: "Drains side by side",
         is_wide: true,
-        when: &["/model/delivery/tokens"],
-        empty: FIRST,
+        data: &["/model/delivery/tokens"],
+        empty_text: FIRST,
         note: "One row for each Logplex-Drain-Token: the platform's drain and tailrace, when both send here.",
         parts: &[Part::Table(Table {
-            of: "/model/delivery/tokens",
-            key: "Token",
+            pointer: "/model/delivery/tokens",
+            key_label: "Token",
             columns: &[
-                ("Requests", "/requests", Count),
-                ("Taken", "/taken", Count),
-                ("Refused", "/refused", Count),
-                ("Closed", "/closed", Count),
-                ("Frames", "/frames", Count),
-                ("Lines", "/lines", Count),
-                ("Lag p50", "/lag/p50", Ms),
-                ("p95", "/lag/p95", Ms),
-                ("Max", "/lag/max", Ms),
-                ("Skewed", "/skewed", Count),
-                ("FrameBytes", "/cut", Count),
-                ("Twice", "/repeated", Count),
-                ("L10", "/notices", Count),
-                ("Lost", "/lost", Count),
+                field("Requests", "/requests", Count),
+                field("Accepted", "/taken", Count),
+                field("Rejected", "/refused", Count),
+                field("Closed", "/closed", Count),
+                field("Frames", "/frames", Count),
+                field("Lines", "/lines", Count),
+                field("Lag p50", "/lag/p50", Ms),
+                field("p95", "/lag/p95", Ms),
+                field("Max", "/lag/max", Ms),
+                field("Skewed", "/skewed", Count),
+                field("FrameBytes", "/cut", Count),
+                field("Duplicates", "/repeated", Count),
+                field("L10", "/notices", Count),
+                field("Lost", "/lost", Count),
             ],
             is_open: true,
-            ..TABLE
+            ..Table::DEFAULT
         })],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "lag-by-dyno",
         title: "Lag by dyno",
         is_wide: true,
-        when: FRAMES,
-        empty: FIRST,
+        data: FRAMES,
+        empty_text: FIRST,
         parts: &[Part::Table(Table {
-            of: "/report/streams",
-            key: "Drain",
-            inner: "Dyno",
+            pointer: "/report/streams",
+            key_label: "Drain",
+            inner_key_label: "Dyno",
             columns: &[
-                ("Lag p95", "/lag_ms/p95", Ms),
-                ("p50", "/lag_ms/p50", Ms),
-                ("p99", "/lag_ms/p99", Ms),
-                ("Max", "/lag_ms/max", Ms),
-                ("Lines", "/lines", Count),
-                ("Other frames", "/own_frames", Count),
-                ("Skewed", "/skewed", Count),
-                ("Out of order", "/out_of_order", Count),
+                field("Lag p95", "/lag_ms/p95", Ms),
+                field("p50", "/lag_ms/p50", Ms),
+                field("p99", "/lag_ms/p99", Ms),
+                field("Max", "/lag_ms/max", Ms),
+                field("Lines", "/lines", Count),
+                field("Other frames", "/own_frames", Count),
+                field("Skewed", "/skewed", Count),
+                field("Out of order", "/out_of_order", Count),
             ],
             summary: "By drain and dyno, the latest first",
             is_open: true,
-            ..TABLE
+            ..Table::DEFAULT
         })],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "connections",
         title: "Connections",
         is_wide: true,
-        when: &["/model/requests/connections"],
-        empty: FIRST,
-        note: "Idle closes: by the sender, while nothing was under way. Shows itself by: never the secret, only where \
-               it stands.",
-        is_of_requests: true,
+        data: &["/model/requests/connections"],
+        empty_text: FIRST,
+        note: "Idle closes: by the sender, between requests. Credentials: where they are sent, never the secret.",
+        is_unfiltered: true,
         parts: &[Part::Table(Table {
-            of: "/model/requests/connections",
-            key: "Drain",
+            pointer: "/model/requests/connections",
+            key_label: "Drain",
             columns: &[
-                ("Made", "/opened", Count),
-                ("Open", "/open", Count),
-                ("Requests", "/requests", Count),
-                ("Reused", "/reused", Count),
-                ("Each", "/per_connection", Plain),
-                ("Idle closes", "/idle_closes", Count),
-                ("After p50", "/idle/p50", Ms),
-                ("By fault", "/idle_faults", Count),
-                ("TLS", "/tls", Text),
-                ("ALPN", "/alpn", Text),
-                ("Shows itself by", "/auth", Text),
-                ("Failed", "/failed", Count),
-                ("Why, last", "/failed_last", Text),
+                field("Opened", "/opened", Count),
+                field("Open", "/open", Count),
+                field("Requests", "/requests", Count),
+                field("Reused", "/reused", Count),
+                field("Requests each", "/per_connection", Plain),
+                field("Idle closes", "/idle_closes", Count),
+                field("After p50", "/idle/p50", Ms),
+                field("By fault", "/idle_faults", Count),
+                field("TLS", "/tls", Text),
+                field("ALPN", "/alpn", Text),
+                field("Credentials", "/auth", Text),
+                field("Failed", "/failed", Count),
+                field("Last failure", "/failed_last", Text),
             ],
             is_open: true,
-            ..TABLE
+            ..Table::DEFAULT
         })],
     },
     Panel {
         id: "agents",
-        title: "What the agents say",
+        title: "Status of the agents",
         is_wide: true,
-        when: &["/model/delivery/agents"],
-        empty: "Appears with the first line of tailrace itself: at=start when a dyno starts, at=stop when it ends, \
+        data: &["/model/delivery/agents"],
+        empty_text: "Appears with the first line of tailrace itself: at=start when a dyno starts, at=stop when it ends, \
                 at=heartbeat in between where TAILRACE_HEARTBEAT is set.",
-        note: "The last value of each key: held is the queue in lines, oldest how long its first one has waited.",
+        note: "The last value of each key: held is the queue in lines, oldest the age of its first line.",
         parts: &[
             Part::Matrix(Matrix {
-                of: "/model/delivery/agents",
-                key: "Dyno",
-                columns: &[("Starts", "/starts", Count), ("Stops", "/stops", Count), ("Said", "/time", Time)],
-                under: "/pairs",
+                pointer: "/model/delivery/agents",
+                key_label: "Dyno",
+                columns: &[
+                    field("Starts", "/starts", Count),
+                    field("Stops", "/stops", Count),
+                    field("Time", "/time", Time),
+                ],
+                cells: "/pairs",
                 unit: Text,
-                first: &[
+                first_columns: &[
                     "held",
                     "oldest",
                     "spool",
@@ -339,56 +342,56 @@ pub(super) const PANELS: &[Panel] = &[
                 is_open: true,
             }),
             Part::Table(Table {
-                of: "/model/delivery/agents",
-                key: "Dyno",
-                columns: &[("Last line", "/last", Text)],
+                pointer: "/model/delivery/agents",
+                key_label: "Dyno",
+                columns: &[field("Last line", "/last", Text)],
                 summary: "Last lines",
-                ..TABLE
+                ..Table::DEFAULT
             }),
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "conformance",
-        title: "Form of the frames",
+        title: "Conformance to Logplex",
         is_wide: true,
-        when: REQUESTS,
-        empty: FIRST,
-        note: "Every rule of Logplex's form: how often tailrace broke it, and the last example.",
-        is_of_requests: true,
+        data: REQUESTS,
+        empty_text: FIRST,
+        note: "Every rule of the Logplex format: how often tailrace broke it, and the last example.",
+        is_unfiltered: true,
         parts: &[Part::Table(Table {
-            of: "/model/requests/conformance",
-            key: "Rule",
-            columns: &[("Broken", "/broken", Count), ("Last example", "/last", Text)],
+            pointer: "/model/requests/conformance",
+            key_label: "Rule",
+            columns: &[field("Broken", "/broken", Count), field("Last example", "/last", Text)],
             is_open: true,
-            ..TABLE
+            ..Table::DEFAULT
         })],
     },
     Panel {
         id: "receivers",
-        title: "What receivers would say",
+        title: "Conformance to receivers",
         is_wide: true,
-        when: REQUESTS,
-        empty: FIRST,
-        is_of_requests: true,
+        data: REQUESTS,
+        empty_text: FIRST,
+        is_unfiltered: true,
         parts: &[Part::Table(Table {
-            of: "/report/conformance",
-            key: "Receiver",
-            columns: &[("Refused", "/errors", Count), ("Last reason", "/last", Text)],
+            pointer: "/report/conformance",
+            key_label: "Receiver",
+            columns: &[field("Rejected", "/errors", Count), field("Last reason", "/last", Text)],
             is_open: true,
-            ..TABLE
+            ..Table::DEFAULT
         })],
-        ..PANEL
+        ..Panel::DEFAULT
     },
 ];
 
-/// The published parsers, those first that missed a line.
+/// The panel of published parsers; those that missed a line come first.
 pub(super) fn parity(view: &View) -> Markup {
-    const OF: &str = "/model/parity/parsers";
-    let at = |name: &str, field: &str| format!("{OF}/{}/{field}", escape(name));
+    const PARSERS: &str = "/model/parity/parsers";
+    let at = |name: &str, field: &str| format!("{PARSERS}/{}/{field}", escape(name));
     let missed = |name: &String| view.number(&at(name, "missed"));
     let mut names: Vec<_> =
-        view.at(OF).and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name).collect();
+        view.at(PARSERS).and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name).collect();
     names.sort_by(|a, b| missed(b).total_cmp(&missed(a)));
     let text = |name: &str, field: &str| {
         view.at(&at(name, field)).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -397,10 +400,10 @@ pub(super) fn parity(view: &View) -> Markup {
         section.panel.wide id="parity" aria-labelledby="parity-title" {
             h2 id="parity-title" { "Published parsers" }
             p.note {
-                "Each expression that Sumo Logic's app (R, A) and others (P, Vector) publish, against the lines that it "
-                "is made for, of both drains. " (value(view, "/model/parity/looked_at", Count)) " lines were looked at: "
-                "of each kind, 20 in a second; " (value(view, "/model/parity/skipped", Count)) " were not. A line is "
-                "missed, too, when it matches and something else is taken from it than is there."
+                "Each expression that Sumo Logic's app (R, A) and others (P, Vector) publish, applied to the lines "
+                "that it is meant for, of both drains. " (value(view, "/model/parity/looked_at", Count)) " lines were examined, "
+                "at most 20 of each kind per second; " (value(view, "/model/parity/skipped", Count)) " were not. A line is "
+                "also missed if it matches but yields other values than it contains."
             }
             div.scroll { table {
                 thead { tr {

@@ -1,51 +1,51 @@
-//! Launches, ends, and scaling.
+//! Panels of the tab "Dynos": launches, exits, scaling.
 
 use crate::page::format::Unit::{Count, Text, Time};
-use crate::page::panel::{PANEL, Panel, Part};
-use crate::page::table::{TABLE, Table};
+use crate::page::panel::{Panel, Part, field};
+use crate::page::table::Table;
 
 const STATES: &str = "Appears with the first state line, such as “State changed from starting to up”. The \
-                      platform's drain brings them, and tailrace itself where TAILRACE_LIFECYCLE is on (it is \
-                      where no platform tells: Fir, a desk).";
+                      platform's drain sends them, and tailrace itself where TAILRACE_LIFECYCLE is on (the default \
+                      where no platform sends them: Fir, a local machine).";
 
 pub(super) const PANELS: &[Panel] = &[
     Panel {
         id: "current",
         title: "Dynos",
-        when: &["/model/samples/by_source"],
-        empty: "Appears with the first sample line: tailrace sends two to four for each dyno about every 20 s.",
-        note: "Counted by source=, of which a sample came within the last minute. Sumo Logic's app counts dyno=, \
+        data: &["/model/samples/by_source"],
+        empty_text: "Appears with the first sample line: tailrace sends two to four for each dyno about every 20 s.",
+        note: "Counted by source=, with a sample within the last minute. Sumo Logic's app counts dyno=, \
                which is another name for the same dyno in samples and in the router's lines.",
         parts: &[
             Part::Tiles(&[
-                ("Current dynos", "/current_dynos", Count),
-                ("Sample lines", "/model/samples/lines", Count),
+                field("Current dynos", "/current_dynos", Count),
+                field("Sample lines", "/model/samples/lines", Count),
             ]),
-            Part::Series { of: "/model/samples/over_time", unit: Count, lines: &[("", "")] },
+            Part::Series { pointer: "/model/samples/over_time", unit: Count, lines: &[("", "")] },
             Part::Table(Table {
-                of: "/model/samples/by_source",
-                key: "Source",
-                columns: &[("Samples", "/samples", Count), ("Instance", "/dyno", Text)],
-                ..TABLE
+                pointer: "/model/samples/by_source",
+                key_label: "Source",
+                columns: &[field("Samples", "/samples", Count), field("Instance", "/dyno", Text)],
+                ..Table::DEFAULT
             }),
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "launches",
-        title: "Launches and ends",
-        when: &["/model/dynos/by_dyno"],
-        empty: STATES,
+        title: "Launches and exits",
+        data: &["/model/dynos/by_dyno"],
+        empty_text: STATES,
         parts: &[
             Part::Tiles(&[
-                ("Up", "/model/dynos/all/up", Count),
-                ("Completed", "/model/dynos/all/completed", Count),
-                ("Crashed", "/model/dynos/all/crashed", Count),
-                ("Stopped", "/model/dynos/all/stopped", Count),
-                ("Restarts", "/model/dynos/all/restarts", Count),
+                field("Up", "/model/dynos/all/up", Count),
+                field("Completed", "/model/dynos/all/completed", Count),
+                field("Crashed", "/model/dynos/all/crashed", Count),
+                field("Stopped", "/model/dynos/all/stopped", Count),
+                field("Restarts", "/model/dynos/all/restarts", Count),
             ]),
             Part::Series {
-                of: "/model/dynos/over_time",
+                pointer: "/model/dynos/over_time",
                 unit: Count,
                 lines: &[
                     ("up", "/up"),
@@ -56,63 +56,63 @@ pub(super) const PANELS: &[Panel] = &[
                 ],
             },
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "exits",
         title: "Exit codes",
-        when: &["/model/dynos/exits"],
-        empty: "Appears with the first “Process exited with status …”.",
-        note: "143 is a clean end by SIGTERM, 137 a kill.",
+        data: &["/model/dynos/exits"],
+        empty_text: "Appears with the first “Process exited with status …”.",
+        note: "143 is a clean exit after SIGTERM, 137 an exit by SIGKILL.",
         parts: &[Part::Table(Table {
-            of: "/model/dynos/exits",
-            key: "Status",
-            columns: &[("Exits", "", Count)],
+            pointer: "/model/dynos/exits",
+            key_label: "Status",
+            columns: &[field("Exits", "", Count)],
             is_open: true,
-            ..TABLE
+            ..Table::DEFAULT
         })],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "states",
         title: "State of each dyno",
         is_wide: true,
-        when: &["/model/dynos/by_dyno"],
-        empty: STATES,
+        data: &["/model/dynos/by_dyno"],
+        empty_text: STATES,
         parts: &[Part::Table(Table {
-            of: "/model/dynos/by_dyno",
-            key: "Dyno",
+            pointer: "/model/dynos/by_dyno",
+            key_label: "Dyno",
             columns: &[
-                ("State", "/state", Text),
-                ("Since", "/since", Time),
-                ("Up", "/launches/up", Count),
-                ("Completed", "/launches/completed", Count),
-                ("Crashed", "/launches/crashed", Count),
-                ("Stopped", "/launches/stopped", Count),
-                ("Restarts", "/launches/restarts", Count),
-                ("Exit", "/exit", Text),
+                field("State", "/state", Text),
+                field("Since", "/since", Time),
+                field("Up", "/launches/up", Count),
+                field("Completed", "/launches/completed", Count),
+                field("Crashed", "/launches/crashed", Count),
+                field("Stopped", "/launches/stopped", Count),
+                field("Restarts", "/launches/restarts", Count),
+                field("Exit", "/exit", Text),
             ],
             is_open: true,
-            ..TABLE
+            ..Table::DEFAULT
         })],
-        ..PANEL
+        ..Panel::DEFAULT
     },
     Panel {
         id: "scaling",
         title: "Scaling",
-        when: &["/model/dynos/scaling/count"],
-        empty: "Appears with the first “Scaled to …” of app[api].",
+        data: &["/model/dynos/scaling/count"],
+        empty_text: "Appears with the first “Scaled to …” of app[api].",
         parts: &[
-            Part::Tiles(&[("Operations", "/model/dynos/scaling/count", Count)]),
-            Part::Keys { of: "/model/dynos/scaling/over_time", under: "", unit: Count },
+            Part::Tiles(&[field("Operations", "/model/dynos/scaling/count", Count)]),
+            Part::Keys { pointer: "/model/dynos/scaling/over_time", inside: "", unit: Count },
             Part::Table(Table {
-                of: "/model/dynos/scaling/by_user",
-                key: "User",
-                columns: &[("Operations", "/count", Count), ("The last", "/last", Text)],
+                pointer: "/model/dynos/scaling/by_user",
+                key_label: "User",
+                columns: &[field("Operations", "/count", Count), field("Last", "/last", Text)],
                 is_open: true,
-                ..TABLE
+                ..Table::DEFAULT
             }),
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
 ];

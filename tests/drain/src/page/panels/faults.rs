@@ -1,4 +1,4 @@
-//! Fault switches.
+//! The tab "Faults": switches for fault injection.
 
 use crate::fault::GRAMMAR;
 use crate::page::format::Unit;
@@ -7,28 +7,28 @@ use crate::page::view::View;
 use maud::{Markup, html};
 use serde_json::Value;
 
-/// What a switch says, and the fault that it puts in force.
+/// Groups of switches: title, and label and fault specification of each switch.
 const SWITCHES: [(&str, &[(&str, &str)]); 3] = [
     (
         "Answers",
         &[
             ("400 bad request", "status=400"),
             ("401 wrong secret", "status=401"),
-            ("408 maybe stored", "status=408"),
+            ("408 possibly stored", "status=408"),
             ("413 over 100 KiB", "too-large=100KiB"),
-            ("429, again in 5 s", "status=429:retry-after=5"),
+            ("429, retry after 5 s", "status=429:retry-after=5"),
             ("500 server error", "status=500"),
             ("503 unavailable", "status=503"),
             ("503 every fourth", "status=503:25%"),
-            ("200 with a problem", "json-problem"),
-            ("Taken and thrown away", "swallow"),
+            ("200 with an error in JSON", "json-problem"),
+            ("Accept and discard", "swallow"),
         ],
     ),
     (
         "Slowness",
         &[
-            ("200 ms later", "latency=200ms"),
-            ("2 s later", "latency=2s"),
+            ("200 ms latency", "latency=200ms"),
+            ("2 s latency", "latency=2s"),
             ("30 s stall", "stall=30s"),
             ("Reads 10 KiB/s", "slow-read=10KiB/s"),
         ],
@@ -41,8 +41,8 @@ const SWITCHES: [(&str, &[(&str, &str)]); 3] = [
             ("Close after each answer", "close-after-answer"),
             ("Close when idle for 30 s", "idle=30s"),
             ("Refuse", "refuse"),
-            ("No word of TLS", "tls-stall"),
-            ("Another authority", "wrong-cert"),
+            ("TLS handshake stalls", "tls-stall"),
+            ("Untrusted certificate", "wrong-cert"),
         ],
     ),
 ];
@@ -54,14 +54,16 @@ pub(super) fn render(view: &View) -> Markup {
     html! {
         div.panels id="faults" data-specs=(specs.join("\n")) {
             section.panel id="in-force" aria-labelledby="in-force-title" {
-                h2 id="in-force-title" { "In force" }
+                h2 id="in-force-title" { "Active faults" }
                 @if specs.is_empty() {
-                    p.empty { "No fault: every request is taken and answered 204. Switch one on, and watch “Delivery”." }
+                    p.empty {
+                        "No fault: every request is accepted with status 204. Switch a fault on and watch “Delivery”."
+                    }
                 } @else {
                     div.scroll { table {
                         thead { tr {
                             th scope="col" { "Fault" } th scope="col" { "State" }
-                            th.number scope="col" { "Struck" }
+                            th.number scope="col" { "Hits" }
                         } }
                         tbody { @for (index, spec) in specs.iter().enumerate() { tr {
                             th scope="row" { code { (spec) } }
@@ -73,9 +75,9 @@ pub(super) fn render(view: &View) -> Markup {
                 p { button type="button" data-fault-clear disabled[specs.is_empty()] { "Clear all" } }
             }
             section.panel id="own-fault" aria-labelledby="own-fault-title" {
-                h2 id="own-fault-title" { "A fault of your own" }
+                h2 id="own-fault-title" { "Custom fault" }
                 form id="fault-form" {
-                    label for="fault-spec" { "As the grammar below says" }
+                    label for="fault-spec" { "In the grammar below" }
                     div.row {
                         input id="fault-spec" name="spec" type="text" autocomplete="off" spellcheck="false"
                             placeholder="status=503:10%:@10s+20s";

@@ -1,43 +1,43 @@
-//! Memory and load, from the sample lines.
+//! Panels of the tab "Memory and CPU", from sample lines.
 
 use crate::page::format::Unit::{Count, Megabytes, Percent, Plain};
-use crate::page::panel::{PANEL, Panel, Part};
-use crate::page::table::{TABLE, Table};
+use crate::page::panel::{Panel, Part, field};
+use crate::page::table::Table;
 
 const SOURCES: &str = "/model/samples/by_source";
 const EMPTY: &str = "Appears with the first sample line of a dyno: tailrace sends one about every 20 s.";
 
-/// The panel of a metric.
+/// The panel of one metric.
 macro_rules! metric {
     ($id:literal, $title:literal, $at:literal, $unit:expr, $limit:expr, $note:expr) => {
         Panel {
             id: $id,
             title: $title,
-            when: &[SOURCES],
-            empty: EMPTY,
+            data: &[SOURCES],
+            empty_text: EMPTY,
             note: $note,
             parts: &[
                 Part::Members {
-                    of: SOURCES,
+                    pointer: SOURCES,
                     series: concat!($at, "/over_time"),
-                    by: concat!($at, "/average"),
+                    rank_by: concat!($at, "/average"),
                     unit: $unit,
                     limit: $limit,
                 },
                 Part::Table(Table {
-                    of: SOURCES,
-                    key: "Dyno",
+                    pointer: SOURCES,
+                    key_label: "Dyno",
                     columns: &[
-                        ("Now", concat!($at, "/now"), $unit),
-                        ("Average", concat!($at, "/average"), $unit),
-                        ("Max", concat!($at, "/max"), $unit),
+                        field("Now", concat!($at, "/now"), $unit),
+                        field("Average", concat!($at, "/average"), $unit),
+                        field("Max", concat!($at, "/max"), $unit),
                     ],
-                    by: concat!($at, "/average"),
+                    sort_by: concat!($at, "/average"),
                     is_open: true,
-                    ..TABLE
+                    ..Table::DEFAULT
                 }),
             ],
-            ..PANEL
+            ..Panel::DEFAULT
         }
     };
 }
@@ -49,7 +49,7 @@ pub(super) const PANELS: &[Panel] = &[
         "/quota_percent",
         Percent,
         Some(100.0),
-        "Total memory: resident, cache and swap. Above 100 % the platform says R14, far above it R15."
+        "Total memory: resident, cache and swap. Above 100 % the platform reports R14, far above it R15."
     ),
     metric!("total", "Memory, total", "/metrics/memory_total", Megabytes, None, ""),
     metric!("rss", "Resident memory", "/metrics/memory_rss", Megabytes, None, ""),
@@ -72,37 +72,37 @@ pub(super) const PANELS: &[Panel] = &[
         "/metrics/memory_pgpgin",
         Count,
         None,
-        "As the sample line says them: totals since the dyno's start."
+        "As in the sample line: totals since the start of the dyno."
     ),
     metric!("pgpgout", "Pages out", "/metrics/memory_pgpgout", Count, None, ""),
     Panel {
         id: "more",
         title: "What tailrace measures beyond the platform",
-        when: &["/model/samples/more"],
-        empty: "Appears when a dyno runs with TAILRACE_SAMPLE_MORE=on: processes, threads, files, traffic.",
+        data: &["/model/samples/more"],
+        empty_text: "Appears when a dyno runs with TAILRACE_SAMPLE_MORE=on: processes, threads, files, traffic.",
         parts: &[
             Part::Members {
-                of: SOURCES,
+                pointer: SOURCES,
                 series: "/metrics/cpu/over_time",
-                by: "/metrics/cpu/average",
+                rank_by: "/metrics/cpu/average",
                 unit: Percent,
                 limit: None,
             },
             Part::Table(Table {
-                of: SOURCES,
-                key: "Dyno",
+                pointer: SOURCES,
+                key_label: "Dyno",
                 columns: &[
-                    ("CPU", "/metrics/cpu/now", Percent),
-                    ("Processes", "/metrics/processes/now", Count),
-                    ("Threads", "/metrics/threads/now", Count),
-                    ("Open files", "/metrics/open_files/now", Count),
-                    ("Received", "/metrics/received/now", Count),
-                    ("Sent", "/metrics/sent/now", Count),
+                    field("CPU", "/metrics/cpu/now", Percent),
+                    field("Processes", "/metrics/processes/now", Count),
+                    field("Threads", "/metrics/threads/now", Count),
+                    field("Open files", "/metrics/open_files/now", Count),
+                    field("Received", "/metrics/received/now", Count),
+                    field("Sent", "/metrics/sent/now", Count),
                 ],
                 is_open: true,
-                ..TABLE
+                ..Table::DEFAULT
             }),
         ],
-        ..PANEL
+        ..Panel::DEFAULT
     },
 ];
