@@ -1,20 +1,20 @@
 //! The bench: what tailrace costs, each figure beside its budget.
 
 mod app;
-mod bare;
-mod book;
+mod baseline;
 mod cores;
-mod full;
+mod full_speed;
+mod harness;
 mod load;
 mod measure;
 mod options;
 mod outage;
 mod peak;
-mod quiet;
-mod rig;
+mod results;
 mod sample;
 mod sink;
 mod stats;
+mod steady_load;
 mod table;
 
 use std::error::Error;
@@ -22,12 +22,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use book::Book;
 use cores::Cores;
-use full::Who;
+use full_speed::Who;
+use harness::Rig;
 use options::{HELP, Options};
-use quiet::Lengths;
-use rig::Rig;
+use results::Book;
+use steady_load::Lengths;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -48,7 +48,7 @@ fn role(args: &[String]) -> Option<Result<ExitCode>> {
     let done = match args.as_slice() {
         ["sink", ca] => sink::serve(Path::new(ca)),
         ["bare", port, ca, level] => {
-            number(port).and_then(|port| bare::run(port as u16, Path::new(ca), *level != "0"))
+            number(port).and_then(|port| baseline::run(port as u16, Path::new(ca), *level != "0"))
         }
         ["load", file, lines] => {
             number(lines).and_then(|lines| load::write_file(Path::new(file), lines)).map(drop)
@@ -125,16 +125,16 @@ fn round(rig: &mut Rig, options: &Options, book: &mut Book) {
     let Lengths { idle, paced, trouble, bursts, starts } = options.lengths;
     let mut cells: Vec<Cell> = Vec::new();
     for who in Who::ALL {
-        cells.push((who.key(), Box::new(move |rig, book| full::run(rig, who, book))));
+        cells.push((who.key(), Box::new(move |rig, book| full_speed::run(rig, who, book))));
     }
-    cells.push(("paced.1000", Box::new(move |rig, book| quiet::paced(rig, 1_000, paced, book))));
-    cells.push(("paced.10000", Box::new(move |rig, book| quiet::paced(rig, 10_000, paced, book))));
-    cells.push(("write", Box::new(move |rig, book| quiet::writes(rig, trouble, book))));
-    cells.push(("burst", Box::new(move |rig, book| quiet::bursts(rig, bursts, book))));
+    cells.push(("paced.1000", Box::new(move |rig, book| steady_load::paced(rig, 1_000, paced, book))));
+    cells.push(("paced.10000", Box::new(move |rig, book| steady_load::paced(rig, 10_000, paced, book))));
+    cells.push(("write", Box::new(move |rig, book| steady_load::writes(rig, trouble, book))));
+    cells.push(("burst", Box::new(move |rig, book| steady_load::bursts(rig, bursts, book))));
     cells.push(("outage", Box::new(outage::run)));
-    cells.push(("start", Box::new(move |rig, book| quiet::starts(rig, starts, book))));
-    cells.push(("end", Box::new(move |rig, book| quiet::ends(rig, starts, book))));
-    cells.push(("idle", Box::new(move |rig, book| quiet::idle(rig, idle, book))));
+    cells.push(("start", Box::new(move |rig, book| steady_load::starts(rig, starts, book))));
+    cells.push(("end", Box::new(move |rig, book| steady_load::ends(rig, starts, book))));
+    cells.push(("idle", Box::new(move |rig, book| steady_load::idle(rig, idle, book))));
     cells.push(("sample", Box::new(sample::run)));
     for (name, cell) in cells {
         if options.only.iter().all(|prefix| !name.starts_with(prefix.as_str())) && !options.only.is_empty() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Result;
-use crate::quiet::Lengths;
+use crate::steady_load::Lengths;
 
 pub(crate) const HELP: &str = "\
 Usage: tests/bench/run [--quick] [--runs N] [--lines N] [--cores N] [--dir DIR] [--only CELLS]

@@ -4,10 +4,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::Result;
-use crate::book::Book;
+use crate::harness::Rig;
 use crate::measure::watch;
 use crate::peak::Peak;
-use crate::rig::Rig;
+use crate::results::Book;
 
 /// The load does not fit into this.
 const SPOOL: &str = "32MiB";

@@ -8,8 +8,8 @@ use nix::time::ClockId;
 use tailrace::sample::{Sampler, Wish};
 
 use crate::Result;
-use crate::book::Book;
-use crate::rig::Rig;
+use crate::harness::Rig;
+use crate::results::Book;
 use crate::stats::Facts;
 
 const PROCESSES: usize = 50;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::Result;
-use crate::book::Book;
+use crate::results::Book;
 
 const OPEN: &str = "<!-- bench -->";
 const CLOSE: &str = "<!-- /bench -->";
