@@ -1,4 +1,4 @@
-//! A server that is told what to do with each request and shows what it got, and what surrounds it.
+//! A server that performs a given action per request and records what it received; certificates, proxies, ports.
 
 use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -14,158 +14,171 @@ use tailrace::drain::https::{Answer, Client, Outgoing, Stage, Target};
 use tailrace::drain::tls::client_config;
 use tailrace::drain::verdict::Verdict;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Upper limit of every wait that is not itself under test.
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// What the server does with one request.
 #[derive(Clone, Debug)]
-pub(crate) enum Act {
-    /// Read it whole and send this.
+pub(crate) enum Action {
+    /// Reads the request and sends this.
     Reply(String),
-    /// The same, then close.
+    /// Reads the request, sends this, and closes the connection.
     ReplyAndClose(String),
-    /// Read it whole and close without a word.
+    /// Reads the request and closes the connection without an answer.
     Close,
-    /// Read the head, then reset.
+    /// Reads the head and resets the connection.
     Reset,
-    /// Read the head, send this, and reset because of the unread body.
+    /// Reads the head and sends this; closing with an unread body resets the connection.
     ReplyEarly(String),
-    /// Read it whole, send this, and nothing more.
+    /// Reads the request, sends this, and nothing more.
     Stall(String),
 }
 
-pub(crate) fn reply(text: &str) -> Act {
-    Act::Reply(text.to_owned())
+pub(crate) fn reply(text: &str) -> Action {
+    Action::Reply(text.to_owned())
 }
 
-pub(crate) fn status(status: u16) -> Act {
-    Act::Reply(format!("HTTP/1.1 {status} Because\r\nContent-Length: 0\r\n\r\n"))
+pub(crate) fn reply_status(status: u16) -> Action {
+    Action::Reply(format!("HTTP/1.1 {status} Because\r\nContent-Length: 0\r\n\r\n"))
 }
 
-/// A request as it came.
+/// A request as the server received it.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    /// Which connection, from 1.
+pub(crate) struct ReceivedRequest {
+    /// The number of the connection, from 1.
     pub(crate) connection: usize,
     pub(crate) head: String,
+    /// Empty if the action does not read the body.
     pub(crate) body: Vec<u8>,
 }
 
-impl Seen {
+impl ReceivedRequest {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 }
 
+/// What the connections of a server share.
 #[derive(Default)]
-pub(crate) struct Shared {
-    acts: Mutex<VecDeque<Act>>,
-    seen: Mutex<Vec<Seen>>,
+struct ServerState {
+    actions: Mutex<VecDeque<Action>>,
+    requests: Mutex<Vec<ReceivedRequest>>,
 }
 
+/// A server that performs one action per request; further requests are answered 200.
 pub(crate) struct Server {
     pub(crate) port: u16,
-    shared: Arc<Shared>,
-    /// Connections that ended.
-    pub(crate) ended: watch::Receiver<usize>,
+    state: Arc<ServerState>,
+    /// The number of connections that were closed.
+    pub(crate) closed: watch::Receiver<usize>,
 }
 
 impl Server {
-    /// After the acts that are told, everything is answered 200.
-    pub(crate) async fn start(tls: Option<TlsAcceptor>, acts: impl IntoIterator<Item = Act>) -> Self {
+    pub(crate) async fn start(tls: Option<TlsAcceptor>, actions: impl IntoIterator<Item = Action>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared { acts: Mutex::new(acts.into_iter().collect()), ..Shared::default() });
-        let (ending, ended) = watch::channel(0);
-        let theirs = Arc::clone(&shared);
-        tokio::spawn(async move {
-            for connection in 1.. {
-                let Ok((stream, _)) = listener.accept().await else { return };
-                // A reset throws away what Nagle holds back.
-                stream.set_nodelay(true).unwrap();
-                let (tls, shared, ending) = (tls.clone(), Arc::clone(&theirs), ending.clone());
-                tokio::spawn(async move {
-                    // How a conversation ends is the test's to see.
-                    if let Some(tls) = tls {
-                        if let Ok(stream) = tls.accept(stream).await {
-                            drop(converse(stream, connection, &shared, |stream| stream.into_inner().0).await);
-                        }
-                    } else {
-                        drop(converse(stream, connection, &shared, |stream| stream).await);
-                    }
-                    ending.send_modify(|count| *count += 1);
-                });
+        let actions = Mutex::new(actions.into_iter().collect());
+        let state = Arc::new(ServerState { actions, ..ServerState::default() });
+        let (closed_sender, closed) = watch::channel(0);
+        tokio::spawn(accept_connections(listener, tls, Arc::clone(&state), closed_sender));
+        Self { port, state, closed }
+    }
+
+    /// The requests so far.
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.state.requests.lock().unwrap().clone()
+    }
+
+    /// The number of the connection of each request.
+    pub(crate) fn connections(&self) -> Vec<usize> {
+        self.requests().iter().map(|request| request.connection).collect()
+    }
+
+    /// Waits until `count` requests were received.
+    pub(crate) async fn wait_for_requests(&self, count: usize) {
+        let received = async {
+            while self.requests().len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        });
-        Self { port, shared, ended }
+        };
+        timeout(WAIT_TIMEOUT, received).await.unwrap();
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.shared.seen.lock().unwrap().clone()
-    }
-
-    pub(crate) async fn until_ended(&mut self, count: usize) {
-        timeout(PATIENCE, self.ended.wait_for(|ended| *ended >= count)).await.unwrap().unwrap();
+    /// Waits until `count` connections were closed.
+    pub(crate) async fn wait_for_closed(&mut self, count: usize) {
+        timeout(WAIT_TIMEOUT, self.closed.wait_for(|closed| *closed >= count)).await.unwrap().unwrap();
     }
 }
 
-pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+async fn accept_connections(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    state: Arc<ServerState>,
+    closed: watch::Sender<usize>,
+) {
+    for connection in 1.. {
+        let Ok((stream, _)) = listener.accept().await else { return };
+        // A reset discards what Nagle's algorithm has held back.
+        stream.set_nodelay(true).unwrap();
+        let (tls, state, closed) = (tls.clone(), Arc::clone(&state), closed.clone());
+        tokio::spawn(async move {
+            // Errors are what the tests cause; they show in what the client reports.
+            if let Some(tls) = tls {
+                if let Ok(stream) = tls.accept(stream).await {
+                    serve_connection(stream, connection, &state, |stream| stream.into_inner().0).await.ok();
+                }
+            } else {
+                serve_connection(stream, connection, &state, |stream| stream).await.ok();
+            }
+            closed.send_modify(|count| *count += 1);
+        });
+    }
+}
+
+/// Serves requests until the connection is closed; `socket_of` returns the TCP socket of a stream.
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     connection: usize,
-    shared: &Shared,
-    bare: impl FnOnce(S) -> TcpStream,
+    state: &ServerState,
+    socket_of: impl FnOnce(S) -> TcpStream,
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     loop {
-        let head = loop {
-            if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end + 4;
+        let Some(head) = read_head(&mut stream, &mut bytes).await? else { return stream.shutdown().await };
+        let mut request = ReceivedRequest { connection, head, body: Vec::new() };
+        let action = state.actions.lock().unwrap().pop_front().unwrap_or_else(|| reply(OK));
+        let length = request.header("Content-Length").unwrap().parse::<usize>().unwrap();
+        if !matches!(action, Action::Reset | Action::ReplyEarly(_)) {
+            while bytes.len() < length {
+                if stream.read_buf(&mut bytes).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
             }
-            if stream.read_buf(&mut bytes).await? == 0 {
-                return stream.shutdown().await;
-            }
-        };
-        let mut seen = Seen {
-            connection,
-            head: String::from_utf8(bytes.drain(..head).collect()).unwrap(),
-            body: Vec::new(),
-        };
-        let act = shared.acts.lock().unwrap().pop_front().unwrap_or_else(|| reply(OK));
-        let length = seen.header("Content-Length").unwrap().parse::<usize>().unwrap();
-        let early = matches!(act, Act::Reset | Act::ReplyEarly(_));
-        while !early && bytes.len() < length {
-            if stream.read_buf(&mut bytes).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            request.body = bytes.drain(..length).collect();
         }
-        if !early {
-            seen.body = bytes.drain(..length).collect();
-        }
-        shared.seen.lock().unwrap().push(seen);
-        match act {
-            Act::Reply(text) => stream.write_all(text.as_bytes()).await?,
-            Act::ReplyAndClose(text) => {
+        state.requests.lock().unwrap().push(request);
+        match action {
+            Action::Reply(text) => stream.write_all(text.as_bytes()).await?,
+            Action::ReplyAndClose(text) => {
                 stream.write_all(text.as_bytes()).await?;
                 return stream.shutdown().await;
             }
-            Act::Close => return stream.shutdown().await,
-            Act::Reset => {
-                return bare(stream).set_zero_linger();
+            Action::Close => return stream.shutdown().await,
+            Action::Reset => return socket_of(stream).set_zero_linger(),
+            Action::ReplyEarly(text) => {
+                stream.write_all(text.as_bytes()).await?;
+                return stream.flush().await;
             }
-            Act::ReplyEarly(text) => {
+            Action::Stall(text) => {
                 stream.write_all(text.as_bytes()).await?;
                 stream.flush().await?;
-                return Ok(());
-            }
-            Act::Stall(text) => {
-                stream.write_all(text.as_bytes()).await?;
-                stream.flush().await?;
-                // Until the client hangs up.
+                // Until the client closes the connection.
                 while stream.read(&mut [0; 512]).await? > 0 {}
                 return Ok(());
             }
@@ -174,7 +187,20 @@ pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// A certificate authority, in a file, and a server's certificate for some name.
+/// Reads the head of a request; `None` when the client closed the connection instead. `bytes` holds what was read
+/// beyond the head.
+async fn read_head(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io::Result<Option<String>> {
+    loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            return Ok(Some(String::from_utf8(bytes.drain(..end + 4).collect()).unwrap()));
+        }
+        if stream.read_buf(bytes).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// A certificate authority, in a file, and a server certificate that it signed.
 pub(crate) struct Authority {
     pub(crate) directory: tempfile::TempDir,
     acceptor: TlsAcceptor,
@@ -182,14 +208,14 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new() -> Self {
-        Self::signing("localhost", |_| {})
+        Self::for_name("localhost", |_| {})
     }
 
-    pub(crate) fn signing(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Self {
-        Self::speaking(rustls::ALL_VERSIONS, name, edit)
+    pub(crate) fn for_name(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::with_versions(rustls::ALL_VERSIONS, name, edit)
     }
 
-    pub(crate) fn speaking(
+    pub(crate) fn with_versions(
         versions: &[&'static SupportedProtocolVersion],
         name: &str,
         edit: impl FnOnce(&mut CertificateParams),
@@ -214,20 +240,20 @@ impl Authority {
         Self { directory, acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
-    pub(crate) fn file(&self) -> PathBuf {
+    pub(crate) fn ca_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    pub(crate) async fn serve(&self, acts: impl IntoIterator<Item = Act>) -> Server {
-        Server::start(Some(self.acceptor.clone()), acts).await
+    pub(crate) async fn serve(&self, actions: impl IntoIterator<Item = Action>) -> Server {
+        Server::start(Some(self.acceptor.clone()), actions).await
     }
 
-    pub(crate) fn client(&self, target: &Target) -> Client {
-        Client::new(target, client_config(&[self.file()]).unwrap()).unwrap()
+    pub(crate) fn client(&self, endpoint: &Target) -> Client {
+        Client::new(endpoint, client_config(&[self.ca_file()]).unwrap()).unwrap()
     }
 }
 
-pub(crate) fn target(port: u16) -> Target {
+pub(crate) fn endpoint(port: u16) -> Target {
     Target {
         host: "localhost".to_owned(),
         port,
@@ -237,7 +263,7 @@ pub(crate) fn target(port: u16) -> Target {
         headers: Vec::new(),
         token: "d.00000000-0000-4000-8000-000000000001".to_owned(),
         gzip: false,
-        request_timeout: PATIENCE,
+        request_timeout: WAIT_TIMEOUT,
         proxy: None,
     }
 }
@@ -246,29 +272,51 @@ pub(crate) fn batch(body: impl Into<Bytes>) -> Outgoing {
     Outgoing { body: body.into(), frames: 4, id: "09C557EAFCFB6CF2740EE62F62971098".to_owned() }
 }
 
-pub(crate) fn large() -> Outgoing {
+pub(crate) fn large_batch() -> Outgoing {
     batch((0..512 * 1024_u32).map(|n| (n % 251) as u8).collect::<Vec<_>>())
 }
 
-pub(crate) fn delivered(answer: &Answer) {
-    assert_eq!(answer.verdict, Verdict::Delivered, "{answer:?}");
-    assert_eq!((answer.stage, answer.status), (Stage::Answer, Some(200)), "{answer:?}");
+pub(crate) fn assert_delivered(outcome: &Answer) {
+    assert_eq!(outcome.verdict, Verdict::Delivered, "{outcome:?}");
+    assert_eq!((outcome.stage, outcome.status), (Stage::Answer, Some(200)), "{outcome:?}");
 }
 
-pub(crate) fn failed(answer: &Answer, stage: Stage, detail: &str) {
-    assert_eq!((answer.verdict, answer.status), (Verdict::Retry, None), "{answer:?}");
-    assert_eq!((answer.stage, answer.detail.as_str()), (stage, detail), "{answer:?}");
+pub(crate) fn assert_failed(outcome: &Answer, stage: Stage, detail: &str) {
+    assert_eq!((outcome.verdict, outcome.status), (Verdict::Retry, None), "{outcome:?}");
+    assert_eq!((outcome.stage, outcome.detail.as_str()), (stage, detail), "{outcome:?}");
 }
 
-/// A proxy that answers CONNECT with `answer`, and tunnels when that is 200. Gives its port and what it was asked.
-pub(crate) async fn proxy(answer: &'static str) -> (u16, Arc<Mutex<Vec<String>>>) {
+/// A port of 127.0.0.1 that refuses connections: its socket is bound, so no other process gets the port, and does not
+/// listen.
+pub(crate) struct RefusingPort(TcpSocket);
+
+impl RefusingPort {
+    pub(crate) fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
+}
+
+/// A proxy, and the heads of the CONNECT requests that it received.
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    pub(crate) requests: Arc<Mutex<Vec<String>>>,
+}
+
+/// Starts a proxy that answers CONNECT with `answer`, and opens the tunnel if that is 200.
+pub(crate) async fn start_proxy(answer: &'static str) -> Proxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let theirs = Arc::clone(&asked);
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let recorded = Arc::clone(&requests);
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let asked = Arc::clone(&theirs);
+            let recorded = Arc::clone(&recorded);
             tokio::spawn(async move {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
@@ -276,18 +324,18 @@ pub(crate) async fn proxy(answer: &'static str) -> (u16, Arc<Mutex<Vec<String>>>
                 }
                 let head = String::from_utf8(head).unwrap();
                 let drain = head.split(' ').nth(1).unwrap().to_owned();
-                asked.lock().unwrap().push(head);
-                // In pieces: an answer may come so.
-                for piece in answer.as_bytes().chunks(7) {
-                    client.write_all(piece).await.unwrap();
+                recorded.lock().unwrap().push(head);
+                // In small segments, as an answer may arrive.
+                for segment in answer.as_bytes().chunks(7) {
+                    client.write_all(segment).await.unwrap();
                     tokio::task::yield_now().await;
                 }
                 if answer.contains(" 200 ") {
                     let mut drain = TcpStream::connect(drain).await.unwrap();
-                    drop(tokio::io::copy_bidirectional(&mut client, &mut drain).await);
+                    tokio::io::copy_bidirectional(&mut client, &mut drain).await.ok(); // ends with the connection
                 }
             });
         }
     });
-    (port, asked)
+    Proxy { port, requests }
 }
