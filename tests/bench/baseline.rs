@@ -1,7 +1,7 @@
-//! The bare loop: what shipping a line costs when nothing is promised. It is the unit of the budgets.
+//! The bare loop: the cost of sending lines without any guarantee. Budgets are expressed in its unit.
 //!
 //! One thread reads standard input, puts a Logplex header before each line and POSTs bodies of 256 KiB over
-//! one TLS connection. No timers, no retry, no spool, no limits, no look at what a line contains.
+//! one TLS connection. It has no timers, retries, spool or limits, and does not inspect the lines.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,15 +16,21 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tailrace::frame::{StampText, now_micros};
 
 use crate::Result;
+use crate::full_speed::Encoding;
 
-const BODY: usize = 256 * 1024;
+/// Bytes of a body.
+const BODY_BYTES: usize = 256 * 1024;
 
-/// Ships standard input to the sink on `port`; `gzip` compresses the bodies at level 6.
-pub(crate) fn run(port: u16, ca: &Path, gzip: bool) -> Result<()> {
-    let mut drain =
-        Drain { stream: connect(port, ca)?, gzip, msgs: 0, body: Vec::with_capacity(BODY + 64 * 1024) };
+/// Sends standard input to the sink on `port`.
+pub(crate) fn run(port: u16, ca: &Path, encoding: Encoding) -> Result<()> {
+    let mut drain = Drain {
+        stream: connect(port, ca)?,
+        encoding,
+        msgs: 0,
+        body: Vec::with_capacity(BODY_BYTES + 64 * 1024),
+    };
     let mut stdin = std::io::stdin().lock();
-    let mut input = vec![0; BODY];
+    let mut input = vec![0; BODY_BYTES];
     let mut filled = 0;
     loop {
         let read = stdin.read(&mut input[filled..])?;
@@ -32,7 +38,7 @@ pub(crate) fn run(port: u16, ca: &Path, gzip: bool) -> Result<()> {
             break;
         }
         filled += read;
-        let used = drain.take(&input[..filled])?;
+        let used = drain.frame_lines(&input[..filled])?;
         if used == 0 && filled == input.len() {
             return Err("a line does not fit into the buffer".into());
         }
@@ -42,75 +48,76 @@ pub(crate) fn run(port: u16, ca: &Path, gzip: bool) -> Result<()> {
     drain.post()
 }
 
+/// The connection to the sink, and the body under construction.
 struct Drain {
     stream: StreamOwned<ClientConnection, TcpStream>,
-    gzip: bool,
+    encoding: Encoding,
     msgs: u64,
     body: Vec<u8>,
 }
 
 impl Drain {
-    /// Frames the whole lines of `bytes`; returns how many bytes they were.
-    fn take(&mut self, bytes: &[u8]) -> Result<usize> {
+    /// Frames the complete lines of `bytes`; returns their length.
+    fn frame_lines(&mut self, bytes: &[u8]) -> Result<usize> {
         let header = format!("<190>1 {} host app web.1 - ", StampText::of(now_micros()));
         let mut from = 0;
         for lf in memchr::memchr_iter(b'\n', bytes) {
             let line = &bytes[from..=lf];
-            self.put_len(header.len() + line.len());
+            self.append_len(header.len() + line.len());
             self.body.extend_from_slice(header.as_bytes());
             self.body.extend_from_slice(line);
             self.msgs += 1;
             from = lf + 1;
-            if self.body.len() >= BODY {
+            if self.body.len() >= BODY_BYTES {
                 self.post()?;
             }
         }
         Ok(from)
     }
 
-    /// LEN and its space; `write!` would be a tenth of the whole loop.
-    fn put_len(&mut self, len: usize) {
+    /// Appends LEN and its space; `write!` would take a tenth of the whole loop.
+    fn append_len(&mut self, len: usize) {
         let mut text = *b"       ";
-        let mut at = text.len() - 1;
+        let mut index = text.len() - 1;
         let mut rest = len;
-        while rest > 0 && at > 0 {
-            at -= 1;
-            text[at] = b'0' + (rest % 10) as u8;
+        while rest > 0 && index > 0 {
+            index -= 1;
+            text[index] = b'0' + (rest % 10) as u8;
             rest /= 10;
         }
-        self.body.extend_from_slice(&text[at..]);
+        self.body.extend_from_slice(&text[index..]);
     }
 
     fn post(&mut self) -> Result<()> {
         if self.body.is_empty() {
             return Ok(());
         }
-        let packed;
-        let (body, encoding) = if self.gzip {
-            let mut encoder = GzEncoder::new(Vec::with_capacity(BODY / 4), Compression::new(6));
+        let compressed;
+        let (body, header) = if self.encoding == Encoding::Gzip {
+            let mut encoder = GzEncoder::new(Vec::with_capacity(BODY_BYTES / 4), Compression::new(6));
             encoder.write_all(&self.body)?;
-            packed = encoder.finish()?;
-            (packed.as_slice(), "Content-Encoding: gzip\r\n")
+            compressed = encoder.finish()?;
+            (compressed.as_slice(), "Content-Encoding: gzip\r\n")
         } else {
             (self.body.as_slice(), "")
         };
         let head = format!(
             "POST /bare HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/logplex-1\r\n\
-             Logplex-Msg-Count: {}\r\n{encoding}Content-Length: {}\r\n\r\n",
+             Logplex-Msg-Count: {}\r\n{header}Content-Length: {}\r\n\r\n",
             self.msgs,
             body.len()
         );
         self.stream.write_all(head.as_bytes())?;
         self.stream.write_all(body)?;
         self.stream.flush()?;
-        self.answer()?;
+        self.read_answer()?;
         self.body.clear();
         self.msgs = 0;
         Ok(())
     }
 
     /// Reads one answer without a body.
-    fn answer(&mut self) -> Result<()> {
+    fn read_answer(&mut self) -> Result<()> {
         let mut text = [0; 1024];
         let mut filled = 0;
         while !text[..filled].ends_with(b"\r\n\r\n") {

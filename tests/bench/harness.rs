@@ -1,4 +1,4 @@
-//! The rig: a directory, the load, the sink, and how the contestants are started against it.
+//! The harness: a directory with the load, the sink, and the commands that start contestants.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -10,12 +10,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cores::Cores;
-use crate::results::Book;
-use crate::stats::Facts;
+use crate::full_speed::Encoding;
+use crate::results::Results;
+use crate::stats::Figures;
 use crate::{Result, load};
 
-/// Everything that a measurement needs.
-pub(crate) struct Rig {
+/// What every measurement needs.
+pub(crate) struct Harness {
     dir: TempDir,
     program: PathBuf,
     /// The `tailrace` under measurement.
@@ -26,7 +27,7 @@ pub(crate) struct Rig {
     pub(crate) cores: Cores,
 }
 
-impl Rig {
+impl Harness {
     /// Writes a load of `lines` lines into a new directory in `scratch`, and starts the sink.
     pub(crate) fn new(binary: PathBuf, scratch: &Path, lines: u64, cores: Cores) -> Result<Self> {
         std::fs::create_dir_all(scratch)?;
@@ -38,34 +39,36 @@ impl Rig {
         Ok(Self { dir, program, binary, lines, sink, cores })
     }
 
-    /// A path in the directory of the bench.
+    /// A path in the directory of the harness.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// This program in another role; it gets no environment.
-    pub(crate) fn own(&self, role: &str) -> Command {
+    /// A command that runs this program in another role, with an empty environment.
+    pub(crate) fn role(&self, role: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().arg(role).stdin(Stdio::null());
         command
     }
 
     /// The bare loop into the sink.
-    pub(crate) fn bare(&self, gzip: bool) -> Command {
-        let mut command = self.own("bare");
-        command.arg(self.sink.port.to_string()).arg(self.path("ca.pem")).arg(if gzip { "6" } else { "0" });
+    pub(crate) fn bare_loop(&self, encoding: Encoding) -> Command {
+        let level = if encoding == Encoding::Gzip { "6" } else { "0" };
+        let mut command = self.role("bare");
+        command.arg(self.sink.port.to_string()).arg(self.path("ca.pem")).arg(level);
         command
     }
 
-    /// `blast` of the load; the report goes to `app`.
+    /// The app that prints the load at full speed.
     pub(crate) fn blast(&self) -> Command {
-        let mut command = self.own("blast");
+        let mut command = self.role("blast");
         command.arg(self.path("load")).arg(self.path("app"));
         command
     }
 
-    /// `tailrace` with the sink as its drain, a fresh spool and a ledger in `ledger`.
-    pub(crate) fn tailrace(&self, options: &str) -> Result<Command> {
+    /// `tailrace` with the sink as its drain, an empty spool and the ledger in the file `ledger`.
+    pub(crate) fn tailrace(&self, encoding: Encoding) -> Result<Command> {
+        let options = if encoding == Encoding::Gzip { "gzip=on" } else { "gzip=off" };
         let spool = self.path("spool");
         if spool.exists() {
             std::fs::remove_dir_all(&spool)?;
@@ -95,18 +98,18 @@ impl Rig {
         Ok(File::options().create(true).append(true).open(self.path("stderr"))?)
     }
 
-    /// What the contestants said on standard error since the last call.
-    pub(crate) fn said(&self) -> Result<String> {
+    /// What the contestants wrote to standard error since the last call.
+    pub(crate) fn take_stderr(&self) -> Result<String> {
         let text = std::fs::read(self.path("stderr")).unwrap_or_default();
         self.stderr()?.set_len(0)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// What the app reported.
-    pub(crate) fn app_report(&self) -> Result<Facts> {
+    /// The report of the app.
+    pub(crate) fn app_report(&self) -> Result<Figures> {
         let text = std::fs::read_to_string(self.path("app"))
             .map_err(|error| format!("the app left no report: {error}"))?;
-        Facts::parse(&text)
+        Figures::parse(&text)
     }
 
     /// The final ledger of the last `tailrace`.
@@ -117,32 +120,45 @@ impl Rig {
             .ok_or_else(|| format!("a key is missing in {text}").into())
     }
 
-    /// Checks that the final ledger accounts for all the lines that the app wrote, whatever became of them.
-    pub(crate) fn balance(&self, key: &str, sent: u64, book: &mut Book) -> Result<Ledger> {
+    /// Checks that the final ledger accounts for every line that the app wrote, delivered or not.
+    pub(crate) fn balance(&self, key: &str, sent: u64, results: &mut Results) -> Result<Ledger> {
         let ledger = self.ledger()?;
         let Ledger { captured, delivered, held, dropped, rejected } = ledger;
-        book.expect(key, "lines captured", sent, captured);
-        book.expect(key, "lines in the balance", captured, delivered + held + dropped + rejected);
+        results.expect(key, "lines captured", sent, captured);
+        results.expect(key, "lines in the balance", captured, delivered + held + dropped + rejected);
         Ok(ledger)
     }
 
     /// Checks that every line that the app wrote was delivered.
-    pub(crate) fn delivered(&self, key: &str, sent: u64, book: &mut Book) -> Result<()> {
-        let ledger = self.balance(key, sent, book)?;
-        book.delivered(key, sent, ledger.delivered);
+    pub(crate) fn expect_delivered(&self, key: &str, sent: u64, results: &mut Results) -> Result<()> {
+        let ledger = self.balance(key, sent, results)?;
+        results.expect_delivered(key, sent, ledger.delivered);
         Ok(())
     }
 }
 
-/// `first | second`: both started; a `wide` pipe holds 1 MiB, so that the two seldom wait for each other.
-pub(crate) fn pipe(first: &mut Command, second: &mut Command, wide: bool) -> Result<(Child, Child)> {
+/// The capacity of a pipe between two processes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PipeCapacity {
+    /// That of the system.
+    Default,
+    /// 1 MiB, so that the processes seldom wait for each other.
+    Large,
+}
+
+/// Starts `first | second`.
+pub(crate) fn pipe(
+    first: &mut Command,
+    second: &mut Command,
+    capacity: PipeCapacity,
+) -> Result<(Child, Child)> {
     let mut first = first.stdout(Stdio::piped()).spawn()?;
     let output: ChildStdout = first.stdout.take().ok_or("the first command has no pipe")?;
-    if wide {
+    if capacity == PipeCapacity::Large {
         fcntl(&output, FcntlArg::F_SETPIPE_SZ(1 << 20))?;
     }
     let reader = second.stdin(output).stdout(Stdio::null()).spawn();
-    second.stdin(Stdio::null()); // closes our end, so that `first` notices when the reader goes
+    second.stdin(Stdio::null()); // closes this process's read end, so that `first` notices when the reader exits
     Ok((first, reader?))
 }
 
@@ -170,7 +186,7 @@ impl Ledger {
     }
 }
 
-/// The sink's process.
+/// The process of the sink.
 pub(crate) struct Sink {
     child: Child,
     input: Option<ChildStdin>,
@@ -190,29 +206,29 @@ impl Sink {
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().ok_or("the sink has no output")?);
         let mut sink = Self { child, input, output, port: 0 };
-        sink.port = sink.answer()?.get("port")? as u16;
+        sink.port = sink.read_answer()?.get("port")? as u16;
         Ok(sink)
     }
 
     /// Sends `command` and returns the answer.
-    pub(crate) fn ask(&mut self, command: &str) -> Result<Facts> {
+    pub(crate) fn ask(&mut self, command: &str) -> Result<Figures> {
         let input = self.input.as_mut().ok_or("the sink was closed")?;
         writeln!(input, "{command}")?;
-        self.answer()
+        self.read_answer()
     }
 
-    fn answer(&mut self) -> Result<Facts> {
+    fn read_answer(&mut self) -> Result<Figures> {
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
             return Err("the sink has ended".into());
         }
-        Facts::parse(&line)
+        Figures::parse(&line)
     }
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        drop(self.input.take()); // the end of its input ends it
+        drop(self.input.take()); // the sink exits at EOF
         drop(self.child.wait());
     }
 }

@@ -1,4 +1,4 @@
-//! The book: every figure of every run, by key, and what went missing.
+//! The results: the figures of all runs by key, the lines that were lost, and the faults.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,16 @@ use serde_json::{Map, Value, json};
 
 use crate::stats::median;
 
-/// Figures as they were measured.
+/// Figures as measured.
 #[derive(Default)]
-pub(crate) struct Book {
+pub(crate) struct Results {
     figures: BTreeMap<String, Vec<f64>>,
     missing: u64,
     faults: Vec<String>,
 }
 
-impl Book {
-    /// Enters one run's figure.
+impl Results {
+    /// Adds the figure of one run.
     pub(crate) fn add(&mut self, key: impl Into<String>, value: f64) {
         self.figures.entry(key.into()).or_default().push(value);
     }
@@ -30,30 +30,30 @@ impl Book {
         median(self.runs(key))
     }
 
-    /// The median over the runs of `change(key, base)`: both of one run, so that a machine that is slow for a
-    /// while is slow for both.
+    /// The median over the runs of `change(key, base)`. Both figures are of the same run, so that a phase in which the
+    /// machine is slow affects both.
     pub(crate) fn paired(&self, key: &str, base: &str, change: impl Fn(f64, f64) -> f64) -> Option<f64> {
         let pairs = self.runs(key).iter().zip(self.runs(base));
         median(&pairs.map(|(value, base)| change(*value, *base)).collect::<Vec<_>>())
     }
 
-    /// Enters a fault when a count is not what it must be.
+    /// Adds a fault if a count is wrong.
     pub(crate) fn expect(&mut self, key: &str, what: &str, expected: u64, found: u64) {
         if expected != found {
-            self.fault(format!("{key}: {what}: {found}, expected {expected}"));
+            self.add_fault(format!("{key}: {what}: {found}, expected {expected}"));
         }
     }
 
-    /// Enters what became of the lines of one measurement: those not delivered are missing.
-    pub(crate) fn delivered(&mut self, key: &str, sent: u64, delivered: u64) {
+    /// Adds the outcome of one measurement; lines that were not delivered count as missing.
+    pub(crate) fn expect_delivered(&mut self, key: &str, sent: u64, delivered: u64) {
         self.missing += sent.saturating_sub(delivered);
         self.expect(key, "lines delivered", sent, delivered);
     }
 
-    /// Enters a sentence about what went wrong, and says it.
-    pub(crate) fn fault(&mut self, sentence: String) {
-        eprintln!(" !     {sentence}");
-        self.faults.push(sentence);
+    /// Adds the description of a fault, and prints it.
+    pub(crate) fn add_fault(&mut self, description: String) {
+        eprintln!(" !     {description}");
+        self.faults.push(description);
     }
 
     /// Lines that were sent and not delivered, over all runs.
@@ -61,12 +61,12 @@ impl Book {
         self.missing
     }
 
-    /// What went wrong.
+    /// Descriptions of all faults.
     pub(crate) fn faults(&self) -> &[String] {
         &self.faults
     }
 
-    /// Everything, for other programs: `{"figures": {KEY: {"median": …, "runs": […]}}, "missing": …, "faults": […]}`.
+    /// All results as JSON: `{"figures": {KEY: {"median": …, "runs": […]}}, "missing": …, "faults": […]}`.
     pub(crate) fn json(&self) -> Value {
         let figure = |(key, runs): (&String, &Vec<f64>)| {
             (key.clone(), json!({ "median": median(runs), "runs": runs }))
