@@ -11,6 +11,10 @@ mod harness;
 mod launch;
 #[path = "e2e/procfs.rs"]
 mod procfs;
+#[path = "e2e/published_parsers.rs"]
+mod published_parsers;
+#[path = "e2e/suspended_threads.rs"]
+mod suspended_threads;
 
 #[path = "e2e/contract.rs"]
 mod contract;

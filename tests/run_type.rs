@@ -1,98 +1,103 @@
-//! `run --type`: the real binary runs what the buildpack stored for a Procfile entry.
+//! `run --type`: the real binary runs the command line that the buildpack stored for a Procfile entry.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 #[path = "e2e/harness.rs"]
-#[expect(dead_code, reason = "shared with the tests of the whole path, which need more of it")]
+#[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod harness;
 #[path = "e2e/procfs.rs"]
-#[expect(dead_code, reason = "shared with the tests of the whole path, which need more of it")]
+#[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod procfs;
 
-use harness::{Agent, End, Rig};
+use harness::{Agent, Harness, Output};
 use nix::sys::signal::Signal;
 use std::fs;
 
-/// Starts `tailrace run --type NAME ARGUMENTS` in an app whose stored lines are those.
-fn start(rig: &Rig, lines: &[(&str, &[u8])], words: &[&str]) -> Agent {
-    let app = rig.path("app");
+/// Starts `tailrace run --type ARGUMENTS` in an app with these stored entries: names and command lines.
+fn start(harness: &Harness, entries: &[(&str, &[u8])], arguments: &[&str]) -> Agent {
+    let app = harness.path("app");
     let types = app.join(".tailrace/types");
     fs::create_dir_all(&types).unwrap();
-    for (name, line) in lines {
+    for (name, line) in entries {
         fs::write(types.join(name), line).unwrap();
     }
-    rig.start_with(|command| {
-        command.current_dir(&app).args(["run", "--type"]).args(words);
+    harness.start_with(|command| {
+        command.current_dir(&app).args(["run", "--type"]).args(arguments);
     })
 }
 
-fn web(rig: &Rig, line: &str, arguments: &[&str]) -> End {
-    start(rig, &[("web", line.as_bytes())], &[&["web"], arguments].concat()).end()
+/// Runs the entry `web` with this command line.
+fn run_web(harness: &Harness, line: &str, arguments: &[&str]) -> Output {
+    start(harness, &[("web", line.as_bytes())], &[&["web"], arguments].concat()).finish()
 }
 
-/// Runs a line that says its pid and ends with 7; whether it ran in our place.
-fn execs(rig: &Rig, name: &str) -> bool {
-    let agent = start(rig, &[(name, b"echo $$; exit 7\n")], &[name]);
+/// Runs an entry that prints its PID and exits with 7; returns whether the agent replaced itself with it.
+fn is_replaced(harness: &Harness, name: &str) -> bool {
+    let agent = start(harness, &[(name, b"echo $$; exit 7\n")], &[name]);
     let pid = agent.pid();
-    let end = agent.end();
-    assert_eq!((end.status, end.err.as_str()), (7, ""));
-    let in_place = end.text() == format!("{pid}\n");
-    assert_eq!((end.has_ledger(), rig.report().lines), (!in_place, u64::from(!in_place)));
-    in_place
+    let output = agent.finish();
+    assert_eq!((output.status, output.stderr.as_str()), (7, ""));
+    let replaced = output.stdout_text() == format!("{pid}\n");
+    assert_eq!((output.has_ledger(), harness.report().lines), (!replaced, u64::from(!replaced)));
+    replaced
 }
 
 #[test]
 fn a_line_is_expanded_by_bash_as_the_platform_does() {
-    let rig = Rig::new().set("PORT", "5000");
+    let harness = Harness::new().set("PORT", "5000");
     let line = "mkdir -p 'a b' && cd 'a b'; X=1 bash -c 'echo $X ${PWD##*/}' | cat; [[ $PORT == 5000 ]] && echo \
                 $(echo port) $PORT # done\n";
-    let end = web(&rig, line, &[]);
-    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (0, "1 a b\nport 5000\n", ""));
-    rig.all_delivered(&end, 2);
+    let output = run_web(&harness, line, &[]);
+    output.assert_exit(0, "1 a b\nport 5000\n", "");
+    harness.assert_all_delivered(&output, 2);
 }
 
 #[test]
-fn bash_is_found_where_the_apps_path_does_not_lead_to_it() {
-    let rig = Rig::new().set("PATH", "/nowhere");
-    let end = web(&rig, "echo $PATH\n", &[]);
-    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (0, "/nowhere\n", ""));
-    rig.all_delivered(&end, 1);
+fn bash_is_found_when_it_is_not_in_the_path_of_the_app() {
+    let harness = Harness::new();
+    let absent = harness.absent_path();
+    let absent = absent.to_str().unwrap();
+    let harness = harness.set("PATH", absent);
+    let output = run_web(&harness, "echo $PATH\n", &[]);
+    assert_eq!((output.status, output.stdout_text(), output.stderr.as_str()), (0, format!("{absent}\n"), ""));
+    harness.assert_all_delivered(&output, 1);
 }
 
 #[test]
-fn arguments_reach_the_last_command_as_they_are() {
-    let rig = Rig::new();
-    let end = web(&rig, "true && printf '[%s]\\n' first\n", &["a b", "", "$HOME", "--", "'x"]);
-    assert_eq!(end.text(), "[first]\n[a b]\n[]\n[$HOME]\n[--]\n['x]\n");
-    rig.all_delivered(&end, 6);
+fn arguments_reach_the_last_command_unchanged() {
+    let harness = Harness::new();
+    let output = run_web(&harness, "true && printf '[%s]\\n' first\n", &["a b", "", "$HOME", "--", "'x"]);
+    assert_eq!(output.stdout_text(), "[first]\n[a b]\n[]\n[$HOME]\n[--]\n['x]\n");
+    harness.assert_all_delivered(&output, 6);
 }
 
 #[test]
-fn a_line_need_not_be_text_nor_end() {
-    let rig = Rig::new();
-    let end = start(&rig, &[("web", b"printf '\xff\\n'")], &["web"]).end();
-    assert_eq!((end.status, end.out.as_slice()), (0, &b"\xff\n"[..]));
-    rig.all_delivered(&end, 1);
+fn a_command_line_may_be_invalid_utf_8_without_a_line_end() {
+    let harness = Harness::new();
+    let output = start(&harness, &[("web", b"printf '\xff\\n'")], &["web"]).finish();
+    assert_eq!((output.status, output.stdout.as_slice()), (0, &b"\xff\n"[..]));
+    harness.assert_all_delivered(&output, 1);
 }
 
 #[test]
-fn status_and_signals_are_the_lines_own() {
-    assert_eq!(web(&Rig::new(), "exit 42\n", &[]).status, 42);
-    assert_eq!(web(&Rig::new(), "kill -9 $$\n", &[]).status, 137);
-    assert_eq!(web(&Rig::new(), "no-such-program\n", &[]).status, 127);
-    let rig = Rig::new();
-    let agent = start(&rig, &[("web", b"exec sleep 600\n")], &["web"]);
-    let _it_runs = agent.shipper();
+fn status_and_signals_are_those_of_the_command_line() {
+    assert_eq!(run_web(&Harness::new(), "exit 42\n", &[]).status, 42);
+    assert_eq!(run_web(&Harness::new(), "kill -9 $$\n", &[]).status, 137);
+    let harness = Harness::new();
+    assert_eq!(run_web(&harness, &harness.absent_command(), &[]).status, 127);
+    let harness = Harness::new();
+    let agent = start(&harness, &[("web", b"exec sleep 600\n")], &["web"]);
+    agent.wait_for_shipper();
     agent.signal(Signal::SIGTERM);
-    assert_eq!(agent.end().status, 143);
+    assert_eq!(agent.finish().status, 143);
 }
 
 #[test]
-fn the_settings_of_the_boot_decide() {
-    assert!(!execs(&Rig::new(), "web"));
-    assert!(execs(&Rig::new().set("TAILRACE", "off"), "web"));
-    assert!(execs(&Rig::new().unset("TAILRACE_DRAIN_URL"), "web"));
-    for (types, name, in_place) in [
+fn the_settings_at_boot_decide_whether_the_agent_stays() {
+    assert!(!is_replaced(&Harness::new(), "web"));
+    assert!(is_replaced(&Harness::new().set("TAILRACE", "off"), "web"));
+    assert!(is_replaced(&Harness::new().unset("TAILRACE_DRAIN_URL"), "web"));
+    for (types, name, replaced) in [
         ("none", "web", true),
         ("worker", "web", true),
         ("worker web", "web", false),
@@ -100,41 +105,54 @@ fn the_settings_of_the_boot_decide() {
         ("all", "release", true),
         ("release", "release", false),
     ] {
-        assert_eq!(execs(&Rig::new().set("TAILRACE_TYPES", types), name), in_place, "{types} {name}");
+        assert_eq!(
+            is_replaced(&Harness::new().set("TAILRACE_TYPES", types), name),
+            replaced,
+            "{types} {name}"
+        );
     }
 }
 
 #[test]
-fn in_a_one_off_dyno_the_line_runs_in_our_place() {
-    for (dyno, in_place) in
+fn in_a_one_off_dyno_the_command_line_replaces_the_agent() {
+    for (dyno, replaced) in
         [("run.1234", true), ("run-12a34b56d-e78f9", true), ("scheduler.1", false), ("release.1", false)]
     {
-        assert_eq!(execs(&Rig::new().set("DYNO", dyno), "web"), in_place, "{dyno}");
+        assert_eq!(is_replaced(&Harness::new().set("DYNO", dyno), "web"), replaced, "{dyno}");
     }
 }
 
 #[test]
-fn what_only_the_build_reads_is_no_unknown_setting() {
-    let rig = Rig::new().set("TAILRACE_VERSION", "0.1.0").set("TAILRACE_MIRROR", "https://u:s3cret-word@h/");
-    assert!(!execs(&rig, "web"));
+fn settings_of_the_build_are_not_unknown_settings() {
+    let harness =
+        Harness::new().set("TAILRACE_VERSION", "0.1.0").set("TAILRACE_MIRROR", "https://u:s3cret-word@h/");
+    assert!(!is_replaced(&harness, "web"));
 }
 
 #[test]
-fn bad_settings_stop_no_line() {
-    let rig = Rig::new().set("TAILRACE_TYPES", "web; worker");
-    let end = web(&rig, "echo ran; exit 7\n", &[]);
-    assert_eq!((end.status, end.text().as_str(), end.said().len()), (7, "ran\n", 1));
-    assert!(end.said()[0].contains("TAILRACE_TYPES: found \\\"web; worker\\\", expected "), "{}", end.err);
+fn the_command_line_runs_with_bad_settings() {
+    let harness = Harness::new().set("TAILRACE_TYPES", "web; worker");
+    let output = run_web(&harness, "echo ran; exit 7\n", &[]);
+    assert_eq!((output.status, output.stdout_text().as_str(), output.messages().len()), (7, "ran\n", 1));
+    assert!(
+        output.messages()[0].contains("TAILRACE_TYPES: found \\\"web; worker\\\", expected "),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
-fn a_line_that_is_not_there_is_named() {
-    let end = start(&Rig::new(), &[], &["web"]).end();
-    assert_eq!((end.status, end.text().as_str(), end.said().len()), (127, "", 1));
-    assert!(end.said()[0].contains("command=web error=\".tailrace/types/web: No such file"), "{}", end.err);
+fn a_missing_entry_is_reported() {
+    let output = start(&Harness::new(), &[], &["web"]).finish();
+    assert_eq!((output.status, output.stdout_text().as_str(), output.messages().len()), (127, "", 1));
+    assert!(
+        output.messages()[0].contains("command=web error=\".tailrace/types/web: No such file"),
+        "{}",
+        output.stderr
+    );
     for name in ["../web", "", "-", "a/b"] {
-        let end = start(&Rig::new(), &[], &[name]).end();
+        let output = start(&Harness::new(), &[], &[name]).finish();
         let status = if name == "-" { 127 } else { 64 };
-        assert_eq!((end.status, end.text().as_str()), (status, ""), "{name}: {}", end.err);
+        assert_eq!((output.status, output.stdout_text().as_str()), (status, ""), "{name}: {}", output.stderr);
     }
 }

@@ -1,7 +1,7 @@
-//! Signals that were meant for the keeper alone reach the app once; others are the app's own.
+//! A signal that only the supervisor got is forwarded once; a signal that the app already has is not.
 
-use crate::harness::{Agent, PATIENCE, Rig, wait_for};
-use crate::procfs::children;
+use crate::harness::{Agent, Harness, WAIT_TIMEOUT, program, wait_until};
+use crate::procfs::{children, is_pending, state};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,88 +10,76 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Says every signal that it can catch, and ends at USR2 or after a minute.
-const SAYS: &str = "
+/// Prints the name of each signal it gets; exits at USR2 or after a minute.
+const PRINTS_SIGNALS: &str = "
     for s in HUP INT QUIT USR1 WINCH CONT; do trap \"echo $s\" $s; done
     trap 'echo end; exit 6' USR2
     echo up
     for i in $(seq 1200); do sleep 0.05 & wait $!; done";
 
-fn state(pid: i32) -> char {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
-}
-
-/// Whether a process has this signal pending.
-fn pending(pid: i32, signal: Signal) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let mut sets =
-        status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
-    sets.any(|set| u64::from_str_radix(set.trim(), 16).unwrap() >> (signal as i32 - 1) & 1 == 1)
-}
-
+/// The process of the app: the child of the supervisor that is not the shipper.
 fn app_of(agent: &Agent) -> i32 {
-    let shipper = agent.shipper();
+    let shipper = agent.wait_for_shipper();
     children(agent.pid()).into_iter().find(|pid| *pid != shipper).unwrap()
 }
 
 #[test]
-fn each_reaches_the_app_once_and_in_order() {
-    let rig = Rig::new();
-    let agent = rig.run(&["bash", "-c", SAYS]);
-    agent.wait_out("up");
-    agent.shipper();
-    let mut said = String::from("up\n");
+fn each_signal_is_forwarded_once_and_in_order() {
+    let harness = Harness::new();
+    let agent = harness.run(&["bash", "-c", PRINTS_SIGNALS]);
+    agent.wait_for_stdout("up");
+    agent.wait_for_shipper();
+    let mut expected = String::from("up\n");
     for name in ["HUP", "INT", "QUIT", "USR1", "WINCH", "CONT", "USR1"] {
         agent.signal(format!("SIG{name}").parse().unwrap());
-        said.push_str(name);
-        said.push('\n');
-        agent.wait_out(&said);
+        expected.push_str(name);
+        expected.push('\n');
+        agent.wait_for_stdout(&expected);
     }
     agent.signal(Signal::SIGUSR2);
-    let end = agent.end();
-    assert_eq!((end.status, end.text(), end.err.as_str()), (6, said + "end\n", ""));
+    let output = agent.finish();
+    assert_eq!((output.status, output.stdout_text(), output.stderr.as_str()), (6, expected + "end\n", ""));
 }
 
 #[test]
-fn what_goes_to_the_whole_group_is_not_repeated() {
-    let rig = Rig::new();
-    let agent = rig.run(&["bash", "-c", SAYS]);
-    agent.wait_out("up");
-    agent.shipper();
-    agent.signal_all(Signal::SIGHUP);
-    agent.wait_out("up\nHUP\n");
-    // Meant for us alone this time: the canary has forgotten the one before.
-    let shipper = agent.shipper();
-    wait_for("the canary to forget", || (!pending(shipper, Signal::SIGHUP)).then_some(()));
+fn a_signal_to_the_whole_group_is_not_forwarded() {
+    let harness = Harness::new();
+    let agent = harness.run(&["bash", "-c", PRINTS_SIGNALS]);
+    agent.wait_for_stdout("up");
+    agent.wait_for_shipper();
+    agent.signal_group(Signal::SIGHUP);
+    agent.wait_for_stdout("up\nHUP\n");
+    // The next one goes to the supervisor alone. The shipper must have cleared the pending signal of the first.
+    let shipper = agent.wait_for_shipper();
+    wait_until("the shipper to clear its pending signal", || !is_pending(shipper, Signal::SIGHUP));
     agent.signal(Signal::SIGHUP);
-    agent.wait_out("up\nHUP\nHUP\n");
+    agent.wait_for_stdout("up\nHUP\nHUP\n");
     agent.signal(Signal::SIGUSR2);
-    assert_eq!(agent.end().text(), "up\nHUP\nHUP\nend\n");
+    assert_eq!(agent.finish().stdout_text(), "up\nHUP\nHUP\nend\n");
 }
 
 #[test]
-fn what_the_app_sends_us_is_not_for_the_app() {
-    let rig = Rig::new();
-    // From the app itself, from a child of its, and to the whole group: the app has that one already.
+fn signals_from_the_app_are_not_sent_back_to_it() {
+    let harness = Harness::new();
+    // From the app itself, from a child of the app, and to the whole group, which includes the app.
     let script = "trap 'echo usr1' USR1; echo up; kill -USR1 $PPID; (kill -HUP $PPID; sleep 0.3); kill -USR1 0; sleep 0.5; echo end";
     let script = script.replace("(kill -HUP $PPID; sleep 0.3)", "sh -c 'kill -HUP '$PPID'; sleep 0.3'");
-    let end = rig.run(&["bash", "-c", &script]).end();
-    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (0, "up\nusr1\nend\n", ""));
-    rig.all_delivered(&end, 3);
+    let output = harness.run(&["bash", "-c", &script]).finish();
+    output.assert_exit(0, "up\nusr1\nend\n", "");
+    harness.assert_all_delivered(&output, 3);
 }
 
 #[test]
-fn a_loop_over_pids_with_gaps_is_one_stop() {
+fn a_sigterm_to_one_process_after_another_is_one_stop() {
     for shipper_is_stopped in [false, true] {
-        let rig = Rig::new();
-        let agent = rig.run(&[
+        let harness = Harness::new();
+        let agent = harness.run(&[
             "bash",
             "-c",
             "trap 'echo term' TERM; echo up; for i in $(seq 20); do sleep 0.05 & wait $!; done; wait; exit 3",
         ]);
-        agent.wait_out("up");
-        let (app, shipper) = (app_of(&agent), agent.shipper());
+        agent.wait_for_stdout("up");
+        let (app, shipper) = (app_of(&agent), agent.wait_for_shipper());
         if shipper_is_stopped {
             kill(Pid::from_raw(shipper), Signal::SIGSTOP).unwrap();
         }
@@ -103,67 +91,71 @@ fn a_loop_over_pids_with_gaps_is_one_stop() {
             std::thread::sleep(Duration::from_millis(400));
             kill(Pid::from_raw(shipper), Signal::SIGCONT).unwrap();
         }
-        let end = agent.end();
-        assert_eq!((end.status, end.text().as_str()), (3, "up\nterm\n"), "stopped: {shipper_is_stopped}");
-        rig.all_delivered(&end, 2);
+        let output = agent.finish();
+        assert_eq!(
+            (output.status, output.stdout_text().as_str()),
+            (3, "up\nterm\n"),
+            "stopped: {shipper_is_stopped}"
+        );
+        harness.assert_all_delivered(&output, 2);
     }
 }
 
 #[test]
-fn suspend_and_resume_take_both() {
-    let rig = Rig::new();
-    let agent = rig.run(&["bash", "-c", "echo up; for i in $(seq 1200); do sleep 0.05; done"]);
-    agent.wait_out("up");
+fn sigtstp_and_sigcont_act_on_supervisor_and_app() {
+    let harness = Harness::new();
+    let agent = harness.run(&["bash", "-c", "echo up; for i in $(seq 1200); do sleep 0.05; done"]);
+    agent.wait_for_stdout("up");
     let app = app_of(&agent);
     agent.signal(Signal::SIGTSTP);
-    wait_for("both to stop", || (state(agent.pid()) == 'T' && state(app) == 'T').then_some(()));
+    wait_until("both to stop", || state(agent.pid()) == Some('T') && state(app) == Some('T'));
     agent.signal(Signal::SIGCONT);
-    wait_for("both to go on", || (state(agent.pid()) != 'T' && state(app) != 'T').then_some(()));
+    wait_until("both to continue", || state(agent.pid()) != Some('T') && state(app) != Some('T'));
     agent.signal(Signal::SIGTERM);
-    assert_eq!(agent.end().status, 143);
+    assert_eq!(agent.finish().status, 143);
 }
 
 #[test]
-fn other_languages_end_as_without_us() {
+fn apps_in_python_and_node_stop_as_without_the_agent() {
     let python = "import signal,sys\nsignal.signal(signal.SIGTERM, lambda *a: (print('term', flush=True), sys.exit(9)))\nprint('up', flush=True)\nwhile True: signal.pause()";
     let node = "process.on('SIGTERM', () => { console.log('term'); process.exit(9); }); console.log('up'); setInterval(() => {}, 1000);";
-    for (words, status, text) in [
+    for (command, status, text) in [
         (["python3", "-c", python], 9, "up\nterm\n"),
         (["node", "-e", node], 9, "up\nterm\n"),
         (["python3", "-c", "import time\nprint('up', flush=True)\ntime.sleep(60)"], 143, "up\n"),
         (["node", "-e", "console.log('up'); setInterval(() => {}, 1000)"], 143, "up\n"),
     ] {
-        if Command::new(words[0]).arg("--version").output().is_err() {
-            eprintln!("skipped: {} is not installed", words[0]);
+        if Command::new(command[0]).arg("--version").output().is_err() {
+            eprintln!("skipped: {} is not installed", command[0]);
             continue;
         }
-        let rig = Rig::new();
-        let agent = rig.run(&words);
-        agent.wait_out("up");
-        agent.shipper();
+        let harness = Harness::new();
+        let agent = harness.run(&command);
+        agent.wait_for_stdout("up");
+        agent.wait_for_shipper();
         agent.signal(Signal::SIGTERM);
-        let end = agent.end();
-        assert_eq!((end.status, end.text().as_str()), (status, text), "{words:?}");
+        let output = agent.finish();
+        assert_eq!((output.status, output.stdout_text().as_str()), (status, text), "{command:?}");
     }
 }
 
 #[test]
-fn a_window_that_changes_its_size_is_seen_by_the_app() {
-    let rig = Rig::new().set("TAILRACE_TTY", "wrap");
+fn a_change_of_the_terminal_size_reaches_the_app() {
+    let harness = Harness::new().set("TAILRACE_TTY", "wrap");
     let pty = openpty(None, None).unwrap();
-    // As a terminal emulator does it; stty(1) acts on its standard input.
+    // Sets the size as a terminal emulator does; stty(1) acts on its standard input.
     let size = |rows: &str, columns: &str| {
         let master = Stdio::from(pty.master.try_clone().unwrap());
         let status = Command::new("stty").args(["rows", rows, "columns", columns]).stdin(master).status();
         assert!(status.unwrap().success());
     };
     size("24", "80");
-    let seen = rig.path("seen");
+    let sizes = harness.path("sizes");
     let script = format!(
         "trap 'stty size >>{0}' WINCH; stty size >>{0}; for i in $(seq 200); do sleep 0.05 & wait $!; [ $(wc -l <{0}) = 2 ] && exit 4; done",
-        seen.display()
+        sizes.display()
     );
-    let agent = rig.start_with(|command| {
+    let agent = harness.start_with(|command| {
         let terminal = || Stdio::from(pty.slave.try_clone().unwrap());
         command
             .args(["run", "--", "bash", "-c", &script])
@@ -171,47 +163,45 @@ fn a_window_that_changes_its_size_is_seen_by_the_app() {
             .stdout(terminal())
             .stderr(terminal());
     });
-    wait_for("the first size", || {
-        fs::read_to_string(&seen).is_ok_and(|text| text == "24 80\n").then_some(())
-    });
+    wait_until("the first size", || fs::read_to_string(&sizes).is_ok_and(|text| text == "24 80\n"));
     size("40", "100");
-    agent.signal(Signal::SIGWINCH); // what the kernel does for a controlling terminal
-    let end = agent.end();
-    assert_eq!((end.status, fs::read_to_string(&seen).unwrap().as_str()), (4, "24 80\n40 100\n"));
+    agent.signal(Signal::SIGWINCH); // the kernel sends it for a controlling terminal
+    let output = agent.finish();
+    assert_eq!((output.status, fs::read_to_string(&sizes).unwrap().as_str()), (4, "24 80\n40 100\n"));
 }
 
 #[test]
 fn ctrl_c_in_a_terminal_reaches_the_app_once() {
-    let rig = Rig::new().set("TAILRACE_TTY", "wrap");
-    let log = rig.path("log");
-    // It has no children, which might hear the signal before they are programs of their own.
+    let harness = Harness::new().set("TAILRACE_TTY", "wrap");
+    let log = harness.path("log");
+    // An app without children: a child would get the signal too, possibly before its exec.
     let app = format!(
         "trap 'echo int >>{0}' INT; mkfifo {0}.none; exec 3<>{0}.none; echo up >>{0}
         for ((n = 0; n < 20; n++)); do read -rt 0.05 <&3; done; exit 4",
         log.display()
     );
-    let file = rig.path("app.sh");
+    let file = harness.path("app.sh");
     fs::write(&file, app).unwrap();
-    let line = format!("exec {} run -- bash {}", crate::harness::program().display(), file.display());
+    let line = format!("exec {} run -- bash {}", program().display(), file.display());
     let Ok(mut script) = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
         .env_clear()
-        .envs(rig.settings())
+        .envs(harness.settings())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
     else {
-        eprintln!("skipped: script(1), which makes terminals, is not installed");
+        eprintln!("skipped: script(1), which creates terminals, is not installed");
         return;
     };
-    wait_for("the app", || fs::read_to_string(&log).is_ok_and(|text| text == "up\n").then_some(()));
+    wait_until("the app", || fs::read_to_string(&log).is_ok_and(|text| text == "up\n"));
     script.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
     let start = Instant::now();
     let status = loop {
         if let Some(status) = script.try_wait().unwrap() {
             break status;
         }
-        assert!(start.elapsed() < PATIENCE);
+        assert!(start.elapsed() < WAIT_TIMEOUT);
         std::thread::sleep(Duration::from_millis(5));
     };
     assert_eq!((status.code(), fs::read_to_string(&log).unwrap().as_str()), (Some(4), "up\nint\n"));

@@ -1,10 +1,12 @@
-//! Ends in odd company: outputs that are slow or stand still, disks that do, keepers and shippers that are killed,
-//! groups and sessions of an app's own.
+//! Exits under unusual conditions: slow or blocked readers, a blocked disk, killed supervisors and shippers, apps in
+//! their own process group or session.
 
-use crate::harness::{PATIENCE, Rig, contents, in_order, numbers, wait_for};
-use crate::launch::Mode;
+use crate::harness::{
+    Harness, WAIT_TIMEOUT, assert_in_order, contents, numbers, program, skip, wait_for, wait_until,
+};
+use crate::launch::LaunchMode;
 use crate::procfs;
-use crate::stalled_recorder::Stalled;
+use crate::suspended_threads::SuspendedThreads;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -20,253 +22,251 @@ fn send(pid: i32, signal: Signal) {
 }
 
 #[test]
-fn a_slow_reader_gets_all_and_so_does_the_drain_before_it() {
-    let rig = Rig::new();
+fn a_slow_reader_gets_everything_and_the_drain_does_not_wait_for_it() {
+    let harness = Harness::new();
     let (mut reader, writer) = pipe().unwrap();
-    let agent = rig.start_with(|command| {
+    let agent = harness.start_with(|command| {
         command.args(["run", "--", "sh", "-c", "seq 60000; exit 3"]).stdout(Stdio::from(writer));
     });
-    // It reads nothing yet; the app is through at once, its pipe being large.
-    rig.wait_lines(60_000);
+    // Nothing is read yet; the pipe is large enough that the app can finish.
+    harness.wait_for_lines(60_000);
     let slow = thread::spawn(move || {
-        let (mut text, mut piece) = (Vec::new(), [0; 16 << 10]);
-        while let Ok(got @ 1..) = reader.read(&mut piece) {
-            text.extend_from_slice(&piece[..got]);
-            thread::sleep(Duration::from_millis(100)); // 2 s in all, and never still
+        let (mut text, mut buffer) = (Vec::new(), [0; 16 << 10]);
+        while let Ok(got @ 1..) = reader.read(&mut buffer) {
+            text.extend_from_slice(&buffer[..got]);
+            thread::sleep(Duration::from_millis(100)); // 2 s in total, without a pause that ends the pass-through
         }
         text
     });
-    let end = agent.end();
-    assert_eq!((end.status, end.err.as_str()), (3, ""));
-    assert!(slow.join().unwrap() == numbers(1..=60_000).into_bytes(), "byte by byte");
-    rig.all_delivered(&end, 60_000);
-    in_order(&rig.report(), 60_000);
+    let output = agent.finish();
+    assert_eq!((output.status, output.stderr.as_str()), (3, ""));
+    assert!(slow.join().unwrap() == numbers(1..=60_000).into_bytes(), "standard output must be byte-exact");
+    harness.assert_all_delivered(&output, 60_000);
+    assert_in_order(&harness.report(), 60_000);
 }
 
 #[test]
-fn a_reader_that_takes_nothing_holds_nobody() {
+fn a_reader_that_reads_nothing_does_not_delay_the_exit() {
     for stop in [false, true] {
-        let rig = Rig::new();
+        let harness = Harness::new();
         let (reader, writer) = pipe().unwrap();
-        let agent = rig.start_with(|command| {
+        let agent = harness.start_with(|command| {
             let script = if stop { "seq 60000; exec sleep 60" } else { "seq 60000; exit 3" };
             command.args(["run", "--", "sh", "-c", script]).stdout(Stdio::from(writer));
         });
         if stop {
-            agent.shipper();
-            // What stands behind a full output is not read before the end.
-            rig.wait_lines(1000);
+            agent.wait_for_shipper();
+            // While standard output is blocked, the rest of the app's output is not read until the exit.
+            harness.wait_for_lines(1000);
             agent.signal(Signal::SIGTERM);
         }
         let start = Instant::now();
-        let end = agent.end();
+        let output = agent.finish();
         assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
-        assert_eq!(end.status, if stop { 143 } else { 3 }, "{}", end.err);
-        // All that the app printed is at the drain.
-        let account = rig.agree(&end);
-        assert_eq!((end.ledger().captured, account.delivered), (60_000, 60_000), "stop: {stop}");
+        assert_eq!(output.status, if stop { 143 } else { 3 }, "{}", output.stderr);
+        // Everything that the app printed was delivered.
+        let account = harness.reconcile(&output);
+        assert_eq!((output.ledger().captured, account.delivered), (60_000, 60_000), "stop: {stop}");
         drop(reader);
     }
 }
 
 #[test]
-fn a_disk_that_stands_still_holds_up_no_stop() {
-    for mode in Mode::all() {
-        let rig = Rig::new().set("TAILRACE_STOP_GRACE", "2s");
+fn a_blocked_disk_does_not_delay_a_stop() {
+    for mode in LaunchMode::all() {
+        let harness = Harness::new().set("TAILRACE_STOP_GRACE", "2s");
         let script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done";
-        let running = mode.run(&rig, &["bash", "-c", script]);
-        rig.wait_lines(1);
-        let keeper = running.keeper();
-        // As for a disk: the threads that write to it stand, the others go on.
-        let Some(stalled) = Stalled::of(keeper, &["files", "recorder"]) else { return };
+        let launched = mode.run(&harness, &["bash", "-c", script]);
+        harness.wait_for_lines(1);
+        let supervisor = launched.supervisor_pid();
+        // A blocked disk stops the threads that write to it and no others.
+        let Some(suspended) = SuspendedThreads::of(supervisor, &["files", "recorder"]) else { return };
         let start = Instant::now();
-        running.signal(Signal::SIGTERM);
-        running.agent.wait_out("up\nbye\n");
-        let end = thread::scope(|scope| {
-            let end = scope.spawn(|| running.agent.end());
-            wait_for("the last word", || {
-                (start.elapsed() > Duration::from_secs(4) || !procfs::is_alive(keeper)).then_some(())
+        launched.signal(Signal::SIGTERM);
+        launched.agent.wait_for_stdout("up\nbye\n");
+        let output = thread::scope(|scope| {
+            let exit = scope.spawn(|| launched.agent.finish());
+            wait_until("the exit or 4 s", || {
+                start.elapsed() > Duration::from_secs(4) || !procfs::is_alive(supervisor)
             });
-            drop(stalled);
-            end.join().unwrap()
+            drop(suspended);
+            exit.join().unwrap()
         });
-        assert_eq!((end.status, end.text().as_str()), (3, "up\nbye\n"), "{mode:?}: {}", end.err);
+        assert_eq!(
+            (output.status, output.stdout_text().as_str()),
+            (3, "up\nbye\n"),
+            "{mode:?}: {}",
+            output.stderr
+        );
     }
 }
 
 #[test]
-fn what_a_killed_keeper_had_in_memory_is_delivered_under_its_id() {
-    let rig = Rig::with_faults("reset-after").set("TAILRACE_SPOOL_DIR", "/proc/tailrace");
-    let mut agent = rig.run(&["sh", "-c", "seq 500; exec sleep 60"]);
-    agent.wait_out("\n500\n");
-    assert!(rig.drain.wait_until(PATIENCE, |report| report.lines == 500));
-    let shipper = agent.shipper();
-    let before = rig.report().duplicates;
-    drop(agent.input.take());
+fn lines_in_the_memory_of_a_killed_supervisor_are_delivered_under_their_frame_id() {
+    let harness = Harness::with_faults("reset-after").without_spool_directory();
+    let mut agent = harness.run(&["sh", "-c", "seq 500; exec sleep 60"]);
+    agent.wait_for_stdout("\n500\n");
+    assert!(harness.drain.wait_until(WAIT_TIMEOUT, |report| report.lines == 500));
+    let shipper = agent.wait_for_shipper();
+    let before = harness.report().duplicates;
+    drop(agent.stdin.take());
     agent.signal(Signal::SIGKILL);
-    agent.wait_said(&["at=keeper-gone"]);
-    rig.drain.set_faults("").unwrap();
-    wait_for("the shipper to go", || (!procfs::is_alive(shipper)).then_some(()));
-    let report = rig.report();
-    in_order(&report, 500);
-    assert!(report.duplicates > before, "the batch that was sealed came once more, unchanged: {report:?}");
-    assert_eq!(agent.end().status, -9);
+    agent.wait_for_message(&["at=keeper-gone"]);
+    harness.drain.set_faults("").unwrap();
+    wait_until("the shipper to exit", || !procfs::is_alive(shipper));
+    let report = harness.report();
+    assert_in_order(&report, 500);
+    assert!(report.duplicates > before, "the sealed batch must be repeated unchanged: {report:?}");
+    assert_eq!(agent.finish().status, -9);
 
-    // More than was sealed, at a drain that takes nothing until then.
-    let rig = Rig::with_faults("status=503").set("TAILRACE_SPOOL_DIR", "/proc/tailrace");
-    let agent = rig.run(&["sh", "-c", "seq 50000; exec sleep 60"]);
-    agent.wait_out("\n50000\n");
-    agent.wait_said(&["at=drain-failing", "held=50000"]);
-    let shipper = agent.shipper();
+    // More lines than the sealed batch, at a drain that accepts nothing until the supervisor is dead.
+    let harness = Harness::with_faults("status=503").without_spool_directory();
+    let agent = harness.run(&["sh", "-c", "seq 50000; exec sleep 60"]);
+    agent.wait_for_stdout("\n50000\n");
+    agent.wait_for_message(&["at=drain-failing", "held=50000"]);
+    let shipper = agent.wait_for_shipper();
     agent.signal(Signal::SIGKILL);
-    agent.wait_said(&["at=keeper-gone"]);
-    rig.drain.set_faults("").unwrap();
-    rig.wait_lines(50_000);
-    in_order(&rig.report(), 50_000);
-    wait_for("the shipper to go", || (!procfs::is_alive(shipper)).then_some(()));
+    agent.wait_for_message(&["at=keeper-gone"]);
+    harness.drain.set_faults("").unwrap();
+    harness.wait_for_lines(50_000);
+    assert_in_order(&harness.report(), 50_000);
+    wait_until("the shipper to exit", || !procfs::is_alive(shipper));
 }
 
 #[test]
-fn what_a_killed_keeper_left_and_nobody_took_is_said() {
-    let rig = Rig::with_faults("status=503").set("TAILRACE_STOP_GRACE", "1s");
-    let agent = rig.run(&["sh", "-c", "seq 50; exec sleep 60"]);
-    agent.wait_out("\n50\n");
-    wait_for("all lines in the spool", || {
-        String::from_utf8_lossy(&contents(&rig.spool())).contains(" web.1 - 50\n").then_some(())
+fn undelivered_bytes_of_a_killed_supervisor_are_reported() {
+    let harness = Harness::with_faults("status=503").set("TAILRACE_STOP_GRACE", "1s");
+    let agent = harness.run(&["sh", "-c", "seq 50; exec sleep 60"]);
+    agent.wait_for_stdout("\n50\n");
+    wait_until("all lines in the spool", || {
+        String::from_utf8_lossy(&contents(&harness.spool_dir())).contains(" web.1 - 50\n")
     });
-    let shipper = agent.shipper();
+    let shipper = agent.wait_for_shipper();
     agent.signal(Signal::SIGKILL);
-    let said = agent.wait_said(&["at=bytes-not-delivered"]);
-    let bytes = said.split(" bytes=").nth(1).unwrap().trim().parse::<u64>().unwrap();
-    assert!(bytes > 50 * 60, "{said}");
-    wait_for("the shipper to go", || (!procfs::is_alive(shipper)).then_some(()));
-    assert!(!rig.is_spool_empty(), "it is kept, for whoever comes after us");
+    let message = agent.wait_for_message(&["at=bytes-not-delivered"]);
+    let bytes = message.split(" bytes=").nth(1).unwrap().trim().parse::<u64>().unwrap();
+    assert!(bytes > 50 * 60, "{message}");
+    wait_until("the shipper to exit", || !procfs::is_alive(shipper));
+    assert!(!harness.is_spool_empty(), "undelivered data must stay for the next agent");
 }
 
 #[test]
-fn a_long_failure_is_said_at_once() {
+fn a_failure_with_a_long_wait_is_reported_at_once() {
     for fault in ["status=503:retry-after=600", "stall=600s"] {
-        let rig = Rig::with_faults(fault).set("TAILRACE_REQUEST_TIMEOUT", "3s");
-        let mut agent = rig.run(&["cat"]);
+        let harness = Harness::with_faults(fault).set("TAILRACE_REQUEST_TIMEOUT", "3s");
+        let mut agent = harness.run(&["cat"]);
         agent.feed("one\n");
-        let said = agent.wait_said(&["at=drain-"]);
-        assert!(said.contains(" held=1 "), "{said}");
-        // Not at the second try, which for one of them is ten minutes away.
-        assert!(rig.drain.report().requests <= 2, "{fault}: {said}");
-        rig.drain.set_faults("").unwrap();
-        agent.signal_all(Signal::SIGKILL);
+        let message = agent.wait_for_message(&["at=drain-"]);
+        assert!(message.contains(" held=1 "), "{message}");
+        // The report must not wait for the second attempt, which may be ten minutes away.
+        assert!(harness.drain.report().requests <= 2, "{fault}: {message}");
+        harness.drain.set_faults("").unwrap();
+        agent.signal_group(Signal::SIGKILL);
     }
 }
 
 #[test]
-fn an_app_in_a_session_of_its_own_has_what_goes_to_our_group() {
-    let rig = Rig::new();
+fn a_signal_to_the_group_reaches_an_app_in_its_own_session() {
+    let harness = Harness::new();
     let text = "
 import os, signal, sys
 os.setsid()
 signal.signal(signal.SIGTERM, lambda *_: (print('term'), sys.exit(3)))
 print('up')
 while True: signal.pause()";
-    let agent = rig.run(&["python3", "-uc", text]);
-    agent.wait_out("up");
-    agent.shipper();
-    // As a runner of Procfiles stops an entry.
+    let agent = harness.run(&["python3", "-uc", text]);
+    agent.wait_for_stdout("up");
+    agent.wait_for_shipper();
+    // As a Procfile runner stops an entry.
     killpg(Pid::from_raw(agent.pid()), Signal::SIGTERM).unwrap();
-    let end = agent.end();
-    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "up\nterm\n", ""));
-    rig.all_delivered(&end, 2);
+    let output = agent.finish();
+    output.assert_exit(3, "up\nterm\n", "");
+    harness.assert_all_delivered(&output, 2);
 }
 
 #[test]
-fn a_stop_that_somebody_sent_to_the_shipper_alone_is_forgotten() {
-    let rig = Rig::new();
+fn a_sigterm_to_the_shipper_alone_is_cleared() {
+    let harness = Harness::new();
     let script = "trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.05; done";
-    let agent = rig.run(&["bash", "-c", script]);
-    agent.wait_out("up");
-    let shipper = agent.shipper();
+    let agent = harness.run(&["bash", "-c", script]);
+    agent.wait_for_stdout("up");
+    let shipper = agent.wait_for_shipper();
     send(shipper, Signal::SIGTERM);
-    let waits = || {
-        let status = fs::read_to_string(format!("/proc/{shipper}/status")).unwrap();
-        let set = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim().to_owned();
-        u64::from_str_radix(&set, 16).unwrap() >> 14 & 1 == 1
-    };
-    assert!(waits(), "it is blocked");
-    wait_for("it to be forgotten", || (!waits()).then_some(()));
+    assert!(procfs::is_pending(shipper, Signal::SIGTERM), "the shipper must block SIGTERM");
+    wait_until("the signal to be cleared", || !procfs::is_pending(shipper, Signal::SIGTERM));
     agent.signal(Signal::SIGTERM);
-    let end = agent.end();
-    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "up\nterm\n", ""));
+    let output = agent.finish();
+    output.assert_exit(3, "up\nterm\n", "");
 }
 
 #[test]
-fn a_shipper_that_stands_still_does_not_swallow_signals() {
-    let rig = Rig::new();
+fn a_stopped_shipper_does_not_swallow_signals() {
+    let harness = Harness::new();
     let script = "trap 'echo hup' HUP; trap 'exit 3' TERM; echo up; while :; do sleep 0.05 & wait $!; done";
-    let agent = rig.run(&["bash", "-c", script]);
-    agent.wait_out("up");
-    let shipper = agent.shipper();
+    let agent = harness.run(&["bash", "-c", script]);
+    agent.wait_for_stdout("up");
+    let shipper = agent.wait_for_shipper();
     send(shipper, Signal::SIGSTOP);
-    agent.signal_all(Signal::SIGHUP);
-    agent.wait_out("up\nhup\n");
+    agent.signal_group(Signal::SIGHUP);
+    agent.wait_for_stdout("up\nhup\n");
     for count in 2..=3 {
-        // For us alone; the canary still has the one before.
+        // To the supervisor alone; the shipper still has the first one pending.
         agent.signal(Signal::SIGHUP);
-        agent.wait_out(&format!("up\n{}", "hup\n".repeat(count)));
+        agent.wait_for_stdout(&format!("up\n{}", "hup\n".repeat(count)));
     }
     agent.signal(Signal::SIGTERM);
-    let end = agent.end();
-    assert_eq!((end.status, end.text()), (3, format!("up\n{}", "hup\n".repeat(3))));
+    let output = agent.finish();
+    assert_eq!((output.status, output.stdout_text()), (3, format!("up\n{}", "hup\n".repeat(3))));
 }
 
 #[test]
-fn a_terminal_that_goes_away_is_told_to_the_app() {
-    let rig = Rig::new().set("TAILRACE_TTY", "wrap");
-    let (log, up) = (rig.path("log"), rig.path("up"));
+fn the_hangup_of_the_terminal_reaches_the_app() {
+    let harness = Harness::new().set("TAILRACE_TTY", "wrap");
+    let (log, up) = (harness.path("log"), harness.path("up"));
     let script = format!(
         "trap 'echo hup >>{}; exit 4' HUP; echo >{}; while :; do sleep 0.05; done",
         log.display(),
         up.display()
     );
     let pty = openpty(None, None).unwrap();
-    // Only we hold the other end.
+    // Only this process may hold the master end.
     fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
     fcntl(&pty.slave, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
-    // The leader of a session with that terminal, which is what a login has.
+    // The leader of a session with that controlling terminal, as a login shell is.
     let lead = "import fcntl, os, sys, termios\nos.setsid()\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execv(sys.argv[1], sys.argv[1:])";
-    let program = crate::harness::program();
+    let program = program();
     let terminal = || Stdio::from(pty.slave.try_clone().unwrap());
     let mut child = Command::new("python3")
         .args(["-c", lead, program.to_str().unwrap(), "run", "--", "bash", "-c", &script])
         .env_clear()
-        .envs(rig.settings())
+        .envs(harness.settings())
         .stdin(terminal())
         .stdout(terminal())
         .stderr(terminal())
         .spawn()
         .unwrap();
-    wait_for("the app", || up.exists().then_some(()));
+    wait_until("the app", || up.exists());
     wait_for("a shipper", || procfs::shipper_of(child.id() as i32));
     let nix::pty::OpenptyResult { master, slave } = pty;
     drop((master, slave));
-    wait_for("the app to be told", || {
-        fs::read_to_string(&log).is_ok_and(|text| text == "hup\n").then_some(())
-    });
+    wait_until("SIGHUP to reach the app", || fs::read_to_string(&log).is_ok_and(|text| text == "hup\n"));
     assert_eq!(child.wait().unwrap().code(), Some(4));
 }
 
 #[test]
-fn a_shell_on_a_terminal_has_its_job_control() {
-    let rig = Rig::new();
-    let line = format!("exec {} run -- bash --norc --noprofile -i", crate::harness::program().display());
+fn a_shell_on_a_terminal_has_job_control() {
+    let harness = Harness::new();
+    let line = format!("exec {} run -- bash --norc --noprofile -i", program().display());
     let Ok(mut script) = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
         .env_clear()
-        .envs(rig.settings())
+        .envs(harness.settings())
         .env("PS1", "")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
     else {
-        crate::namespace::skipped("script(1), which makes terminals, is not installed");
+        skip("script(1), which creates terminals, is not installed");
         return;
     };
     let mut input = script.stdin.take().unwrap();
@@ -281,82 +281,97 @@ fn a_shell_on_a_terminal_has_its_job_control() {
 }
 
 #[test]
-fn a_stop_in_the_handshake_ends_it_too() {
-    let rig = Rig::with_faults("tls-stall").set("TAILRACE_STOP_GRACE", "1s");
-    let agent = rig.sh("echo up; exec sleep 60");
-    agent.wait_out("up");
-    let shipper = agent.shipper();
-    // It is connected, and hears nothing.
-    wait_for("a connection", || {
+fn a_stop_ends_a_pending_tls_handshake() {
+    let harness = Harness::with_faults("tls-stall").set("TAILRACE_STOP_GRACE", "1s");
+    let agent = harness.sh("echo up; exec sleep 60");
+    agent.wait_for_stdout("up");
+    let shipper = agent.wait_for_shipper();
+    // The connection is established; the handshake gets no answer.
+    wait_until("a connection", || {
         let table = fs::read_to_string(format!("/proc/{shipper}/net/tcp")).unwrap();
         let port =
-            rig.drain.url().split(':').nth(2).unwrap().split('/').next().unwrap().parse::<u16>().unwrap();
+            harness.drain.url().split(':').nth(2).unwrap().split('/').next().unwrap().parse::<u16>().unwrap();
         let remote = format!("0100007F:{port:04X} 01");
-        table.contains(&remote).then_some(())
+        table.contains(&remote)
     });
     let start = Instant::now();
     agent.signal(Signal::SIGTERM);
-    let end = agent.end();
+    let output = agent.finish();
     assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
-    assert_eq!((end.status, end.ledger().drains[0].held), (143, 1), "{}", end.err);
+    assert_eq!((output.status, output.ledger().drains[0].held), (143, 1), "{}", output.stderr);
 }
 
 #[test]
-fn a_shipper_that_has_no_memory_left_is_replaced() {
-    let rig = Rig::new();
-    let mut agent = rig.run(&["cat"]);
+fn a_shipper_that_runs_out_of_memory_is_replaced() {
+    let harness = Harness::new();
+    let mut agent = harness.run(&["cat"]);
     agent.feed(numbers(1..=1000));
-    rig.wait_lines(1000);
-    let shipper = agent.shipper();
+    harness.wait_for_lines(1000);
+    let shipper = agent.wait_for_shipper();
     let limited = Command::new("prlimit")
         .args(["--as=1", "--pid", &shipper.to_string()])
         .status()
         .is_ok_and(|status| status.success());
     if !limited {
-        crate::namespace::skipped("prlimit(1) cannot limit another process");
+        skip("prlimit(1) cannot limit another process");
         return;
     }
-    // Batches that need more than it has.
-    for part in 0..20 {
-        agent.feed(numbers(1001 + part * 50_000..=1000 + (part + 1) * 50_000));
+    // Batches that need more memory than is left.
+    for chunk in 0..20 {
+        agent.feed(numbers(1001 + chunk * 50_000..=1000 + (chunk + 1) * 50_000));
     }
-    wait_for("another shipper", || (agent.shipper() != shipper).then_some(()));
-    rig.wait_lines(1_001_000);
-    let end = agent.end();
-    assert_eq!((end.status, end.text()), (0, numbers(1..=1_001_000)));
-    rig.all_delivered(&end, 1_001_000);
-    in_order(&rig.report(), 1_001_000);
+    wait_until("another shipper", || agent.wait_for_shipper() != shipper);
+    harness.wait_for_lines(1_001_000);
+    let output = agent.finish();
+    assert_eq!((output.status, output.stdout_text()), (0, numbers(1..=1_001_000)));
+    harness.assert_all_delivered(&output, 1_001_000);
+    assert_in_order(&harness.report(), 1_001_000);
+}
+
+/// What supervisor and shipper use at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Usage {
+    shipper: i32,
+    /// Open file descriptors of the supervisor and of the shipper.
+    descriptors: [usize; 2],
+    /// Bytes of both.
+    private_memory: u64,
 }
 
 #[test]
-fn outages_without_end_cost_no_descriptor_and_no_memory() {
-    let rig = Rig::new().set("TAILRACE_BATCH_LINGER", "20ms");
-    let mut agent = rig.run(&["cat"]);
+fn repeated_outages_leak_no_descriptors_and_no_memory() {
+    let harness = Harness::new().set("TAILRACE_BATCH_LINGER", "20ms");
+    let mut agent = harness.run(&["cat"]);
     let descriptors = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    let own = |pid: i32| procfs::Memory::of(pid).unwrap().own;
-    let (mut line, mut first) = (0, None);
+    let private_memory = |pid: i32| procfs::Memory::of(pid).unwrap().private;
+    let (mut line, mut first) = (0, None::<Usage>);
     for round in 0..30 {
-        rig.drain.set_faults(if round % 2 == 0 { "refuse" } else { "status=503" }).unwrap();
-        let requests = rig.drain.report().requests;
+        harness.drain.set_faults(if round % 2 == 0 { "refuse" } else { "status=503" }).unwrap();
+        let requests = harness.drain.report().requests;
         for _ in 0..20 {
             agent.feed(numbers(line + 1..=line + 100));
             line += 100;
         }
         if round % 2 == 1 {
-            assert!(rig.drain.wait_until(PATIENCE, |report| report.requests > requests));
+            assert!(harness.drain.wait_until(WAIT_TIMEOUT, |report| report.requests > requests));
         }
-        rig.drain.set_faults("").unwrap();
-        rig.wait_lines(line);
-        let (keeper, shipper) = (agent.pid(), agent.shipper());
-        let now = (shipper, [descriptors(keeper), descriptors(shipper)], own(keeper) + own(shipper));
-        let (same, before, memory) = *first.get_or_insert(now);
+        harness.drain.set_faults("").unwrap();
+        harness.wait_for_lines(line);
+        let (supervisor, shipper) = (agent.pid(), agent.wait_for_shipper());
+        let now = Usage {
+            shipper,
+            descriptors: [descriptors(supervisor), descriptors(shipper)],
+            private_memory: private_memory(supervisor) + private_memory(shipper),
+        };
+        let first = *first.get_or_insert(now);
         if round >= 5 {
-            assert_eq!(now.0, same, "the shipper is the same");
-            assert!(now.1.iter().zip(before).all(|(now, before)| *now <= before + 1), "{now:?}, {before:?}");
-            assert!(now.2 < memory + (4 << 20), "{now:?}, {memory}");
+            assert_eq!(now.shipper, first.shipper, "the shipper was replaced");
+            let mut pairs = now.descriptors.iter().zip(first.descriptors);
+            assert!(pairs.all(|(now, first)| *now <= first + 1), "{now:?}, {first:?}");
+            assert!(now.private_memory < first.private_memory + (4 << 20), "{now:?}, {first:?}");
         }
     }
-    let end = agent.end();
-    rig.all_delivered(&end, line);
-    in_order(&rig.report(), line);
+    let output = agent.finish();
+    harness.assert_all_delivered(&output, line);
+    assert_in_order(&harness.report(), line);
 }

@@ -1,105 +1,110 @@
-//! Fail open: where something is lacking that we need, the app runs as it does without us, and we say a line at most.
+//! Fail open: where the agent lacks a resource, the app runs as without the agent, with one message at most.
 
-use crate::harness::{Agent, End, Rig, program};
+use crate::harness::{Harness, Output, program, skip};
 use std::fs;
 use std::os::unix::fs::chown;
 use std::process::Command;
 use tailrace_drain::Options;
 use tempfile::TempDir;
 
-/// An app that needs little.
+/// An app that needs few resources.
 const APP: [&str; 3] = ["sh", "-c", "echo up; exit 7"];
 
-/// Whether `prefix APP` runs, without us.
-fn runs(rig: &Rig, prefix: &[&str], app: &[&str]) -> bool {
+/// Whether `PREFIX COMMAND` runs without the agent.
+fn runs_without_agent(harness: &Harness, prefix: &[&str], app: &[&str]) -> bool {
     let mut command = Command::new(prefix[0]);
-    command.args(&prefix[1..]).args(app).env_clear().envs(rig.settings());
+    command.args(&prefix[1..]).args(app).env_clear().envs(harness.settings());
     command.output().is_ok_and(|output| output.status.success() || output.status.code() == Some(7))
 }
 
-/// It ran as it would have, and we said a line at most.
-fn ran(what: &str, end: &End) {
-    assert_eq!((end.status, end.text().as_str()), (7, "up\n"), "{what}: {}", end.err);
+/// Checks that the app ran as without the agent, with one message at most.
+fn assert_app_ran(what: &str, output: &Output) {
+    assert_eq!((output.status, output.stdout_text().as_str()), (7, "up\n"), "{what}: {}", output.stderr);
     assert!(
-        end.err.lines().count() <= 1 && end.said().len() == end.err.lines().count(),
+        output.stderr.lines().count() <= 1 && output.messages().len() == output.stderr.lines().count(),
         "{what}: {}",
-        end.err
+        output.stderr
     );
 }
 
-/// `bash -c 'LIMIT; exec "$@"' bash`, behind other words.
-fn limited(before: &[&str], limit: &str) -> Vec<String> {
+/// `PREFIX bash -c 'LIMIT; exec "$@"' bash`: a prefix that sets a limit with `ulimit`.
+fn limit_prefix(prefix: &[&str], limit: &str) -> Vec<String> {
     let script = format!("{limit}; exec \"$@\"");
-    before.iter().copied().chain(["bash", "-c", &script, "bash"]).map(str::to_owned).collect()
+    prefix.iter().copied().chain(["bash", "-c", &script, "bash"]).map(str::to_owned).collect()
 }
 
-/// Steps through a limit; the app runs wherever it runs without us and our program can be loaded at all.
-fn stepping(rig: &Rig, before: &[&str], program: &str, limits: impl Iterator<Item = String>) {
-    let (mut tried, mut shipped) = (0, 0);
+/// Tries limits. Wherever the app runs without the agent, and the agent can be started at all, the app must run under
+/// the agent.
+fn try_limits(harness: &Harness, prefix: &[&str], program: &str, limits: impl Iterator<Item = String>) {
+    let (mut tried, mut delivered_runs) = (0, 0);
     for limit in limits {
-        let prefix = limited(before, &limit);
+        let prefix = limit_prefix(prefix, &limit);
         let prefix: Vec<&str> = prefix.iter().map(String::as_str).collect();
-        if !runs(rig, &prefix, &APP) || !runs(rig, &prefix, &[program, "--version"]) {
+        if !runs_without_agent(harness, &prefix, &APP)
+            || !runs_without_agent(harness, &prefix, &[program, "--version"])
+        {
             continue;
         }
-        let mut words = prefix.clone();
-        words.push(program);
-        let agent: Agent = rig.plain(&words, &[&["run", "--"], &APP[..]].concat());
-        let end = agent.end();
-        ran(&limit, &end);
-        // What one holds at its end, the next would deliver, and say so.
-        let _or_memory = fs::remove_dir_all(rig.spool());
+        let command = [&prefix[..], &[program]].concat();
+        let agent = harness.start_command(&command, &[&["run", "--"], &APP[..]].concat());
+        let output = agent.finish();
+        assert_app_ran(&limit, &output);
+        // Otherwise the next agent would adopt this spool, and report that.
+        fs::remove_dir_all(harness.spool_dir()).ok(); // the spool may be in memory
         tried += 1;
-        shipped += u32::from(end.has_ledger() && end.ledger().drains[0].delivered == 1);
+        delivered_runs += u32::from(output.has_ledger() && output.ledger().drains[0].delivered == 1);
     }
-    assert!(tried > 3 && shipped < tried, "the limits did bite: {tried} tried, {shipped} shipped");
-    assert!(shipped > 0, "and the last did not");
+    assert!(
+        tried > 3 && delivered_runs < tried,
+        "no limit was low enough: {tried} tried, {delivered_runs} delivered"
+    );
+    assert!(delivered_runs > 0, "every limit was too low");
 }
 
 #[test]
-fn descriptors_run_out() {
-    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "1s");
+fn the_app_runs_when_descriptors_run_out() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
     let program = program();
-    stepping(&rig, &[], program.to_str().unwrap(), (4..48).map(|count| format!("ulimit -n {count}")));
+    try_limits(&harness, &[], program.to_str().unwrap(), (4..48).map(|count| format!("ulimit -n {count}")));
 }
 
 #[test]
-fn address_space_runs_out() {
-    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "1s");
+fn the_app_runs_when_address_space_runs_out() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
     let program = program();
     let limits = (0..40).map(|step| format!("ulimit -v {}", 4000 + step * 1500));
     let limits = limits.chain(["ulimit -v unlimited".to_owned()]);
-    stepping(&rig, &[], program.to_str().unwrap(), limits);
+    try_limits(&harness, &[], program.to_str().unwrap(), limits);
 }
 
 #[test]
-fn processes_run_out() {
+fn the_app_runs_when_processes_run_out() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become a user who has no other processes");
+        eprintln!("skipped: only root can switch to a user without other processes");
         return;
     }
-    // A user of this test alone, because the limit counts all processes of a user; all files are this user's.
+    // The limit counts all processes of a user, so this test runs as a separate user, who owns its files.
     let user = 2_000_000_000 + std::process::id();
     let dir = TempDir::with_prefix("tailrace-limits-").unwrap();
-    let own = dir.path().join("tailrace");
-    let program = own.to_str().unwrap().to_owned();
-    fs::copy(crate::harness::program(), &own).unwrap();
+    let copy = dir.path().join("tailrace");
+    fs::copy(program(), &copy).unwrap();
+    let program = copy.to_str().unwrap().to_owned();
     let ca = dir.path().join("ca.pem");
-    let rig = Rig::within(dir, Options::default());
-    fs::copy(rig.drain.ca_file(), &ca).unwrap();
-    for file in [own.parent().unwrap(), &own, &ca, &rig.path("tmp")] {
+    let harness = Harness::in_directory(dir, Options::default());
+    fs::copy(harness.drain.ca_file(), &ca).unwrap();
+    for file in [copy.parent().unwrap(), &copy, &ca, &harness.path("tmp")] {
         chown(file, Some(user), Some(user)).unwrap();
     }
-    let rig = rig.set("TAILRACE_CA_FILE", ca.to_str().unwrap()).set("TAILRACE_STOP_GRACE", "1s");
+    let harness = harness.set("TAILRACE_CA_FILE", ca.to_str().unwrap()).set("TAILRACE_STOP_GRACE", "1s");
     let user = user.to_string();
-    let user = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
-    stepping(&rig, &user, &program, (1..16).map(|count| format!("ulimit -u {count}")));
+    let as_user = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
+    try_limits(&harness, &as_user, &program, (1..16).map(|count| format!("ulimit -u {count}")));
 }
 
 #[test]
-fn without_proc_the_app_runs() {
-    let rig = Rig::new();
-    let words = [
+fn the_app_runs_without_proc() {
+    let harness = Harness::new();
+    let prefix = [
         "unshare",
         "--map-root-user",
         "--mount",
@@ -108,17 +113,17 @@ fn without_proc_the_app_runs() {
         "mount -t tmpfs none /proc && exec \"$@\"",
         "sh",
     ];
-    if !runs(&rig, &words, &["true"]) {
-        crate::namespace::skipped("no namespace of mounts can be made");
+    if !runs_without_agent(&harness, &prefix, &["true"]) {
+        skip("mount namespaces cannot be created");
         return;
     }
-    ran("no /proc", &rig.through(&words, &[&["run", "--"], &APP[..]].concat()).end());
+    assert_app_ran("no /proc", &harness.start_via(&prefix, &[&["run", "--"], &APP[..]].concat()).finish());
 }
 
 #[test]
-fn on_a_disk_that_cannot_be_written_all_is_delivered() {
-    let rig = Rig::new();
-    let words = [
+fn everything_is_delivered_with_a_read_only_spool_directory() {
+    let harness = Harness::new();
+    let prefix = [
         "unshare",
         "--map-root-user",
         "--mount",
@@ -127,38 +132,38 @@ fn on_a_disk_that_cannot_be_written_all_is_delivered() {
         "mount -t tmpfs -o ro none \"$TMPDIR\" && exec \"$@\"",
         "sh",
     ];
-    if !runs(&rig, &words, &["true"]) {
-        crate::namespace::skipped("no namespace of mounts can be made");
+    if !runs_without_agent(&harness, &prefix, &["true"]) {
+        skip("mount namespaces cannot be created");
         return;
     }
-    let spool = rig.path("tmp/spool");
-    let rig = rig.set("TAILRACE_SPOOL_DIR", spool.to_str().unwrap());
-    let end = rig.through(&words, &[&["run", "--"], &APP[..]].concat()).end();
-    ran("a disk that cannot be written", &end);
-    assert!(end.said()[0].contains("at=spool-in-memory"), "{}", end.err);
-    assert_eq!(end.ledger().drains[0].delivered, 1);
+    let spool = harness.path("tmp/spool");
+    let harness = harness.set("TAILRACE_SPOOL_DIR", spool.to_str().unwrap());
+    let output = harness.start_via(&prefix, &[&["run", "--"], &APP[..]].concat()).finish();
+    assert_app_ran("a read-only spool directory", &output);
+    assert!(output.messages()[0].contains("at=spool-in-memory"), "{}", output.stderr);
+    assert_eq!(output.ledger().drains[0].delivered, 1);
 }
 
-/// Refuses one system call with EPERM, then runs the rest of its words (seccomp(2), the classic filter of bpf(2)).
-/// Not tried: poll(2). Rust's runtime ends a program that may not call it, before `main`.
+/// Makes one system call fail with EPERM, then executes the rest of its arguments (seccomp(2), classic BPF of bpf(2)).
+/// Not tried: poll(2). Without it, Rust's runtime aborts a program before `main`.
 const FILTER: &str = r#"
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
-number, words = int(sys.argv[1]), sys.argv[2:]
+number, command = int(sys.argv[1]), sys.argv[2:]
 step = lambda code, jt, jf, k: struct.pack("HBBI", code, jt, jf, k)
 filter = step(0x20, 0, 0, 0) + step(0x15, 0, 1, number) + step(0x06, 0, 0, 0x00050001) + step(0x06, 0, 0, 0x7fff0000)
 text = ctypes.create_string_buffer(filter, len(filter))
 program = struct.pack("HxxxxxxQ", 4, ctypes.addressof(text))
 assert libc.prctl(38, 1, 0, 0, 0) == 0
 assert libc.prctl(22, 2, program, 0, 0) == 0
-os.execvp(words[0], words)
+os.execvp(command[0], command)
 "#;
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn a_system_call_that_is_refused_stops_no_app() {
+fn the_app_runs_when_a_system_call_is_refused() {
     use nix::libc;
-    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "1s");
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
     let mut tried = 0;
     for (name, number) in [
         ("eventfd2", libc::SYS_eventfd2),
@@ -194,14 +199,14 @@ fn a_system_call_that_is_refused_stops_no_app() {
     ] {
         let number = number.to_string();
         let prefix = ["python3", "-c", FILTER, &number];
-        // Some are needed by the shell too.
-        if !runs(&rig, &prefix, &APP) {
+        // Some are needed by the shell as well.
+        if !runs_without_agent(&harness, &prefix, &APP) {
             continue;
         }
-        let end = rig.through(&prefix, &[&["run", "--"], &APP[..]].concat()).end();
-        let _or_memory = fs::remove_dir_all(rig.spool());
-        assert_eq!((end.status, end.text().as_str()), (7, "up\n"), "{name}: {}", end.err);
-        assert!(end.err.lines().count() <= 1, "{name}: {}", end.err);
+        let output = harness.start_via(&prefix, &[&["run", "--"], &APP[..]].concat()).finish();
+        fs::remove_dir_all(harness.spool_dir()).ok(); // the spool may be in memory
+        assert_eq!((output.status, output.stdout_text().as_str()), (7, "up\n"), "{name}: {}", output.stderr);
+        assert!(output.stderr.lines().count() <= 1, "{name}: {}", output.stderr);
         tried += 1;
     }
     assert!(tried == 0 || tried > 15, "{tried}");

@@ -1,119 +1,132 @@
-//! Fail open: whatever is wrong with the settings, the app runs, and one line says what is wrong.
+//! Fail open: the app runs whatever is wrong with the settings, and one message names every problem.
 
-use crate::harness::{End, Rig};
+use crate::harness::{Harness, Output};
 use nix::pty::openpty;
 use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
 
-/// Runs an app that says its pid on both streams and ends with 7; returns whether it ran in our place.
-fn execs(rig: &Rig) -> (bool, End) {
-    let agent = rig.sh("echo $$; echo err >&2; exit 7");
+/// Runs an app that prints its PID and exits with 7; returns whether the agent replaced itself with the app.
+fn run_app(harness: &Harness) -> (bool, Output) {
+    let agent = harness.sh("echo $$; echo err >&2; exit 7");
     let pid = agent.pid();
-    let end = agent.end();
-    assert_eq!(end.status, 7, "{}", end.err);
-    assert!(end.err.ends_with("err\n"), "{}", end.err);
-    let in_place = end.text() == format!("{pid}\n");
-    assert_eq!(in_place, !end.has_ledger());
-    (in_place, end)
+    let output = agent.finish();
+    assert_eq!(output.status, 7, "{}", output.stderr);
+    assert!(output.stderr.ends_with("err\n"), "{}", output.stderr);
+    let replaced = output.stdout_text() == format!("{pid}\n");
+    assert_eq!(replaced, !output.has_ledger());
+    (replaced, output)
 }
 
 #[test]
-fn without_a_drain_the_app_runs_in_our_place() {
-    for rig in [Rig::new().unset("TAILRACE_DRAIN_URL"), Rig::new().set("TAILRACE_DRAIN_URL", " ")] {
-        let (in_place, end) = execs(&rig);
-        assert!(in_place);
-        assert_eq!((end.err.as_str(), rig.report().requests), ("err\n", 0));
+fn without_a_drain_the_app_replaces_the_agent() {
+    for harness in [Harness::new().unset("TAILRACE_DRAIN_URL"), Harness::new().set("TAILRACE_DRAIN_URL", " ")]
+    {
+        let (replaced, output) = run_app(&harness);
+        assert!(replaced);
+        assert_eq!((output.stderr.as_str(), harness.report().requests), ("err\n", 0));
     }
 }
 
 #[test]
-fn off_is_off() {
-    let rig = Rig::new().set("TAILRACE", "off");
-    let (in_place, end) = execs(&rig);
-    assert!(in_place);
-    assert_eq!((end.err.as_str(), rig.report().requests), ("err\n", 0));
+fn the_agent_can_be_turned_off() {
+    let harness = Harness::new().set("TAILRACE", "off");
+    let (replaced, output) = run_app(&harness);
+    assert!(replaced);
+    assert_eq!((output.stderr.as_str(), harness.report().requests), ("err\n", 0));
 }
 
 #[test]
-fn bad_settings_are_told_all_at_once() {
-    let rig = Rig::new()
+fn all_bad_settings_are_reported_in_one_message() {
+    let harness = Harness::new()
         .set("TAILRACE_DRAIN_URL", "https://s3cret-user:s3cret-word@127.0.0.1:port/x/LOCAL-SECRET")
         .set("TAILRACE_REQUEST_TIMEOUT", "soon")
         .set("TAILRACE_SPOOL_BYTES", "1")
         .set("TAILRACE_SPOOL_DIRR", "/tmp");
-    let (in_place, end) = execs(&rig);
-    assert!(in_place);
-    let said = end.said();
-    assert_eq!(said.len(), 1, "{said:?}");
+    let (replaced, output) = run_app(&harness);
+    assert!(replaced);
+    let messages = output.messages();
+    assert_eq!(messages.len(), 1, "{messages:?}");
     let problems =
         ["TAILRACE_DRAIN_URL: ", "TAILRACE_REQUEST_TIMEOUT: found ", "TAILRACE_SPOOL_BYTES: found "];
-    let words = ["at=bad-settings", "did you mean TAILRACE_SPOOL_DIR?", "runs without tailrace"];
-    for words in problems.iter().chain(&words) {
-        assert!(said[0].contains(words), "{words}: {}", said[0]);
+    let parts = ["at=bad-settings", "did you mean TAILRACE_SPOOL_DIR?", "runs without tailrace"];
+    for part in problems.iter().chain(&parts) {
+        assert!(messages[0].contains(part), "{part}: {}", messages[0]);
     }
 }
 
 #[test]
-fn insecure_is_refused_with_a_sentence() {
-    let (in_place, end) = execs(&Rig::new().option("insecure"));
-    assert!(in_place);
-    assert!(end.said()[0].contains("at=bad-settings") && end.said()[0].contains("insecure"), "{}", end.err);
+fn the_option_insecure_is_refused() {
+    let (replaced, output) = run_app(&Harness::new().drain_option("insecure"));
+    assert!(replaced);
+    assert!(
+        output.messages()[0].contains("at=bad-settings") && output.messages()[0].contains("insecure"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
-fn plain_http_beyond_this_machine_is_refused() {
-    let (in_place, end) = execs(&Rig::new().set("TAILRACE_DRAIN_URL", "http://drain.example/LOCAL-SECRET"));
-    assert!(in_place);
-    assert!(end.said()[0].contains("TAILRACE_ALLOW_PLAINTEXT"), "{}", end.err);
+fn plain_http_to_another_machine_is_refused() {
+    let (replaced, output) =
+        run_app(&Harness::new().set("TAILRACE_DRAIN_URL", "http://drain.example/LOCAL-SECRET"));
+    assert!(replaced);
+    assert!(output.messages()[0].contains("TAILRACE_ALLOW_PLAINTEXT"), "{}", output.stderr);
 }
 
 #[test]
-fn an_unknown_setting_is_a_warning_and_everything_is_shipped() {
-    let rig = Rig::new().set("TAILRACE_BATCH_LINGERS", "2s");
-    let (in_place, end) = execs(&rig);
-    assert!(!in_place);
-    let said = end.said();
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("TAILRACE_BATCH_LINGERS: unknown setting; did you mean TAILRACE_BATCH_LINGER?"));
-    rig.all_delivered(&end, 2);
+fn an_unknown_setting_is_a_warning_and_everything_is_delivered() {
+    let harness = Harness::new().set("TAILRACE_BATCH_LINGERS", "2s");
+    let (replaced, output) = run_app(&harness);
+    assert!(!replaced);
+    let messages = output.messages();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(
+        messages[0].contains("TAILRACE_BATCH_LINGERS: unknown setting; did you mean TAILRACE_BATCH_LINGER?")
+    );
+    harness.assert_all_delivered(&output, 2);
 }
 
 #[test]
-fn a_bundle_that_cannot_be_read_stops_no_app() {
-    let rig = Rig::new().set("TAILRACE_CA_FILE", "/nonexistent/ca.pem").set("TAILRACE_STOP_GRACE", "1s");
-    let mut agent = rig.run(&["cat"]);
+fn the_app_runs_when_the_ca_file_cannot_be_read() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
+    let absent = harness.absent_path();
+    let absent = absent.to_str().unwrap();
+    let harness = harness.set("TAILRACE_CA_FILE", absent);
+    let mut agent = harness.run(&["cat"]);
     agent.feed("line\n");
-    let line = agent.wait_said(&["/nonexistent/ca.pem"]);
-    let end = agent.end();
-    assert_eq!((end.status, end.text().as_str()), (0, "line\n"), "{line}");
-    assert_eq!((rig.agree(&end).held, rig.report().requests), (1, 0));
+    let line = agent.wait_for_message(&[absent]);
+    let output = agent.finish();
+    assert_eq!((output.status, output.stdout_text().as_str()), (0, "line\n"), "{line}");
+    assert_eq!((harness.reconcile(&output).held, harness.report().requests), (1, 0));
 }
 
 #[test]
-fn on_a_terminal_the_app_runs_in_our_place_unless_told_otherwise() {
+fn on_a_terminal_the_app_replaces_the_agent_unless_set_otherwise() {
     for (tty, wrapped) in [("exec", false), ("wrap", true)] {
-        let rig = Rig::new().set("TAILRACE_TTY", tty);
+        let harness = Harness::new().set("TAILRACE_TTY", tty);
         let pty = openpty(None, None).unwrap();
         let (mut terminal, slave) = (File::from(pty.master), pty.slave);
-        let agent = rig.start_with(|command| {
+        let agent = harness.start_with(|command| {
             command.args(["run", "--", "sh", "-c", "echo $$; exit 7"]).stdout(Stdio::from(slave));
         });
         let pid = agent.pid();
-        let end = agent.end();
-        let mut shown = [0; 64];
-        let count = terminal.read(&mut shown).unwrap();
-        let in_place = shown[..count] == *format!("{pid}\r\n").as_bytes();
-        assert_eq!((end.status, in_place, end.has_ledger()), (7, !wrapped, wrapped));
-        assert_eq!(rig.report().lines, u64::from(wrapped));
+        let output = agent.finish();
+        let mut text = [0; 64];
+        let count = terminal.read(&mut text).unwrap();
+        let replaced = text[..count] == *format!("{pid}\r\n").as_bytes();
+        assert_eq!((output.status, replaced, output.has_ledger()), (7, !wrapped, wrapped));
+        assert_eq!(harness.report().lines, u64::from(wrapped));
     }
 }
 
 #[test]
 fn ship_reads_nothing_with_bad_settings() {
-    for rig in [Rig::new().unset("TAILRACE_DRAIN_URL"), Rig::new().set("TAILRACE_BATCH_LINGER", "x")] {
-        let end = rig.start(&["ship"]).end();
-        assert_eq!((end.status, end.said().len()), (64, 1), "{}", end.err);
-        assert!(end.said()[0].contains("nothing was read"), "{}", end.err);
+    for harness in
+        [Harness::new().unset("TAILRACE_DRAIN_URL"), Harness::new().set("TAILRACE_BATCH_LINGER", "x")]
+    {
+        let output = harness.start(&["ship"]).finish();
+        assert_eq!((output.status, output.messages().len()), (64, 1), "{}", output.stderr);
+        assert!(output.messages()[0].contains("nothing was read"), "{}", output.stderr);
     }
 }

@@ -1,4 +1,4 @@
-//! A drain, a place for the files, and agents that are started against them, watched, and never left behind.
+//! A test drain, a directory, and agents that are started against them, observed, and killed when a test fails.
 
 use crate::procfs;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -18,24 +18,53 @@ use std::time::{Duration, Instant};
 use tailrace_drain::tally::Report;
 use tailrace_drain::{Drain, Options};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
-/// How long anything may take that is not measured: a machine under load is slow, not broken.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// Upper limit of every wait that is not itself under test, generous because the machine may be under load.
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// What must never be shown: user and password of the drain's URL (plain, and as Basic carries them), the last
-/// segment of its path, its query, and the value of an extra header.
+/// Secrets that must never be printed: user and password of the drain's URL (plain, and as in Basic authentication),
+/// the last segment of its path, its query, and the value of an extra header.
 const SECRETS: [&str; 6] =
     ["s3cret-user", "s3cret-word", "czNjcmV0LXVzZXI6", "LOCAL-SECRET", "s3cret-query", "s3cret-header"];
 
-/// Waits until there is something; panics when that takes too long.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Polls `probe` until it returns a value; panics after [`WAIT_TIMEOUT`].
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = probe() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(start.elapsed() < WAIT_TIMEOUT, "timed out waiting for {what}");
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Polls `condition` until it holds; panics after [`WAIT_TIMEOUT`].
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// Reports on standard error that a test is skipped; fails it where CI requires every test to run.
+pub(crate) fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "cannot be skipped in CI: {reason}");
+    eprintln!("skipped: {reason}");
+}
+
+/// A port of 127.0.0.1 with a bound socket that does not listen: connections are refused, and no other process gets
+/// the port. The app under test may listen on it, because both sockets have `SO_REUSEADDR` (socket(7)).
+pub(crate) struct ReservedPort(TcpSocket);
+
+impl ReservedPort {
+    pub(crate) fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
     }
 }
 
@@ -44,94 +73,112 @@ pub(crate) fn program() -> PathBuf {
     std::env::var_os("TAILRACE_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tailrace").into()).into()
 }
 
-/// A drain, and the settings that lead to it.
-pub(crate) struct Rig {
+/// A test drain, and the settings of agents that deliver to it.
+pub(crate) struct Harness {
     pub(crate) drain: Drain,
     dir: TempDir,
     settings: BTreeMap<String, String>,
     runs: AtomicU32,
 }
 
-impl Rig {
-    /// A drain that takes everything.
+impl Harness {
+    /// With a drain that accepts everything.
     pub(crate) fn new() -> Self {
-        Self::on(Options::default())
+        Self::with_options(Options::default())
     }
 
-    /// A drain with these faults from the start.
+    /// With a drain that has these faults from the start.
     pub(crate) fn with_faults(faults: &str) -> Self {
-        let rig = Self::new();
-        rig.drain.set_faults(faults).unwrap();
-        rig
+        let harness = Self::new();
+        harness.drain.set_faults(faults).unwrap();
+        harness
     }
 
-    /// A drain that is set up like this.
-    pub(crate) fn on(options: Options) -> Self {
-        // In the build directory: on a disk, where the spool may take what its setting says.
-        Self::within(TempDir::with_prefix_in("path-", env!("CARGO_TARGET_TMPDIR")).unwrap(), options)
+    /// With a drain that has these options.
+    pub(crate) fn with_options(options: Options) -> Self {
+        // In the build directory: a file system on disk has room for spools of the configured size, a tmpfs may not.
+        Self::in_directory(TempDir::with_prefix_in("e2e-", env!("CARGO_TARGET_TMPDIR")).unwrap(), options)
     }
 
-    /// The same, with its files in `dir`.
-    pub(crate) fn within(dir: TempDir, options: Options) -> Self {
+    /// With a drain that has these options, and all files in `dir`.
+    pub(crate) fn in_directory(dir: TempDir, options: Options) -> Self {
         let drain = Drain::start(options).unwrap();
-        let mut rig = Self { drain, dir, settings: BTreeMap::new(), runs: AtomicU32::new(0) };
-        fs::create_dir(rig.path("tmp")).unwrap();
+        let mut harness = Self { drain, dir, settings: BTreeMap::new(), runs: AtomicU32::new(0) };
+        fs::create_dir(harness.path("tmp")).unwrap();
         for (name, value) in [
             ("PATH", std::env::var("PATH").unwrap()),
-            ("TMPDIR", rig.path("tmp").display().to_string()),
+            ("TMPDIR", harness.path("tmp").display().to_string()),
             ("DYNO", "web.1".to_owned()),
-            ("TAILRACE_APP", "path".to_owned()),
-            ("TAILRACE_DRAIN_URL", secret_url(&rig.drain)),
-            ("TAILRACE_CA_FILE", rig.drain.ca_file().display().to_string()),
-            ("TAILRACE_SPOOL_DIR", rig.spool().display().to_string()),
+            ("TAILRACE_APP", "e2e".to_owned()),
+            ("TAILRACE_DRAIN_URL", secret_url(&harness.drain)),
+            ("TAILRACE_CA_FILE", harness.drain.ca_file().display().to_string()),
+            ("TAILRACE_SPOOL_DIR", harness.spool_dir().display().to_string()),
             ("TAILRACE_HEADER_X_KEY", "s3cret-header".to_owned()),
         ] {
-            rig.settings.insert(name.to_owned(), value);
+            harness.settings.insert(name.to_owned(), value);
         }
-        rig
+        harness
     }
 
-    /// The same with a setting of its own.
+    /// Sets an environment variable of the agents.
     pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
-        self.settings.insert(name.to_owned(), value.to_string());
+        self.settings.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// The same without that setting.
+    /// Removes an environment variable of the agents.
     pub(crate) fn unset(mut self, name: &str) -> Self {
         self.settings.remove(name);
         self
     }
 
-    /// The same with options behind the drain's URL.
-    pub(crate) fn option(self, fragment: &str) -> Self {
+    /// Sets options in the fragment of the drain's URL.
+    pub(crate) fn drain_option(self, fragment: &str) -> Self {
         let url = format!("{}#{fragment}", secret_url(&self.drain));
         self.set("TAILRACE_DRAIN_URL", &url)
     }
 
-    /// All settings.
+    /// The environment of the agents.
     pub(crate) fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings
     }
 
-    /// A path among the files of this test.
+    /// A path in the directory of this test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Where the spools are.
-    pub(crate) fn spool(&self) -> PathBuf {
+    /// A path below the directory of this test at which nothing exists.
+    pub(crate) fn absent_path(&self) -> PathBuf {
+        self.path("absent/file")
+    }
+
+    /// A name that no command of this machine has.
+    pub(crate) fn absent_command(&self) -> String {
+        format!("absent-{}", self.dir.path().file_name().unwrap().display())
+    }
+
+    /// Makes the agents keep their spool in memory: the configured directory is below a regular file, so it cannot be
+    /// created.
+    pub(crate) fn without_spool_directory(self) -> Self {
+        let file = self.path("regular-file");
+        fs::write(&file, "").unwrap();
+        self.set("TAILRACE_SPOOL_DIR", file.join("spool").to_str().unwrap())
+    }
+
+    /// The directory of the spools.
+    pub(crate) fn spool_dir(&self) -> PathBuf {
         self.path("spool")
     }
 
-    /// Whether no agent left anything to deliver.
+    /// Whether no agent left undelivered data behind.
     pub(crate) fn is_spool_empty(&self) -> bool {
-        fs::read_dir(self.spool()).unwrap().next().is_none()
+        fs::read_dir(self.spool_dir()).unwrap().next().is_none()
     }
 
-    /// Starts `tailrace run -- WORDS`.
-    pub(crate) fn run(&self, words: &[&str]) -> Agent {
-        self.start(&[&["run", "--"], words].concat())
+    /// Starts `tailrace run -- COMMAND`.
+    pub(crate) fn run(&self, command: &[&str]) -> Agent {
+        self.start(&[&["run", "--"], command].concat())
     }
 
     /// Starts `tailrace run -- sh -c SCRIPT`.
@@ -146,183 +193,183 @@ impl Rig {
         })
     }
 
-    /// Starts `tailrace ARGUMENTS` through another program, whose words come first.
-    pub(crate) fn through(&self, words: &[&str], arguments: &[&str]) -> Agent {
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).arg(program()).args(arguments);
+    /// Starts `PREFIX tailrace ARGUMENTS`; the prefix is a command that executes its last arguments.
+    pub(crate) fn start_via(&self, prefix: &[&str], arguments: &[&str]) -> Agent {
+        let mut command = Command::new(prefix[0]);
+        command.args(&prefix[1..]).arg(program()).args(arguments);
         self.launch(command, |_| {})
     }
 
-    /// Starts these words, which end with the program or a copy of it, and the arguments.
-    pub(crate) fn plain(&self, words: &[&str], arguments: &[&str]) -> Agent {
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).args(arguments);
-        self.launch(command, |_| {})
+    /// Starts `COMMAND ARGUMENTS`; the command ends with the program or a copy of it.
+    pub(crate) fn start_command(&self, command: &[&str], arguments: &[&str]) -> Agent {
+        let mut process = Command::new(command[0]);
+        process.args(&command[1..]).args(arguments);
+        self.launch(process, |_| {})
     }
 
-    /// The same, prepared by the caller.
+    /// Starts `tailrace` as `prepare` sets it up.
     pub(crate) fn start_with(&self, prepare: impl FnOnce(&mut Command)) -> Agent {
         self.launch(Command::new(program()), prepare)
     }
 
     fn launch(&self, mut command: Command, prepare: impl FnOnce(&mut Command)) -> Agent {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
-        let files = |what: &str| self.path(&format!("{number}.{what}"));
-        let (out, err, ledger) = (files("out"), files("err"), files("ledger"));
+        let file = |kind: &str| self.path(&format!("{number}.{kind}"));
+        let (stdout_file, stderr_file, ledger_file) = (file("stdout"), file("stderr"), file("ledger"));
         command
             .env_clear()
             .envs(&self.settings)
-            .env("TAILRACE_LEDGER_FILE", &ledger)
+            .env("TAILRACE_LEDGER_FILE", &ledger_file)
             .process_group(0)
             .stdin(Stdio::piped())
-            .stdout(File::create(&out).unwrap())
-            .stderr(File::create(&err).unwrap());
+            .stdout(File::create(&stdout_file).unwrap())
+            .stderr(File::create(&stderr_file).unwrap());
         prepare(&mut command);
         let mut child = command.spawn().unwrap();
-        let input = child.stdin.take();
-        Agent { child, input, out, err, ledger }
+        let stdin = child.stdin.take();
+        Agent { child, stdin, stdout_file, stderr_file, ledger_file }
     }
 
-    /// What the drain saw, which must be without fault.
+    /// The report of the drain, which must not contain a protocol error.
     pub(crate) fn report(&self) -> Report {
         let report = self.drain.report();
-        conforms(&report);
+        assert_conforms(&report);
         report
     }
 
-    /// Waits until the drain has `lines` lines.
-    pub(crate) fn wait_lines(&self, lines: u64) {
-        let arrived = self.drain.wait_until(PATIENCE, |report| report.lines >= lines);
-        assert!(arrived, "{lines} lines did not come: {:?}", self.drain.report());
+    /// Waits until the drain has received `lines` lines.
+    pub(crate) fn wait_for_lines(&self, lines: u64) {
+        let arrived = self.drain.wait_until(WAIT_TIMEOUT, |report| report.lines >= lines);
+        assert!(arrived, "{lines} lines did not arrive: {:?}", self.drain.report());
     }
 
-    /// The account of the one drain, after the ledger and the drain were found to agree on the lines.
-    pub(crate) fn agree(&self, end: &End) -> Account {
-        let account = end.ledger().drains[0].clone();
+    /// The ledger's account of the only drain, after checking that ledger and drain agree on the delivered lines.
+    pub(crate) fn reconcile(&self, output: &Output) -> DrainAccount {
+        let account = output.ledger().drains[0].clone();
         let report = self.report();
-        assert_eq!(account.delivered, report.lines, "ledger and drain: {account:?}, {report:?}");
+        assert_eq!(account.delivered, report.lines, "ledger and drain disagree: {account:?}, {report:?}");
         account
     }
 
-    /// Of `lines` lines, all were delivered, once.
-    pub(crate) fn all_delivered(&self, end: &End, lines: u64) {
-        let account = self.agree(end);
-        assert_eq!((end.ledger().captured, account.delivered), (lines, lines), "{account:?}");
-        assert!(self.is_spool_empty(), "nothing is left to deliver, so nothing is left");
+    /// Checks that `lines` lines were captured, that each was delivered once, and that the spool is gone.
+    pub(crate) fn assert_all_delivered(&self, output: &Output, lines: u64) {
+        let account = self.reconcile(output);
+        assert_eq!((output.ledger().captured, account.delivered), (lines, lines), "{account:?}");
+        assert!(self.is_spool_empty(), "a spool was left although everything was delivered");
     }
 }
 
-/// The drain's URL with all the secrets that a URL can have.
+/// The drain's URL with every kind of secret that a URL can contain.
 fn secret_url(drain: &Drain) -> String {
     format!("{}?key=s3cret-query", drain.url().replacen("//", "//s3cret-user:s3cret-word@", 1))
 }
 
-/// The drain has nothing to complain about, in any of its personalities.
-pub(crate) fn conforms(report: &Report) {
-    let told = format!("{report:?}");
-    assert_eq!(report.conformance.len(), 4, "{told}");
-    assert!(report.conformance.values().all(|complaints| complaints.errors == 0), "{told}");
+/// Checks that the drain saw no protocol error, whatever kind of receiver it imitates.
+pub(crate) fn assert_conforms(report: &Report) {
+    let text = format!("{report:?}");
+    assert_eq!(report.conformance.len(), 4, "{text}");
+    assert!(report.conformance.values().all(|complaints| complaints.errors == 0), "{text}");
     let faults = (report.malformed, report.changed_bodies, report.count_mismatches, report.out_of_order);
-    assert_eq!(faults, (0, 0, 0, 0), "{told}");
+    assert_eq!(faults, (0, 0, 0, 0), "{text}");
 }
 
-/// Numbered lines from 1 to `last` came once, in order.
-pub(crate) fn in_order(report: &Report, last: u64) {
+/// Checks that the lines `1` to `last` arrived once, in order.
+pub(crate) fn assert_in_order(report: &Report, last: u64) {
     let sequence = &report.sequence["web.1"];
     assert_eq!((sequence.first, sequence.last, sequence.count), (Some(1), Some(last), last), "{sequence:?}");
     assert_eq!((sequence.backward, sequence.missing), (0, 0), "{sequence:?}");
 }
 
-/// A running `tailrace`, in a process group of its own.
+/// A running `tailrace`, in its own process group. Dropping it kills that group.
 pub(crate) struct Agent {
     child: Child,
-    /// Its standard input, until it is closed.
-    pub(crate) input: Option<ChildStdin>,
-    out: PathBuf,
-    err: PathBuf,
-    ledger: PathBuf,
+    /// Standard input of the agent, until it is closed.
+    pub(crate) stdin: Option<ChildStdin>,
+    stdout_file: PathBuf,
+    stderr_file: PathBuf,
+    ledger_file: PathBuf,
 }
 
 impl Agent {
-    /// Its process.
+    /// The process that was started: the supervisor, unless a prefix starts it as a child.
     pub(crate) fn pid(&self) -> i32 {
         self.child.id() as i32
     }
 
-    /// The process of its shipper, once there is one.
-    pub(crate) fn shipper(&self) -> i32 {
+    /// Waits until the shipper runs; returns its process.
+    pub(crate) fn wait_for_shipper(&self) -> i32 {
         wait_for("a shipper", || procfs::shipper_of(self.pid()))
     }
 
-    /// Writes to its standard input.
+    /// Writes to standard input.
     pub(crate) fn feed(&mut self, text: impl AsRef<[u8]>) {
-        self.input.as_mut().unwrap().write_all(text.as_ref()).unwrap();
+        self.stdin.as_mut().unwrap().write_all(text.as_ref()).unwrap();
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process that was started.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    /// Sends a signal to it, its shipper and its app alike.
-    pub(crate) fn signal_all(&self, signal: Signal) {
+    /// Sends a signal to the process group: supervisor, shipper and app.
+    pub(crate) fn signal_group(&self, signal: Signal) {
         killpg(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    /// The ledger as it is by now, once there is one.
+    /// The current text of the ledger file, once one was written completely.
     pub(crate) fn ledger_text(&self) -> Option<String> {
-        fs::read_to_string(&self.ledger).ok().filter(|text| text.ends_with("}\n"))
+        fs::read_to_string(&self.ledger_file).ok().filter(|text| text.ends_with("}\n"))
     }
 
-    /// What stands on its standard output by now.
-    pub(crate) fn out(&self) -> Vec<u8> {
-        fs::read(&self.out).unwrap()
+    /// Standard output so far.
+    pub(crate) fn stdout(&self) -> Vec<u8> {
+        fs::read(&self.stdout_file).unwrap()
     }
 
-    /// What stands on its standard error by now.
-    pub(crate) fn err(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.err).unwrap()).into_owned()
+    /// Standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.stderr_file).unwrap()).into_owned()
     }
 
-    /// Waits until that holds `text`.
-    pub(crate) fn wait_out(&self, text: &str) {
-        wait_for(&format!("{text:?} on standard output"), || {
-            String::from_utf8_lossy(&self.out()).contains(text).then_some(())
+    /// Waits until standard output contains `text`.
+    pub(crate) fn wait_for_stdout(&self, text: &str) {
+        wait_until(&format!("{text:?} on standard output"), || {
+            String::from_utf8_lossy(&self.stdout()).contains(text)
         });
     }
 
-    /// Waits until it says a line with all of `words`, and returns that.
-    pub(crate) fn wait_said(&self, words: &[&str]) -> String {
-        wait_for(&format!("{words:?} on standard error"), || {
-            let err = self.err();
-            let mut whole = err.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            whole.find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+    /// Waits until standard error has a complete line that contains all of `parts`; returns that line.
+    pub(crate) fn wait_for_message(&self, parts: &[&str]) -> String {
+        wait_for(&format!("{parts:?} on standard error"), || {
+            let stderr = self.stderr();
+            let mut complete = stderr.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            complete.find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
         })
     }
 
-    /// Closes its standard input, waits for its end, and looks for secrets in everything that it left.
-    pub(crate) fn end(mut self) -> End {
-        drop(self.input.take());
+    /// Closes standard input, waits until the agent exits, and checks that it printed no secret.
+    pub(crate) fn finish(mut self) -> Output {
+        drop(self.stdin.take());
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(start.elapsed() < PATIENCE, "it does not end: {}", self.err());
+            assert!(start.elapsed() < WAIT_TIMEOUT, "the agent does not exit: {}", self.stderr());
             thread::sleep(Duration::from_millis(5));
         };
-        // Where files may not have a byte, it is there and empty.
-        let ledger = fs::read_to_string(&self.ledger).ok().filter(|text| !text.is_empty());
-        let (out, err) = (self.out(), self.err());
-        for text in [&String::from_utf8_lossy(&out), err.as_str(), ledger.as_deref().unwrap_or("")] {
+        // Under a file size limit of 0 the file exists and is empty.
+        let ledger = fs::read_to_string(&self.ledger_file).ok().filter(|text| !text.is_empty());
+        let (stdout, stderr) = (self.stdout(), self.stderr());
+        for text in [&String::from_utf8_lossy(&stdout), stderr.as_str(), ledger.as_deref().unwrap_or("")] {
             for secret in SECRETS {
-                assert!(!text.contains(secret), "{secret} is shown: {text}");
+                assert!(!text.contains(secret), "{secret} was printed: {text}");
             }
         }
-        End {
+        Output {
             status: status.code().unwrap_or_else(|| -status.signal().unwrap()),
-            out,
-            err,
+            stdout,
+            stderr,
             ledger: ledger.map(|text| Ledger::parse(&text)),
         }
     }
@@ -330,60 +377,68 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Whatever is left in its group: an app that was orphaned, a shipper that was stopped.
-        let _nobody_left = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
+        // Kills what is left of the group, such as an orphaned app or a stopped shipper.
+        killpg(Pid::from_raw(self.pid()), Signal::SIGKILL).ok(); // usually the group is gone
         drop(self.child.wait());
     }
 }
 
-/// What is left of an agent that ended.
-pub(crate) struct End {
-    /// Exit status; the negative number of the signal that killed it.
+/// The exit status and the output of an agent that exited.
+pub(crate) struct Output {
+    /// Exit status; the negative signal number if a signal killed the agent.
     pub(crate) status: i32,
-    /// Standard output.
-    pub(crate) out: Vec<u8>,
-    /// Standard error.
-    pub(crate) err: String,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
     ledger: Option<Ledger>,
 }
 
-impl End {
+impl Output {
     /// Standard output as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.out.clone()).unwrap()
+    pub(crate) fn stdout_text(&self) -> String {
+        String::from_utf8(self.stdout.clone()).unwrap()
     }
 
-    /// The lines that the agent itself said.
-    pub(crate) fn said(&self) -> Vec<&str> {
-        self.err.lines().filter(|line| line.starts_with("tailrace")).collect()
+    /// Checks exit status, standard output and standard error.
+    #[track_caller]
+    pub(crate) fn assert_exit(&self, status: i32, stdout: &str, stderr: &str) {
+        let stdout_text = self.stdout_text();
+        assert_eq!((self.status, stdout_text.as_str(), self.stderr.as_str()), (status, stdout, stderr));
     }
 
-    /// The final ledger, which balances.
+    /// The lines on standard error that the agent wrote itself.
+    pub(crate) fn messages(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| line.starts_with("tailrace")).collect()
+    }
+
+    /// The final ledger.
     pub(crate) fn ledger(&self) -> &Ledger {
-        self.ledger.as_ref().unwrap_or_else(|| panic!("no ledger; standard error: {}", self.err))
+        self.ledger.as_ref().unwrap_or_else(|| panic!("no ledger; standard error: {}", self.stderr))
     }
 
-    /// Whether there is a ledger.
+    /// Whether a ledger was written.
     pub(crate) fn has_ledger(&self) -> bool {
         self.ledger.is_some()
     }
 }
 
-/// The final ledger.
+/// The final ledger. Reading it checks the conservation law for every drain.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) captured: u64,
-    pub(crate) own_frames: u64,
-    pub(crate) drains: Vec<Account>,
+    /// Frames of the agent itself: samples, lifecycle lines, its own events.
+    pub(crate) agent_frames: u64,
+    pub(crate) drains: Vec<DrainAccount>,
+    /// The whole document.
     pub(crate) value: Value,
 }
 
-/// What it says of one drain.
+/// The account of one drain, in lines unless the name says otherwise.
 #[derive(Clone, Debug)]
-pub(crate) struct Account {
+pub(crate) struct DrainAccount {
     pub(crate) delivered: u64,
     pub(crate) held: u64,
     pub(crate) dropped: u64,
+    /// Dropped lines by reason.
     pub(crate) reasons: BTreeMap<String, u64>,
     pub(crate) rejected: u64,
     pub(crate) batches: u64,
@@ -400,7 +455,7 @@ impl Ledger {
             let reasons = drain["dropped"].as_object().unwrap();
             reasons.iter().map(|(reason, lines)| (reason.clone(), lines.as_u64().unwrap())).collect()
         };
-        let account = |drain: &Value| Account {
+        let account = |drain: &Value| DrainAccount {
             delivered: number(drain, "delivered_lines"),
             held: number(drain, "held_lines"),
             dropped: number(drain, "dropped_lines"),
@@ -410,23 +465,23 @@ impl Ledger {
             attempts: number(drain, "attempts"),
             adopted_frames: number(drain, "adopted_frames"),
         };
-        let drains: Vec<Account> = value["drains"].as_array().unwrap().iter().map(account).collect();
+        let drains: Vec<DrainAccount> = value["drains"].as_array().unwrap().iter().map(account).collect();
         let captured = number(&value, "captured_lines");
         for drain in &drains {
             let known = drain.delivered + drain.held + drain.dropped + drain.rejected;
-            assert_eq!(captured, known, "the law of conservation: {text}");
+            assert_eq!(captured, known, "the conservation law is violated: {text}");
             assert_eq!(
                 drain.dropped,
                 drain.reasons.values().sum::<u64>(),
-                "each drop has its reason: {text}"
+                "the reasons do not add up to the dropped lines: {text}"
             );
             assert!(drain.batches <= drain.attempts, "{text}");
         }
-        Self { captured, own_frames: number(&value, "own_frames"), drains, value }
+        Self { captured, agent_frames: number(&value, "own_frames"), drains, value }
     }
 }
 
-/// The lines `1` up to `last`, or another stretch of the same.
+/// The numbers of `range`, one per line.
 pub(crate) fn numbers(range: RangeInclusive<u64>) -> String {
     range.fold(String::new(), |mut text, number| {
         writeln!(text, "{number}").unwrap();
@@ -434,7 +489,7 @@ pub(crate) fn numbers(range: RangeInclusive<u64>) -> String {
     })
 }
 
-/// Bytes of the files below `dir`, joined; nothing while there is none.
+/// The bytes of all files below `dir`, concatenated; empty if the directory does not exist.
 pub(crate) fn contents(dir: &Path) -> Vec<u8> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -1,6 +1,6 @@
-//! As an ordinary process, and as the first process of a container: what wrappers are tested for, in both.
+//! Launch modes: as an ordinary process, and as PID 1 of a container. The tests of wrappers run in both.
 
-use crate::harness::{Agent, Rig, wait_for};
+use crate::harness::{Agent, Harness, skip, wait_for};
 use crate::namespace;
 use crate::procfs;
 use nix::sys::signal::{Signal, kill};
@@ -9,13 +9,13 @@ use std::process::Command;
 
 /// How tailrace is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum LaunchMode {
     Ordinary,
-    /// PID 1 of a namespace of processes.
-    First,
+    /// As PID 1 of a PID namespace.
+    Pid1,
 }
 
-/// What an app may be written in, with what runs a text of it.
+/// A language in which a test app is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
     Bash,
@@ -23,42 +23,46 @@ pub(crate) enum Language {
     Node,
 }
 
-impl Mode {
-    /// Both, where namespaces can be made.
+impl LaunchMode {
+    /// Both modes, or only the first where PID namespaces cannot be created.
     pub(crate) fn all() -> Vec<Self> {
-        if namespace::has_namespaces() { vec![Self::Ordinary, Self::First] } else { vec![Self::Ordinary] }
+        if namespace::is_available() { vec![Self::Ordinary, Self::Pid1] } else { vec![Self::Ordinary] }
     }
 
-    /// Starts `tailrace run -- WORDS`.
-    pub(crate) fn run(self, rig: &Rig, words: &[&str]) -> Running {
-        self.through(rig, &[], words)
+    /// Starts `tailrace run -- COMMAND`.
+    pub(crate) fn run(self, harness: &Harness, command: &[&str]) -> LaunchedAgent {
+        self.run_via(harness, &[], command)
     }
 
-    /// The same behind other words, which exec what follows them.
-    pub(crate) fn through(self, rig: &Rig, before: &[&str], words: &[&str]) -> Running {
-        let init = if self == Self::First { namespace::INIT } else { &[] };
-        let arguments = [&["run", "--"], words].concat();
-        let prefix = [init, before].concat();
-        let agent = if prefix.is_empty() { rig.start(&arguments) } else { rig.through(&prefix, &arguments) };
-        Running { agent, mode: self }
+    /// Starts `PREFIX tailrace run -- COMMAND`; the prefix is a command that executes its last arguments.
+    pub(crate) fn run_via(self, harness: &Harness, prefix: &[&str], command: &[&str]) -> LaunchedAgent {
+        let namespace = if self == Self::Pid1 { namespace::AS_PID_1 } else { &[] };
+        let arguments = [&["run", "--"], command].concat();
+        let prefix = [namespace, prefix].concat();
+        let agent = if prefix.is_empty() {
+            harness.start(&arguments)
+        } else {
+            harness.start_via(&prefix, &arguments)
+        };
+        LaunchedAgent { agent, mode: self }
     }
 }
 
 impl Language {
-    /// Those that are installed.
-    pub(crate) fn all() -> Vec<Self> {
+    /// The languages whose interpreter is installed.
+    pub(crate) fn installed() -> Vec<Self> {
         let is_installed =
-            |language: &Self| Command::new(language.words("")[0]).arg("--version").output().is_ok();
-        let (there, missing): (Vec<_>, Vec<_>) =
+            |language: &Self| Command::new(language.command("")[0]).arg("--version").output().is_ok();
+        let (installed, missing): (Vec<_>, Vec<_>) =
             [Self::Bash, Self::Python, Self::Node].into_iter().partition(is_installed);
         for language in missing {
-            namespace::skipped(&format!("{language:?} is not installed"));
+            skip(&format!("{language:?} is not installed"));
         }
-        there
+        installed
     }
 
-    /// The words that run a text.
-    pub(crate) fn words(self, text: &str) -> Vec<&str> {
+    /// The command that runs a program text.
+    pub(crate) fn command(self, text: &str) -> Vec<&str> {
         match self {
             Self::Bash => vec!["bash", "-c", text],
             Self::Python => vec!["python3", "-uc", text],
@@ -67,37 +71,53 @@ impl Language {
     }
 }
 
-/// A tailrace that runs.
-pub(crate) struct Running {
+/// A Python program that counts SIGTERMs; at SIGUSR1 it prints their number and exits with 3.
+pub(crate) const COUNTS_SIGTERM: &str = "
+import signal, sys
+count = 0
+def term(*_):
+    global count
+    count += 1
+def usr1(*_):
+    print(count)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, term)
+signal.signal(signal.SIGUSR1, usr1)
+print('up')
+while True: signal.pause()
+";
+
+/// A running tailrace in one of the modes.
+pub(crate) struct LaunchedAgent {
     pub(crate) agent: Agent,
-    mode: Mode,
+    mode: LaunchMode,
 }
 
-impl Running {
-    /// The keeper, by its pid out here.
-    pub(crate) fn keeper(&self) -> i32 {
+impl LaunchedAgent {
+    /// The supervisor's PID in the namespace of the test.
+    pub(crate) fn supervisor_pid(&self) -> i32 {
         match self.mode {
-            Mode::Ordinary => self.agent.pid(),
-            Mode::First => namespace::init_of(&self.agent).as_raw(),
+            LaunchMode::Ordinary => self.agent.pid(),
+            LaunchMode::Pid1 => namespace::pid_1_of(&self.agent).as_raw(),
         }
     }
 
-    /// The shipper, once there is one.
-    pub(crate) fn shipper(&self) -> i32 {
-        let keeper = self.keeper();
-        wait_for("a shipper", || procfs::shipper_of(keeper))
+    /// Waits until the shipper runs; returns its process.
+    pub(crate) fn wait_for_shipper(&self) -> i32 {
+        let supervisor = self.supervisor_pid();
+        wait_for("a shipper", || procfs::shipper_of(supervisor))
     }
 
-    /// Sends the keeper a signal.
+    /// Sends a signal to the supervisor.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.keeper()), signal).unwrap();
+        kill(Pid::from_raw(self.supervisor_pid()), signal).unwrap();
     }
 
-    /// Sends it to every process of the dyno, as Cedar does: one after the other.
-    pub(crate) fn signal_all(&self, signal: Signal) {
-        let keeper = self.keeper();
-        for pid in [vec![keeper], procfs::descendants(keeper)].concat() {
-            let _gone_already = kill(Pid::from_raw(pid), signal);
+    /// Sends a signal to each process of the dyno, one after the other, as Cedar does.
+    pub(crate) fn signal_every_process(&self, signal: Signal) {
+        let supervisor = self.supervisor_pid();
+        for pid in [vec![supervisor], procfs::descendants(supervisor)].concat() {
+            kill(Pid::from_raw(pid), signal).ok(); // it may have exited
         }
     }
 }

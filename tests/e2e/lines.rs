@@ -1,25 +1,25 @@
-//! Bytes of any kind: passed through as they are, and delivered as lines.
+//! Arbitrary bytes are passed through unchanged and delivered as lines.
 
-use crate::harness::{End, Rig};
+use crate::harness::{Harness, Output, numbers};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Runs an app that prints `bytes`, which must come through as they are; all of its `lines` lines are delivered.
-fn print(rig: &Rig, bytes: &[u8], lines: u64) -> End {
-    let file = rig.path("bytes");
+/// Runs an app that prints `bytes`; checks that they pass unchanged and that their `lines` lines are delivered.
+fn print(harness: &Harness, bytes: &[u8], lines: u64) -> Output {
+    let file = harness.path("bytes");
     fs::write(&file, bytes).unwrap();
-    let end = rig.run(&["cat", file.to_str().unwrap()]).end();
-    assert_eq!((end.status, end.err.as_str()), (0, ""));
-    assert!(end.out == bytes, "passed through: {:?}", String::from_utf8_lossy(&end.out));
-    let account = end.ledger().drains[0].clone();
-    assert_eq!((end.ledger().captured, account.delivered), (lines, lines), "{account:?}");
-    rig.report();
-    end
+    let output = harness.run(&["cat", file.to_str().unwrap()]).finish();
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    assert!(output.stdout == bytes, "bytes were changed: {:?}", String::from_utf8_lossy(&output.stdout));
+    let account = output.ledger().drains[0].clone();
+    assert_eq!((output.ledger().captured, account.delivered), (lines, lines), "{account:?}");
+    harness.report();
+    output
 }
 
 #[test]
-fn what_is_no_text_becomes_text() {
-    let rig = Rig::new();
+fn invalid_text_is_delivered_as_valid_text() {
+    let harness = Harness::new();
     let cases: [(&[u8], &str); 9] = [
         (b"plain\n", "plain"),
         (b"\n", ""),
@@ -32,98 +32,98 @@ fn what_is_no_text_becomes_text() {
         (b"the last one has no end", "the last one has no end"),
     ];
     let bytes: Vec<u8> = cases.iter().flat_map(|(raw, _)| raw.iter().copied()).collect();
-    let end = print(&rig, &bytes, cases.len() as u64);
-    assert_eq!(rig.drain.lines(), cases.map(|(_, message)| message));
-    rig.all_delivered(&end, cases.len() as u64);
+    let output = print(&harness, &bytes, cases.len() as u64);
+    assert_eq!(harness.drain.lines(), cases.map(|(_, message)| message));
+    harness.assert_all_delivered(&output, cases.len() as u64);
 }
 
 #[test]
-fn long_lines_are_cut_between_characters_and_lose_nothing() {
-    let rig = Rig::new();
+fn long_lines_are_split_between_characters_without_loss() {
+    let harness = Harness::new();
     let ascii: String = (0..25_000).map(|n: u32| char::from(b'a' + (n % 26) as u8)).collect();
     let wide = "\u{1f600}\u{e9}x".repeat(4000);
     let exact = "y".repeat(10_000);
-    print(&rig, format!("before\n{ascii}\n{wide}\n{exact}\nafter\n").as_bytes(), 5);
-    let lines = rig.drain.lines();
+    print(&harness, format!("before\n{ascii}\n{wide}\n{exact}\nafter\n").as_bytes(), 5);
+    let lines = harness.drain.lines();
     assert!(lines.iter().all(|line| line.len() <= 10_000));
-    let lens: Vec<usize> = lines.iter().map(String::len).collect();
-    assert_eq!(lens, [6, 10_000, 10_000, 5000, 10_000, 9999, 8001, 10_000, 5]);
+    let lengths: Vec<usize> = lines.iter().map(String::len).collect();
+    assert_eq!(lengths, [6, 10_000, 10_000, 5000, 10_000, 9999, 8001, 10_000, 5]);
     assert_eq!(lines[1..4].concat(), ascii);
     assert_eq!(lines[4..7].concat(), wide);
     assert_eq!(lines[7], exact);
 }
 
 #[test]
-fn the_limit_of_a_line_is_a_setting() {
-    let rig = Rig::new().set("TAILRACE_MAX_LINE", "256");
-    print(&rig, format!("{}\n", "0123456789".repeat(100)).as_bytes(), 1);
-    let lines = rig.drain.lines();
+fn the_maximum_line_length_is_a_setting() {
+    let harness = Harness::new().set("TAILRACE_MAX_LINE", "256");
+    print(&harness, format!("{}\n", "0123456789".repeat(100)).as_bytes(), 1);
+    let lines = harness.drain.lines();
     assert_eq!((lines.len(), lines.concat()), (4, "0123456789".repeat(100)));
 }
 
 #[test]
-fn noise_passes_and_is_delivered_as_something() {
-    let rig = Rig::new();
-    // SplitMix64: every byte value, in no order, and the same in every run.
+fn random_bytes_are_passed_through_and_delivered_as_lines() {
+    let harness = Harness::new();
+    // SplitMix64 with a fixed seed: all byte values, the same in every run.
     let mut state = 7_u64;
-    let mut noise = Vec::new();
-    while noise.len() < 1 << 20 {
+    let mut bytes = Vec::new();
+    while bytes.len() < 1 << 20 {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        noise.extend_from_slice(&(mixed ^ (mixed >> 27)).to_le_bytes());
+        bytes.extend_from_slice(&(mixed ^ (mixed >> 27)).to_le_bytes());
     }
-    noise.push(b'\n');
-    let lines = memchr::memchr_iter(b'\n', &noise).count() as u64;
-    let end = print(&rig, &noise, lines);
-    rig.all_delivered(&end, lines);
+    bytes.push(b'\n');
+    let lines = memchr::memchr_iter(b'\n', &bytes).count() as u64;
+    let output = print(&harness, &bytes, lines);
+    harness.assert_all_delivered(&output, lines);
 }
 
 #[test]
-fn a_line_that_stands_still_is_not_withheld() {
-    let rig = Rig::new();
-    let mut agent = rig.run(&["cat"]);
+fn an_unfinished_line_is_delivered_after_a_second() {
+    let harness = Harness::new();
+    let mut agent = harness.run(&["cat"]);
     let start = Instant::now();
     agent.feed("Password: ");
-    rig.wait_lines(1);
-    assert!(start.elapsed() >= Duration::from_secs(1), "it had no second to be finished in");
-    assert_eq!(rig.drain.lines(), ["Password: "]);
+    harness.wait_for_lines(1);
+    assert!(start.elapsed() >= Duration::from_secs(1), "it was delivered before a second had passed");
+    assert_eq!(harness.drain.lines(), ["Password: "]);
     agent.feed("wrong\nnext\n");
-    rig.wait_lines(3);
-    let end = agent.end();
-    assert_eq!(rig.drain.lines(), ["Password: ", "wrong", "next"]);
-    assert_eq!((end.text().as_str(), end.ledger().captured), ("Password: wrong\nnext\n", 2));
+    harness.wait_for_lines(3);
+    let output = agent.finish();
+    assert_eq!(harness.drain.lines(), ["Password: ", "wrong", "next"]);
+    assert_eq!((output.stdout_text().as_str(), output.ledger().captured), ("Password: wrong\nnext\n", 2));
 }
 
 #[test]
-fn a_quiet_app_is_seen_at_once() {
-    // It is not this linger that the first line waits for.
-    let rig = Rig::new().set("TAILRACE_BATCH_LINGER", "60s");
-    let mut agent = rig.run(&["cat"]);
+fn the_first_line_does_not_wait_for_the_linger() {
+    let harness = Harness::new().set("TAILRACE_BATCH_LINGER", "60s");
+    let mut agent = harness.run(&["cat"]);
     let start = Instant::now();
     agent.feed("first\n");
-    rig.wait_lines(1);
+    harness.wait_for_lines(1);
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
-    let end = agent.end();
-    rig.all_delivered(&end, 1);
+    let output = agent.finish();
+    harness.assert_all_delivered(&output, 1);
 }
 
 #[test]
-fn a_line_of_a_hundred_megabytes_is_one_line() {
-    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "100s");
-    let end =
-        rig.run(&["sh", "-c", "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo after; exit 3"]).end();
-    assert_eq!((end.status, end.out.len(), end.err.as_str()), (3, 100_000_007, ""));
-    let (account, report) = (end.ledger().drains[0].clone(), rig.report());
-    assert_eq!((end.ledger().captured, account.delivered, account.dropped), (2, 2, 0), "{account:?}");
-    assert_eq!(report.lines, 10_001, "in frames of 10,000 bytes");
+fn a_line_of_a_hundred_megabytes_counts_as_one_line() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "100s");
+    let output = harness
+        .run(&["sh", "-c", "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo after; exit 3"])
+        .finish();
+    assert_eq!((output.status, output.stdout.len(), output.stderr.as_str()), (3, 100_000_007, ""));
+    let (account, report) = (output.ledger().drains[0].clone(), harness.report());
+    assert_eq!((output.ledger().captured, account.delivered, account.dropped), (2, 2, 0), "{account:?}");
+    assert_eq!(report.lines, 10_001, "it must arrive in frames of 10,000 bytes");
 }
 
 #[test]
-fn bytes_one_by_one_are_lines_all_the_same() {
-    let rig = Rig::new();
+fn bytes_that_are_written_one_by_one_form_lines() {
+    let harness = Harness::new();
     let text = "import os\nfor byte in ''.join(f'{n}\\n' for n in range(1, 3001)).encode(): os.write(1, bytes([byte]))";
-    let end = rig.run(&["python3", "-c", text]).end();
-    assert_eq!((end.status, end.text()), (0, crate::harness::numbers(1..=3000)));
-    // One that stood still for a second in the middle would be two frames.
-    assert_eq!((end.ledger().captured, end.ledger().drains[0].delivered), (3000, 3000));
+    let output = harness.run(&["python3", "-c", text]).finish();
+    assert_eq!((output.status, output.stdout_text()), (0, numbers(1..=3000)));
+    // The ledger counts lines: a line that pauses for a second would be two frames.
+    assert_eq!((output.ledger().captured, output.ledger().drains[0].delivered), (3000, 3000));
 }

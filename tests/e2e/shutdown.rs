@@ -1,16 +1,18 @@
-//! The end at drains of every kind: it comes in time, and what could not be delivered is counted and said, once.
+//! Shutdown with drains of every kind: it is in time, and undelivered lines are counted and reported once.
 
-use crate::harness::{PATIENCE, Rig, in_order, numbers, wait_for};
+use crate::harness::{
+    Harness, Output, WAIT_TIMEOUT, assert_in_order, contents, numbers, wait_for, wait_until,
+};
 use crate::procfs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
-/// What a machine under load may add to any end.
+/// What a machine under load may add to the duration of a shutdown.
 const SLACK: Duration = Duration::from_secs(8);
 
-/// Drains at which nothing is ever delivered.
-const DEAD: &[&str] = &[
+/// Faults with which nothing is ever delivered.
+const DEAD_DRAINS: &[&str] = &[
     "refuse",
     "stall=600s",
     "tls-stall",
@@ -20,163 +22,174 @@ const DEAD: &[&str] = &[
     "reset-before",
 ];
 
-/// Twenty lines at a dead drain are held, exactly, and one line says so.
-fn all_held(rig: &Rig, end: &crate::harness::End, status: i32) {
-    let (account, said) = (end.ledger().drains[0].clone(), end.said());
-    assert_eq!((end.status, end.ledger().captured), (status, 20), "{}", end.err);
+/// Checks that the twenty lines for a dead drain are held and that one message reports that.
+fn assert_all_held(harness: &Harness, output: &Output, status: i32) {
+    let (account, messages) = (output.ledger().drains[0].clone(), output.messages());
+    assert_eq!((output.status, output.ledger().captured), (status, 20), "{}", output.stderr);
     assert_eq!(
         (account.held, account.delivered, account.dropped, account.rejected),
         (20, 0, 0, 0),
         "{account:?}"
     );
-    let last: Vec<_> = said.iter().filter(|line| line.contains("at=lines-not-delivered")).collect();
-    assert_eq!((last.len(), said.last().unwrap().contains("held=20")), (1, true), "{said:?}");
-    assert!(said.len() <= 2, "the trouble, and what came of it: {said:?}");
-    assert!(!rig.is_spool_empty(), "what is held is kept, for whoever comes after us");
+    let reports = messages.iter().filter(|line| line.contains("at=lines-not-delivered")).count();
+    assert_eq!((reports, messages.last().unwrap().contains("held=20")), (1, true), "{messages:?}");
+    assert!(messages.len() <= 2, "one message for the fault and one for the held lines: {messages:?}");
+    assert!(!harness.is_spool_empty(), "held lines must stay in the spool for the next agent");
 }
 
 #[test]
-fn a_stop_at_a_dead_drain_ends_with_the_grace() {
-    for fault in DEAD {
-        let rig = Rig::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
-        let agent = rig.sh("seq 20; exec sleep 60");
-        agent.wait_out("20");
+fn a_stop_with_a_dead_drain_ends_with_the_stop_grace() {
+    for fault in DEAD_DRAINS {
+        let harness = Harness::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
+        let agent = harness.sh("seq 20; exec sleep 60");
+        agent.wait_for_stdout("20");
         let start = Instant::now();
         agent.signal(Signal::SIGTERM);
-        let end = agent.end();
-        let took = start.elapsed();
-        assert!(took >= Duration::from_millis(900) && took < SLACK, "{fault}: {took:?}");
-        all_held(&rig, &end, 143);
+        let output = agent.finish();
+        let duration = start.elapsed();
+        assert!(duration >= Duration::from_millis(900) && duration < SLACK, "{fault}: {duration:?}");
+        assert_all_held(&harness, &output, 143);
     }
 }
 
 #[test]
-fn a_crash_at_a_dead_drain_holds_the_dyno_for_five_seconds_at_most() {
-    for fault in DEAD {
-        let rig = Rig::with_faults(fault);
-        let mut agent = rig.run(&["sh", "-c", "seq 20; read line; exit 9"]);
-        agent.wait_out("\n20\n");
+fn a_crash_with_a_dead_drain_delays_the_exit_by_five_seconds_at_most() {
+    for fault in DEAD_DRAINS {
+        let harness = Harness::with_faults(fault);
+        let mut agent = harness.run(&["sh", "-c", "seq 20; read line; exit 9"]);
+        agent.wait_for_stdout("\n20\n");
         agent.feed("go\n");
         let start = Instant::now();
-        let end = agent.end();
-        let took = start.elapsed();
-        assert!(took < Duration::from_secs(5) + SLACK, "{fault}: {took:?}");
-        all_held(&rig, &end, 9);
+        let output = agent.finish();
+        let duration = start.elapsed();
+        assert!(duration < Duration::from_secs(5) + SLACK, "{fault}: {duration:?}");
+        assert_all_held(&harness, &output, 9);
     }
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_a_dead_drain() {
-    // Reserved for names that never exist: RFC 6761 section 6.4.
-    let rig = Rig::new().set("TAILRACE_DRAIN_URL", "https://drain.invalid/").set("TAILRACE_STOP_GRACE", "1s");
-    let agent = rig.sh("seq 20; exec sleep 60");
-    agent.wait_out("20");
+fn a_stop_with_an_unresolvable_drain_ends_with_the_stop_grace() {
+    // Names below `invalid` never resolve: RFC 6761 section 6.4.
+    let harness =
+        Harness::new().set("TAILRACE_DRAIN_URL", "https://drain.invalid/").set("TAILRACE_STOP_GRACE", "1s");
+    let agent = harness.sh("seq 20; exec sleep 60");
+    agent.wait_for_stdout("20");
     let start = Instant::now();
     agent.signal(Signal::SIGTERM);
-    let end = agent.end();
+    let output = agent.finish();
     assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
-    all_held(&rig, &end, 143);
+    assert_all_held(&harness, &output, 143);
 }
 
 #[test]
-fn a_drain_that_recovers_within_the_grace_gets_everything() {
-    let rig = Rig::with_faults("status=429:n=2:retry-after=600").set("TAILRACE_STOP_GRACE", "6s");
-    let agent = rig.sh("trap 'echo last; exit 3' TERM; seq 20; while :; do sleep 0.1; done");
-    agent.wait_out("20");
-    assert!(rig.drain.wait_until(PATIENCE, |report| report.requests >= 1));
+fn a_drain_that_recovers_within_the_stop_grace_gets_everything() {
+    let harness = Harness::with_faults("status=429:n=2:retry-after=600").set("TAILRACE_STOP_GRACE", "6s");
+    let agent = harness.sh("trap 'echo last; exit 3' TERM; seq 20; while :; do sleep 0.1; done");
+    agent.wait_for_stdout("20");
+    assert!(harness.drain.wait_until(WAIT_TIMEOUT, |report| report.requests >= 1));
     agent.signal(Signal::SIGTERM);
-    let end = agent.end();
-    assert_eq!(end.status, 3, "{}", end.err);
-    rig.all_delivered(&end, 21);
+    let output = agent.finish();
+    assert_eq!(output.status, 3, "{}", output.stderr);
+    harness.assert_all_delivered(&output, 21);
 }
 
 #[test]
-fn last_words_of_ten_megabytes_all_arrive() {
-    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "100s");
-    let agent = rig.sh("trap 'seq 1300000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
-    agent.wait_out("up");
+fn ten_megabytes_that_are_printed_at_the_stop_are_delivered() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "100s");
+    let agent = harness.sh("trap 'seq 1300000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
+    agent.wait_for_stdout("up");
     agent.signal(Signal::SIGTERM);
-    let end = agent.end();
-    assert_eq!(end.status, 4, "{}", end.err);
-    assert!(end.text() == format!("up\n{}", numbers(1..=1_300_000)), "{} bytes", end.out.len());
-    rig.all_delivered(&end, 1_300_001);
-    in_order(&rig.report(), 1_300_000);
+    let output = agent.finish();
+    assert_eq!(output.status, 4, "{}", output.stderr);
+    assert!(
+        output.stdout_text() == format!("up\n{}", numbers(1..=1_300_000)),
+        "{} bytes",
+        output.stdout.len()
+    );
+    harness.assert_all_delivered(&output, 1_300_001);
+    assert_in_order(&harness.report(), 1_300_000);
 }
 
 #[test]
-fn an_app_that_ignores_the_stop_is_not_left_alone() {
-    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "1s");
+fn the_agent_waits_for_an_app_that_ignores_the_stop() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
     let script = "trap '' TERM; echo up; for i in $(seq 30); do sleep 0.1; done; echo late; exit 6";
-    let agent = rig.run(&["bash", "-c", script]);
-    agent.wait_out("up");
-    agent.signal_all(Signal::SIGTERM);
-    let end = agent.end();
-    assert_eq!((end.status, end.text().as_str()), (6, "up\nlate\n"), "{}", end.err);
-    let account = end.ledger().drains[0].clone();
-    assert_eq!((end.ledger().captured, account.delivered + account.held), (2, 2), "{account:?}");
+    let agent = harness.run(&["bash", "-c", script]);
+    agent.wait_for_stdout("up");
+    agent.signal_group(Signal::SIGTERM);
+    let output = agent.finish();
+    assert_eq!((output.status, output.stdout_text().as_str()), (6, "up\nlate\n"), "{}", output.stderr);
+    let account = output.ledger().drains[0].clone();
+    assert_eq!((output.ledger().captured, account.delivered + account.held), (2, 2), "{account:?}");
 }
 
 #[test]
-fn the_books_are_written_at_the_deadline_also_when_the_app_stays_for_the_kill() {
+fn the_ledger_is_written_at_the_deadline_while_the_app_still_runs() {
     for fault in ["", "status=503"] {
-        let rig = Rig::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
-        let agent = rig.run(&["bash", "-c", "trap '' TERM; seq 9; exec sleep 60"]);
-        agent.wait_out("\n9\n");
-        agent.signal_all(Signal::SIGTERM);
+        let harness = Harness::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
+        let agent = harness.run(&["bash", "-c", "trap '' TERM; seq 9; exec sleep 60"]);
+        agent.wait_for_stdout("\n9\n");
+        agent.signal_group(Signal::SIGTERM);
         wait_for("the ledger", || agent.ledger_text());
         if !fault.is_empty() {
-            agent.wait_said(&["at=lines-not-delivered", "captured=9 delivered=0 held=9"]);
+            agent.wait_for_message(&["at=lines-not-delivered", "captured=9 delivered=0 held=9"]);
         }
-        agent.signal_all(Signal::SIGKILL);
-        let end = agent.end();
-        let account = end.ledger().drains[0].clone();
+        agent.signal_group(Signal::SIGKILL);
+        let output = agent.finish();
+        let account = output.ledger().drains[0].clone();
         let expected = if fault.is_empty() { (9, 0) } else { (0, 9) };
-        assert_eq!((end.status, end.ledger().captured), (-(Signal::SIGKILL as i32), 9), "{}", end.err);
+        assert_eq!(
+            (output.status, output.ledger().captured),
+            (-(Signal::SIGKILL as i32), 9),
+            "{}",
+            output.stderr
+        );
         assert_eq!((account.delivered, account.held), expected);
     }
 }
 
 #[test]
-fn a_shipper_that_is_stopped_at_the_deadline_is_killed_and_the_books_are_closed() {
-    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "2s");
-    let mut agent = rig.run(&["sh", "-c", "echo one; read line; seq 19; exec sleep 60"]);
-    rig.wait_lines(1);
-    let shipper = agent.shipper();
+fn a_stopped_shipper_is_killed_at_the_deadline_and_the_ledger_is_final() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "2s");
+    let mut agent = harness.run(&["sh", "-c", "echo one; read line; seq 19; exec sleep 60"]);
+    harness.wait_for_lines(1);
+    let shipper = agent.wait_for_shipper();
     kill(Pid::from_raw(shipper), Signal::SIGSTOP).unwrap();
     agent.feed("go\n");
-    agent.wait_out("\n19\n");
+    agent.wait_for_stdout("\n19\n");
     let start = Instant::now();
     agent.signal(Signal::SIGTERM);
-    let end = agent.end();
+    let output = agent.finish();
     assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
-    let account = end.ledger().drains[0].clone();
+    let account = output.ledger().drains[0].clone();
     assert_eq!(
-        (end.status, end.ledger().captured, account.delivered, account.held),
+        (output.status, output.ledger().captured, account.delivered, account.held),
         (143, 20, 1, 19),
         "{}",
-        end.err
+        output.stderr
     );
-    assert!(!std::path::Path::new(&format!("/proc/{shipper}")).exists(), "it was killed and reaped");
+    assert!(
+        !std::path::Path::new(&format!("/proc/{shipper}")).exists(),
+        "the shipper must be killed and reaped"
+    );
 }
 
 #[test]
-fn what_a_killed_keeper_left_is_delivered() {
-    let rig = Rig::with_faults("status=503");
-    let mut agent = rig.run(&["sh", "-c", "seq 5000; exec sleep 60"]);
-    agent.wait_out("\n5000\n");
-    assert!(rig.drain.wait_until(PATIENCE, |report| report.requests >= 1));
-    let shipper = agent.shipper();
-    drop(agent.input.take());
-    wait_for("all lines in the spool", || {
-        String::from_utf8_lossy(&crate::harness::contents(&rig.spool()))
-            .contains(" web.1 - 5000\n")
-            .then_some(())
+fn the_shipper_delivers_the_spool_of_a_killed_supervisor() {
+    let harness = Harness::with_faults("status=503");
+    let mut agent = harness.run(&["sh", "-c", "seq 5000; exec sleep 60"]);
+    agent.wait_for_stdout("\n5000\n");
+    assert!(harness.drain.wait_until(WAIT_TIMEOUT, |report| report.requests >= 1));
+    let shipper = agent.wait_for_shipper();
+    drop(agent.stdin.take());
+    wait_until("all lines in the spool", || {
+        String::from_utf8_lossy(&contents(&harness.spool_dir())).contains(" web.1 - 5000\n")
     });
     agent.signal(Signal::SIGKILL);
-    rig.drain.set_faults("").unwrap();
-    rig.wait_lines(5000);
-    in_order(&rig.report(), 5000);
-    wait_for("the shipper to go", || (!procfs::is_alive(shipper)).then_some(()));
-    assert!(rig.is_spool_empty());
-    assert_eq!(agent.end().status, -9);
+    harness.drain.set_faults("").unwrap();
+    harness.wait_for_lines(5000);
+    assert_in_order(&harness.report(), 5000);
+    wait_until("the shipper to exit", || !procfs::is_alive(shipper));
+    assert!(harness.is_spool_empty());
+    assert_eq!(agent.finish().status, -9);
 }

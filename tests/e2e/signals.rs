@@ -1,173 +1,158 @@
-//! Stopping: SIGTERM reaches the app once, whoever it was sent to, and its last words are delivered.
+//! Stopping: SIGTERM reaches the app once, whichever processes it was sent to, and the app's last lines are delivered.
 
-use crate::harness::{Agent, Rig, numbers, wait_for};
+use crate::harness::{Agent, Harness, numbers, wait_until};
+use crate::launch::COUNTS_SIGTERM;
 use nix::sys::signal::Signal;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Says each SIGTERM. After the first it listens for another one for longer than the keeper takes to make up its
-/// mind, says its last words, and ends with a status of its own. Its naps are deaf, so that the shell has nothing
-/// to say about them.
+/// Prints a line for each SIGTERM. After the first it waits for longer than the supervisor takes to decide whether to
+/// forward one, then prints a last line and exits with 3. Its sleeping children ignore SIGTERM, so that the shell does
+/// not print a message about their end.
 const APP: &str = "
-    nap() { (trap '' TERM; exec sleep $1) >/dev/null 2>&1 & wait $!; }
-    trap 'echo term; told=1; : >$TOLD' TERM
+    pause() { (trap '' TERM; exec sleep $1) >/dev/null 2>&1 & wait $!; }
+    trap 'echo term; stopped=1; : >$STOPPED' TERM
     echo ready
-    until [ \"$told\" ]; do nap 1; done
-    for i in 1 2 3 4 5; do nap 0.2; done
-    echo last words
+    until [ \"$stopped\" ]; do pause 1; done
+    for i in 1 2 3 4 5; do pause 0.2; done
+    echo last line
     exit 3";
 
-/// Runs that app, stops it by `stop`, which gets the file that is there once the app was told.
-fn stopped(stop: impl FnOnce(&Agent, &Path)) {
-    let rig = Rig::new();
-    let told = rig.path("told");
-    let rig = rig.set("TOLD", told.to_str().unwrap());
-    let agent = rig.sh(APP);
-    agent.wait_out("ready");
-    agent.shipper();
-    stop(&agent, &told);
-    let end = agent.end();
-    assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "ready\nterm\nlast words\n", ""));
-    assert_eq!(rig.drain.lines(), ["ready", "term", "last words"]);
-    rig.all_delivered(&end, 3);
+/// Runs that app and stops it with `stop`, whose path is a file that exists once the app got a SIGTERM.
+fn assert_stops_once(stop: impl FnOnce(&Agent, &Path)) {
+    let harness = Harness::new();
+    let stopped = harness.path("stopped");
+    let harness = harness.set("STOPPED", stopped.to_str().unwrap());
+    let agent = harness.sh(APP);
+    agent.wait_for_stdout("ready");
+    agent.wait_for_shipper();
+    stop(&agent, &stopped);
+    let output = agent.finish();
+    output.assert_exit(3, "ready\nterm\nlast line\n", "");
+    assert_eq!(harness.drain.lines(), ["ready", "term", "last line"]);
+    harness.assert_all_delivered(&output, 3);
 }
 
 #[test]
-fn a_sigterm_for_the_keeper_alone_is_passed_on_once() {
-    stopped(|agent, _| agent.signal(Signal::SIGTERM));
+fn a_sigterm_to_the_supervisor_alone_is_forwarded_once() {
+    assert_stops_once(|agent, _| agent.signal(Signal::SIGTERM));
 }
 
 #[test]
-fn a_sigterm_for_all_reaches_the_app_once() {
-    stopped(|agent, told| {
-        // The app is through with its own before the keeper wakes up: a second one would not merge with it.
+fn a_sigterm_to_the_group_reaches_the_app_once() {
+    assert_stops_once(|agent, stopped| {
+        // The app handles its SIGTERM before the supervisor continues, so a forwarded one could not merge with it.
         agent.signal(Signal::SIGSTOP);
-        agent.signal_all(Signal::SIGTERM);
-        wait_for("the app to be told", || told.exists().then_some(()));
+        agent.signal_group(Signal::SIGTERM);
+        wait_until("SIGTERM to reach the app", || stopped.exists());
         agent.signal(Signal::SIGCONT);
     });
 }
 
 #[test]
-fn repeated_sigterms_within_one_stop_do_not_multiply() {
-    stopped(|agent, _| {
+fn repeated_sigterms_within_one_stop_are_forwarded_once() {
+    assert_stops_once(|agent, _| {
         for _ in 0..3 {
             agent.signal(Signal::SIGTERM);
-            std::thread::sleep(Duration::from_millis(100)); // they shall not merge in the kernel
+            std::thread::sleep(Duration::from_millis(100)); // so that the kernel does not merge them
         }
     });
 }
 
 #[test]
-fn an_app_that_sigterm_kills_ends_with_143() {
+fn the_status_of_an_app_that_sigterm_kills_is_143() {
     for to_all in [false, true] {
-        let rig = Rig::new();
-        let agent = rig.sh("echo up; exec sleep 60");
-        agent.wait_out("up");
-        agent.shipper();
+        let harness = Harness::new();
+        let agent = harness.sh("echo up; exec sleep 60");
+        agent.wait_for_stdout("up");
+        agent.wait_for_shipper();
         let start = Instant::now();
-        let stop = if to_all { Agent::signal_all } else { Agent::signal };
+        let stop = if to_all { Agent::signal_group } else { Agent::signal };
         stop(&agent, Signal::SIGTERM);
-        let end = agent.end();
-        assert_eq!((end.status, end.err.as_str()), (143, ""));
-        assert!(start.elapsed() < Duration::from_secs(10), "a healthy drain does not hold it up");
-        rig.all_delivered(&end, 1);
+        let output = agent.finish();
+        assert_eq!((output.status, output.stderr.as_str()), (143, ""));
+        assert!(start.elapsed() < Duration::from_secs(10), "a healthy drain delayed the exit");
+        harness.assert_all_delivered(&output, 1);
     }
 }
 
 #[test]
-fn other_signals_are_passed_on() {
+fn other_signals_are_forwarded() {
     for (signal, name) in [(Signal::SIGUSR1, "USR1"), (Signal::SIGHUP, "HUP"), (Signal::SIGINT, "INT")] {
-        let rig = Rig::new();
+        let harness = Harness::new();
         let script = format!("trap 'echo got {name}; exit 5' {name}; echo up; while :; do sleep 0.1; done");
-        let agent = rig.sh(&script);
-        agent.wait_out("up");
+        let agent = harness.sh(&script);
+        agent.wait_for_stdout("up");
         agent.signal(signal);
-        let end = agent.end();
-        assert_eq!((end.status, end.text()), (5, format!("up\ngot {name}\n")));
-        rig.all_delivered(&end, 2);
+        let output = agent.finish();
+        assert_eq!((output.status, output.stdout_text()), (5, format!("up\ngot {name}\n")));
+        harness.assert_all_delivered(&output, 2);
     }
 }
 
 #[test]
-fn the_agent_does_not_leave_before_the_app() {
-    let rig = Rig::new().set("TAILRACE_STOP_GRACE", "100ms");
-    let agent = rig.sh("trap 'sleep 0.5; seq 100000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
-    agent.wait_out("up");
+fn the_agent_does_not_exit_before_the_app() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "100ms");
+    let agent = harness.sh("trap 'sleep 0.5; seq 100000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
+    agent.wait_for_stdout("up");
     agent.signal(Signal::SIGTERM);
-    let end = agent.end();
-    let (status, text) = (end.status, end.text());
-    assert!(text == format!("up\n{}", numbers(1..=100_000)), "{} bytes of its last words", text.len());
-    // What was still in a pipe when it ended was captured too; there was no time left to deliver it.
-    assert_eq!((status, end.ledger().captured), (4, 100_001));
+    let output = agent.finish();
+    let (status, text) = (output.status, output.stdout_text());
+    assert!(text == format!("up\n{}", numbers(1..=100_000)), "{} bytes", text.len());
+    // Output that was still in the pipe at the exit is captured too; no time is left to deliver it.
+    assert_eq!((status, output.ledger().captured), (4, 100_001));
 }
 
 #[test]
-fn delivery_ends_with_the_grace() {
-    let rig = Rig::with_faults("stall=60s").set("TAILRACE_STOP_GRACE", "1s");
-    let agent = rig.sh("seq 10; exec sleep 60");
-    agent.wait_out("10");
+fn delivery_ends_with_the_stop_grace() {
+    let harness = Harness::with_faults("stall=60s").set("TAILRACE_STOP_GRACE", "1s");
+    let agent = harness.sh("seq 10; exec sleep 60");
+    agent.wait_for_stdout("10");
     agent.signal(Signal::SIGTERM);
     let start = Instant::now();
-    let end = agent.end();
+    let output = agent.finish();
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    assert_eq!(end.status, 143);
-    let account = end.ledger().drains[0].clone();
-    assert_eq!((end.ledger().captured, account.held), (10, 10), "what was not answered for is held");
-    assert!(end.err.contains("at=lines-not-delivered"), "{}", end.err);
+    assert_eq!(output.status, 143);
+    let account = output.ledger().drains[0].clone();
+    assert_eq!((output.ledger().captured, account.held), (10, 10), "lines without an answer must be held");
+    assert!(output.stderr.contains("at=lines-not-delivered"), "{}", output.stderr);
 }
 
 #[test]
-fn repeated_broadcasts_reach_the_app_as_often_as_they_were_sent_at_most() {
+fn repeated_signals_to_the_group_are_not_multiplied() {
     for repeats in 1..=5 {
         for pause in [0, 20, 100, 500] {
-            let rig = Rig::new();
-            let agent = rig.run(&["python3", "-uc", COUNTS]);
-            agent.wait_out("up");
-            agent.shipper();
+            let harness = Harness::new();
+            let agent = harness.run(&["python3", "-uc", COUNTS_SIGTERM]);
+            agent.wait_for_stdout("up");
+            agent.wait_for_shipper();
             for _ in 0..repeats {
-                agent.signal_all(Signal::SIGTERM);
+                agent.signal_group(Signal::SIGTERM);
                 std::thread::sleep(Duration::from_millis(pause));
             }
-            // The last word of all: USR1 ends it.
+            // USR1 ends the app.
             std::thread::sleep(Duration::from_millis(250));
-            agent.signal_all(Signal::SIGUSR1);
-            let end = agent.end();
-            let told: u32 = end.text().trim_start_matches("up\n").trim().parse().unwrap();
-            assert!((1..=repeats).contains(&told), "{told} of {repeats}, {pause} ms apart");
-            assert_eq!((end.status, end.err.as_str()), (3, ""));
+            agent.signal_group(Signal::SIGUSR1);
+            let output = agent.finish();
+            let count: u32 = output.stdout_text().trim_start_matches("up\n").trim().parse().unwrap();
+            assert!((1..=repeats).contains(&count), "{count} of {repeats}, {pause} ms apart");
+            assert_eq!((output.status, output.stderr.as_str()), (3, ""));
         }
     }
 }
 
-/// Counts SIGTERMs until SIGUSR1.
-const COUNTS: &str = "
-import signal, sys
-told = 0
-def term(*_):
-    global told
-    told += 1
-def usr1(*_):
-    print(told)
-    sys.exit(3)
-signal.signal(signal.SIGTERM, term)
-signal.signal(signal.SIGUSR1, usr1)
-print('up')
-while True: signal.pause()
-";
-
 #[test]
-fn a_stop_at_any_moment_of_the_start_ends_it() {
-    // From before there is a main thread to before the first byte and the handshake.
+fn a_stop_at_any_moment_of_the_start_is_obeyed() {
+    // From before `main` to before the first byte and the TLS handshake.
     for step in 0..60 {
-        let rig = Rig::new();
-        let agent = rig.sh("exec sleep 60");
+        let harness = Harness::new();
+        let agent = harness.sh("exec sleep 60");
         std::thread::sleep(Duration::from_micros(step * 150));
         let start = Instant::now();
         agent.signal(Signal::SIGTERM);
-        let end = agent.end();
-        assert!([143, -15].contains(&end.status), "{}: {}", end.status, end.err);
-        assert_eq!(end.err, "", "after {} us", step * 150);
+        let output = agent.finish();
+        assert!([143, -15].contains(&output.status), "{}: {}", output.status, output.stderr);
+        assert_eq!(output.stderr, "", "after {} us", step * 150);
         assert!(start.elapsed() < Duration::from_secs(10), "after {} us: {:?}", step * 150, start.elapsed());
     }
 }

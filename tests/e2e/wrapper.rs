@@ -1,105 +1,109 @@
-//! What tini, dumb-init and catatonit are tested for, and what nobody tests: in both modes, in three languages.
+//! Behaviour that tini, dumb-init and catatonit are tested for, and more: in both launch modes, in three languages.
 
-use crate::harness::{Rig, numbers, wait_for};
-use crate::launch::{Language, Mode};
+use crate::harness::{Harness, numbers, wait_until};
+use crate::launch::{COUNTS_SIGTERM, Language, LaunchMode};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-/// Every signal that is passed on, and that a program in any language can hear of.
-const HEARD: [&str; 17] = [
+/// Every signal that is forwarded and that programs in any language can handle.
+const SIGNALS: [&str; 17] = [
     "HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "STKFLT", "CONT", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
     "WINCH", "IO", "PWR", "TSTP",
 ];
 
-/// Says each signal that comes, in order; ends with 3 at SIGTERM.
-const HEARS: &str = "
+/// Prints the name of each signal it gets, of those named in its argument; exits with 3 at SIGTERM.
+const PRINTS_SIGNALS: &str = "
 import os, signal, sys
 names = sys.argv[1].split()
-def heard(number, _):
+def handle(number, _):
     os.write(1, (names[numbers.index(number)] + '\\n').encode())
     if names[numbers.index(number)] == 'TERM': os._exit(3)
 numbers = [getattr(signal, 'SIG' + name, 16) for name in names]
-for number in numbers: signal.signal(number, heard)
+for number in numbers: signal.signal(number, handle)
 print('up')
 while True: signal.pause()
 ";
 
 #[test]
-fn an_app_that_a_signal_ends_has_that_status() {
-    for mode in Mode::all() {
-        // Those at the end are real-time signals.
+fn the_status_of_an_app_that_a_signal_kills_is_128_plus_the_signal() {
+    for mode in LaunchMode::all() {
+        // The last two are real-time signals.
         for signal in [1, 3, 6, 9, 11, 15, 35, 64] {
-            let rig = Rig::new();
+            let harness = Harness::new();
             let script = format!("ulimit -c 0; echo up; kill -{signal} $$; sleep 60");
-            let end = mode.run(&rig, &["sh", "-c", &script]).agent.end();
-            assert_eq!((end.status, end.err.as_str()), (128 + signal, ""), "{mode:?}: {signal}");
-            rig.all_delivered(&end, 1);
+            let output = mode.run(&harness, &["sh", "-c", &script]).agent.finish();
+            assert_eq!((output.status, output.stderr.as_str()), (128 + signal, ""), "{mode:?}: {signal}");
+            harness.assert_all_delivered(&output, 1);
         }
     }
 }
 
 #[test]
-fn statuses_are_the_apps_in_every_language() {
-    for mode in Mode::all() {
-        for language in Language::all() {
+fn the_exit_status_is_that_of_the_app_in_every_language() {
+    for mode in LaunchMode::all() {
+        for language in Language::installed() {
             for status in [0, 1, 2, 32, 64, 126, 127, 254, 255] {
-                let rig = Rig::new();
+                let harness = Harness::new();
                 let text = match language {
                     Language::Bash => format!("echo $$; exit {status}"),
                     Language::Python => format!("import sys; print(1); sys.exit({status})"),
                     Language::Node => format!("console.log(1); process.exitCode = {status}"),
                 };
-                let end = mode.run(&rig, &language.words(&text)).agent.end();
-                assert_eq!((end.status, end.err.as_str()), (status, ""), "{mode:?}: {language:?}");
-                rig.all_delivered(&end, 1);
+                let output = mode.run(&harness, &language.command(&text)).agent.finish();
+                assert_eq!((output.status, output.stderr.as_str()), (status, ""), "{mode:?}: {language:?}");
+                harness.assert_all_delivered(&output, 1);
             }
         }
     }
 }
 
 #[test]
-fn a_signal_to_us_ends_an_app_that_does_not_expect_it() {
-    for mode in Mode::all() {
+fn a_forwarded_signal_kills_an_app_without_a_handler() {
+    for mode in LaunchMode::all() {
         for (signal, status) in [(Signal::SIGTERM, 143), (Signal::SIGUSR1, 138), (Signal::SIGUSR2, 140)] {
-            let rig = Rig::new();
-            let running = mode.run(&rig, &["sh", "-c", "echo up; exec sleep 60"]);
-            running.agent.wait_out("up");
-            running.shipper();
-            running.signal(signal);
-            let end = running.agent.end();
-            assert_eq!((end.status, end.err.as_str()), (status, ""), "{mode:?}: {signal}");
-            rig.all_delivered(&end, 1);
+            let harness = Harness::new();
+            let launched = mode.run(&harness, &["sh", "-c", "echo up; exec sleep 60"]);
+            launched.agent.wait_for_stdout("up");
+            launched.wait_for_shipper();
+            launched.signal(signal);
+            let output = launched.agent.finish();
+            assert_eq!((output.status, output.stderr.as_str()), (status, ""), "{mode:?}: {signal}");
+            harness.assert_all_delivered(&output, 1);
         }
     }
 }
 
 #[test]
-fn every_signal_reaches_the_app_once_and_in_order() {
-    for mode in Mode::all() {
-        let rig = Rig::new();
-        let names = HEARD.join(" ") + " TERM";
-        let running = mode.run(&rig, &["python3", "-uc", HEARS, &names]);
-        running.agent.wait_out("up");
-        running.shipper();
-        let mut said = String::from("up\n");
-        for name in HEARD.iter().chain(&HEARD) {
-            running.signal(format!("SIG{name}").parse().unwrap());
-            said.push_str(name);
-            said.push('\n');
-            running.agent.wait_out(&said);
+fn every_signal_is_forwarded_once_and_in_order() {
+    for mode in LaunchMode::all() {
+        let harness = Harness::new();
+        let names = SIGNALS.join(" ") + " TERM";
+        let launched = mode.run(&harness, &["python3", "-uc", PRINTS_SIGNALS, &names]);
+        launched.agent.wait_for_stdout("up");
+        launched.wait_for_shipper();
+        let mut expected = String::from("up\n");
+        for name in SIGNALS.iter().chain(&SIGNALS) {
+            launched.signal(format!("SIG{name}").parse().unwrap());
+            expected.push_str(name);
+            expected.push('\n');
+            launched.agent.wait_for_stdout(&expected);
         }
-        running.signal(Signal::SIGTERM);
-        let end = running.agent.end();
-        assert_eq!((end.status, end.text(), end.err.as_str()), (3, said + "TERM\n", ""), "{mode:?}");
+        launched.signal(Signal::SIGTERM);
+        let output = launched.agent.finish();
+        assert_eq!(
+            (output.status, output.stdout_text(), output.stderr.as_str()),
+            (3, expected + "TERM\n", ""),
+            "{mode:?}"
+        );
     }
 }
 
 #[test]
 fn a_stop_reaches_apps_in_every_language_once() {
-    for mode in Mode::all() {
-        for language in Language::all() {
+    for mode in LaunchMode::all() {
+        for language in Language::installed() {
             let text = match language {
                 Language::Bash => {
                     "trap 'echo term; n=1' TERM; echo up; until [ $n ]; do sleep 0.05 & wait $!; done; \
@@ -116,138 +120,131 @@ fn a_stop_reaches_apps_in_every_language_once() {
                 }
             };
             for to_all in [false, true] {
-                let rig = Rig::new();
-                let running = mode.run(&rig, &language.words(text));
-                running.agent.wait_out("up");
-                running.shipper();
+                let harness = Harness::new();
+                let launched = mode.run(&harness, &language.command(text));
+                launched.agent.wait_for_stdout("up");
+                launched.wait_for_shipper();
                 if to_all && language != Language::Bash {
-                    running.signal_all(Signal::SIGTERM);
+                    launched.signal_every_process(Signal::SIGTERM);
                 } else {
-                    running.signal(Signal::SIGTERM);
+                    launched.signal(Signal::SIGTERM);
                 }
-                let end = running.agent.end();
-                let told = (end.status, end.text(), end.err.as_str());
-                assert_eq!(told, (9, "up\nterm\n".to_owned(), ""), "{mode:?}, {language:?}, all: {to_all}");
-                rig.all_delivered(&end, 2);
+                let output = launched.agent.finish();
+                let result = (output.status, output.stdout_text(), output.stderr.as_str());
+                assert_eq!(result, (9, "up\nterm\n".to_owned(), ""), "{mode:?}, {language:?}, all: {to_all}");
+                harness.assert_all_delivered(&output, 2);
             }
         }
     }
 }
 
 #[test]
-fn repeats_of_a_broadcast_do_not_multiply() {
-    for mode in Mode::all() {
+fn repeated_signals_to_every_process_are_not_multiplied() {
+    for mode in LaunchMode::all() {
         for repeats in [1, 3, 5] {
             for pause in [0, 100, 500] {
-                let rig = Rig::new();
-                let running = mode.run(&rig, &["python3", "-uc", COUNTS]);
-                running.agent.wait_out("up");
-                running.shipper();
+                let harness = Harness::new();
+                let launched = mode.run(&harness, &["python3", "-uc", COUNTS_SIGTERM]);
+                launched.agent.wait_for_stdout("up");
+                launched.wait_for_shipper();
                 for _ in 0..repeats {
-                    running.signal_all(Signal::SIGTERM);
+                    launched.signal_every_process(Signal::SIGTERM);
                     std::thread::sleep(Duration::from_millis(pause));
                 }
                 std::thread::sleep(Duration::from_millis(250));
-                running.signal_all(Signal::SIGUSR1);
-                let end = running.agent.end();
-                let told: u32 = end.text().trim_start_matches("up\n").trim().parse().unwrap();
-                assert!((1..=repeats).contains(&told), "{mode:?}: {told} of {repeats}, {pause} ms apart");
-                assert_eq!((end.status, end.err.as_str()), (3, ""));
+                launched.signal_every_process(Signal::SIGUSR1);
+                let output = launched.agent.finish();
+                let count: u32 = output.stdout_text().trim_start_matches("up\n").trim().parse().unwrap();
+                assert!((1..=repeats).contains(&count), "{mode:?}: {count} of {repeats}, {pause} ms apart");
+                assert_eq!((output.status, output.stderr.as_str()), (3, ""));
             }
         }
     }
 }
 
-/// Counts SIGTERMs until SIGUSR1.
-const COUNTS: &str = "
-import signal, sys
-told = 0
-def term(*_):
-    global told
-    told += 1
-def usr1(*_):
-    print(told)
-    sys.exit(3)
-signal.signal(signal.SIGTERM, term)
-signal.signal(signal.SIGUSR1, usr1)
-print('up')
-while True: signal.pause()
-";
-
 #[test]
-fn a_signal_is_for_the_app_and_not_for_its_children() {
-    for mode in Mode::all() {
-        let rig = Rig::new();
+fn a_signal_is_forwarded_to_the_app_and_not_to_its_children() {
+    for mode in LaunchMode::all() {
+        let harness = Harness::new();
         let script = "trap '' USR1; sh -c 'trap \"echo child\" USR1; echo up; for i in $(seq 20); do sleep 0.05; done'; \
                       exit 4";
-        let running = mode.run(&rig, &["bash", "-c", script]);
-        running.agent.wait_out("up");
-        running.shipper();
-        running.signal(Signal::SIGUSR1);
-        let end = running.agent.end();
-        assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (4, "up\n", ""), "{mode:?}");
+        let launched = mode.run(&harness, &["bash", "-c", script]);
+        launched.agent.wait_for_stdout("up");
+        launched.wait_for_shipper();
+        launched.signal(Signal::SIGUSR1);
+        let output = launched.agent.finish();
+        assert_eq!(
+            (output.status, output.stdout_text().as_str(), output.stderr.as_str()),
+            (4, "up\n", ""),
+            "{mode:?}"
+        );
     }
 }
 
 #[test]
-fn what_the_app_sends_to_us_or_to_its_group_is_no_stop() {
-    // By the app itself; by a child that is gone at once; by one whose parent is gone; to the whole group.
-    let to_us = [
-        ("os.kill(keeper, signal.SIGTERM)", false),
-        ("subprocess.run(['sh', '-c', f'kill -TERM {keeper}; sleep 0.2'])", false),
-        ("subprocess.run(['sh', '-c', f'(sleep 0.2; kill -TERM {keeper}; sleep 0.3) & exit 0'])", false),
+fn a_sigterm_from_the_app_to_the_supervisor_or_its_group_is_no_stop() {
+    // From the app, from its child, from an orphaned grandchild, and to the whole group. The flag is whether the app
+    // gets its own signal.
+    let senders = [
+        ("os.kill(supervisor, signal.SIGTERM)", false),
+        ("subprocess.run(['sh', '-c', f'kill -TERM {supervisor}; sleep 0.2'])", false),
+        ("subprocess.run(['sh', '-c', f'(sleep 0.2; kill -TERM {supervisor}; sleep 0.3) & exit 0'])", false),
         ("os.kill(0, signal.SIGTERM)", true),
     ];
-    for mode in Mode::all() {
-        for (call, has_own) in to_us {
-            // Gone at once: in a container nobody else could have sent it.
-            let variants = if mode == Mode::First && !has_own {
-                vec![call.to_owned(), "subprocess.run(['/bin/kill', '-TERM', str(keeper)])".to_owned()]
+    for mode in LaunchMode::all() {
+        for (call, includes_app) in senders {
+            // From a child that exits at once: in a PID namespace the signal cannot have another sender.
+            let variants = if mode == LaunchMode::Pid1 && !includes_app {
+                vec![call.to_owned(), "subprocess.run(['kill', '-TERM', str(supervisor)])".to_owned()]
             } else {
                 vec![call.to_owned()]
             };
             for call in variants {
-                let rig = Rig::new().set("TAILRACE_STOP_GRACE", "1s");
+                let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
                 let text = format!(
                     "import os, signal, subprocess, sys, time
-told = []
-signal.signal(signal.SIGTERM, lambda *_: told.append(1))
-keeper = os.getppid()
+received = []
+signal.signal(signal.SIGTERM, lambda *_: received.append(1))
+supervisor = os.getppid()
 {call}
 end = time.monotonic() + 2
 while time.monotonic() < end: time.sleep(0.05)
-print('own', len(told))
+print('before', len(received))
 sys.stdin.readline()
-print('all', len(told))
-while len(told) < {expected}: time.sleep(0.05)
+print('after', len(received))
+while len(received) < {expected}: time.sleep(0.05)
 time.sleep(0.5)
-print('end', len(told))
+print('end', len(received))
 sys.exit(5)",
-                    expected = 1 + u32::from(has_own)
+                    expected = 1 + u32::from(includes_app)
                 );
-                let mut running = mode.run(&rig, &["python3", "-uc", &text]);
-                let own = u32::from(has_own);
-                running.agent.wait_out(&format!("own {own}\n"));
-                // Past the grace: nothing has been said, and delivery goes on.
-                rig.wait_lines(1);
-                assert_eq!(running.agent.err(), "", "{mode:?}: {call}");
-                assert!(running.agent.ledger_text().is_none(), "{mode:?}: {call}");
-                running.agent.feed("go\n");
-                running.agent.wait_out(&format!("all {own}\n"));
-                // A stop that is one.
-                running.signal(Signal::SIGTERM);
-                let end = running.agent.end();
-                let text = format!("own {own}\nall {own}\nend {}\n", own + 1);
-                assert_eq!((end.status, end.text(), end.err.as_str()), (5, text, ""), "{mode:?}: {call}");
-                rig.all_delivered(&end, 3);
+                let mut launched = mode.run(&harness, &["python3", "-uc", &text]);
+                let received = u32::from(includes_app);
+                launched.agent.wait_for_stdout(&format!("before {received}\n"));
+                // After the stop grace: no message was printed, and delivery goes on.
+                harness.wait_for_lines(1);
+                assert_eq!(launched.agent.stderr(), "", "{mode:?}: {call}");
+                assert!(launched.agent.ledger_text().is_none(), "{mode:?}: {call}");
+                launched.agent.feed("go\n");
+                launched.agent.wait_for_stdout(&format!("after {received}\n"));
+                // A real stop.
+                launched.signal(Signal::SIGTERM);
+                let output = launched.agent.finish();
+                let text = format!("before {received}\nafter {received}\nend {}\n", received + 1);
+                assert_eq!(
+                    (output.status, output.stdout_text(), output.stderr.as_str()),
+                    (5, text, ""),
+                    "{mode:?}: {call}"
+                );
+                harness.assert_all_delivered(&output, 3);
             }
         }
     }
 }
 
 #[test]
-fn signal_masks_and_ignored_signals_are_the_apps() {
-    // Set up by a program that execs tailrace; shown by the app.
+fn the_app_inherits_the_signal_mask_and_ignored_signals() {
+    // Set by a program that executes tailrace; printed by the app.
     let set = "
 import os, signal, sys
 for name in sys.argv[1].split(): signal.signal(getattr(signal, 'SIG' + name), signal.SIG_IGN)
@@ -256,199 +253,233 @@ os.execvp(sys.argv[3], sys.argv[3:])";
     let show = "grep -E '^Sig(Ign|Blk)' /proc/self/status | tr -d '[:space:]'; exit 6";
     for (ignored, blocked) in [("", ""), ("TTOU SEGV INT CHLD", "TTIN ILL TERM USR1"), ("PIPE XFSZ", "CHLD")]
     {
-        let before = ["python3", "-c", set, ignored, blocked];
-        let shown = |rig: &Rig, mode: Mode| {
-            let end = mode.through(rig, &before, &["sh", "-c", show]).agent.end();
-            assert_eq!((end.status, end.err.as_str()), (6, ""), "{mode:?}: {ignored}, {blocked}");
-            end.text()
+        let prefix = ["python3", "-c", set, ignored, blocked];
+        let printed = |harness: &Harness, mode: LaunchMode| {
+            let output = mode.run_via(harness, &prefix, &["sh", "-c", show]).agent.finish();
+            assert_eq!((output.status, output.stderr.as_str()), (6, ""), "{mode:?}: {ignored}, {blocked}");
+            output.stdout_text()
         };
-        for mode in Mode::all() {
-            let bare = shown(&Rig::new().set("TAILRACE", "off"), mode);
-            let wrapped = shown(&Rig::new(), mode);
-            let only = |text: &str| -> Vec<u64> {
-                // Signals 32 to 34 are the C library's own.
+        for mode in LaunchMode::all() {
+            let replaced = printed(&Harness::new().set("TAILRACE", "off"), mode);
+            let wrapped = printed(&Harness::new(), mode);
+            let signal_sets = |text: &str| -> Vec<u64> {
+                // Signals 32 to 34 are reserved by the C library.
                 let sets = text.split("Sig").filter_map(|set| u64::from_str_radix(set.get(4..)?, 16).ok());
                 sets.map(|set| set & !(7 << 31)).collect()
             };
-            assert!(only(&bare).len() == 2, "{bare}");
-            assert_eq!(only(&wrapped), only(&bare), "{mode:?}: {ignored}, {blocked}");
+            assert!(signal_sets(&replaced).len() == 2, "{replaced}");
+            assert_eq!(signal_sets(&wrapped), signal_sets(&replaced), "{mode:?}: {ignored}, {blocked}");
         }
     }
 }
 
 #[test]
-fn who_ignores_the_end_of_children_is_told_of_ours() {
+fn an_ignored_sigchld_does_not_hide_the_exit_status() {
     let ignores = "import os, signal, sys\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nos.execvp(sys.argv[1], sys.argv[1:])";
-    for mode in Mode::all() {
-        let rig = Rig::new();
-        let running = mode.through(&rig, &["python3", "-c", ignores], &["bash", "-c", "echo up; exit 3"]);
-        let end = running.agent.end();
-        assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "up\n", ""), "{mode:?}");
-        rig.all_delivered(&end, 1);
+    for mode in LaunchMode::all() {
+        let harness = Harness::new();
+        let launched =
+            mode.run_via(&harness, &["python3", "-c", ignores], &["bash", "-c", "echo up; exit 3"]);
+        let output = launched.agent.finish();
+        assert_eq!(
+            (output.status, output.stdout_text().as_str(), output.stderr.as_str()),
+            (3, "up\n", ""),
+            "{mode:?}"
+        );
+        harness.assert_all_delivered(&output, 1);
     }
 }
 
 #[test]
-fn a_limit_of_file_sizes_ends_nobody() {
-    for mode in Mode::all() {
+fn a_file_size_limit_kills_neither_agent_nor_app() {
+    for mode in LaunchMode::all() {
         for limit in ["0", "100"] {
-            let rig = Rig::new();
-            // Pass-through to a pipe: the limit is of files.
+            let harness = Harness::new();
+            // Output goes to a pipe, because the limit applies to files.
             let script =
                 format!("exec 3>&1; (ulimit -f {limit}; exec \"$@\") | cat >&3; exit ${{PIPESTATUS[0]}}");
-            let running =
-                mode.through(&rig, &["bash", "-c", &script, "bash"], &["bash", "-c", "seq 30000; exit 3"]);
-            let end = running.agent.end();
-            assert_eq!(end.status, 3, "{mode:?}: ulimit -f {limit}: {}", end.err);
+            let launched = mode.run_via(
+                &harness,
+                &["bash", "-c", &script, "bash"],
+                &["bash", "-c", "seq 30000; exit 3"],
+            );
+            let output = launched.agent.finish();
+            assert_eq!(output.status, 3, "{mode:?}: ulimit -f {limit}: {}", output.stderr);
         }
     }
 }
 
 #[test]
-fn the_directory_that_it_was_started_in_may_go() {
-    for mode in Mode::all() {
-        let rig = Rig::new();
-        let dir = rig.path("app");
+fn the_agent_does_not_keep_its_working_directory_busy() {
+    for mode in LaunchMode::all() {
+        let harness = Harness::new();
+        let dir = harness.path("app");
         fs::create_dir(&dir).unwrap();
         let script = format!("cd {} && exec \"$@\"", dir.display());
-        let words = ["bash", "-c", "pwd; read line; exit 3"];
-        let mut running = mode.through(&rig, &["bash", "-c", &script, "bash"], &words);
-        running.agent.wait_out("/app\n");
-        for pid in [running.keeper(), running.shipper()] {
+        let command = ["bash", "-c", "pwd; read line; exit 3"];
+        let mut launched = mode.run_via(&harness, &["bash", "-c", &script, "bash"], &command);
+        launched.agent.wait_for_stdout("/app\n");
+        for pid in [launched.supervisor_pid(), launched.wait_for_shipper()] {
             let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
             assert_eq!(cwd.to_str(), Some("/"), "{mode:?}");
         }
-        running.agent.feed("go\n");
-        let end = running.agent.end();
-        assert_eq!((end.status, end.err.as_str()), (3, ""));
-        rig.all_delivered(&end, 1);
+        launched.agent.feed("go\n");
+        let output = launched.agent.finish();
+        assert_eq!((output.status, output.stderr.as_str()), (3, ""));
+        harness.assert_all_delivered(&output, 1);
     }
 }
 
 #[test]
-fn relative_paths_in_settings_are_the_apps() {
-    let rig = Rig::new();
-    fs::copy(rig.drain.ca_file(), rig.path("ca.pem")).unwrap();
-    let rig = rig.set("TAILRACE_CA_FILE", "ca.pem").set("TAILRACE_SPOOL_DIR", "a/spool");
-    let here = rig.path("");
-    let agent = rig.start_with(|command| {
+fn relative_paths_in_settings_start_at_the_working_directory() {
+    let harness = Harness::new();
+    fs::copy(harness.drain.ca_file(), harness.path("ca.pem")).unwrap();
+    let harness = harness.set("TAILRACE_CA_FILE", "ca.pem").set("TAILRACE_SPOOL_DIR", "a/spool");
+    let here = harness.path("");
+    let agent = harness.start_with(|command| {
         command.current_dir(&here).args(["run", "--", "echo", "one"]);
     });
-    let end = agent.end();
-    assert_eq!((end.status, end.err.as_str()), (0, ""));
-    assert_eq!(rig.agree(&end).delivered, 1);
-    assert!(rig.path("a/spool").is_dir());
+    let output = agent.finish();
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    assert_eq!(harness.reconcile(&output).delivered, 1);
+    assert!(harness.path("a/spool").is_dir());
 }
 
 #[test]
-fn streams_that_were_closed_are_closed_for_the_app() {
-    for mode in Mode::all() {
-        for off in ["off", "on"] {
-            let rig = Rig::new().set("TAILRACE", off);
+fn a_closed_standard_input_is_closed_for_the_app() {
+    for mode in LaunchMode::all() {
+        for setting in ["off", "on"] {
+            let harness = Harness::new().set("TAILRACE", setting);
             let script = "test -e /proc/self/fd/0 && exit 1; readlink /proc/$$/fd/0; exit 4";
-            let before = ["bash", "-c", "exec \"$@\" <&-", "bash"];
-            let end = mode.through(&rig, &before, &["bash", "-c", script]).agent.end();
-            assert_eq!((end.status, end.text().as_str()), (4, ""), "{mode:?}, {off}: {}", end.err);
+            let prefix = ["bash", "-c", "exec \"$@\" <&-", "bash"];
+            let output = mode.run_via(&harness, &prefix, &["bash", "-c", script]).agent.finish();
+            assert_eq!(
+                (output.status, output.stdout_text().as_str()),
+                (4, ""),
+                "{mode:?}, {setting}: {}",
+                output.stderr
+            );
         }
     }
 }
 
 #[test]
-fn a_program_that_cannot_run_is_named_and_options_are_its_own() {
-    for mode in Mode::all() {
-        let rig = Rig::new();
-        let file = rig.path("no-program");
+fn a_program_that_cannot_run_is_reported_and_options_belong_to_the_program() {
+    for mode in LaunchMode::all() {
+        let harness = Harness::new();
+        let file = harness.path("no-program");
         fs::write(&file, "").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        let odd = rig.path("-x");
-        fs::write(&odd, "#!/bin/sh\necho odd \"$@\"; exit 8\n").unwrap();
-        fs::set_permissions(&odd, fs::Permissions::from_mode(0o755)).unwrap();
-        let rig = rig
-            .set("PATH", &format!("{}:{}", odd.parent().unwrap().display(), std::env::var("PATH").unwrap()));
-        for (words, status) in [
-            (["/nonexistent"].as_slice(), 127),
+        let dashed = harness.path("-x");
+        fs::write(&dashed, "#!/bin/sh\necho ran \"$@\"; exit 8\n").unwrap();
+        fs::set_permissions(&dashed, fs::Permissions::from_mode(0o755)).unwrap();
+        let harness = harness.set(
+            "PATH",
+            &format!("{}:{}", dashed.parent().unwrap().display(), std::env::var("PATH").unwrap()),
+        );
+        let absent = harness.absent_path();
+        for (command, status) in [
+            ([absent.to_str().unwrap()].as_slice(), 127),
             (&[file.to_str().unwrap()], 126),
             (&["/"], 126),
             (&[""], 127),
         ] {
-            let end = mode.run(&rig, words).agent.end();
-            assert_eq!((end.status, end.said().len(), end.out.len()), (status, 1, 0), "{mode:?}: {words:?}");
-            assert!(end.said()[0].contains("at=cannot-start"), "{}", end.err);
+            let output = mode.run(&harness, command).agent.finish();
+            assert_eq!(
+                (output.status, output.messages().len(), output.stdout.len()),
+                (status, 1, 0),
+                "{mode:?}: {command:?}"
+            );
+            assert!(output.messages()[0].contains("at=cannot-start"), "{}", output.stderr);
         }
-        let end = mode.run(&rig, &["-x", "--version", "--", "-v"]).agent.end();
-        assert_eq!((end.status, end.text().as_str()), (8, "odd --version -- -v\n"), "{mode:?}: {}", end.err);
+        let output = mode.run(&harness, &["-x", "--version", "--", "-v"]).agent.finish();
+        assert_eq!(
+            (output.status, output.stdout_text().as_str()),
+            (8, "ran --version -- -v\n"),
+            "{mode:?}: {}",
+            output.stderr
+        );
     }
 }
 
 #[test]
-fn an_app_that_catches_the_suspension_is_not_left_behind() {
-    for mode in Mode::all() {
-        let rig = Rig::new();
+fn the_supervisor_keeps_running_when_the_app_handles_sigtstp() {
+    for mode in LaunchMode::all() {
+        let harness = Harness::new();
         let text = "
 import signal, sys
-signal.signal(signal.SIGTSTP, lambda *_: print('quiet'))
+signal.signal(signal.SIGTSTP, lambda *_: print('tstp'))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 print('up')
 while True: signal.pause()";
-        let running = mode.run(&rig, &["python3", "-uc", text]);
-        running.agent.wait_out("up");
-        running.shipper();
-        running.signal(Signal::SIGTSTP);
-        running.agent.wait_out("quiet");
-        // For terminals only: neither stops us.
-        running.signal(Signal::SIGTTOU);
-        running.signal(Signal::SIGTTIN);
-        running.signal(Signal::SIGTERM);
-        let end = running.agent.end();
-        assert_eq!((end.status, end.text().as_str(), end.err.as_str()), (3, "up\nquiet\n", ""), "{mode:?}");
-        rig.all_delivered(&end, 2);
+        let launched = mode.run(&harness, &["python3", "-uc", text]);
+        launched.agent.wait_for_stdout("up");
+        launched.wait_for_shipper();
+        launched.signal(Signal::SIGTSTP);
+        launched.agent.wait_for_stdout("tstp");
+        // Neither of these stops the supervisor.
+        launched.signal(Signal::SIGTTOU);
+        launched.signal(Signal::SIGTTIN);
+        launched.signal(Signal::SIGTERM);
+        let output = launched.agent.finish();
+        assert_eq!(
+            (output.status, output.stdout_text().as_str(), output.stderr.as_str()),
+            (3, "up\ntstp\n", ""),
+            "{mode:?}"
+        );
+        harness.assert_all_delivered(&output, 2);
     }
 }
 
 #[test]
-fn last_words_and_deadlines_hold_in_a_container_too() {
-    if !Mode::all().contains(&Mode::First) {
+fn last_lines_and_deadlines_hold_as_pid_1() {
+    if !LaunchMode::all().contains(&LaunchMode::Pid1) {
         return;
     }
-    let rig = Rig::new();
+    let harness = Harness::new();
     let script = "trap 'seq 300000; exit 4' TERM; echo up; while :; do sleep 0.1; done";
-    let running = Mode::First.run(&rig, &["sh", "-c", script]);
-    running.agent.wait_out("up");
-    running.shipper();
-    running.signal(Signal::SIGTERM);
-    let end = running.agent.end();
-    assert_eq!(end.status, 4, "{}", end.err);
-    assert!(end.text() == format!("up\n{}", numbers(1..=300_000)), "{} bytes", end.out.len());
-    rig.all_delivered(&end, 300_001);
+    let launched = LaunchMode::Pid1.run(&harness, &["sh", "-c", script]);
+    launched.agent.wait_for_stdout("up");
+    launched.wait_for_shipper();
+    launched.signal(Signal::SIGTERM);
+    let output = launched.agent.finish();
+    assert_eq!(output.status, 4, "{}", output.stderr);
+    assert!(output.stdout_text() == format!("up\n{}", numbers(1..=300_000)), "{} bytes", output.stdout.len());
+    harness.assert_all_delivered(&output, 300_001);
     for fault in
         ["refuse", "stall=600s", "tls-stall", "slow-read=1B/s", "status=500", "status=429:retry-after=600"]
     {
-        let rig = Rig::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
-        let running = Mode::First.run(&rig, &["sh", "-c", "seq 20; exec sleep 60"]);
-        running.agent.wait_out("\n20\n");
-        running.shipper();
-        running.signal(Signal::SIGTERM);
-        let end = running.agent.end();
-        let account = end.ledger().drains[0].clone();
-        assert_eq!((end.status, account.held, account.delivered), (143, 20, 0), "{fault}: {}", end.err);
-        assert_eq!(end.err.matches("at=lines-not-delivered").count(), 1, "{fault}: {}", end.err);
+        let harness = Harness::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
+        let launched = LaunchMode::Pid1.run(&harness, &["sh", "-c", "seq 20; exec sleep 60"]);
+        launched.agent.wait_for_stdout("\n20\n");
+        launched.wait_for_shipper();
+        launched.signal(Signal::SIGTERM);
+        let output = launched.agent.finish();
+        let account = output.ledger().drains[0].clone();
+        assert_eq!(
+            (output.status, account.held, account.delivered),
+            (143, 20, 0),
+            "{fault}: {}",
+            output.stderr
+        );
+        assert_eq!(output.stderr.matches("at=lines-not-delivered").count(), 1, "{fault}: {}", output.stderr);
     }
 }
 
 #[test]
-fn a_shipper_that_dies_in_a_container_is_replaced() {
-    if !Mode::all().contains(&Mode::First) {
+fn a_shipper_that_dies_is_replaced_as_pid_1() {
+    if !LaunchMode::all().contains(&LaunchMode::Pid1) {
         return;
     }
-    let rig = Rig::new();
-    let mut running = Mode::First.run(&rig, &["cat"]);
-    running.agent.feed(numbers(1..=1000));
-    rig.wait_lines(1000);
-    let shipper = running.shipper();
+    let harness = Harness::new();
+    let mut launched = LaunchMode::Pid1.run(&harness, &["cat"]);
+    launched.agent.feed(numbers(1..=1000));
+    harness.wait_for_lines(1000);
+    let shipper = launched.wait_for_shipper();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(shipper), Signal::SIGKILL).unwrap();
-    running.agent.feed(numbers(1001..=2000));
-    wait_for("another shipper", || (running.shipper() != shipper).then_some(()));
-    let end = running.agent.end();
-    assert_eq!((end.status, end.text()), (0, numbers(1..=2000)));
-    rig.all_delivered(&end, 2000);
+    launched.agent.feed(numbers(1001..=2000));
+    wait_until("another shipper", || launched.wait_for_shipper() != shipper);
+    let output = launched.agent.finish();
+    assert_eq!((output.status, output.stdout_text()), (0, numbers(1..=2000)));
+    harness.assert_all_delivered(&output, 2000);
 }
