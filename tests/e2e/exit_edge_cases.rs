@@ -303,23 +303,28 @@ fn a_stop_ends_a_pending_tls_handshake() {
 
 #[test]
 fn a_shipper_that_runs_out_of_memory_is_replaced() {
-    let harness = Harness::new();
+    // Large batches: no allocator has that much free memory left from the start of the shipper.
+    let harness = Harness::new().set("TAILRACE_BATCH_BYTES", "4MiB");
     let mut agent = harness.run(&["cat"]);
     agent.feed(numbers(1..=1000));
     harness.wait_for_lines(1000);
     let shipper = agent.wait_for_shipper();
+    // The limit of the address space alone does not stop an allocator from using address space that it has reserved.
     let limited = Command::new("prlimit")
-        .args(["--as=1", "--pid", &shipper.to_string()])
+        .args(["--as=1", "--data=1", "--pid", &shipper.to_string()])
         .status()
         .is_ok_and(|status| status.success());
     if !limited {
         skip("prlimit(1) cannot limit another process");
         return;
     }
-    // Batches that need more memory than is left.
+    // During an outage enough lines are recorded that the next batches have the full size.
+    harness.drain.set_faults("status=503").unwrap();
     for chunk in 0..20 {
         agent.feed(numbers(1001 + chunk * 50_000..=1000 + (chunk + 1) * 50_000));
     }
+    agent.wait_for_stdout("\n1001000\n");
+    harness.drain.set_faults("").unwrap();
     wait_until("another shipper", || agent.wait_for_shipper() != shipper);
     harness.wait_for_lines(1_001_000);
     let output = agent.finish();
