@@ -1,7 +1,7 @@
-//! The apps under measurement: what stands in for the customer's program.
+//! The apps under measurement.
 //!
-//! They write nothing but log lines to standard output, and what they measured about themselves (their CPU,
-//! the latency of their own writes) to a file, as `key=value` lines.
+//! They write log lines to standard output, and their own measurements (CPU time, latency of their writes) to a report
+//! file, as `key=value` lines.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -17,12 +17,12 @@ use crate::load::Lines;
 use crate::measure::{cpu_of, monotonic_micros};
 use crate::stats::Percentiles;
 
-/// Bytes of one write of [`blast`]: what a pipe takes at once.
+/// Bytes of one write of [`blast`]: the capacity of a pipe.
 const CHUNK: usize = 64 * 1024;
-/// Bytes of one burst: a stack trace storm, or a page of SQL.
-const BURST: usize = 290 * 1024;
+/// Bytes of one burst, such as many stack traces at once.
+const BURST_BYTES: usize = 290 * 1024;
 
-/// Copies `source` to standard output as fast as it is taken.
+/// Copies `source` to standard output at full speed.
 pub(crate) fn blast(source: &Path, report: &Path) -> Result<()> {
     let mut file = File::open(source)?;
     let mut stdout = std::io::stdout().lock();
@@ -38,15 +38,15 @@ pub(crate) fn blast(source: &Path, report: &Path) -> Result<()> {
     save(report, String::new())
 }
 
-/// Writes `rate` lines a second for `time`, one write each, with the time of the write as `t=MICROS ` in
-/// front; reports how long the writes took.
+/// Writes `rate` lines per second for `time`, one write each, each line prefixed with the time of the write as
+/// `t=MICROS `; reports the durations of the writes.
 pub(crate) fn pace(rate: u64, time: Duration, report: &Path) -> Result<()> {
     set_timerslack(1)?;
     let mut lines = Lines::new();
     let mut stdout = unbuffered()?;
     let mut line = Vec::with_capacity(1024);
     let count = (time.as_secs_f64() * rate as f64) as u64;
-    let mut took = Vec::with_capacity(count as usize);
+    let mut durations = Vec::with_capacity(count as usize);
     let start = Instant::now();
     for number in 0..count {
         let due = Duration::from_secs_f64(number as f64 / rate as f64);
@@ -58,29 +58,29 @@ pub(crate) fn pace(rate: u64, time: Duration, report: &Path) -> Result<()> {
         line.extend_from_slice(lines.next_line());
         let before = Instant::now();
         stdout.write_all(&line)?;
-        took.push(before.elapsed().as_nanos() as f64 / 1e3);
+        durations.push(before.elapsed().as_nanos() as f64 / 1e3);
     }
-    save(report, format!("lines={count}\n{}", Percentiles::of(&mut took)))
+    save(report, format!("lines={count}\n{}", Percentiles::of(&mut durations)))
 }
 
-/// Writes `count` bursts of 290 KB, 50 ms apart, each in one go; reports how long they took.
+/// Writes `count` bursts of 290 KB, 50 ms apart, one write each; reports the durations of the writes.
 pub(crate) fn burst(count: u64, report: &Path) -> Result<()> {
     let mut lines = Lines::new();
     let mut stdout = unbuffered()?;
-    let (mut text, mut written) = (Vec::with_capacity(BURST + 1024), 0);
-    let mut took = Vec::with_capacity(count as usize);
+    let (mut text, mut written) = (Vec::with_capacity(BURST_BYTES + 1024), 0);
+    let mut durations = Vec::with_capacity(count as usize);
     for _ in 0..count {
         text.clear();
-        while text.len() < BURST {
+        while text.len() < BURST_BYTES {
             text.extend_from_slice(lines.next_line());
             written += 1;
         }
         std::thread::sleep(Duration::from_millis(50));
         let before = Instant::now();
         stdout.write_all(&text)?;
-        took.push(before.elapsed().as_nanos() as f64 / 1e3);
+        durations.push(before.elapsed().as_nanos() as f64 / 1e3);
     }
-    save(report, format!("lines={written}\n{}", Percentiles::of(&mut took)))
+    save(report, format!("lines={written}\n{}", Percentiles::of(&mut durations)))
 }
 
 /// Prints one line, then sleeps.
@@ -90,13 +90,13 @@ pub(crate) fn idle(time: Duration, report: &Path) -> Result<()> {
     save(report, "lines=1\n".to_owned())
 }
 
-/// Says when it was started.
+/// Reports when it was started.
 pub(crate) fn stamp(report: &Path) -> Result<()> {
     let at = monotonic_micros()?;
     save(report, format!("at={at}\n"))
 }
 
-/// Prints its last hundred lines, and says when it went.
+/// Prints a hundred lines and reports when it finished.
 pub(crate) fn last(report: &Path) -> Result<()> {
     let mut lines = Lines::new();
     let mut stdout = unbuffered()?;
@@ -107,11 +107,12 @@ pub(crate) fn last(report: &Path) -> Result<()> {
     save(report, format!("lines=100\nat={at}\n"))
 }
 
-/// Standard output without the line buffer of [`std::io::Stdout`]: one `write_all`, one write.
+/// Standard output without the line buffer of [`std::io::Stdout`]: each `write_all` is one write.
 fn unbuffered() -> Result<File> {
     Ok(File::from(std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned()?))
 }
 
+/// Writes the report, with the CPU time of this process.
 fn save(report: &Path, mut text: String) -> Result<()> {
     let cpu = cpu_of(&getrusage(UsageWho::RUSAGE_SELF)?);
     writeln!(text, "cpu={}", cpu.as_secs_f64())?;

@@ -1,6 +1,6 @@
-//! The load: log lines as Rails, Node and Go apps print them, the same on every machine.
+//! The load: log lines such as Rails, Node and Go apps print, identical on every machine.
 //!
-//! 193 bytes a line with its LF, on average: lograge, JSON, SQL and UTF-8 text, from a fixed seed.
+//! The average line has 193 bytes with its LF: lograge, JSON, SQL and UTF-8 text, from a fixed seed.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -33,14 +33,14 @@ const PHRASES: [&str; 6] = [
     "le délai est dépassé — nouvelle tentative prévue 🚚",
 ];
 
-/// An endless, repeatable stream of lines.
+/// An endless, reproducible sequence of lines.
 pub(crate) struct Lines {
     state: u64,
     text: String,
 }
 
 impl Lines {
-    /// The stream that every run of the bench starts with.
+    /// The sequence from the fixed seed.
     pub(crate) fn new() -> Self {
         Self { state: 0x9e37_79b9_7f4a_7c15, text: String::with_capacity(512) }
     }
@@ -111,7 +111,7 @@ impl Lines {
         write!(out, "[{:08x}] INFO  {phrase} (order {})", self.next() as u32, self.below(9_000_000))
     }
 
-    /// xorshift64*: enough for text, and the same everywhere.
+    /// xorshift64*: random enough for text, and the same on every machine.
     fn next(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;

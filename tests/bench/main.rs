@@ -1,20 +1,20 @@
-//! The bench: what tailrace costs, each figure beside its budget.
+//! The bench: the cost of tailrace, each figure compared with its budget.
 
 mod app;
-mod bare;
-mod book;
+mod baseline;
 mod cores;
-mod full;
+mod full_speed;
+mod harness;
 mod load;
 mod measure;
 mod options;
 mod outage;
 mod peak;
-mod quiet;
-mod rig;
+mod results;
 mod sample;
 mod sink;
 mod stats;
+mod steady_load;
 mod table;
 
 use std::error::Error;
@@ -22,18 +22,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use book::Book;
 use cores::Cores;
-use full::Who;
+use full_speed::{Contestant, Encoding};
+use harness::Harness;
 use options::{HELP, Options};
-use quiet::Lengths;
-use rig::Rig;
+use results::Results;
+use steady_load::Scale;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    match role(&args).unwrap_or_else(|| bench(&args)) {
+    match run_role(&args).unwrap_or_else(|| bench(&args)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!(" !     {error}");
@@ -42,13 +42,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The hidden roles: the sink, the bare loop, and the apps under measurement.
-fn role(args: &[String]) -> Option<Result<ExitCode>> {
+/// Runs an internal role: the sink, the bare loop, or an app under measurement. `None` if the arguments name none.
+fn run_role(args: &[String]) -> Option<Result<ExitCode>> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["sink", ca] => sink::serve(Path::new(ca)),
         ["bare", port, ca, level] => {
-            number(port).and_then(|port| bare::run(port as u16, Path::new(ca), *level != "0"))
+            let encoding = if *level == "0" { Encoding::Identity } else { Encoding::Gzip };
+            number(port).and_then(|port| baseline::run(port as u16, Path::new(ca), encoding))
         }
         ["load", file, lines] => {
             number(lines).and_then(|lines| load::write_file(Path::new(file), lines)).map(drop)
@@ -81,33 +82,33 @@ fn bench(args: &[String]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     if options.readme {
-        table::replace(&std::fs::read_to_string("README.md")?, "")?; // says at once that a marker is missing
+        table::replace(&std::fs::read_to_string("README.md")?, "")?; // fails early if a marker is missing
     }
     let cores = Cores::share(options.cores)?;
     let count = cores.count;
     let binary =
         std::env::var_os("TAILRACE_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tailrace").into());
     let binary = PathBuf::from(binary);
-    let mut book = Book::default();
-    book.add("binary", std::fs::metadata(&binary)?.len() as f64);
-    let mut rig = Rig::new(binary, &options.dir, options.lines, cores)?;
+    let mut results = Results::default();
+    results.add("binary", std::fs::metadata(&binary)?.len() as f64);
+    let mut harness = Harness::new(binary, &options.dir, options.lines, cores)?;
     for run in 1..=options.runs {
         eprintln!("-----> Run {run} of {}", options.runs);
-        round(&mut rig, &options, &mut book);
+        run_all(&mut harness, &options, &mut results);
     }
-    let table = table::markdown(&book) + &caption(&options, count);
+    let table = table::markdown(&results) + &caption(&options, count);
     print!("{table}");
     if let Some(path) = &options.json {
-        std::fs::write(path, format!("{:#}\n", book.json()))?;
+        std::fs::write(path, format!("{:#}\n", results.json()))?;
     }
     if options.readme {
         let readme = std::fs::read_to_string("README.md")?;
         std::fs::write("README.md", table::replace(&readme, &table)?)?;
     }
-    Ok(if book.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if results.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What the table was made with.
+/// The conditions of the measurements.
 fn caption(options: &Options, cores: usize) -> String {
     let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -115,36 +116,48 @@ fn caption(options: &Options, cores: usize) -> String {
     let Options { runs, lines, .. } = options;
     format!(
         "\nMedians of {runs} runs, {lines} lines each at full speed; agent, app and sink share {cores} cores of {model}. \
-         × and + compare with the first row of the group, or the one above where it says so, run by run.\n"
+         × and + compare, run by run, with the first row of the group, or with the row above where the name says so.\n"
     )
 }
 
-/// One run of everything. What fails is said and leaves its figures out.
-fn round(rig: &mut Rig, options: &Options, book: &mut Book) {
-    type Cell<'a> = (&'static str, Box<dyn Fn(&mut Rig, &mut Book) -> Result<()> + 'a>);
-    let Lengths { idle, paced, trouble, bursts, starts } = options.lengths;
-    let mut cells: Vec<Cell> = Vec::new();
-    for who in Who::ALL {
-        cells.push((who.key(), Box::new(move |rig, book| full::run(rig, who, book))));
+/// Runs every selected measurement once. A failure is reported, and its figures are missing.
+fn run_all(harness: &mut Harness, options: &Options, results: &mut Results) {
+    type Measurement<'a> = (&'static str, Box<dyn Fn(&mut Harness, &mut Results) -> Result<()> + 'a>);
+    let Scale { idle, paced, fault, bursts, starts } = options.scale;
+    let mut measurements: Vec<Measurement> = Vec::new();
+    for contestant in Contestant::ALL {
+        measurements.push((
+            contestant.key(),
+            Box::new(move |harness, results| full_speed::run(harness, contestant, results)),
+        ));
     }
-    cells.push(("paced.1000", Box::new(move |rig, book| quiet::paced(rig, 1_000, paced, book))));
-    cells.push(("paced.10000", Box::new(move |rig, book| quiet::paced(rig, 10_000, paced, book))));
-    cells.push(("write", Box::new(move |rig, book| quiet::writes(rig, trouble, book))));
-    cells.push(("burst", Box::new(move |rig, book| quiet::bursts(rig, bursts, book))));
-    cells.push(("outage", Box::new(outage::run)));
-    cells.push(("start", Box::new(move |rig, book| quiet::starts(rig, starts, book))));
-    cells.push(("end", Box::new(move |rig, book| quiet::ends(rig, starts, book))));
-    cells.push(("idle", Box::new(move |rig, book| quiet::idle(rig, idle, book))));
-    cells.push(("sample", Box::new(sample::run)));
-    for (name, cell) in cells {
+    measurements.push((
+        "paced.1000",
+        Box::new(move |harness, results| steady_load::paced(harness, 1_000, paced, results)),
+    ));
+    measurements.push((
+        "paced.10000",
+        Box::new(move |harness, results| steady_load::paced(harness, 10_000, paced, results)),
+    ));
+    measurements
+        .push(("write", Box::new(move |harness, results| steady_load::writes(harness, fault, results))));
+    measurements
+        .push(("burst", Box::new(move |harness, results| steady_load::bursts(harness, bursts, results))));
+    measurements.push(("outage", Box::new(outage::run)));
+    measurements
+        .push(("start", Box::new(move |harness, results| steady_load::starts(harness, starts, results))));
+    measurements.push(("end", Box::new(move |harness, results| steady_load::ends(harness, starts, results))));
+    measurements.push(("idle", Box::new(move |harness, results| steady_load::idle(harness, idle, results))));
+    measurements.push(("sample", Box::new(sample::run)));
+    for (name, measure) in measurements {
         if options.only.iter().all(|prefix| !name.starts_with(prefix.as_str())) && !options.only.is_empty() {
             continue;
         }
         eprintln!("       {name}");
-        if let Err(error) = cell(rig, book) {
-            book.fault(format!("{name}: {error}"));
+        if let Err(error) = measure(harness, results) {
+            results.add_fault(format!("{name}: {error}"));
         }
-        for line in rig.said().unwrap_or_default().lines().take(20) {
+        for line in harness.take_stderr().unwrap_or_default().lines().take(20) {
             eprintln!("         {line}");
         }
     }

@@ -4,29 +4,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Result;
-use crate::quiet::Lengths;
+use crate::steady_load::Scale;
 
 pub(crate) const HELP: &str = "\
-Usage: tests/bench/run [--quick] [--runs N] [--lines N] [--cores N] [--dir DIR] [--only CELLS]
+Usage: tests/bench/run [--quick] [--runs N] [--lines N] [--cores N] [--dir DIR] [--only LIST]
                        [--json FILE] [--readme]
 
-Measures what tailrace costs beside the bare loop, and prints a table with the budget of each figure.
-Exits 1 when lines were lost or a measurement failed, whatever the figures are.
+Measures the cost of tailrace beside that of the bare loop, and prints a table with the budget of each figure.
+Exits 1 if lines were lost or a measurement failed, whatever the figures are.
 
-  --quick       one run, short ones
-  --runs N      runs of everything; the table shows medians (3)
+  --quick       one run with short measurements
+  --runs N      the number of runs; the table shows medians (3)
   --lines N     lines at full speed (1000000)
-  --cores N     keep everything, the sink too, on so many cores (2)
-  --dir DIR     where load and spool are; its file system is part of what is measured (target/…/tmp)
-  --only CELLS  only what begins with one of these, separated by commas:
+  --cores N     cores that agent, app and sink share (2)
+  --dir DIR     directory of load and spool; its file system affects the figures (target/…/tmp)
+  --only LIST   only measurements that begin with one of these, separated by commas:
                 tee bare ship run paced.1000 paced.10000 write burst outage start end idle sample
   --json FILE   write all figures of all runs to FILE
   --readme      put the table between the markers in README.md
 
-Set TAILRACE_BENCH_BINARY to measure another tailrace than that of this tree.
+Set TAILRACE_BENCH_BINARY to measure another binary than that of this tree.
 ";
 
-/// What was asked for.
+/// The options of a run.
 pub(crate) struct Options {
     pub(crate) runs: u64,
     pub(crate) lines: u64,
@@ -35,26 +35,26 @@ pub(crate) struct Options {
     pub(crate) only: Vec<String>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) readme: bool,
-    pub(crate) lengths: Lengths,
+    pub(crate) scale: Scale,
 }
 
-const WHOLE: Lengths = Lengths {
+const FULL: Scale = Scale {
     idle: Duration::from_secs(25), // holds one runtime sample
     paced: Duration::from_secs(11),
-    trouble: Duration::from_secs(5),
+    fault: Duration::from_secs(5),
     bursts: 60,
     starts: 20,
 };
-const QUICK: Lengths = Lengths {
+const QUICK: Scale = Scale {
     idle: Duration::from_secs(6),
     paced: Duration::from_secs(5),
-    trouble: Duration::from_secs(3),
+    fault: Duration::from_secs(3),
     bursts: 20,
     starts: 10,
 };
 
 impl Options {
-    /// Reads the arguments; `None` when help was asked for.
+    /// Parses the arguments; `None` for `--help`.
     pub(crate) fn parse(args: &[String]) -> Result<Option<Self>> {
         let quick = args.iter().any(|arg| arg == "--quick");
         let mut options = Self {
@@ -65,7 +65,7 @@ impl Options {
             only: Vec::new(),
             json: None,
             readme: false,
-            lengths: if quick { QUICK } else { WHOLE },
+            scale: if quick { QUICK } else { FULL },
         };
         let mut args = args.iter();
         while let Some(name) = args.next() {

@@ -1,49 +1,51 @@
-//! An outage at full speed: the drain answers 503 while the app writes far more than the spool may hold.
+//! An outage at full speed: the drain answers 503 while the app writes far more than the spool can hold.
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use crate::Result;
-use crate::book::Book;
-use crate::measure::watch;
+use crate::full_speed::Encoding;
+use crate::harness::Harness;
+use crate::measure::observe;
 use crate::peak::Peak;
-use crate::rig::Rig;
+use crate::results::Results;
 
-/// The load does not fit into this.
-const SPOOL: &str = "32MiB";
+/// The size limit of the spool; the load does not fit into it.
+const SPOOL_BYTES: &str = "32MiB";
+/// The longest time that a run may take.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// The whole load with nobody to take it. What does not fit is dropped, and every line has to be accounted for.
-pub(crate) fn run(rig: &mut Rig, book: &mut Book) -> Result<()> {
-    rig.sink.ask("reset")?;
-    rig.sink.ask("answer 503")?;
-    let outcome = flood(rig, book);
-    rig.sink.ask("answer 204")?;
+/// Runs the complete load without delivery. Lines that do not fit are dropped, and every line is accounted for.
+pub(crate) fn run(harness: &mut Harness, results: &mut Results) -> Result<()> {
+    harness.sink.ask("reset")?;
+    harness.sink.ask("answer 503")?;
+    let outcome = flood(harness, results);
+    harness.sink.ask("answer 204")?;
     outcome
 }
 
-fn flood(rig: &Rig, book: &mut Book) -> Result<()> {
-    let mut command = rig.tailrace("gzip=off")?;
-    command.env("TAILRACE_SPOOL_BYTES", SPOOL).env("TAILRACE_STOP_GRACE", "2s");
-    command.args(["run", "--"]).arg(rig.blast().get_program()).args(rig.blast().get_args());
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?; // it complains, rightly
-    let mut peak = Peak::with_spool(rig.path("spool"));
-    let cost = watch(&rig.cores, &mut child, LIMIT, |at, tree| {
-        peak.look(at, tree);
+fn flood(harness: &Harness, results: &mut Results) -> Result<()> {
+    let mut command = harness.tailrace(Encoding::Identity)?;
+    command.env("TAILRACE_SPOOL_BYTES", SPOOL_BYTES).env("TAILRACE_STOP_GRACE", "2s");
+    command.args(["run", "--"]).arg(harness.blast().get_program()).args(harness.blast().get_args());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?; // it reports the outage, as it should
+    let mut peak = Peak::with_spool(harness.path("spool"));
+    let cost = observe(&harness.cores, &mut child, LIMIT, |at, processes| {
+        peak.sample(at, processes);
         Ok(())
     })?;
     if cost.exit != Some(0) {
         return Err(format!("ended with {:?}", cost.exit).into());
     }
-    let ledger = rig.balance("outage", rig.lines, book)?;
-    book.expect("outage", "lines delivered", 0, ledger.delivered);
+    let ledger = harness.balance("outage", harness.lines, results)?;
+    results.expect("outage", "lines delivered", 0, ledger.delivered);
     if ledger.dropped == 0 {
         return Err("the load fits into the spool: give more --lines".into());
     }
-    book.add("outage.peak", peak.pss as f64);
+    results.add("outage.peak", peak.pss as f64);
     if let Some(cache) = peak.cache {
-        book.add("outage.cache", cache as f64);
+        results.add("outage.cache", cache as f64);
     }
-    book.add("outage.dropped", ledger.dropped as f64);
+    results.add("outage.dropped", ledger.dropped as f64);
     Ok(())
 }

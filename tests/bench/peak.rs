@@ -1,46 +1,47 @@
-//! The most that a contestant had at a time: memory, threads, page cache of its spool.
+//! Peak values of a contestant: memory, threads, page cache of its spool.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::measure::Tree;
+use crate::measure::ProcessPair;
 
-const LOOK: Duration = Duration::from_millis(25);
-/// How many looks pass between two looks at the page cache, which start a process.
-const CACHE_LOOKS: u64 = 4;
+/// The interval between two samples.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(25);
+/// The page cache is read at every fourth sample, because that starts a process.
+const SAMPLES_PER_CACHE_READ: u64 = 4;
 
-/// The largest values seen.
+/// The largest values so far.
 #[derive(Default)]
 pub(crate) struct Peak {
     next: Duration,
-    looks: u64,
+    samples: u64,
     spool: Option<PathBuf>,
     /// Summed PSS of both processes, in bytes.
     pub(crate) pss: u64,
     pub(crate) threads: u64,
-    /// Bytes of the spool's files in the page cache; `None` where nobody can tell.
+    /// Bytes of the spool's files in the page cache; `None` if unknown.
     pub(crate) cache: Option<u64>,
 }
 
 impl Peak {
-    /// Looks at the files in `spool` too.
+    /// Includes the page cache of the files in `spool`.
     pub(crate) fn with_spool(spool: PathBuf) -> Self {
         Self { spool: Some(spool), ..Self::default() }
     }
 
-    /// One look, `at` after the start; most calls do nothing.
-    pub(crate) fn look(&mut self, at: Duration, tree: &Tree) {
+    /// Takes a sample, `at` after the start, unless the last one is too recent.
+    pub(crate) fn sample(&mut self, at: Duration, processes: &ProcessPair) {
         if at < self.next {
             return;
         }
-        self.next = at + LOOK;
-        self.pss = self.pss.max(tree.pss());
-        self.threads = self.threads.max(tree.threads());
-        if self.looks.is_multiple_of(CACHE_LOOKS) {
+        self.next = at + SAMPLE_INTERVAL;
+        self.pss = self.pss.max(processes.pss());
+        self.threads = self.threads.max(processes.threads());
+        if self.samples.is_multiple_of(SAMPLES_PER_CACHE_READ) {
             self.cache = self.cache.max(self.spool.as_deref().and_then(page_cache));
         }
-        self.looks += 1;
+        self.samples += 1;
     }
 }
 
@@ -52,7 +53,7 @@ fn page_cache(spool: &Path) -> Option<u64> {
     if files.is_empty() {
         return None;
     }
-    // Segments come and go: what is gone is left out of its answer.
+    // Segments are deleted meanwhile; fincore leaves them out of its output.
     let fincore = Command::new("fincore")
         .args(["--bytes", "--noheadings", "--raw", "--output", "RES", "--"])
         .args(files)

@@ -1,7 +1,7 @@
-//! The sink: a TLS drain that reads, counts, answers 204 and does nothing else.
+//! The sink: a TLS drain that reads, counts and answers 204.
 //!
-//! It runs as a process of its own, so that its CPU is nobody's, with a thread for each connection. The bench
-//! talks to it through its standard input and output: a word in, a line of `key=value` out.
+//! It is a separate process, so that its CPU time is not attributed to a contestant, with a thread per connection. The
+//! bench controls it through standard input and output: a command in, a line of `key=value` out.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,70 +19,72 @@ use crate::Result;
 use crate::measure::monotonic_micros;
 use crate::stats::Percentiles;
 
-/// Latencies kept; the lines after that are counted only.
+/// The number of latencies that are kept; later lines are only counted.
 const MAX_LATENCIES: usize = 4_000_000;
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_BODY: usize = 64 * 1024 * 1024;
 
+/// What was received since the last `reset`.
 #[derive(Default)]
-struct Seen {
+struct Counts {
     requests: u64,
     lines: u64,
-    own: u64,
+    agent_frames: u64,
     wire: u64,
     bytes: u64,
     bad: u64,
     latencies: Vec<f64>,
 }
 
-/// What the connections share: what was seen, and the status to answer with.
+/// What the connections share: the counts, and the status to answer with.
 struct Shared {
-    seen: Mutex<Seen>,
+    counts: Mutex<Counts>,
     status: AtomicU16,
 }
 
 impl Shared {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Serves until standard input ends. Leaves the certificate of its authority in `ca`.
+/// Serves until EOF on standard input. Writes the certificate of its authority to `ca`.
 pub(crate) fn serve(ca: &Path) -> Result<()> {
     let config = Arc::new(identity(ca)?);
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let port = listener.local_addr()?.port();
-    let shared = Arc::new(Shared { seen: Mutex::default(), status: AtomicU16::new(204) });
+    let shared = Arc::new(Shared { counts: Mutex::default(), status: AtomicU16::new(204) });
     let for_connections = Arc::clone(&shared);
     std::thread::spawn(move || accept(&listener, &config, &for_connections));
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "port={port}")?;
     for command in std::io::stdin().lines() {
-        let answer = obey(&shared, command?.trim())?;
+        let answer = execute(&shared, command?.trim())?;
         writeln!(stdout, "{answer}")?;
         stdout.flush()?;
     }
     Ok(())
 }
 
-/// `reset`: forget everything; `mark`: forget the latencies; `report`; `answer STATUS`.
-fn obey(shared: &Shared, command: &str) -> Result<String> {
+/// Executes a command: `reset` clears the counts, `mark` clears the latencies, `report` returns the counts, `answer
+/// STATUS` sets the status of the answers.
+fn execute(shared: &Shared, command: &str) -> Result<String> {
     let mut answer = String::new();
     match command.split_once(' ').unwrap_or((command, "")) {
-        ("reset", _) => *shared.seen() = Seen::default(),
-        ("mark", _) => shared.seen().latencies.clear(),
+        ("reset", _) => *shared.counts() = Counts::default(),
+        ("mark", _) => shared.counts().latencies.clear(),
         ("answer", status) => shared.status.store(status.parse()?, Ordering::Relaxed),
         ("report", _) => {
-            let mut seen = shared.seen();
-            let Seen { requests, lines, own, wire, bytes, bad, .. } = *seen;
+            let mut counts = shared.counts();
+            let Counts { requests, lines, agent_frames, wire, bytes, bad, .. } = *counts;
             write!(
                 answer,
-                "requests={requests} lines={lines} own={own} wire={wire} bytes={bytes} bad={bad} "
+                "requests={requests} lines={lines} agent_frames={agent_frames} wire={wire} bytes={bytes} bad={bad} "
             )?;
-            write!(answer, "{}", Percentiles::of(&mut seen.latencies))?;
+            write!(answer, "{}", Percentiles::of(&mut counts.latencies))?;
             answer = answer.replace('\n', " ");
         }
-        _ => return Err(format!("the sink does not know {command}").into()),
+        _ => return Err(format!("unknown command of the sink: {command}").into()),
     }
     Ok(answer)
 }
@@ -106,15 +108,15 @@ fn accept(listener: &TcpListener, config: &Arc<ServerConfig>, shared: &Arc<Share
     for socket in listener.incoming().flatten() {
         let (config, shared) = (Arc::clone(config), Arc::clone(shared));
         std::thread::spawn(move || {
-            // A contestant that goes away is no event here; what it failed to deliver shows in the counts.
-            if let Err(error) = connection(socket, config, &shared) {
+            // A contestant may close its connection at any time; undelivered lines show in the counts.
+            if let Err(error) = serve_connection(socket, config, &shared) {
                 eprintln!("sink: {error}");
             }
         });
     }
 }
 
-/// A socket with a read buffer: rustls asks for 4 KiB at a time.
+/// A socket with a read buffer, because rustls reads 4 KiB at a time.
 struct Socket(BufReader<TcpStream>);
 
 impl Read for Socket {
@@ -133,19 +135,20 @@ impl Write for Socket {
     }
 }
 
-fn connection(socket: TcpStream, config: Arc<ServerConfig>, shared: &Shared) -> Result<()> {
+/// Serves the requests of one connection.
+fn serve_connection(socket: TcpStream, config: Arc<ServerConfig>, shared: &Shared) -> Result<()> {
     socket.set_nodelay(true)?;
     let socket = Socket(BufReader::with_capacity(256 * 1024, socket));
     let tls = StreamOwned::new(ServerConnection::new(config)?, socket);
     let mut stream = BufReader::with_capacity(64 * 1024, tls);
-    let (mut wire, mut plain) = (Vec::new(), Vec::new());
+    let (mut wire, mut decompressed) = (Vec::new(), Vec::new());
     while let Some(head) = Head::read(&mut stream)? {
         wire.resize(head.length, 0);
         stream.read_exact(&mut wire)?;
         let status = shared.status.load(Ordering::Relaxed);
         let arrived = monotonic_micros()?;
-        // The answer goes first, so that nobody waits for the counting; a report waits for the lock.
-        let mut seen = shared.seen();
+        // The answer is sent before the body is counted, so that the client does not wait; the lock delays a report.
+        let mut counts = shared.counts();
         let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n");
         let answer = if status == 204 { "HTTP/1.1 204 No Content\r\n\r\n" } else { answer.as_str() };
         stream.get_mut().write_all(answer.as_bytes())?;
@@ -154,18 +157,18 @@ fn connection(socket: TcpStream, config: Arc<ServerConfig>, shared: &Shared) -> 
             continue;
         }
         let body = if head.gzip {
-            plain.clear();
-            GzDecoder::new(wire.as_slice()).read_to_end(&mut plain)?;
-            &plain
+            decompressed.clear();
+            GzDecoder::new(wire.as_slice()).read_to_end(&mut decompressed)?;
+            &decompressed
         } else {
             &wire
         };
-        seen.count(body, wire.len(), &head, arrived)?;
+        counts.add_body(body, wire.len(), &head, arrived)?;
     }
     Ok(())
 }
 
-/// The part of a request's head that matters here.
+/// The relevant headers of a request.
 struct Head {
     length: usize,
     msgs: u64,
@@ -173,7 +176,7 @@ struct Head {
 }
 
 impl Head {
-    /// Reads a head; `None` when the connection ended before one.
+    /// Reads a head; `None` if the connection was closed instead.
     fn read(stream: &mut impl BufRead) -> Result<Option<Self>> {
         let mut head = Self { length: 0, msgs: 0, gzip: false };
         let mut total = 0;
@@ -182,13 +185,13 @@ impl Head {
             line.clear();
             let read = match stream.read_line(&mut line) {
                 Ok(read) => read,
-                // Many clients close the socket without the TLS goodbye.
+                // Many clients close the socket without a TLS close_notify.
                 Err(_) if total == 0 => 0,
                 Err(error) => return Err(error.into()),
             };
             total += read;
             if read == 0 {
-                return if total == 0 { Ok(None) } else { Err("the head of a request was cut".into()) };
+                return if total == 0 { Ok(None) } else { Err("the head of a request was truncated".into()) };
             }
             if total > MAX_HEAD {
                 return Err("the head of a request is too long".into());
@@ -212,14 +215,14 @@ impl Head {
     }
 }
 
-impl Seen {
-    /// Counts the frames of `body` by their LEN, and takes the age of those that carry `t=MICROS`.
-    fn count(&mut self, body: &[u8], wire: usize, head: &Head, arrived: u64) -> Result<()> {
+impl Counts {
+    /// Counts the frames of `body` by their LEN, and adds the latencies of those with `t=MICROS`.
+    fn add_body(&mut self, body: &[u8], wire: usize, head: &Head, arrived: u64) -> Result<()> {
         let mut rest = body;
         let mut frames = 0;
         while let Some(sp) = memchr::memchr(b' ', rest) {
             let len: usize = std::str::from_utf8(&rest[..sp])?.parse()?;
-            let frame = rest.get(sp + 1..sp + 1 + len).ok_or("LEN reaches beyond the body")?;
+            let frame = rest.get(sp + 1..sp + 1 + len).ok_or("LEN exceeds the body")?;
             rest = &rest[sp + 1 + len..];
             frames += 1;
             // `<PRI>1 TIME host app proc - MSG`
@@ -228,7 +231,7 @@ impl Seen {
                 return Err("a frame without six fields".into());
             };
             if &frame[host + 1..app] != b"app" {
-                self.own += 1;
+                self.agent_frames += 1;
                 continue;
             }
             self.lines += 1;

@@ -1,17 +1,17 @@
-//! Numbers from many: medians, percentiles, and the `key=value` lines that the processes exchange.
+//! Medians, percentiles, and the `key=value` lines that the processes exchange.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::Result;
 
-/// The value at `share` (0 to 1) of sorted `values`; 0 for none.
+/// The value at `share` (0 to 1) of sorted values; 0 if there are none.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(0.0)
 }
 
-/// The median of `values`; with an even number the mean of the two in the middle.
+/// The median of `values`; for an even number of values the mean of the two in the middle.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -23,7 +23,7 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// How many, and p50, p99, p99.9 and the largest, in the unit of the values.
+/// The number of values, their p50, p99, p99.9 and maximum, in the unit of the values.
 pub(crate) struct Percentiles {
     count: usize,
     p50: f64,
@@ -33,7 +33,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Sorts `values` on the way.
+    /// Computes the percentiles; sorts `values`.
     pub(crate) fn of(values: &mut [f64]) -> Self {
         values.sort_unstable_by(f64::total_cmp);
         Self {
@@ -53,17 +53,17 @@ impl fmt::Display for Percentiles {
     }
 }
 
-/// What another process reported, as `key=value` separated by white space.
-pub(crate) struct Facts(BTreeMap<String, f64>);
+/// Figures that another process reported as `key=value`, separated by white space.
+pub(crate) struct Figures(BTreeMap<String, f64>);
 
-impl Facts {
-    /// Reads `text`; words that are not `key=number` are refused.
+impl Figures {
+    /// Parses `text`, which must consist of `key=number` pairs.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let fact = |word: &str| -> Result<(String, f64)> {
-            let (key, value) = word.split_once('=').ok_or_else(|| format!("not key=value: {word}"))?;
+        let figure = |pair: &str| -> Result<(String, f64)> {
+            let (key, value) = pair.split_once('=').ok_or_else(|| format!("not key=value: {pair}"))?;
             Ok((key.to_owned(), value.parse()?))
         };
-        Ok(Self(text.split_whitespace().map(fact).collect::<Result<_>>()?))
+        Ok(Self(text.split_whitespace().map(figure).collect::<Result<_>>()?))
     }
 
     /// The value of `key`.

@@ -1,9 +1,9 @@
-//! The table: each figure beside its budget.
+//! The table: each figure with its budget.
 
 use std::fmt::Write as _;
 
 use crate::Result;
-use crate::book::Book;
+use crate::results::Results;
 
 const OPEN: &str = "<!-- bench -->";
 const CLOSE: &str = "<!-- /bench -->";
@@ -22,7 +22,7 @@ enum Unit {
 }
 
 impl Unit {
-    fn text(self, value: f64) -> String {
+    fn format(self, value: f64) -> String {
         match self {
             Self::Seconds => format!("{value:.3} s"),
             Self::PerSecond => format!("{:.2} M/s", value / 1e6),
@@ -36,7 +36,7 @@ impl Unit {
     }
 }
 
-/// What DESIGN promises of a figure.
+/// The limit of a figure.
 #[derive(Clone, Copy)]
 enum Budget {
     None,
@@ -44,9 +44,9 @@ enum Budget {
     Most(f64),
     /// At least.
     Least(f64),
-    /// At most so many times the base.
+    /// At most this multiple of the base.
     Times(f64),
-    /// At most so much more than the base.
+    /// At most this much more than the base.
     More(f64),
 }
 
@@ -54,7 +54,7 @@ struct Row {
     what: &'static str,
     key: &'static str,
     unit: Unit,
-    /// The key of the figure that it is compared with.
+    /// The key of the figure with which it is compared.
     base: Option<&'static str>,
     budget: Budget,
 }
@@ -82,10 +82,10 @@ const ROWS: &[Row] = &[
     row("– `tee`", "tee.cpu", Unit::Seconds).of("bare.cpu"),
     row("– `ship`", "ship.cpu", Unit::Seconds).of("bare.cpu").within(Budget::Times(1.5)),
     row("– `run`, stdout to `/dev/null`", "run.cpu", Unit::Seconds).of("bare.cpu").within(Budget::Times(2.5)),
-    row("– – its keeper", "run.keeper", Unit::Seconds).of("bare.cpu"),
+    row("– – its supervisor", "run.supervisor", Unit::Seconds).of("bare.cpu"),
     row("– – its shipper", "run.shipper", Unit::Seconds).of("bare.cpu"),
     row("– `run`, stdout to a pipe", "run.pipe.cpu", Unit::Seconds).of("bare.cpu").within(Budget::Times(2.5)),
-    row("– – its keeper", "run.pipe.keeper", Unit::Seconds).of("bare.cpu"),
+    row("– – its supervisor", "run.pipe.supervisor", Unit::Seconds).of("bare.cpu"),
     row("– – its shipper", "run.pipe.shipper", Unit::Seconds).of("bare.cpu"),
     row("CPU per million lines: bare loop, gzip level 6", "bare.gzip.cpu", Unit::Seconds),
     row("– `ship`, gzip", "ship.gzip.cpu", Unit::Seconds).of("bare.gzip.cpu").within(Budget::Times(0.5)),
@@ -99,13 +99,13 @@ const ROWS: &[Row] = &[
     row("– `run`, stdout to a pipe", "run.pipe.rate", Unit::PerSecond).of("bare.rate"),
     row("– `ship`, gzip", "ship.gzip.rate", Unit::PerSecond).of("bare.gzip.rate"),
     row("`run` at 1,000 lines/s: CPU of a core", "paced.1000.cpu", Unit::Percent).within(Budget::Most(0.007)),
-    row("– – its keeper", "paced.1000.keeper", Unit::Percent),
+    row("– – its supervisor", "paced.1000.supervisor", Unit::Percent),
     row("– – its shipper", "paced.1000.shipper", Unit::Percent),
     row("– write to drain, p50", "paced.1000.p50", Unit::Millis).within(Budget::Most(150.0)),
     row("– write to drain, p99", "paced.1000.p99", Unit::Millis).within(Budget::Most(300.0)),
     row("`run` at 10,000 lines/s: CPU of a core", "paced.10000.cpu", Unit::Percent)
         .within(Budget::Most(0.025)),
-    row("– – its keeper", "paced.10000.keeper", Unit::Percent),
+    row("– – its supervisor", "paced.10000.supervisor", Unit::Percent),
     row("– – its shipper", "paced.10000.shipper", Unit::Percent),
     row("– write to drain, p50", "paced.10000.p50", Unit::Millis).within(Budget::Most(150.0)),
     row("– write to drain, p99", "paced.10000.p99", Unit::Millis).within(Budget::Most(300.0)),
@@ -123,33 +123,33 @@ const ROWS: &[Row] = &[
     row("A runtime sample, 50 processes: CPU", "sample.cpu", Unit::Millis).within(Budget::Most(1.0)),
     row("– with the third line", "sample.more.cpu", Unit::Millis),
     row(
-        "– a look that reads the share of one process, of each once a minute at most",
+        "– a read of one process's memory share, of each once per minute at most",
         "sample.share.cpu",
         Unit::Millis,
     ),
-    row("– – of 100 MiB: that reading alone", "sample.large.cpu", Unit::Millis),
-    row("Start of the app, bare", "start.plain", Unit::Millis),
+    row("– – of 100 MiB: the read alone", "sample.large.cpu", Unit::Millis),
+    row("Start of the app, without a wrapper", "start.plain", Unit::Millis),
     row("– under `tini`", "start.tini", Unit::Millis).of("start.plain"),
     row("– under `run`", "start.run", Unit::Millis).of("start.plain").within(Budget::More(5.0)),
-    row("From the app's end to that of `run`, healthy drain: p50", "end.p50", Unit::Millis),
+    row("From the exit of the app to that of `run`, healthy drain: p50", "end.p50", Unit::Millis),
     row("– p99", "end.p99", Unit::Millis).within(Budget::Most(1000.0)),
     row("The app's write, p50: into a bare pipe", "write.pipe.p50", Unit::Micros),
     row("– under `run`", "write.run.p50", Unit::Micros).of("write.pipe.p50"),
-    row("– – shipper stopped, beside that", "write.stopped.p50", Unit::Micros).of("write.run.p50"),
-    row("– – shipper killed twice a second, beside that", "write.killed.p50", Unit::Micros)
+    row("– – shipper stopped, compared with that", "write.stopped.p50", Unit::Micros).of("write.run.p50"),
+    row("– – shipper killed twice per second, compared with that", "write.killed.p50", Unit::Micros)
         .of("write.run.p50"),
     row("The app's write, p99: into a bare pipe", "write.pipe.p99", Unit::Micros),
     row("– under `run`", "write.run.p99", Unit::Micros).of("write.pipe.p99"),
-    row("– – shipper stopped, beside that", "write.stopped.p99", Unit::Micros)
+    row("– – shipper stopped, compared with that", "write.stopped.p99", Unit::Micros)
         .of("write.run.p99")
         .within(Budget::More(10.0)),
-    row("– – shipper killed twice a second, beside that", "write.killed.p99", Unit::Micros)
+    row("– – shipper killed twice per second, compared with that", "write.killed.p99", Unit::Micros)
         .of("write.run.p99")
         .within(Budget::More(10.0)),
     row("The app's write, p99.9: into a bare pipe", "write.pipe.p999", Unit::Micros),
     row("– under `run`", "write.run.p999", Unit::Micros).of("write.pipe.p999"),
-    row("– – shipper stopped, beside that", "write.stopped.p999", Unit::Micros).of("write.run.p999"),
-    row("– – shipper killed twice a second, beside that", "write.killed.p999", Unit::Micros)
+    row("– – shipper stopped, compared with that", "write.stopped.p999", Unit::Micros).of("write.run.p999"),
+    row("– – shipper killed twice per second, compared with that", "write.killed.p999", Unit::Micros)
         .of("write.run.p999"),
     row("A burst of 290 KB, p50: into a bare pipe", "burst.pipe.p50", Unit::Micros),
     row("– under `run`", "burst.run.p50", Unit::Micros).of("burst.pipe.p50").within(Budget::Times(1.05)),
@@ -157,35 +157,35 @@ const ROWS: &[Row] = &[
 ];
 
 /// The table in Markdown.
-pub(crate) fn markdown(book: &Book) -> String {
+pub(crate) fn markdown(results: &Results) -> String {
     let mut out =
         String::from("| what | median | min – max | against | budget | |\n|---|--:|--:|--:|--:|---|\n");
     for row in ROWS {
-        line(&mut out, row, book).expect("writing to a String cannot fail");
+        line(&mut out, row, results).expect("writing to a String cannot fail");
     }
-    let missing = book.missing();
+    let missing = results.missing();
     writeln!(out, "| Lines lost, all runs | {missing} | | | 0 | {} |", verdict(missing == 0))
         .expect("writing to a String cannot fail");
     out
 }
 
-fn line(out: &mut String, row: &Row, book: &Book) -> std::fmt::Result {
-    let Some(median) = book.median(row.key) else {
+fn line(out: &mut String, row: &Row, results: &Results) -> std::fmt::Result {
+    let Some(median) = results.median(row.key) else {
         return writeln!(out, "| {} | – | | | {} | |", row.what, budget(row));
     };
-    let runs = book.runs(row.key);
+    let runs = results.runs(row.key);
     let (least, most) =
         runs.iter().fold((f64::MAX, f64::MIN), |(least, most), run| (least.min(*run), most.max(*run)));
     let spread = match runs.len() {
         0 | 1 => String::new(),
-        _ => format!("{} – {}", row.unit.text(least), row.unit.text(most)),
+        _ => format!("{} – {}", row.unit.format(least), row.unit.format(most)),
     };
     let more = matches!(row.budget, Budget::More(_));
     let paired = row.base.and_then(|base| {
-        book.paired(row.key, base, |value, base| if more { value - base } else { value / base })
+        results.paired(row.key, base, |value, base| if more { value - base } else { value / base })
     });
     let against = match paired {
-        Some(value) if more => format!("{}{}", if value < 0.0 { "" } else { "+" }, row.unit.text(value)),
+        Some(value) if more => format!("{}{}", if value < 0.0 { "" } else { "+" }, row.unit.format(value)),
         Some(value) => format!("× {value:.2}"),
         None => String::new(),
     };
@@ -200,7 +200,7 @@ fn line(out: &mut String, row: &Row, book: &Book) -> std::fmt::Result {
         out,
         "| {} | {} | {spread} | {against} | {} | {ok} |",
         row.what,
-        row.unit.text(median),
+        row.unit.format(median),
         budget(row)
     )
 }
@@ -208,10 +208,10 @@ fn line(out: &mut String, row: &Row, book: &Book) -> std::fmt::Result {
 fn budget(row: &Row) -> String {
     match row.budget {
         Budget::None => String::new(),
-        Budget::Most(most) => format!("≤ {}", row.unit.text(most)),
-        Budget::Least(least) => format!("≥ {}", row.unit.text(least)),
+        Budget::Most(most) => format!("≤ {}", row.unit.format(most)),
+        Budget::Least(least) => format!("≥ {}", row.unit.format(least)),
         Budget::Times(most) => format!("≤ × {most}"),
-        Budget::More(most) => format!("≤ +{}", row.unit.text(most)),
+        Budget::More(most) => format!("≤ +{}", row.unit.format(most)),
     }
 }
 
@@ -219,7 +219,7 @@ fn verdict(ok: bool) -> &'static str {
     if ok { "yes" } else { "**no**" }
 }
 
-/// Puts `table` between the markers of `readme`.
+/// Replaces the text between the markers of `readme` with `table`.
 pub(crate) fn replace(readme: &str, table: &str) -> Result<String> {
     let missing = || format!("README.md has no {OPEN} … {CLOSE}");
     let (before, rest) = readme.split_once(OPEN).ok_or_else(missing)?;

@@ -1,0 +1,132 @@
+//! Fail open: the app runs whatever is wrong with the settings, and one message names every problem.
+
+use crate::harness::{Harness, Output};
+use nix::pty::openpty;
+use std::fs::File;
+use std::io::Read;
+use std::process::Stdio;
+
+/// Runs an app that prints its PID and exits with 7; returns whether the agent replaced itself with the app.
+fn run_app(harness: &Harness) -> (bool, Output) {
+    let agent = harness.sh("echo $$; echo err >&2; exit 7");
+    let pid = agent.pid();
+    let output = agent.finish();
+    assert_eq!(output.status, 7, "{}", output.stderr);
+    assert!(output.stderr.ends_with("err\n"), "{}", output.stderr);
+    let replaced = output.stdout_text() == format!("{pid}\n");
+    assert_eq!(replaced, !output.has_ledger());
+    (replaced, output)
+}
+
+#[test]
+fn without_a_drain_the_app_replaces_the_agent() {
+    for harness in [Harness::new().unset("TAILRACE_DRAIN_URL"), Harness::new().set("TAILRACE_DRAIN_URL", " ")]
+    {
+        let (replaced, output) = run_app(&harness);
+        assert!(replaced);
+        assert_eq!((output.stderr.as_str(), harness.report().requests), ("err\n", 0));
+    }
+}
+
+#[test]
+fn the_agent_can_be_turned_off() {
+    let harness = Harness::new().set("TAILRACE", "off");
+    let (replaced, output) = run_app(&harness);
+    assert!(replaced);
+    assert_eq!((output.stderr.as_str(), harness.report().requests), ("err\n", 0));
+}
+
+#[test]
+fn all_bad_settings_are_reported_in_one_message() {
+    let harness = Harness::new()
+        .set("TAILRACE_DRAIN_URL", "https://s3cret-user:s3cret-word@127.0.0.1:port/x/LOCAL-SECRET")
+        .set("TAILRACE_REQUEST_TIMEOUT", "soon")
+        .set("TAILRACE_SPOOL_BYTES", "1")
+        .set("TAILRACE_SPOOL_DIRR", "/tmp");
+    let (replaced, output) = run_app(&harness);
+    assert!(replaced);
+    let messages = output.messages();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    let problems =
+        ["TAILRACE_DRAIN_URL: ", "TAILRACE_REQUEST_TIMEOUT: found ", "TAILRACE_SPOOL_BYTES: found "];
+    let parts = ["at=bad-settings", "did you mean TAILRACE_SPOOL_DIR?", "runs without tailrace"];
+    for part in problems.iter().chain(&parts) {
+        assert!(messages[0].contains(part), "{part}: {}", messages[0]);
+    }
+}
+
+#[test]
+fn the_option_insecure_is_refused() {
+    let (replaced, output) = run_app(&Harness::new().drain_option("insecure"));
+    assert!(replaced);
+    assert!(
+        output.messages()[0].contains("at=bad-settings") && output.messages()[0].contains("insecure"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn plain_http_to_another_machine_is_refused() {
+    let (replaced, output) =
+        run_app(&Harness::new().set("TAILRACE_DRAIN_URL", "http://drain.example/LOCAL-SECRET"));
+    assert!(replaced);
+    assert!(output.messages()[0].contains("TAILRACE_ALLOW_PLAINTEXT"), "{}", output.stderr);
+}
+
+#[test]
+fn an_unknown_setting_is_a_warning_and_everything_is_delivered() {
+    let harness = Harness::new().set("TAILRACE_BATCH_LINGERS", "2s");
+    let (replaced, output) = run_app(&harness);
+    assert!(!replaced);
+    let messages = output.messages();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(
+        messages[0].contains("TAILRACE_BATCH_LINGERS: unknown setting; did you mean TAILRACE_BATCH_LINGER?")
+    );
+    harness.assert_all_delivered(&output, 2);
+}
+
+#[test]
+fn the_app_runs_when_the_ca_file_cannot_be_read() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
+    let absent = harness.absent_path();
+    let absent = absent.to_str().unwrap();
+    let harness = harness.set("TAILRACE_CA_FILE", absent);
+    let mut agent = harness.run(&["cat"]);
+    agent.feed("line\n");
+    let line = agent.wait_for_message(&[absent]);
+    let output = agent.finish();
+    assert_eq!((output.status, output.stdout_text().as_str()), (0, "line\n"), "{line}");
+    assert_eq!((harness.reconcile(&output).held, harness.report().requests), (1, 0));
+}
+
+#[test]
+fn on_a_terminal_the_app_replaces_the_agent_unless_set_otherwise() {
+    for (tty, wrapped) in [("exec", false), ("wrap", true)] {
+        let harness = Harness::new().set("TAILRACE_TTY", tty);
+        let pty = openpty(None, None).unwrap();
+        let (mut terminal, slave) = (File::from(pty.master), pty.slave);
+        let agent = harness.start_with(|command| {
+            command.args(["run", "--", "sh", "-c", "echo $$; exit 7"]).stdout(Stdio::from(slave));
+        });
+        let pid = agent.pid();
+        let output = agent.finish();
+        let mut text = [0; 64];
+        let count = terminal.read(&mut text).unwrap();
+        let replaced = text[..count] == *format!("{pid}\r\n").as_bytes();
+        assert_eq!((output.status, replaced, output.has_ledger()), (7, !wrapped, wrapped));
+        assert_eq!(harness.report().lines, u64::from(wrapped));
+    }
+}
+
+#[test]
+fn ship_reads_nothing_with_bad_settings() {
+    for harness in
+        [Harness::new().unset("TAILRACE_DRAIN_URL"), Harness::new().set("TAILRACE_BATCH_LINGER", "x")]
+    {
+        let output = harness.start(&["ship"]).finish();
+        assert_eq!((output.status, output.messages().len()), (64, 1), "{}", output.stderr);
+        assert!(output.messages()[0].contains("nothing was read"), "{}", output.stderr);
+    }
+}
