@@ -167,7 +167,7 @@ mod tests {
                 match step {
                     Begin => throttle.begin(now),
                     Permit(expected) => {
-                        assert_eq!(throttle.permit(now), *expected, "case {case}, {second} s")
+                        assert_eq!(throttle.permit(now), *expected, "case {case}, {second} s");
                     }
                     PermitAfter(delay, expected) => {
                         let permitted = throttle.permit_after(Duration::from_secs(*delay), now);

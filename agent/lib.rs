@@ -116,3 +116,5 @@ mod signals;
 mod spool;
 mod status;
 mod supervisor;
+#[cfg(test)]
+mod tests;

@@ -80,17 +80,14 @@ fn imports(code: &str) -> BTreeSet<String> {
     for path in code.split("crate::").skip(1) {
         let room: String = path.chars().take_while(|c| is_name(*c)).collect();
         let rest = path[room.len()..].strip_prefix("::").unwrap_or_default();
-        match rest.strip_prefix('{') {
-            Some(list) => {
-                for item in list.split('}').next().unwrap_or_default().split(',') {
-                    let item: String = item.trim().chars().take_while(|c| is_name(*c)).collect();
-                    found.insert(format!("{room}::{item}"));
-                }
+        if let Some(list) = rest.strip_prefix('{') {
+            for item in list.split('}').next().unwrap_or_default().split(',') {
+                let item: String = item.trim().chars().take_while(|c| is_name(*c)).collect();
+                found.insert(format!("{room}::{item}"));
             }
-            None => {
-                let next: String = rest.chars().take_while(|c| is_name(*c)).collect();
-                found.insert(format!("{room}::{next}"));
-            }
+        } else {
+            let next: String = rest.chars().take_while(|c| is_name(*c)).collect();
+            found.insert(format!("{room}::{next}"));
         }
     }
     found

@@ -346,6 +346,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::tests::property_config())]
+
         #[test]
         fn no_secret_is_displayed(secret in "[A-Z0-9]{12,40}", place in 0usize..4, broken in any::<bool>()) {
             let broken = if broken { "#x=" } else { "#" };

@@ -167,6 +167,8 @@ fn a_clock_that_steps_back_is_followed_once() {
 }
 
 proptest! {
+    #![proptest_config(crate::tests::property_config())]
+
     #[test]
     fn parse_is_the_inverse_of_encode(
         msg in "[^\n\r\0]{0,300}", micros in 0u64..4_000_000_000_000_000, proc_id in "[!-~]{1,40}", pri in 100u8..=191,

@@ -118,6 +118,8 @@ fn a_skipped_line_is_discarded_up_to_its_line_feed() {
 }
 
 proptest! {
+    #![proptest_config(crate::tests::property_config())]
+
     #[test]
     fn lines_do_not_depend_on_the_chunking(
         bytes in proptest::collection::vec(

@@ -120,6 +120,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::tests::property_config())]
+
         #[test]
         fn published_parsers_read_every_memory_value(rss: u64, cache: u64, swap: u64, pgpgin: u64, pgpgout: u64, quota: Option<u64>) {
             let usage = Memory { rss, cache, swap, pgpgin, pgpgout };

@@ -59,8 +59,7 @@ struct Drain {
 impl Drain {
     /// Frames the complete lines of `bytes`; returns their length.
     fn frame_lines(&mut self, bytes: &[u8]) -> Result<usize> {
-        let header =
-            format!("<190>1 {} host app web.1 - ", Timestamp::now());
+        let header = format!("<190>1 {} host app web.1 - ", Timestamp::now());
         let mut from = 0;
         for lf in memchr::memchr_iter(b'\n', bytes) {
             let line = &bytes[from..=lf];

@@ -280,7 +280,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { cases: 2000, ..crate::tests::property_config() })]
     #[test]
     fn the_law_holds_at_every_instant_and_delivered_means_every_frame(acts in acts()) {
         let mut model = Model {

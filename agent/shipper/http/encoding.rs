@@ -131,6 +131,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::tests::property_config())]
+
         #[test]
         fn decompression_restores_the_body(bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..5000), 1..5)) {
             let mut gzip = Gzip::new();
