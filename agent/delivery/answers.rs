@@ -188,7 +188,7 @@ mod tests {
             let mut ledger = ledger(&[2, 3]);
             let actual = seal(&mut ledger, D0, asked, &IDENTITY, |_| Vec::new());
             if let Some(answer) = answer {
-                assert_eq!(actual, answer, "{asked:?}")
+                assert_eq!(actual, answer, "{asked:?}");
             } else {
                 assert!(matches!(&actual, ToShipper::SealedBatch { batch, .. } if batch.range == asked));
                 assert_eq!(position(&ledger, D0), actual, "a new shipper gets the same batch");

@@ -136,7 +136,7 @@ fn at_the_size_limit_the_oldest_lines_are_dropped_and_a_notice_counts_them() {
         "the notice must count exactly the missing lines"
     );
     assert_eq!(
-        (output.ledger().agent_frames, report.own_frames),
+        (output.ledger().agent_frames, report.system_frames),
         (3, 3),
         "one notice, one start and one stop event"
     );

@@ -1,17 +1,17 @@
-//! Control sequences of terminals (ECMA-48), which are no part of what a line says.
+//! Terminal control sequences (ECMA-48).
 
 use regex::Regex;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-/// CSI, OSC, the other strings, and escapes with their intermediate bytes (`ESC ( B`). `ansi.js` has the same.
+/// CSI, OSC, the other control strings, and escapes with intermediate bytes (`ESC ( B`). Keep `ansi.js` in step.
 static ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
     let sequence =
         r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])?";
     Regex::new(sequence).expect("a constant that a test compiles")
 });
 
-/// A text as it is seen: without colours and the like.
+/// Removes the control sequences.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     if memchr::memchr(0x1b, text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_seen_is_not_there() {
+    fn control_sequences_are_removed() {
         for (text, seen) in [
             ("plain", "plain"),
             ("\u{1b}[1;31mERROR\u{1b}[0m could not", "ERROR could not"),

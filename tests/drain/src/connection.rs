@@ -1,28 +1,37 @@
-//! A connection while it lives: what it is, what comes over it, and how it ends.
+//! One open connection: its TLS parameters, its requests and how it ends.
 
-use crate::model::connections::End;
+use crate::model::connections::ConnectionEnd;
 use crate::server::Shared;
 use crate::stats::Headers;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_rustls::rustls::{ProtocolVersion, ServerConnection};
 
-/// A connection.
-pub(crate) struct Life {
+/// An open connection.
+pub(crate) struct Connection {
     tls: String,
     alpn: String,
-    state: Mutex<State>,
+    activity: Mutex<Activity>,
 }
 
-struct State {
-    /// The drain token of its first request.
+struct Activity {
+    /// The drain token of the first request.
     token: Option<String>,
-    /// Requests under way.
-    busy: u32,
+    /// Requests in progress.
+    active_requests: u32,
     idle_since: Instant,
 }
 
-impl Life {
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// An `idle` fault closed it.
+    IdleFault,
+    /// HTTP ended, or another fault closed it.
+    Ended,
+}
+
+impl Connection {
     pub(crate) fn new(tls: &ServerConnection) -> Self {
         let version = match tls.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
@@ -30,65 +39,65 @@ impl Life {
             other => format!("{other:?}"),
         };
         let alpn = tls.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
-        let state = State { token: None, busy: 0, idle_since: Instant::now() };
-        Self { tls: version, alpn: alpn.unwrap_or_else(|| "none".to_owned()), state: Mutex::new(state) }
+        let activity = Activity { token: None, active_requests: 0, idle_since: Instant::now() };
+        Self { tls: version, alpn: alpn.unwrap_or_else(|| "none".to_owned()), activity: Mutex::new(activity) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn activity(&self) -> MutexGuard<'_, Activity> {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request came.
-    pub(crate) fn begin(&self, shared: &Shared, headers: &Headers) {
-        let mut state = self.state();
-        let is_first = state.token.is_none();
-        state.busy += 1;
-        let token = state.token.get_or_insert_with(|| headers.token().to_owned()).clone();
-        drop(state);
+    /// Counts a request whose headers were read.
+    pub(crate) fn request_started(&self, shared: &Shared, headers: &Headers) {
+        let mut activity = self.activity();
+        let is_first = activity.token.is_none();
+        activity.active_requests += 1;
+        let token = activity.token.get_or_insert_with(|| headers.token().to_owned()).clone();
+        drop(activity);
         let mut stats = shared.stats();
-        let is_platform = stats.is_platform(&token);
+        let drain = stats.drain_kind(&token);
         let Some(model) = stats.model() else { return };
-        let connections = model.requests.connection(Some(&token), is_platform);
+        let connections = model.requests.connection(&token, drain);
         if is_first {
-            connections.begin(&self.tls, &self.alpn);
+            connections.opened(&self.tls, &self.alpn);
         }
         connections.request(&headers.auth, is_first);
     }
 
-    /// It was answered.
-    pub(crate) fn done(&self) {
-        let mut state = self.state();
-        state.busy -= 1;
-        state.idle_since = Instant::now();
+    /// Ends a request, with or without an answer.
+    pub(crate) fn request_finished(&self) {
+        let mut activity = self.activity();
+        activity.active_requests -= 1;
+        activity.idle_since = Instant::now();
     }
 
-    /// For how long nothing was under way; nothing while something is, or before the first request.
-    pub(crate) fn idle(&self) -> Option<Duration> {
-        let state = self.state();
-        (state.busy == 0 && state.token.is_some()).then(|| state.idle_since.elapsed())
+    /// Time since the last request ended; `None` during a request and before the first one.
+    pub(crate) fn idle_time(&self) -> Option<Duration> {
+        let activity = self.activity();
+        (activity.active_requests == 0 && activity.token.is_some()).then(|| activity.idle_since.elapsed())
     }
 
-    /// It ended.
-    pub(crate) fn end(&self, shared: &Shared, is_idle_fault: bool) {
-        let idle = self.idle();
-        let token = self.state().token.clone();
-        let Some(token) = token else { return fail(shared, "closed without a request") };
-        let end = match idle {
-            _ if is_idle_fault => End::IdleFault,
-            Some(idle) => End::Idle(idle.as_secs_f64() * 1000.0),
-            None => End::Other,
+    /// Counts the end of the connection.
+    pub(crate) fn closed(&self, shared: &Shared, reason: CloseReason) {
+        let idle = self.idle_time();
+        let token = self.activity().token.clone();
+        let Some(token) = token else { return record_failure(shared, "closed without a request") };
+        let end = match (reason, idle) {
+            (CloseReason::IdleFault, _) => ConnectionEnd::IdleFault,
+            (CloseReason::Ended, Some(idle)) => ConnectionEnd::Idle(idle.as_secs_f64() * 1000.0),
+            (CloseReason::Ended, None) => ConnectionEnd::Other,
         };
         let mut stats = shared.stats();
-        let is_platform = stats.is_platform(&token);
+        let drain = stats.drain_kind(&token);
         if let Some(model) = stats.model() {
-            model.requests.connection(Some(&token), is_platform).end(end);
+            model.requests.connection(&token, drain).closed(end);
         }
     }
 }
 
-/// A connection came to nothing.
-pub(crate) fn fail(shared: &Shared, why: &str) {
+/// Counts a connection that ended before its first request.
+pub(crate) fn record_failure(shared: &Shared, reason: &str) {
     if let Some(model) = shared.stats().model() {
-        model.requests.connection(None, false).fail(why);
+        model.requests.connections_without_request().failed(reason);
     }
 }

@@ -1,6 +1,6 @@
-//! The control endpoint: plain HTTP on loopback, for the page, for scripts and for the simulation.
+//! The control endpoint: HTTP without TLS on a loopback address, for the page, for scripts and for the simulation.
 
-use crate::fault::Plan;
+use crate::fault::FaultPlan;
 use crate::page::{self, Body};
 use crate::server::Shared;
 use crate::stats::Line;
@@ -21,10 +21,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// Lines per answer.
-const PAGE: usize = 10_000;
+/// Most lines per response of `GET /lines`.
+const MAX_LINES: usize = 10_000;
 
-/// On every answer: nothing but the page's own files, no embedding, nothing kept.
+/// Headers of every response: only same-origin files, no framing, no caching.
 const HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
@@ -36,9 +36,9 @@ const HEADERS: [(&str, &str); 4] = [
     ("cache-control", "no-store"),
 ];
 
-/// What `GET /lines` answers.
+/// The response of `GET /lines`.
 #[derive(Debug, Serialize)]
-struct Page {
+struct LinesResponse {
     next: u64,
     lines: Vec<Line>,
 }
@@ -57,10 +57,10 @@ pub(crate) async fn serve(
                 drop(tokio::spawn(async move {
                     let service = service_fn(|request| answer(&shared, request));
                     let http = hyper::server::conn::http1::Builder::new();
-                    drop(http.serve_connection(TokioIo::new(stream), service).await);
+                    http.serve_connection(TokioIo::new(stream), service).await.ok(); // the client went away
                 }));
             } else {
-                sleep(Duration::from_millis(20)).await; // no descriptor left: another may be closed soon
+                sleep(Duration::from_millis(20)).await; // no file descriptor is free: one may be closed soon
             },
             _ = stop.changed() => return Ok(()),
         }
@@ -78,8 +78,8 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Resp
     Ok(response)
 }
 
-/// Why a request is not answered: another site's page may not look in here under a name of its own (DNS
-/// rebinding), nor change anything from afar.
+/// Why a request is refused: pages of other sites must not read anything by a name that resolves to this host (DNS
+/// rebinding), nor change anything by cross-site requests.
 fn refusal(method: &Method, headers: &HeaderMap) -> Option<&'static str> {
     let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = value("host").unwrap_or("");
@@ -88,8 +88,8 @@ fn refusal(method: &Method, headers: &HeaderMap) -> Option<&'static str> {
     if name != "localhost" && !name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
         return Some("Host: expected localhost or an address of loopback\n");
     }
-    let is_own = value("origin").is_none_or(|origin| origin.strip_prefix("http://") == Some(host));
-    (*method != Method::GET && !is_own).then_some("Origin: expected the page's own\n")
+    let is_same_origin = value("origin").is_none_or(|origin| origin.strip_prefix("http://") == Some(host));
+    (*method != Method::GET && !is_same_origin).then_some("Origin: expected the page's own\n")
 }
 
 async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
@@ -102,14 +102,14 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bod
                 let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
                 pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<u64>().ok())
             };
-            let limit = number("limit").map_or(PAGE, |limit| (limit as usize).min(PAGE));
+            let limit = number("limit").map_or(MAX_LINES, |limit| (limit as usize).min(MAX_LINES));
             let (lines, next) = shared.stats().lines(number("from").unwrap_or(0), limit);
-            json(&Page { next, lines })
+            json(&LinesResponse { next, lines })
         }
         (&Method::GET, _) => {
             let last = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
             let (shared, last) = (Arc::clone(shared), last.map(str::to_owned));
-            // Counting what passes a new filter takes a moment: the streams go on meanwhile.
+            // A new filter counts the whole history: on another thread, so that event streams are not delayed.
             let answer =
                 tokio::task::spawn_blocking(move || page::get(&shared, &path, &query, last.as_deref()));
             answer.await.ok().flatten().unwrap_or_else(help)
@@ -121,9 +121,9 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bod
         (&Method::POST, "/faults") => {
             let body = Limited::new(request.into_body(), 64 << 10).collect().await;
             let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            match Plan::parse(&String::from_utf8_lossy(&bytes)) {
+            match FaultPlan::parse(&String::from_utf8_lossy(&bytes)) {
                 Ok(plan) => {
-                    shared.change_plan(plan);
+                    shared.replace_plan(plan);
                     text(StatusCode::NO_CONTENT, "")
                 }
                 Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
@@ -145,7 +145,7 @@ pub(crate) fn json(value: &impl Serialize) -> Response<Body> {
     }
 }
 
-/// A good answer with a content type.
+/// A response with status 200 and this content type.
 pub(crate) fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = text(StatusCode::OK, body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_names_and_other_origins_are_refused() {
+    fn foreign_hosts_and_origins_are_refused() {
         let refused = |method: &Method, host: &str, origin: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.insert("host", host.parse().expect("a header"));

@@ -1,9 +1,10 @@
-//! Frames that came before, whatever request brought them. Looked for among the lines that are held, by who looks at
-//! the page: not where they are received, since it takes a look far into memory for each of them.
+//! Duplicate frames: frames with the token and the bytes of an earlier one, in whatever request. They are searched in
+//! the history when the page is rendered, not when they are received: each search costs a cache miss.
 
 use crate::filter::name_of;
 use crate::history::Chunk;
-use crate::measure::Names;
+use crate::measure::BoundedMap;
+use crate::model::DrainKind;
 use crate::server::Shared;
 use foldhash::fast::RandomState;
 use foldhash::quality::FixedState;
@@ -11,68 +12,70 @@ use serde::Serialize;
 use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 
-/// Frames that are remembered, and for how long, in µs.
-const MOST: usize = 250_000;
-const LONG: u64 = 600_000_000;
+/// Most frames that are remembered.
+const MAX_FRAMES: usize = 250_000;
+/// How long a frame is remembered, in µs.
+const MAX_AGE: u64 = 600_000_000;
 
-/// What was found so far.
+/// The duplicates so far.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Found {
-    /// Frames that came before, by another request and the same drain.
-    pub(crate) by_token: Names<u64, 32>,
-    /// The message of the last of them that is none of the platform's drain.
+pub(crate) struct DuplicateCounts {
+    /// Duplicates by drain token.
+    pub(crate) by_token: BoundedMap<u64, 32>,
+    /// The message of the last one that came by another drain than the platform's.
     pub(crate) last: Option<String>,
-    /// Frames that were looked at.
-    pub(crate) looked_at: u64,
+    /// Frames that were inspected.
+    pub(crate) inspected: u64,
 }
 
-/// What is remembered of the last frames: a hash of token, header and message. Times are a dyno's own and go up,
-/// so the same frame again is the same line again.
+/// Finds duplicates by a hash of token and frame. The timestamps of a dyno increase, so equal frames are the same line.
 #[derive(Debug, Default)]
 pub(crate) struct Duplicates {
     epoch: u64,
     next: u64,
     seen: HashSet<u64, RandomState>,
+    /// Time of arrival and hash, from old to new.
     order: VecDeque<(u64, u64)>,
-    found: Found,
+    counts: DuplicateCounts,
 }
 
 impl Duplicates {
-    /// Looks at what came since the last time.
-    pub(crate) fn look(&mut self, shared: &Shared) -> Found {
+    /// Searches the lines since the last call.
+    pub(crate) fn update(&mut self, shared: &Shared) -> DuplicateCounts {
         let (chunks, from, platform) = {
             let stats = shared.stats();
-            let kept = stats.kept();
+            let history = stats.history();
             if self.epoch != stats.epoch() {
                 *self = Self { epoch: stats.epoch(), ..Self::default() };
             }
-            let from = self.next.max(kept.first());
-            self.next = kept.next();
-            (kept.since(from), from, stats.platform().map(str::to_owned))
+            let from = self.next.max(history.first());
+            self.next = history.next();
+            (history.since(from), from, stats.platform().map(str::to_owned))
         };
         for chunk in chunks {
-            self.chunk(&chunk, from, platform.as_deref() == Some(&chunk.token));
+            let is_platform = platform.as_deref() == Some(&chunk.token);
+            self.search(&chunk, from, if is_platform { DrainKind::Platform } else { DrainKind::Agent });
         }
-        self.found.clone()
+        self.counts.clone()
     }
 
-    fn chunk(&mut self, chunk: &Chunk, from: u64, is_platform: bool) {
+    fn search(&mut self, chunk: &Chunk, from: u64, drain: DrainKind) {
         for line in chunk.first.max(from)..chunk.end() {
             let Some(bytes) = chunk.bytes_of(line) else { continue };
-            self.found.looked_at += 1;
-            if self.is_repeated(&chunk.token, bytes, chunk.at) {
-                *self.found.by_token.of(name_of(&chunk.token)) += 1;
-                if let Some((frame, _)) = chunk.get(line).filter(|_| !is_platform) {
-                    self.found.last = Some(frame.msg.chars().take(200).collect());
+            self.counts.inspected += 1;
+            if self.is_duplicate(&chunk.token, bytes, chunk.at) {
+                *self.counts.by_token.entry(name_of(&chunk.token)) += 1;
+                if let Some((frame, _)) = chunk.get(line).filter(|_| drain == DrainKind::Agent) {
+                    self.counts.last = Some(frame.msg.chars().take(200).collect());
                 }
             }
         }
     }
 
-    /// Whether a frame came before; it is remembered.
-    fn is_repeated(&mut self, token: &str, raw: &[u8], now: u64) -> bool {
+    /// Whether a frame is a duplicate; if not, it is remembered.
+    fn is_duplicate(&mut self, token: &str, raw: &[u8], now: u64) -> bool {
         while let Some((at, oldest)) = self.order.front()
-            && (self.order.len() >= MOST || at + LONG < now)
+            && (self.order.len() >= MAX_FRAMES || at + MAX_AGE < now)
         {
             self.seen.remove(oldest);
             self.order.pop_front();
@@ -91,21 +94,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_known_for_ten_minutes() {
-        let mut repeats = Duplicates::default();
+    fn frames_are_remembered_for_ten_minutes() {
+        let mut duplicates = Duplicates::default();
         let minute = 60_000_000;
         let found = [("a", 0), ("b", 0), ("a", 9), ("a", 11), ("a", 12)]
-            .map(|(token, at)| repeats.is_repeated(token, b"frame", at * minute));
+            .map(|(token, at)| duplicates.is_duplicate(token, b"frame", at * minute));
         assert_eq!(found, [false, false, true, false, true]);
     }
 
     #[test]
-    fn the_oldest_are_forgotten() {
-        let mut repeats = Duplicates::default();
-        for number in 0..MOST as u64 + 10 {
-            assert!(!repeats.is_repeated("", &number.to_le_bytes(), 0));
+    fn the_oldest_frames_are_evicted() {
+        let mut duplicates = Duplicates::default();
+        for number in 0..MAX_FRAMES as u64 + 10 {
+            assert!(!duplicates.is_duplicate("", &number.to_le_bytes(), 0));
         }
-        assert_eq!((repeats.seen.len(), repeats.order.len()), (MOST, MOST));
-        assert!(!repeats.is_repeated("", &0u64.to_le_bytes(), 0));
+        assert_eq!((duplicates.seen.len(), duplicates.order.len()), (MAX_FRAMES, MAX_FRAMES));
+        assert!(!duplicates.is_duplicate("", &0u64.to_le_bytes(), 0));
     }
 }

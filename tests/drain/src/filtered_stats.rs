@@ -1,16 +1,16 @@
-//! Filtered counts: what came from one drain, app or dyno, counted from the lines that are held. Whoever looks pays,
-//! not the drain.
+//! Counts of the lines that pass a filter. They are made from the history when the page is rendered, not when lines
+//! are received.
 
 use crate::filter::Filter;
-use crate::model::Fragment;
+use crate::model::ReceivedFrame;
 use crate::server::Shared;
 use crate::stats::{Snapshot, Stats};
 use serde::Serialize;
 
-/// Filters whose counts are kept up to date; what was not looked at for longer is counted anew.
-const MOST: usize = 4;
+/// Filters whose counts are cached; the least recently used is evicted.
+const MAX_FILTERS: usize = 4;
 
-/// The filters that were looked through.
+/// The cached counts, the most recently used last.
 #[derive(Debug, Default)]
 pub(crate) struct FilteredStats(Vec<FilterState>);
 
@@ -18,67 +18,68 @@ pub(crate) struct FilteredStats(Vec<FilterState>);
 struct FilterState {
     filter: Filter,
     epoch: u64,
-    /// The number of the first line that it did not look at.
+    /// The number of the first line that was not inspected.
     next: u64,
-    counted: Counted,
+    coverage: Coverage,
     stats: Stats,
 }
 
-/// What a filter was counted from.
+/// The lines from which the counts were made.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Counted {
-    /// When the oldest line came that it looked at, in s since the Unix epoch.
+pub(crate) struct Coverage {
+    /// Arrival of the oldest inspected line, in s since the Unix epoch.
     pub(crate) since: Option<u64>,
-    /// Lines that it looked at.
-    pub(crate) looked_at: u64,
-    /// Lines that passed.
+    /// Inspected lines.
+    #[serde(rename = "looked_at")]
+    pub(crate) inspected: u64,
+    /// Lines that passed the filter.
     pub(crate) lines: u64,
 }
 
 impl FilteredStats {
-    /// All that is shown of what passes `filter`.
-    pub(crate) fn look(&mut self, shared: &Shared, filter: &Filter) -> (Snapshot, Counted) {
-        let known = self.0.iter().position(|lens| lens.filter == *filter);
-        let lens = known.map(|index| self.0.remove(index));
-        let (mut lens, chunks, first) = {
+    /// The snapshot of what passes `filter`, up to the last line that was received.
+    pub(crate) fn update(&mut self, shared: &Shared, filter: &Filter) -> (Snapshot, Coverage) {
+        let found = self.0.iter().position(|cached| cached.filter == *filter);
+        let found = found.map(|index| self.0.remove(index));
+        let (mut cached, chunks, first) = {
             let stats = shared.stats();
-            let (kept, epoch) = (stats.kept(), stats.epoch());
-            let is_up_to_date = |lens: &FilterState| lens.epoch == epoch && lens.next >= kept.first();
-            let mut lens = lens.filter(is_up_to_date).unwrap_or_else(|| FilterState {
+            let (history, epoch) = (stats.history(), stats.epoch());
+            let is_usable = |cached: &FilterState| cached.epoch == epoch && cached.next >= history.first();
+            let mut cached = found.filter(is_usable).unwrap_or_else(|| FilterState {
                 filter: filter.clone(),
                 epoch,
-                next: kept.first(),
-                counted: Counted::default(),
-                // Who looks at one drain sees all that came by it, also what another drain brought as well.
+                next: history.first(),
+                coverage: Coverage::default(),
+                // A filter by drain shows everything that came by it, even if another drain brought it too.
                 stats: Stats::new(&[], 0).with_model().with_platform_drain(
                     stats.platform().filter(|_| filter.token.is_empty()).map(str::to_owned),
                 ),
             });
-            let chunks = kept.since(lens.next);
-            let first = lens.next;
-            lens.next = kept.next();
-            (lens, chunks, first)
+            let chunks = history.since(cached.next);
+            let first = cached.next;
+            cached.next = history.next();
+            (cached, chunks, first)
         };
         for chunk in chunks {
             let inside = chunk.first.max(first)..chunk.end();
-            lens.counted.since.get_or_insert(chunk.at / 1_000_000);
-            lens.counted.looked_at += chunk.end() - inside.start;
-            if !filter.takes(&chunk.token) {
+            cached.coverage.since.get_or_insert(chunk.at / 1_000_000);
+            cached.coverage.inspected += chunk.end() - inside.start;
+            if !filter.passes_token(&chunk.token) {
                 continue;
             }
             let frames = inside.filter_map(|line| chunk.get(line));
-            let passing = frames.filter(|(frame, _)| filter.passes(frame));
-            let pieces: Vec<_> = passing.map(|(frame, raw)| Fragment::new(frame, raw)).collect();
-            lens.counted.lines += pieces.len() as u64;
-            if !pieces.is_empty() {
-                lens.stats.count(chunk.at, &chunk.token, &pieces, chunk.ignores_losses);
+            let passing = frames.filter(|(frame, _)| filter.passes_frame(frame));
+            let received: Vec<_> = passing.map(|(frame, raw)| ReceivedFrame::new(frame, raw)).collect();
+            cached.coverage.lines += received.len() as u64;
+            if !received.is_empty() {
+                cached.stats.count(chunk.at, &chunk.token, &received, chunk.loss_notices);
             }
         }
-        let seen = (lens.stats.snapshot(), lens.counted);
-        self.0.push(lens);
-        if self.0.len() > MOST {
+        let counts = (cached.stats.snapshot(), cached.coverage);
+        self.0.push(cached);
+        if self.0.len() > MAX_FILTERS {
             self.0.remove(0);
         }
-        seen
+        counts
     }
 }

@@ -1,5 +1,5 @@
-//! A log drain to test against: a real HTTPS server that takes Logplex frames, scripts faults, and reports what
-//! it saw. For integration tests as a library, for people as `tailrace-drain`.
+//! A log drain for tests: an HTTPS server that receives Logplex frames, injects scripted faults and reports what it
+//! received. A library for integration tests, and the program `tailrace-drain`.
 
 mod ansi;
 mod connection;
@@ -18,10 +18,10 @@ mod server;
 pub mod stats;
 mod stream;
 
-use fault::{FaultError, Kind, Plan};
+use fault::{FaultError, FaultKind, FaultPlan};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use receiver::Receiver;
-use server::Shared;
+use server::{Identities, Shared};
 use stats::{Line, Report, Stats};
 use std::io;
 use std::net::SocketAddr;
@@ -37,29 +37,30 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// The path of the drain's URL: shaped as Sumo Logic's, the last segment standing for a secret.
+/// The path of the drain's URL, in the form of Sumo Logic's: the last segment is the secret.
 const PATH: &str = "/receiver/v1/http/LOCAL-SECRET==";
 
-/// Gets every line when it is recorded.
+/// Is called with the lines of each recorded request.
 pub type Sink = Box<dyn FnMut(&[Line]) + Send>;
 
-/// How a drain is set up.
+/// The configuration of a drain.
 pub struct Options {
-    /// Where it listens; port 0 for any.
+    /// Address of the drain; port 0 for any free port.
     pub listen: SocketAddr,
-    /// Where the control endpoint listens, if it shall.
+    /// Address of the control endpoint; `None` for no control endpoint and no page.
     pub control: Option<SocketAddr>,
-    /// Where `ca.pem` goes; a temporary directory without it.
+    /// Directory for `ca.pem`; `None` for a temporary directory.
     pub dir: Option<PathBuf>,
-    /// Who looks at the requests.
+    /// The receivers whose rules are checked.
     pub receivers: Vec<Receiver>,
-    /// The last so many lines are kept.
+    /// Number of lines in the history. With 0 the sink is not called.
     pub keep: usize,
-    /// The token of the platform's own drain, which comes here too: nothing is asked of it.
+    /// The token of the platform's own drain, if it delivers here too. Its requests are not checked, and its frames are
+    /// not part of the totals.
     pub platform: Option<String>,
-    /// Faults from the start.
-    pub faults: Plan,
-    /// Gets every line when it is recorded.
+    /// Initial faults.
+    pub faults: FaultPlan,
+    /// Is called with the lines of each recorded request.
     pub sink: Sink,
 }
 
@@ -72,7 +73,7 @@ impl Default for Options {
             receivers: Receiver::ALL.to_vec(),
             keep: 200_000,
             platform: None,
-            faults: Plan::default(),
+            faults: FaultPlan::default(),
             sink: Box::new(|_| {}),
         }
     }
@@ -84,7 +85,7 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// A running drain; dropping it stops it.
+/// A running drain. Dropping it stops the server.
 pub struct Drain {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -103,17 +104,17 @@ impl std::fmt::Debug for Drain {
 }
 
 impl Drain {
-    /// Starts a drain in a thread of its own.
+    /// Starts a drain on its own threads.
     ///
     /// # Errors
-    /// When an address is taken, or a file cannot be written.
+    /// When an address is in use, or a file cannot be written.
     pub fn start(options: Options) -> io::Result<Self> {
         let temporary = if options.dir.is_none() { Some(TempDir::new()?) } else { None };
         let dir = options.dir.or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
         let ca = dir.unwrap_or_default().join("ca.pem");
-        let (good, pem) = authority().map_err(io::Error::other)?;
-        let (foreign, _) = authority().map_err(io::Error::other)?;
-        std::fs::write(&ca, pem)?;
+        let Identity { acceptor: trusted, ca_pem } = identity().map_err(io::Error::other)?;
+        let untrusted = identity().map_err(io::Error::other)?.acceptor;
+        std::fs::write(&ca, ca_pem)?;
         let reserved = server::reserve(options.listen)?;
         let address = reserved.local_addr()?;
         let listener = server::bind(address)?;
@@ -121,18 +122,19 @@ impl Drain {
         let control = control_listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let stats = Stats::new(&options.receivers, options.keep).with_platform_drain(options.platform);
         let stats = if control.is_some() { stats.with_model() } else { stats };
-        let shared = Arc::new(Shared::new(stats, options.faults, options.sink, good, foreign));
+        let shared =
+            Arc::new(Shared::new(stats, options.faults, options.sink, Identities { trusted, untrusted }));
         let (stop, stopped) = watch::channel(false);
         let mut threads =
-            vec![thread("drain", server::serve(Arc::clone(&shared), listener, stopped.clone()))?];
+            vec![spawn_server("drain", server::serve(Arc::clone(&shared), listener, stopped.clone()))?];
         if let Some(listener) = control_listener {
-            // A thread of its own: who looks does not slow down what is looked at.
-            threads.push(thread("control", control::serve(Arc::clone(&shared), listener, stopped))?);
+            // A separate thread, so that requests to the page do not delay the drain.
+            threads.push(spawn_server("control", control::serve(Arc::clone(&shared), listener, stopped))?);
         }
         Ok(Self { shared, address, control, ca, stop, threads, _reserved: reserved, _temporary: temporary })
     }
 
-    /// What to put into `TAILRACE_DRAIN_URL`.
+    /// The value for `TAILRACE_DRAIN_URL`.
     pub fn url(&self) -> String {
         format!("https://{}{PATH}", self.address)
     }
@@ -142,74 +144,74 @@ impl Drain {
         self.control.map(|address| format!("http://{address}"))
     }
 
-    /// What to put into `TAILRACE_CA_FILE`.
+    /// The value for `TAILRACE_CA_FILE`.
     pub fn ca_file(&self) -> &Path {
         &self.ca
     }
 
-    /// What was seen so far.
+    /// The report so far.
     pub fn report(&self) -> Report {
         self.shared.stats().report()
     }
 
-    /// The kept lines, with those of the agent and the platform.
+    /// The lines in the history, including those of the agent and the platform.
     pub fn frames(&self) -> Vec<Line> {
         self.shared.stats().lines(0, usize::MAX).0
     }
 
-    /// The same as they came, byte for byte, without the LF at their end.
+    /// The frames in the history as they were received, without the final LF.
     pub fn raw(&self) -> Vec<String> {
-        let chunks = self.shared.stats().kept().since(0);
+        let chunks = self.shared.stats().history().since(0);
         let frames =
             chunks.iter().flat_map(|chunk| (chunk.first..chunk.end()).filter_map(|line| chunk.raw(line)));
         frames.map(|raw| String::from_utf8_lossy(raw).trim_end_matches('\n').to_owned()).collect()
     }
 
-    /// The messages of the kept lines of the app, in the order in which they came first.
+    /// The messages of the app's lines in the history, in the order of arrival.
     pub fn lines(&self) -> Vec<String> {
         self.frames().into_iter().filter(|line| line.is_app).map(|line| line.message).collect()
     }
 
-    /// Puts other faults in force; their windows count from now. On return, connections are refused or taken as
-    /// they say.
+    /// Replaces the faults; their windows count from now. Returns when the listening socket is closed or open as the
+    /// faults require.
     ///
     /// # Errors
-    /// [`FaultError`] when they cannot be read.
+    /// [`FaultError`] when the text cannot be parsed.
     pub fn set_faults(&self, text: &str) -> Result<(), FaultError> {
-        self.shared.set_plan(Plan::parse(text)?);
+        self.shared.set_plan(FaultPlan::parse(text)?);
         self.shared.wait_settled();
         Ok(())
     }
 
-    /// Puts more faults in force, beside those that are; their windows count from now. On return, connections are
-    /// refused or taken as they say.
+    /// Adds faults; their windows count from now. Returns when the listening socket is closed or open as the faults
+    /// require.
     ///
     /// # Errors
-    /// [`FaultError`] when they cannot be read.
+    /// [`FaultError`] when the text cannot be parsed.
     pub fn add_faults(&self, text: &str) -> Result<(), FaultError> {
-        self.shared.add_plan(Plan::parse(text)?);
+        self.shared.add_plan(FaultPlan::parse(text)?);
         self.shared.wait_settled();
         Ok(())
     }
 
-    /// The faults that are in force now, by whomever, as they were written.
-    pub fn faults_in_force(&self) -> Vec<(Kind, String)> {
-        self.shared.in_force()
+    /// The faults in force now, from any source, with their specifications.
+    pub fn faults_in_force(&self) -> Vec<(FaultKind, String)> {
+        self.shared.faults_in_force()
     }
 
-    /// The kinds of the faults that were in force at some time until now.
-    pub fn faults_so_far(&self) -> Vec<Kind> {
-        self.shared.begun()
+    /// The kinds of all faults that have been in force so far.
+    pub fn faults_so_far(&self) -> Vec<FaultKind> {
+        self.shared.faults_so_far()
     }
 
-    /// Waits until the report is as wanted; false when that takes longer than `patience`.
-    pub fn wait_until(&self, patience: Duration, wanted: impl Fn(&Report) -> bool) -> bool {
+    /// Waits until the report meets `condition`; false after `timeout`.
+    pub fn wait_until(&self, timeout: Duration, condition: impl Fn(&Report) -> bool) -> bool {
         let start = Instant::now();
         loop {
-            if wanted(&self.report()) {
+            if condition(&self.report()) {
                 return true;
             }
-            if start.elapsed() > patience {
+            if start.elapsed() > timeout {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -221,13 +223,13 @@ impl Drop for Drain {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         for thread in self.threads.drain(..) {
-            drop(thread.join());
+            thread.join().ok(); // a panic was already printed
         }
     }
 }
 
-/// Serves in a thread of its own.
-fn thread(
+/// Runs a server on its own thread.
+fn spawn_server(
     name: &str,
     serve: impl Future<Output = io::Result<()>> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
@@ -240,8 +242,15 @@ fn thread(
     })
 }
 
-/// A certificate authority of its own, and a server's identity under it; returns the authority as PEM.
-fn authority() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error + Send + Sync>> {
+/// A server's TLS identity.
+struct Identity {
+    acceptor: TlsAcceptor,
+    /// The certificate of its authority.
+    ca_pem: String,
+}
+
+/// Creates a certificate authority and a server certificate that it issued.
+fn identity() -> Result<Identity, Box<dyn std::error::Error + Send + Sync>> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, "tailrace test drain");
@@ -257,7 +266,7 @@ fn authority() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error + Send
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], private)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((TlsAcceptor::from(Arc::new(config)), ca.pem()))
+    Ok(Identity { acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem: ca.pem() })
 }
 
 #[cfg(test)]
@@ -266,7 +275,7 @@ mod tests {
     use std::net::TcpStream;
 
     #[test]
-    fn a_fault_is_in_force_once_it_is_set() {
+    fn faults_are_in_force_when_set_faults_returns() {
         let drain = Drain::start(Options::default()).unwrap();
         for _ in 0..20 {
             drain.set_faults("refuse").unwrap();
@@ -277,11 +286,14 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_remembered() {
+    fn past_faults_are_listed() {
         let drain = Drain::start(Options::default()).unwrap();
         drain.set_faults("swallow:@60m+1s, status=503").unwrap();
-        assert_eq!(drain.faults_in_force(), [(Kind::Status(503), "status=503".to_owned())]);
+        assert_eq!(drain.faults_in_force(), [(FaultKind::Status(503), "status=503".to_owned())]);
         drain.set_faults("").unwrap();
-        assert_eq!((drain.faults_in_force(), drain.faults_so_far()), (Vec::new(), vec![Kind::Status(503)]));
+        assert_eq!(
+            (drain.faults_in_force(), drain.faults_so_far()),
+            (Vec::new(), vec![FaultKind::Status(503)])
+        );
     }
 }

@@ -1,31 +1,32 @@
-//! `tailrace-drain`: the test drain as a program.
+//! The command-line program of the test drain.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tailrace_drain::fault::{GRAMMAR, Plan};
+use tailrace_drain::fault::{FaultPlan, GRAMMAR};
 use tailrace_drain::receiver::Receiver;
 use tailrace_drain::stats::Line;
 use tailrace_drain::{Drain, Options, Sink};
 use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
-tailrace-drain is a log drain to test against: HTTPS with a certificate authority of its own.
+tailrace-drain is a log drain for tests: HTTPS with its own certificate authority.
 
   tailrace-drain [--listen 127.0.0.1:0] [--control 127.0.0.1:0] [--dir DIR]
                  [--receiver NAME]… [--fault SPEC]… [--print] [--out FILE]
 
-  --listen ADDRESS     where it takes frames (127.0.0.1:0: any port)
-  --control ADDRESS    where the page is, and for scripts GET /report, GET /model.json,
+  --listen ADDRESS     address of the drain (127.0.0.1:0: any free port)
+  --control ADDRESS    address of the page, and for scripts of GET /report, GET /model.json,
                        GET /lines?from=N&limit=M, POST /faults and POST /reset
-  --dir DIR            gets ca.pem and, once all is ready, ready.json (url, control, ca, pid)
-  --receiver NAME   who looks at the requests: all (default), sumo, vector, alloy, logplex-strict
+  --dir DIR            write ca.pem here and, when the drain is ready, ready.json (url, control, ca, pid)
+  --receiver NAME      check requests as this receiver does: all (default), sumo, vector, alloy,
+                       logplex-strict
   --print              print lines as `heroku logs --tail` does
   --out FILE           append the messages of the app's lines, each once
-  --fault SPEC         let something go wrong
+  --fault SPEC         inject a fault
 
 ";
 
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
         print!("{HELP}{GRAMMAR}");
         return ExitCode::SUCCESS;
     }
-    match read(&args).and_then(run) {
+    match parse_args(&args).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tailrace-drain: {error}\nTry `tailrace-drain --help`.");
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn read(args: &[String]) -> Result<Args, Box<dyn Error>> {
+fn parse_args(args: &[String]) -> Result<Args, Box<dyn Error>> {
     let mut options = Options { control: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..Options::default() };
     let (mut print, mut out, mut faults, mut receivers) = (false, None, Vec::new(), Vec::new());
     let mut args = args.iter();
@@ -77,7 +78,7 @@ fn read(args: &[String]) -> Result<Args, Box<dyn Error>> {
             _ => out = Some(PathBuf::from(value)),
         }
     }
-    options.faults = Plan::parse(&faults.join("\n")).map_err(|error| format!("--fault: {error}"))?;
+    options.faults = FaultPlan::parse(&faults.join("\n")).map_err(|error| format!("--fault: {error}"))?;
     if !receivers.is_empty() {
         options.receivers = receivers;
     }
@@ -104,25 +105,9 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     );
     io::stdout().flush()?;
     if let Some(dir) = dir {
-        let ready = serde_json::json!({
-            "url": drain.url(),
-            "control": control,
-            "ca": drain.ca_file(),
-            "pid": std::process::id(),
-        });
-        let partial = dir.join("ready.json.partial");
-        std::fs::write(&partial, format!("{ready:#}\n"))?;
-        std::fs::rename(partial, dir.join("ready.json"))?;
+        write_ready_file(&dir, &drain, &control)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        Ok::<_, io::Error>(())
-    })?;
+    wait_for_signal()?;
     let report = drain.report();
     println!(
         "{} requests, {} lines, {} duplicates, {} changed bodies, {} malformed",
@@ -134,7 +119,33 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Where lines go. A terminal that went away ends nothing.
+/// Writes `ready.json`, complete or not at all.
+fn write_ready_file(dir: &Path, drain: &Drain, control: &str) -> io::Result<()> {
+    let ready = serde_json::json!({
+        "url": drain.url(),
+        "control": control,
+        "ca": drain.ca_file(),
+        "pid": std::process::id(),
+    });
+    let partial = dir.join("ready.json.partial");
+    std::fs::write(&partial, format!("{ready:#}\n"))?;
+    std::fs::rename(partial, dir.join("ready.json"))
+}
+
+/// Waits for SIGTERM or SIGINT.
+fn wait_for_signal() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        Ok(())
+    })
+}
+
+/// Prints or stores lines. Write errors are ignored: the drain goes on when its terminal is closed.
 fn sink(print: bool, file: Option<File>) -> Sink {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut file = file.map(BufWriter::new);
@@ -143,15 +154,16 @@ fn sink(print: bool, file: Option<File>) -> Sink {
             let mut text = Vec::new();
             for Line { time, app, proc_id, message, .. } in lines {
                 let (on, off) = if colour { ("\x1b[36m", "\x1b[0m") } else { ("", "") };
-                drop(writeln!(text, "{on}{time} {app}[{proc_id}]:{off} {message}"));
+                writeln!(text, "{on}{time} {app}[{proc_id}]:{off} {message}").ok(); // a Vec takes everything
             }
-            drop(io::stdout().write_all(&text));
+            io::stdout().write_all(&text).ok(); // the terminal may be closed
         }
         if let Some(file) = &mut file {
             for line in lines.iter().filter(|line| line.is_app) {
-                drop(file.write_all(line.message.as_bytes()).and_then(|()| file.write_all(b"\n")));
+                let written = file.write_all(line.message.as_bytes()).and_then(|()| file.write_all(b"\n"));
+                written.ok(); // the disk may be full
             }
-            drop(file.flush());
+            file.flush().ok(); // the disk may be full
         }
     })
 }

@@ -1,13 +1,13 @@
-//! What counting is made of, each in bounded memory: quantiles, histograms, series over time, bounded maps.
+//! Counters in bounded memory: quantiles, histograms, time series, bounded maps.
 
+mod bounded_map;
 mod histogram;
-mod names;
 mod quantiles;
 mod series;
 
+pub use bounded_map::BoundedMap;
+pub(crate) use bounded_map::OTHER;
 pub use histogram::Histogram;
-pub use names::Names;
-pub(crate) use names::OTHER;
 pub(crate) use quantiles::EXACTNESS;
 pub use quantiles::Quantiles;
 use serde::ser::SerializeStruct;
@@ -15,22 +15,22 @@ use serde::{Serialize, Serializer};
 pub use series::Series;
 use std::collections::BTreeMap;
 
-/// Counters that can be added up.
+/// Counters that can be merged.
 pub trait Merge: Default {
-    /// Adds `other`.
-    fn absorb(&mut self, other: Self);
+    /// Adds the counts of `other`.
+    fn merge(&mut self, other: Self);
 }
 
 impl Merge for u64 {
-    fn absorb(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         *self += other;
     }
 }
 
 impl<K: Ord, V: Merge> Merge for BTreeMap<K, V> {
-    fn absorb(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         for (key, value) in other {
-            self.entry(key).or_default().absorb(value);
+            self.entry(key).or_default().merge(value);
         }
     }
 }
@@ -61,7 +61,7 @@ impl Mean {
 }
 
 impl Merge for Mean {
-    fn absorb(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         self.sum += other.sum;
         self.count += other.count;
     }
@@ -76,13 +76,13 @@ impl Serialize for Mean {
     }
 }
 
-/// The largest of some counts; nothing when there was none.
+/// The largest of some values; `None` without a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Peak(pub Option<u64>);
 
 impl Merge for Peak {
-    fn absorb(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         self.0 = self.0.max(other.0);
     }
 }
@@ -97,7 +97,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// One more, which belongs to the part or not.
+    /// Counts one, which belongs to the part or not.
     pub fn add(&mut self, is_part: bool) {
         self.all += 1;
         self.part += u64::from(is_part);
@@ -105,7 +105,7 @@ impl Share {
 }
 
 impl Merge for Share {
-    fn absorb(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         self.all += other.all;
         self.part += other.part;
     }
@@ -122,11 +122,11 @@ impl Serialize for Share {
     }
 }
 
-/// What counting needs and nobody is shown. A copy of what is shown does without it.
+/// Internal state of a counter, of which a snapshot does not need a copy: the clone is empty.
 #[derive(Debug, Default)]
-pub(crate) struct Unshown<T>(pub(crate) T);
+pub(crate) struct SkipClone<T>(pub(crate) T);
 
-impl<T: Default> Clone for Unshown<T> {
+impl<T: Default> Clone for SkipClone<T> {
     fn clone(&self) -> Self {
         Self::default()
     }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_null_and_not_zero() {
+    fn counters_without_a_value_are_null() {
         let json = serde_json::to_value((Mean::default(), Peak::default(), Share::default()));
         let json = json.expect("is JSON").to_string();
         assert_eq!(json, r#"[{"count":0,"mean":null},null,{"all":0,"part":0,"percent":null}]"#);

@@ -1,6 +1,6 @@
-//! The model: what the page shows beside the report, counted frame by frame as they come, in bounded memory.
+//! The model: what the page shows in addition to the report, counted frame by frame in bounded memory.
 //!
-//! Every panel and `GET /model.json` read it; a number that the report has too is only in the report.
+//! The panels and `GET /model.json` read it. What the report counts is not counted here again.
 
 pub mod application;
 pub mod conformance;
@@ -17,13 +17,13 @@ pub mod samples;
 #[cfg(test)]
 mod tests;
 
-use crate::measure::{Names, Series};
+use crate::measure::{BoundedMap, Series};
 use crate::stats::Headers;
 use application::Application;
 use delivery::Delivery;
 use dynos::Dynos;
 use errors::{AppErrors, Errors, Rates};
-use kind::Kind;
+use kind::LineKind;
 use parity::Parity;
 use requests::Requests;
 use router::{Overview, RouterLine};
@@ -32,28 +32,28 @@ use serde::Serialize;
 use std::time::Duration;
 use tailrace::frame::{Frame, ParseError, Timestamp};
 
-/// A frame's own time counts when it is not older than this, in s; else its arrival does.
-const OLD: u64 = 3600;
+/// Largest age of a frame, in s, at which its timestamp is used; beyond it, its time of arrival is.
+const MAX_FRAME_AGE: u64 = 3600;
 
-/// A request that is over.
+/// A request that was answered or closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt<'a> {
     /// Its end, in µs since the Unix epoch.
-    pub(crate) now: u64,
+    pub(crate) ended_at: u64,
     /// The drain token; empty without one.
     pub(crate) token: &'a str,
     /// `Logplex-Frame-Id`.
     pub(crate) id: Option<&'a str>,
     /// The answer; `None` when the connection was closed instead.
     pub(crate) status: Option<u16>,
-    /// From its head to its end.
-    pub(crate) took: Duration,
+    /// From its headers to its end.
+    pub(crate) duration: Duration,
 }
 
 impl Attempt<'_> {
     /// Its start, in µs since the Unix epoch.
-    pub(crate) fn begun(&self) -> u64 {
-        self.now.saturating_sub(self.took.as_micros() as u64)
+    pub(crate) fn started_at(&self) -> u64 {
+        self.ended_at.saturating_sub(self.duration.as_micros() as u64)
     }
 }
 
@@ -65,58 +65,66 @@ pub(crate) struct Batch<'a> {
     pub(crate) headers: &'a Headers,
     pub(crate) body: &'a [u8],
     pub(crate) frames: &'a [Frame<'a>],
-    /// Why it could not be split to its end.
+    /// Why the body could not be split completely.
     pub(crate) error: Option<ParseError>,
 }
 
-/// A frame that came.
+/// A received frame.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fragment<'a> {
+pub(crate) struct ReceivedFrame<'a> {
     pub(crate) frame: Frame<'a>,
-    /// The bytes that it was read from.
+    /// Its bytes.
     pub(crate) raw: &'a [u8],
-    /// Its time, in µs since the Unix epoch.
+    /// Its timestamp, in µs since the Unix epoch.
     pub(crate) sent: Option<u64>,
 }
 
-impl<'a> Fragment<'a> {
+impl<'a> ReceivedFrame<'a> {
     pub(crate) fn new(frame: Frame<'a>, raw: &'a [u8]) -> Self {
         Self { frame, raw, sent: Timestamp::parse(frame.time).map(Timestamp::as_micros) }
     }
 
-    /// When it happened, in s since the Unix epoch: its own time when that may be so, else its arrival at `now`.
-    fn moment(&self, now: u64) -> u64 {
+    /// The time of its event, in s since the Unix epoch: the timestamp if it is plausible, else the arrival at `now`.
+    fn event_time(&self, now: u64) -> u64 {
         let sent = self.sent.map_or(now, |micros| micros / 1_000_000);
-        if sent <= now && sent + OLD > now { sent } else { now }
+        if sent <= now && sent + MAX_FRAME_AGE > now { sent } else { now }
     }
 }
 
-/// Frames that came at once.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lot<'a> {
-    /// Now, in µs since the Unix epoch.
-    pub(crate) now: u64,
-    pub(crate) pieces: &'a [Fragment<'a>],
-    /// They came by the platform's own drain.
-    pub(crate) is_platform: bool,
-    /// They did not, and there is one: what it tells of, too, would count twice.
-    pub(crate) is_told: bool,
+/// Whose drain delivered a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DrainKind {
+    /// The platform's own drain.
+    Platform,
+    /// A drain of tailrace.
+    Agent,
 }
 
-/// All panels.
+/// Frames that were received together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival<'a> {
+    /// Now, in µs since the Unix epoch.
+    pub(crate) now: u64,
+    pub(crate) frames: &'a [ReceivedFrame<'a>],
+    pub(crate) drain: DrainKind,
+    /// Whether the platform's own drain delivers here too, so that some lines are received twice.
+    pub(crate) has_platform_drain: bool,
+}
+
+/// The data of all panels.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Model {
-    /// When the first frame came, in s since the Unix epoch.
+    /// Arrival of the first frame, in s since the Unix epoch.
     pub since: Option<u64>,
     /// Frames by arrival, of tailrace and of the platform's own drain.
-    pub frames: Series<Names<u64, 2>>,
-    /// Lines, each once though it may come by both drains, and those that count as an error.
+    pub frames: Series<BoundedMap<u64, 2>>,
+    /// Lines and error lines. A line that both drains deliver counts once.
     pub lines: Rates,
     /// Router lines.
     pub overview: Overview,
-    /// Platform lines about dynos.
+    /// Lines of the platform about dynos.
     pub dynos: Dynos,
-    /// Platform lines about the app.
+    /// Lines of the platform about the app.
     pub application: Application,
     /// Sample lines.
     pub samples: Samples,
@@ -124,73 +132,81 @@ pub struct Model {
     pub errors: Errors,
     /// Errors of the app.
     pub app_errors: AppErrors,
-    /// Delivery health, by frames.
+    /// Delivery health by frames.
     pub delivery: Delivery,
-    /// Delivery health, by requests.
+    /// Delivery health by requests.
     pub requests: Requests,
     /// Published parsers.
     pub parity: Parity,
 }
 
 impl Model {
-    /// Counts frames that came at once.
-    pub(crate) fn frames(&mut self, lot: &Lot<'_>) {
-        let second = lot.now / 1_000_000;
+    /// Counts frames that were received together.
+    pub(crate) fn frames(&mut self, arrival: &Arrival<'_>) {
+        let second = arrival.now / 1_000_000;
         self.since.get_or_insert(second);
-        let drain = if lot.is_platform { "platform" } else { "tailrace" };
-        *self.frames.at(second).of(drain) += lot.pieces.len() as u64;
+        let drain = match arrival.drain {
+            DrainKind::Platform => "platform",
+            DrainKind::Agent => "tailrace",
+        };
+        *self.frames.at(second).entry(drain) += arrival.frames.len() as u64;
         self.samples.tick(second);
-        self.delivery.frames(lot);
-        for piece in lot.pieces {
-            let frame = &piece.frame;
-            let kind = Kind::of(frame);
-            self.parity.line(kind, frame, piece.raw, second);
-            if !is_counted(kind, lot) {
+        self.delivery.frames(arrival);
+        for received in arrival.frames {
+            let frame = &received.frame;
+            let kind = LineKind::of(frame);
+            self.parity.line(kind, frame, received.raw, second);
+            if !is_counted(kind, arrival) {
                 continue;
             }
             let is_error = errors::is_error(frame.msg);
             self.lines.add(frame, is_error);
             if is_error && !matches!(frame.app, "heroku" | "tailrace") {
-                self.app_errors.add(frame, piece.moment(second));
+                self.app_errors.add(frame, received.event_time(second));
             }
-            if kind != Kind::App {
-                self.event(kind, frame, piece.moment(second), second);
+            if kind != LineKind::App {
+                self.event(kind, frame, received.event_time(second), second);
             }
         }
     }
 
-    /// A line that is none of the app's happened at second `at`, and came `now`.
-    fn event(&mut self, kind: Kind, frame: &Frame<'_>, at: u64, now: u64) {
+    /// Counts a line of the platform or the agent. Its event was at second `at`; it was received at second `now`.
+    fn event(&mut self, kind: LineKind, frame: &Frame<'_>, at: u64, now: u64) {
         match kind {
-            Kind::App | Kind::Api => {}
-            Kind::Router => {
-                let line = RouterLine::read(frame.msg);
+            LineKind::App | LineKind::Api => {}
+            LineKind::Router => {
+                let line = RouterLine::parse(frame.msg);
                 self.errors.request(&line, frame, at);
                 self.overview.add(&line, at);
             }
-            Kind::Memory | Kind::Load | Kind::Sample => {
-                self.samples.add(frame.msg, kind == Kind::Sample, at, now);
+            LineKind::Memory | LineKind::Load | LineKind::Sample => {
+                self.samples.add(frame.msg, kind, at, now);
             }
-            Kind::State => self.dynos.state(frame.time, frame.proc_id, frame.msg, at),
-            Kind::Exit => self.dynos.exit(frame.proc_id, frame.msg),
-            Kind::Platform => self.dynos.platform(frame.proc_id, frame.msg, at),
-            Kind::Code => self.errors.line(frame, at),
-            Kind::Scaling | Kind::Deploy | Kind::Release | Kind::Build | Kind::Config => {
-                if kind == Kind::Scaling {
+            LineKind::State => self.dynos.state(frame.time, frame.proc_id, frame.msg, at),
+            LineKind::Exit => self.dynos.exit(frame.proc_id, frame.msg),
+            LineKind::Platform => self.dynos.platform(frame.proc_id, frame.msg, at),
+            LineKind::Code => self.errors.line(frame, at),
+            LineKind::Scaling | LineKind::Deploy | LineKind::Release | LineKind::Build | LineKind::Config => {
+                if kind == LineKind::Scaling {
                     self.dynos.scaled(frame.time, frame.msg, at);
                 }
                 self.application.add(kind, frame.time, frame.msg, at);
             }
-            Kind::Agent => self.delivery.agent(frame),
+            LineKind::Agent => self.delivery.agent(frame),
         }
     }
 }
 
-/// Whether a line counts here: where both drains bring it, the app's lines and samples count by tailrace, and what
-/// the platform says of dynos by the platform. Codes count by both: neither says the other's.
-fn is_counted(kind: Kind, lot: &Lot<'_>) -> bool {
+/// Whether a line counts. If both drains deliver it, lines of the app and samples count by tailrace, and lines of the
+/// platform about dynos by the platform. Error codes count by both: their sets are disjoint.
+fn is_counted(kind: LineKind, arrival: &Arrival<'_>) -> bool {
     match kind {
-        Kind::App | Kind::Memory | Kind::Load | Kind::Sample | Kind::Agent => !lot.is_platform,
-        kind => !(lot.is_told && kind.is_of_dynos()),
+        LineKind::App | LineKind::Memory | LineKind::Load | LineKind::Sample | LineKind::Agent => {
+            arrival.drain == DrainKind::Agent
+        }
+        kind => {
+            let is_duplicate = arrival.drain == DrainKind::Agent && arrival.has_platform_drain;
+            !(is_duplicate && kind.is_dyno_event())
+        }
     }
 }

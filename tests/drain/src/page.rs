@@ -66,7 +66,7 @@ pub(crate) fn get(
                 let stats = shared.stats();
                 let is_current_epoch =
                     parameter(query, "epoch").parse().is_ok_and(|epoch: u64| epoch == stats.epoch());
-                if is_current_epoch { stats.kept().since(line) } else { Vec::new() }
+                if is_current_epoch { stats.history().since(line) } else { Vec::new() }
             };
             typed("text/plain; charset=utf-8", chunks.first()?.raw(line)?.to_vec())
         }

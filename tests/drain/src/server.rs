@@ -1,12 +1,12 @@
-//! The receiving end: TLS, HTTP, and the faults.
+//! The HTTPS server: TLS, HTTP and the faults.
 
 use crate::Sink;
-use crate::connection::{self, Life};
+use crate::connection::{self, CloseReason, Connection};
 use crate::duplicates::Duplicates;
-use crate::fault::{Kind, Plan, RetryAfter};
+use crate::fault::{Fault, FaultKind, FaultPlan, RetryAfter};
 use crate::filtered_stats::FilteredStats;
 use crate::model::Attempt;
-use crate::stats::{Headers, Stats};
+use crate::stats::{Headers, LossNotices, Stats};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, Full};
@@ -25,61 +25,93 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-/// The largest body taken, in bytes, after gzip.
+/// Largest accepted body, in bytes, after gzip.
 const MAX_BODY: u64 = 64 << 20;
-/// How often it is looked whether connections are to be refused.
-const LOOK: Duration = Duration::from_millis(20);
-/// Longest wait for the listening socket to be as the faults have it.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether a connection has been idle for too long.
-const IDLE_LOOK: Duration = Duration::from_millis(100);
-/// Longest stall.
-const LONG: Duration = Duration::from_hours(1);
+/// How often the `refuse` fault is checked.
+const REFUSE_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Longest wait for the listening socket to match the faults.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the `idle` fault is checked.
+const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long `tls-stall` keeps a connection open.
+const TLS_STALL: Duration = Duration::from_hours(1);
 
 /// What all connections share.
 pub(crate) struct Shared {
     stats: Mutex<Stats>,
-    plan: Mutex<(Instant, Plan)>,
-    /// What was in force before that.
-    past: Mutex<Vec<Kind>>,
-    /// Other faults are in force.
+    plan: Mutex<ActivePlan>,
+    /// The kinds of faults that earlier plans have started.
+    past_kinds: Mutex<Vec<FaultKind>>,
+    /// The plan has changed.
     changed: Notify,
     /// Whether the listening socket is open.
     is_open: Mutex<bool>,
-    opened: Condvar,
+    is_open_changed: Condvar,
     sink: Mutex<Sink>,
-    lenses: Mutex<FilteredStats>,
-    repeats: Mutex<Duplicates>,
-    good: TlsAcceptor,
-    foreign: TlsAcceptor,
+    filtered_stats: Mutex<FilteredStats>,
+    duplicates: Mutex<Duplicates>,
+    identities: Identities,
 }
 
-/// The connection ends here, without a word.
-#[derive(Debug)]
-struct Hangup;
+/// The TLS identities of the server.
+pub(crate) struct Identities {
+    /// Issued by the authority of `ca.pem`.
+    pub(crate) trusted: TlsAcceptor,
+    /// Issued by another authority, for the `wrong-cert` fault.
+    pub(crate) untrusted: TlsAcceptor,
+}
 
-impl std::fmt::Display for Hangup {
+/// The faults in force, and when their windows began to count.
+struct ActivePlan {
+    since: Instant,
+    plan: FaultPlan,
+}
+
+impl ActivePlan {
+    fn new(plan: FaultPlan) -> Self {
+        Self { since: Instant::now(), plan }
+    }
+}
+
+/// Closes the connection without an answer.
+#[derive(Debug)]
+struct ConnectionClosed;
+
+impl std::fmt::Display for ConnectionClosed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a fault closes the connection")
     }
 }
 
-impl std::error::Error for Hangup {}
+impl std::error::Error for ConnectionClosed {}
+
+/// Ends the processing of a request early.
+enum Interruption {
+    /// Close the connection.
+    Close,
+    /// Send this answer.
+    Answer(Box<Response<Full<Bytes>>>),
+}
+
+impl Interruption {
+    fn answer(status: u16, text: &str, retry_after: Option<RetryAfter>) -> Self {
+        Self::Answer(Box::new(respond(status, text, retry_after)))
+    }
+}
 
 impl Shared {
-    pub(crate) fn new(stats: Stats, plan: Plan, sink: Sink, good: TlsAcceptor, foreign: TlsAcceptor) -> Self {
+    pub(crate) fn new(stats: Stats, plan: FaultPlan, sink: Sink, identities: Identities) -> Self {
         Self {
             stats: Mutex::new(stats),
-            plan: Mutex::new((Instant::now(), plan)),
-            past: Mutex::default(),
+            plan: Mutex::new(ActivePlan::new(plan)),
+            past_kinds: Mutex::default(),
             changed: Notify::new(),
             is_open: Mutex::new(true),
-            opened: Condvar::new(),
+            is_open_changed: Condvar::new(),
             sink: Mutex::new(sink),
-            lenses: Mutex::default(),
-            repeats: Mutex::default(),
-            good,
-            foreign,
+            filtered_stats: Mutex::default(),
+            duplicates: Mutex::default(),
+            identities,
         }
     }
 
@@ -87,114 +119,120 @@ impl Shared {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts another plan in force; its windows count from now.
-    pub(crate) fn set_plan(&self, plan: Plan) {
+    /// The counts by filter.
+    pub(crate) fn filtered_stats(&self) -> MutexGuard<'_, FilteredStats> {
+        self.filtered_stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The search for duplicate frames.
+    pub(crate) fn duplicates(&self) -> MutexGuard<'_, Duplicates> {
+        self.duplicates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn plan(&self) -> MutexGuard<'_, ActivePlan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Activates another plan; its windows count from now.
+    pub(crate) fn set_plan(&self, plan: FaultPlan) {
         let mut current = self.plan();
-        self.remember(&current.1, current.0.elapsed());
-        *current = (Instant::now(), plan);
+        self.record_past_kinds(&current);
+        *current = ActivePlan::new(plan);
         drop(current);
         self.changed.notify_one();
     }
 
-    /// Puts another plan in force; what both plans have goes on as it is.
-    pub(crate) fn change_plan(&self, plan: Plan) {
+    /// Activates another plan; a fault that is in both plans keeps its window and its hits.
+    pub(crate) fn replace_plan(&self, plan: FaultPlan) {
         let mut current = self.plan();
-        let at = current.0.elapsed();
-        self.remember(&current.1, at);
-        current.1.change(plan, at);
+        self.record_past_kinds(&current);
+        let elapsed = current.since.elapsed();
+        current.plan.replace(plan, elapsed);
         drop(current);
         self.changed.notify_one();
     }
 
-    /// Notes what a plan has begun, which is about to be another one.
-    fn remember(&self, plan: &Plan, at: Duration) {
-        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        for kind in plan.begun(at) {
+    /// Adds faults to the plan; their windows count from now.
+    pub(crate) fn add_plan(&self, plan: FaultPlan) {
+        let mut current = self.plan();
+        let elapsed = current.since.elapsed();
+        current.plan.add(plan, elapsed);
+        drop(current);
+        self.changed.notify_one();
+    }
+
+    /// Records what a plan has started, before it is replaced.
+    fn record_past_kinds(&self, current: &ActivePlan) {
+        let mut past = self.past_kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in current.plan.started(current.since.elapsed()) {
             if !past.contains(&kind) {
                 past.push(kind);
             }
         }
     }
 
-    /// The faults, as JSON.
+    /// The states of the faults, as JSON.
     pub(crate) fn faults(&self) -> serde_json::Value {
-        let plan = self.plan();
-        let states: Vec<_> = plan.1.states(plan.0.elapsed()).collect();
-        // Strings and numbers in a list: nothing that JSON does not have.
+        let current = self.plan();
+        let states: Vec<_> = current.plan.states(current.since.elapsed()).collect();
+        // A list of strings and numbers: the conversion cannot fail.
         serde_json::to_value(states).unwrap_or_default()
     }
 
-    /// The filters that were looked through.
-    pub(crate) fn lenses(&self) -> MutexGuard<'_, FilteredStats> {
-        self.lenses.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The faults that may strike now, with their specifications.
+    pub(crate) fn faults_in_force(&self) -> Vec<(FaultKind, String)> {
+        let current = self.plan();
+        let faults = current.plan.in_force(current.since.elapsed());
+        faults.map(|(kind, spec)| (kind, spec.to_owned())).collect()
     }
 
-    /// The faults that may strike now, as they were written.
-    pub(crate) fn in_force(&self) -> Vec<(Kind, String)> {
-        let plan = self.plan();
-        plan.1.in_force(plan.0.elapsed()).map(|(kind, spec)| (kind, spec.to_owned())).collect()
-    }
-
-    /// The kinds of those that were in force at some time.
-    pub(crate) fn begun(&self) -> Vec<Kind> {
-        let plan = self.plan();
-        let mut kinds = self.past.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        kinds.extend(plan.1.begun(plan.0.elapsed()));
+    /// The kinds of all faults that have been in force so far.
+    pub(crate) fn faults_so_far(&self) -> Vec<FaultKind> {
+        let current = self.plan();
+        let mut kinds = self.past_kinds.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kinds.extend(current.plan.started(current.since.elapsed()));
         kinds
-    }
-
-    /// The frames that came before.
-    pub(crate) fn repeats(&self) -> MutexGuard<'_, Duplicates> {
-        self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The faults in force, and since when.
-    fn plan(&self) -> MutexGuard<'_, (Instant, Plan)> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts more in force; its windows count from now.
-    pub(crate) fn add_plan(&self, plan: Plan) {
-        let mut current = self.plan();
-        let at = current.0.elapsed();
-        current.1.add(plan, at);
-        drop(current);
-        self.changed.notify_one();
     }
 
     fn set_open(&self, is_open: bool) {
         *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = is_open;
-        self.opened.notify_all();
+        self.is_open_changed.notify_all();
     }
 
-    /// Waits until connections are refused when the faults in force say so, and taken when they do not.
+    /// Waits until the listening socket is closed if a fault refuses connections, and open if none does.
     pub(crate) fn wait_settled(&self) {
         let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
-        let settled = self.opened.wait_timeout_while(is_open, PATIENCE, |is_open| *is_open == self.refuses());
-        drop(settled);
+        let is_unsettled = |is_open: &mut bool| *is_open == self.refuses();
+        drop(self.is_open_changed.wait_timeout_while(is_open, SETTLE_TIMEOUT, is_unsettled));
     }
 
-    fn strike(&self, fits: impl Fn(Kind) -> bool) -> Option<crate::fault::Fault> {
-        let mut plan = self.plan();
-        let at = plan.0.elapsed();
-        plan.1.strike(at, fits)
+    /// The first fault that `matches` and strikes now; the hit is counted.
+    fn strike(&self, matches: impl Fn(FaultKind) -> bool) -> Option<Fault> {
+        let mut current = self.plan();
+        let elapsed = current.since.elapsed();
+        current.plan.strike(elapsed, matches)
+    }
+
+    /// Whether a fault of exactly this kind strikes now; the hit is counted.
+    fn strikes(&self, kind: FaultKind) -> bool {
+        self.strike(|other| other == kind).is_some()
     }
 
     fn refuses(&self) -> bool {
-        let plan = self.plan();
-        plan.1.refuses(plan.0.elapsed())
+        let current = self.plan();
+        current.plan.refuses(current.since.elapsed())
     }
 
     fn record(&self, headers: &Headers, body: &[u8]) {
-        let fresh = self.stats().record(headers, body);
-        if !fresh.is_empty() {
-            (self.sink.lock().unwrap_or_else(PoisonError::into_inner))(&fresh);
+        let lines = self.stats().record(headers, body);
+        if !lines.is_empty() {
+            (self.sink.lock().unwrap_or_else(PoisonError::into_inner))(&lines);
         }
     }
 }
 
-/// Takes `address` without listening there: while it is held, nobody else gets it, also when connections are refused.
-/// A listener of our own can be bound beside it.
+/// Binds a socket to `address` without listening: while it is open, no other process gets the port, even while
+/// connections are refused. `SO_REUSEADDR` lets this process bind a listener to the same port.
 pub(crate) fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -202,7 +240,7 @@ pub(crate) fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Binds to `address`, also right after a listener there was closed.
+/// Binds a listener to `address`, which may have had another one a moment ago.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     // std sets SO_REUSEADDR on Unix.
     let listener = std::net::TcpListener::bind(address)?;
@@ -218,76 +256,75 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     let mut listener = Some(TcpListener::from_std(listener)?);
-    // While true, connections live; a refusal ends them all.
-    let (alive, _) = watch::channel(true);
-    let mut alive = alive;
+    // Connections end when this sender is dropped.
+    let mut connections = watch::channel(()).0;
     loop {
         if shared.refuses() {
             if listener.take().is_some() {
-                alive = watch::channel(true).0; // dropping the sender ends the connections
+                connections = watch::channel(()).0;
                 shared.set_open(false);
             }
             tokio::select! {
-                () = sleep(LOOK) => continue,
+                () = sleep(REFUSE_POLL_INTERVAL) => continue,
                 () = shared.changed.notified() => continue,
                 _ = stop.changed() => return Ok(()),
             }
         }
         if listener.is_none() {
-            let Ok(again) = bind(address) else {
-                sleep(LOOK).await; // somebody took the port for a moment
+            let Ok(reopened) = bind(address) else {
+                sleep(REFUSE_POLL_INTERVAL).await; // another process has the port for a moment
                 continue;
             };
-            listener = Some(TcpListener::from_std(again)?);
+            listener = Some(TcpListener::from_std(reopened)?);
             shared.set_open(true);
         }
         let Some(open) = &listener else { continue };
         tokio::select! {
             accepted = open.accept() => if let Ok((stream, _)) = accepted {
-                let (shared, mut life) = (Arc::clone(&shared), alive.subscribe());
+                let (shared, mut refused) = (Arc::clone(&shared), connections.subscribe());
                 drop(tokio::spawn(async move {
                     tokio::select! {
-                        () = connection(shared, stream) => {}
-                        _ = life.changed() => {}
+                        () = serve_connection(shared, stream) => {}
+                        _ = refused.changed() => {}
                     }
                 }));
             },
-            () = sleep(LOOK) => {}
+            () = sleep(REFUSE_POLL_INTERVAL) => {}
             () = shared.changed.notified() => {}
             _ = stop.changed() => return Ok(()),
         }
     }
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream) {
-    if shared.strike(|kind| kind == Kind::TlsStall).is_some() {
-        sleep(LONG).await;
+async fn serve_connection(shared: Arc<Shared>, stream: TcpStream) {
+    if shared.strikes(FaultKind::TlsStall) {
+        sleep(TLS_STALL).await;
         return;
     }
-    let foreign = shared.strike(|kind| kind == Kind::WrongCert).is_some();
-    let acceptor = if foreign { &shared.foreign } else { &shared.good };
-    drop(stream.set_nodelay(true));
+    let Identities { trusted, untrusted } = &shared.identities;
+    let acceptor = if shared.strikes(FaultKind::WrongCert) { untrusted } else { trusted };
+    stream.set_nodelay(true).ok(); // only latency depends on it
     let stream = match acceptor.accept(stream).await {
         Ok(stream) => stream,
-        Err(error) => return connection::fail(&shared, &format!("TLS: {error}")),
+        Err(error) => return connection::record_failure(&shared, &format!("TLS: {error}")),
     };
-    let life = Life::new(stream.get_ref().1);
-    let service = service_fn(|request| answer(&shared, &life, request));
+    let connection = Connection::new(stream.get_ref().1);
+    let service = service_fn(|request| answer(&shared, &connection, request));
     let mut http = hyper::server::conn::http1::Builder::new();
-    let is_idle_fault = tokio::select! {
-        // Faults end connections with errors on purpose.
-        _ended = http.max_buf_size(256 << 10).serve_connection(TokioIo::new(stream), service) => false,
-        () = idle_fault(&shared, &life) => true,
+    let reason = tokio::select! {
+        // The result is an error whenever a fault closes the connection.
+        _ = http.max_buf_size(256 << 10).serve_connection(TokioIo::new(stream), service) => CloseReason::Ended,
+        () = wait_for_idle_fault(&shared, &connection) => CloseReason::IdleFault,
     };
-    life.end(&shared, is_idle_fault);
+    connection.closed(&shared, reason);
 }
 
-/// Comes to its end when a fault closes the connection because nothing is under way.
-async fn idle_fault(shared: &Shared, life: &Life) {
+/// Returns when an `idle` fault closes the connection.
+async fn wait_for_idle_fault(shared: &Shared, connection: &Connection) {
     loop {
-        sleep(IDLE_LOOK).await;
-        if let Some(idle) = life.idle()
-            && shared.strike(|kind| matches!(kind, Kind::Idle(most) if idle >= most)).is_some()
+        sleep(IDLE_POLL_INTERVAL).await;
+        if let Some(idle) = connection.idle_time()
+            && shared.strike(|kind| matches!(kind, FaultKind::Idle(limit) if idle >= limit)).is_some()
         {
             return;
         }
@@ -296,91 +333,113 @@ async fn idle_fault(shared: &Shared, life: &Life) {
 
 async fn answer(
     shared: &Shared,
-    life: &Life,
+    connection: &Connection,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Hangup> {
+) -> Result<Response<Full<Bytes>>, ConnectionClosed> {
     let start = Instant::now();
     let headers = read_headers(&request);
-    life.begin(shared, &headers);
+    connection.request_started(shared, &headers);
     shared.stats().request(&headers);
     let (id, token) = (headers.id.clone(), headers.token().to_owned());
-    let answer = take(shared, request, headers).await;
+    let answer = match process(shared, request, headers).await {
+        Ok(response) => Ok(response),
+        Err(Interruption::Answer(response)) => Ok(*response),
+        Err(Interruption::Close) => Err(ConnectionClosed),
+    };
     let status = answer.as_ref().ok().map(|response| response.status().as_u16());
     let attempt = Attempt {
-        now: Timestamp::now().as_micros(),
+        ended_at: Timestamp::now().as_micros(),
         token: &token,
         id: id.as_deref(),
         status,
-        took: start.elapsed(),
+        duration: start.elapsed(),
     };
     shared.stats().attempt(&attempt);
-    life.done();
+    connection.request_finished();
     answer
 }
 
-async fn take(
+/// Reads and records a request, unless a fault strikes.
+async fn process(
     shared: &Shared,
     request: Request<Incoming>,
     mut headers: Headers,
-) -> Result<Response<Full<Bytes>>, Hangup> {
-    if shared.strike(|kind| kind == Kind::ResetBefore).is_some() {
-        return Err(Hangup);
+) -> Result<Response<Full<Bytes>>, Interruption> {
+    if shared.strikes(FaultKind::ResetBefore) {
+        return Err(Interruption::Close);
     }
-    let slow = shared.strike(|kind| matches!(kind, Kind::SlowRead(_)));
+    let mut body = read_body(shared, request.into_body()).await?;
+    headers.wire_bytes = body.len() as u64;
+    if headers.gzip {
+        body = decompress(&body)?;
+    }
+    inject_faults_before_recording(shared, body.len() as u64).await?;
+    if !shared.strikes(FaultKind::Swallow) {
+        let is_ignored = shared.strikes(FaultKind::IgnoreLossNotices);
+        let loss_notices = if is_ignored { LossNotices::Ignored } else { LossNotices::Counted };
+        shared.stats().set_loss_notices(loss_notices);
+        shared.record(&headers, &body);
+    }
+    if let Some(Fault { kind: FaultKind::Stall(time), .. }) =
+        shared.strike(|kind| matches!(kind, FaultKind::Stall(_)))
+    {
+        sleep(time).await;
+    }
+    if shared.strikes(FaultKind::ResetAfter) {
+        return Err(Interruption::Close);
+    }
+    let mut response = respond(204, "", None);
+    if shared.strikes(FaultKind::CloseAfterAnswer) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+async fn read_body(shared: &Shared, mut incoming: Incoming) -> Result<Vec<u8>, Interruption> {
+    let slow = shared.strike(|kind| matches!(kind, FaultKind::SlowRead(_)));
     let mut body = Vec::new();
-    let mut incoming = request.into_body();
     while let Some(frame) = incoming.frame().await {
-        let Ok(frame) = frame else { return Err(Hangup) };
+        let Ok(frame) = frame else { return Err(Interruption::Close) };
         let Some(data) = frame.data_ref() else { continue };
-        if let Some(Kind::SlowRead(speed)) = slow.as_ref().map(|fault| fault.kind) {
+        if let Some(FaultKind::SlowRead(speed)) = slow.as_ref().map(|fault| fault.kind) {
             sleep(Duration::from_secs_f64(data.len() as f64 / speed as f64)).await;
         }
         body.extend_from_slice(data);
         if body.len() as u64 > MAX_BODY {
-            return Ok(respond(413, "", None));
+            return Err(Interruption::answer(413, "", None));
         }
     }
-    headers.wire_bytes = body.len() as u64;
-    if headers.gzip {
-        let mut plain = Vec::new();
-        if GzDecoder::new(&body[..]).take(MAX_BODY).read_to_end(&mut plain).is_err() {
-            return Ok(respond(400, "not gzip", None));
-        }
-        body = plain;
+    Ok(body)
+}
+
+fn decompress(body: &[u8]) -> Result<Vec<u8>, Interruption> {
+    let mut plain = Vec::new();
+    match GzDecoder::new(body).take(MAX_BODY).read_to_end(&mut plain) {
+        Ok(_) => Ok(plain),
+        Err(_) => Err(Interruption::answer(400, "not gzip", None)),
     }
-    if let Some(Kind::Latency(time)) = shared.strike(|kind| matches!(kind, Kind::Latency(_))).map(|f| f.kind)
+}
+
+/// The faults between reading and recording a body of `size` bytes.
+async fn inject_faults_before_recording(shared: &Shared, size: u64) -> Result<(), Interruption> {
+    if let Some(Fault { kind: FaultKind::Latency(time), .. }) =
+        shared.strike(|kind| matches!(kind, FaultKind::Latency(_)))
     {
         sleep(time).await;
     }
-    if let Some(fault) = shared.strike(|kind| matches!(kind, Kind::Status(_)))
-        && let Kind::Status(status) = fault.kind
+    if let Some(Fault { kind: FaultKind::Status(status), retry_after, .. }) =
+        shared.strike(|kind| matches!(kind, FaultKind::Status(_)))
     {
-        return Ok(respond(status, "a fault", fault.retry_after));
+        return Err(Interruption::answer(status, "a fault", retry_after));
     }
-    let size = body.len() as u64;
-    if shared.strike(|kind| matches!(kind, Kind::TooLarge(most) if size > most)).is_some() {
-        return Ok(respond(413, "too large", None));
+    if shared.strike(|kind| matches!(kind, FaultKind::TooLarge(limit) if size > limit)).is_some() {
+        return Err(Interruption::answer(413, "too large", None));
     }
-    if shared.strike(|kind| kind == Kind::JsonProblem).is_some() {
+    if shared.strikes(FaultKind::JsonProblem) {
         let problem = r#"{"status":200,"code":"header:invalid","message":"Error parsing header"}"#;
-        return Ok(respond(200, problem, None));
+        return Err(Interruption::answer(200, problem, None));
     }
-    if shared.strike(|kind| kind == Kind::Swallow).is_none() {
-        let ignores_losses = shared.strike(|kind| kind == Kind::Deaf).is_some();
-        shared.stats().set_ignores_losses(ignores_losses);
-        shared.record(&headers, &body);
-    }
-    if let Some(Kind::Stall(time)) = shared.strike(|kind| matches!(kind, Kind::Stall(_))).map(|f| f.kind) {
-        sleep(time).await;
-    }
-    if shared.strike(|kind| kind == Kind::ResetAfter).is_some() {
-        return Err(Hangup);
-    }
-    let mut response = respond(204, "", None);
-    if shared.strike(|kind| kind == Kind::CloseAfterAnswer).is_some() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
+    Ok(())
 }
 
 fn respond(status: u16, text: &str, retry_after: Option<RetryAfter>) -> Response<Full<Bytes>> {
@@ -396,7 +455,7 @@ fn respond(status: u16, text: &str, retry_after: Option<RetryAfter>) -> Response
 }
 
 fn date(time: SystemTime) -> HeaderValue {
-    // ASCII, so it is a header's value.
+    // The date is ASCII: the conversion cannot fail.
     HeaderValue::from_str(&httpdate::fmt_http_date(time)).unwrap_or(HeaderValue::from_static(""))
 }
 
@@ -409,19 +468,19 @@ fn read_headers(request: &Request<Incoming>) -> Headers {
         id: text("logplex-frame-id"),
         token: text("logplex-drain-token"),
         user_agent: text("user-agent"),
-        auth: auth(text("authorization").as_deref(), request.uri()),
+        auth: auth_kind(text("authorization").as_deref(), request.uri()),
         gzip: text("content-encoding").is_some_and(|coding| coding == "gzip"),
         wire_bytes: 0,
     }
 }
 
-/// How a request shows who sends it: the scheme, never the secret.
-fn auth(authorization: Option<&str>, uri: &Uri) -> String {
+/// How a request authenticates: where the credentials are, never the credentials.
+fn auth_kind(authorization: Option<&str>, uri: &Uri) -> String {
     let scheme = authorization.and_then(|value| value.split_once(' ')).map(|(scheme, _)| scheme);
-    let is_word = |word: &&str| word.len() <= 20 && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_scheme = |text: &&str| text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let query = uri.query().filter(|query| !query.is_empty()).map(|_| "query");
     let path = uri.path().rsplit('/').next().filter(|last| !last.is_empty()).map(|_| "path");
-    let kinds: Vec<_> = [scheme.filter(is_word), query, path].into_iter().flatten().collect();
+    let kinds: Vec<_> = [scheme.filter(is_scheme), query, path].into_iter().flatten().collect();
     if kinds.is_empty() { "nothing".to_owned() } else { kinds.join(" + ") }
 }
 
@@ -430,7 +489,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_told_by_their_kind_only() {
+    fn credentials_are_reported_by_kind_only() {
         for (authorization, uri, kind) in [
             (None, "/receiver/v1/http/SECRET", "path"),
             (Some("Basic c2VjcmV0"), "/?key=SECRET", "Basic + query"),
@@ -438,7 +497,7 @@ mod tests {
             (Some("SECRET"), "/", "nothing"),
             (Some("<b>SECRET</b> x"), "/", "nothing"),
         ] {
-            assert_eq!(auth(authorization, &uri.parse().expect("a URI")), kind);
+            assert_eq!(auth_kind(authorization, &uri.parse().expect("a URI")), kind);
         }
     }
 }

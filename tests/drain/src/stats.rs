@@ -1,4 +1,4 @@
-//! What the drain saw: the report.
+//! Counts what the drain receives.
 
 mod report;
 mod streams;
@@ -7,8 +7,8 @@ mod tests;
 
 use crate::history::{FrameBytes, History, NewRequest};
 use crate::measure::Quantiles;
-use crate::model::{Attempt, Batch, Fragment, Lot, Model};
-use crate::receiver::{Receiver, Seen};
+use crate::model::{Arrival, Attempt, Batch, DrainKind, Model, ReceivedFrame};
+use crate::receiver::{Receiver, RequestView};
 pub use crate::stream::{Lag, Stream};
 use foldhash::quality::FixedState;
 pub use report::{Complaints, Headers, Line, Losses, Report, Sequence};
@@ -17,35 +17,51 @@ use std::hash::BuildHasher;
 use streams::Streams;
 use tailrace::frame::{self, Frame, PRI_APP, ParseError, Timestamp};
 
-/// Frame ids that are remembered, to tell repetitions.
-const IDS: usize = 1 << 20;
+/// Frame ids that are remembered, to recognize repeated batches.
+const MAX_IDS: usize = 1 << 20;
 
-/// Whether a frame is a line of the app.
+/// Whether the app wrote the line.
 pub(crate) fn is_app(frame: &Frame<'_>) -> bool {
     frame.pri == PRI_APP && frame.app != "tailrace"
 }
 
-/// Counts.
+/// Whether loss notices are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LossNotices {
+    /// They are counted.
+    #[default]
+    Counted,
+    /// They are ignored (the `deaf` fault), to test those who rely on the count.
+    Ignored,
+}
+
+/// A batch that had already been received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RepeatedBatch {
+    SameBody,
+    ChangedBody,
+}
+
+/// The counts of a drain.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Requests; the frames are in `streams`.
+    /// The counts of requests; those of frames are in `streams`.
     report: Report,
     streams: Streams,
     receivers: Vec<Receiver>,
-    keep: usize,
-    kept: History,
-    /// Since when it counts, in µs since the Unix epoch: numbers of lines mean nothing beyond a reset.
+    history: History,
+    /// Start of the counts, in µs since the Unix epoch. Line numbers are valid within one epoch: a reset starts a new
+    /// one.
     epoch: u64,
     model: Option<Box<Model>>,
     ids: HashMap<String, u64>,
     id_order: VecDeque<String>,
     /// The token of the platform's own drain.
     platform: Option<String>,
-    /// Loss notices are not taken note of.
-    ignores_losses: bool,
+    loss_notices: LossNotices,
 }
 
-/// Report and model at one instant, and what both are made of.
+/// Report and model at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) report: Report,
@@ -56,13 +72,12 @@ pub(crate) struct Snapshot {
 }
 
 impl Stats {
-    /// Counts with these receivers; keeps the last `keep` lines.
+    /// Checks requests as these receivers do; keeps the last `keep` lines in the history.
     pub fn new(receivers: &[Receiver], keep: usize) -> Self {
         let receivers = receivers.to_vec();
         let mut stats = Self {
             receivers,
-            keep,
-            kept: History::new(keep),
+            history: History::new(keep),
             epoch: Timestamp::now().as_micros(),
             ..Self::default()
         };
@@ -72,49 +87,51 @@ impl Stats {
         stats
     }
 
-    /// Counts for the page, too.
+    /// Counts for the page too.
     #[must_use]
     pub(crate) fn with_model(mut self) -> Self {
         self.model = Some(Box::default());
         self
     }
 
-    /// The token with which the platform's own drain comes: nothing is asked of it, and it is no part of the totals.
+    /// Sets the token of the platform's own drain. Its requests are not checked, and its frames are not part of the
+    /// totals.
     #[must_use]
     pub fn with_platform_drain(mut self, platform: Option<String>) -> Self {
         self.platform = platform;
         self
     }
 
-    /// Whether loss notices are overheard from now on: a switch for tests of who looks at the report.
-    pub fn set_ignores_losses(&mut self, ignores_losses: bool) {
-        self.ignores_losses = ignores_losses;
+    /// Whether loss notices are counted from now on.
+    pub fn set_loss_notices(&mut self, loss_notices: LossNotices) {
+        self.loss_notices = loss_notices;
     }
 
-    /// Starts anew.
+    /// Resets all counts and the history.
     pub fn reset(&mut self) {
         let platform = self.platform.take();
-        let fresh = Self::new(&std::mem::take(&mut self.receivers), self.keep).with_platform_drain(platform);
+        let receivers = std::mem::take(&mut self.receivers);
+        let fresh = Self::new(&receivers, self.history.max_lines()).with_platform_drain(platform);
         let fresh = Self { epoch: fresh.epoch.max(self.epoch + 1), ..fresh };
         *self = if self.model.is_some() { fresh.with_model() } else { fresh };
     }
 
-    /// What the page shows beside the report.
+    /// The counts for the page.
     pub(crate) fn model(&mut self) -> Option<&mut Model> {
         self.model.as_deref_mut()
     }
 
-    /// All frames that came.
+    /// The counts by stream.
     pub(crate) fn streams(&self) -> &Streams {
         &self.streams
     }
 
-    /// The lines that are kept.
-    pub(crate) fn kept(&self) -> &History {
-        &self.kept
+    /// The last lines.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
     }
 
-    /// Since when it counts, in µs since the Unix epoch.
+    /// Start of the counts, in µs since the Unix epoch. A reset changes it.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -124,36 +141,42 @@ impl Stats {
         self.platform.as_deref()
     }
 
-    /// Whether this is the platform's own drain.
-    pub(crate) fn is_platform(&self, token: &str) -> bool {
-        self.platform.as_deref() == Some(token)
+    /// Whose drain a token belongs to.
+    pub(crate) fn drain_kind(&self, token: &str) -> DrainKind {
+        if self.platform.as_deref() == Some(token) { DrainKind::Platform } else { DrainKind::Agent }
     }
 
-    /// A request came.
+    /// Counts a request whose headers were read.
     pub fn request(&mut self, headers: &Headers) {
-        self.report.requests += u64::from(!self.is_platform(headers.token()));
+        self.report.requests += u64::from(self.drain_kind(headers.token()) == DrainKind::Agent);
     }
 
-    /// A request is over, one way or another.
+    /// Counts a request that was answered or closed.
     pub(crate) fn attempt(&mut self, attempt: &Attempt<'_>) {
-        let is_platform = self.is_platform(attempt.token);
-        if let Some(status) = attempt.status.filter(|_| !is_platform) {
+        let drain = self.drain_kind(attempt.token);
+        if let Some(status) = attempt.status.filter(|_| drain == DrainKind::Agent) {
             *self.report.by_status.entry(status).or_default() += 1;
         }
         if let Some(model) = &mut self.model {
-            model.requests.attempt(attempt, is_platform);
+            model.requests.attempt(attempt, drain);
         }
     }
 
-    /// Records a body; returns the lines that are new.
+    /// Records a body; returns its lines, or none if the batch had already been received.
     pub fn record(&mut self, headers: &Headers, body: &[u8]) -> Vec<Line> {
-        if self.is_platform(headers.token()) {
+        if self.drain_kind(headers.token()) == DrainKind::Platform {
             return self.record_platform(headers, body);
         }
-        if let Some(same) = self.before(headers, body) {
-            let report = &mut self.report;
-            *(if same { &mut report.duplicates } else { &mut report.changed_bodies }) += 1;
-            return Vec::new();
+        match self.check_repeated(headers, body) {
+            Some(RepeatedBatch::SameBody) => {
+                self.report.duplicates += 1;
+                return Vec::new();
+            }
+            Some(RepeatedBatch::ChangedBody) => {
+                self.report.changed_bodies += 1;
+                return Vec::new();
+            }
+            None => {}
         }
         let (frames, error) = split(body);
         let report = &mut self.report;
@@ -163,47 +186,49 @@ impl Stats {
         report.gzip_requests += u64::from(headers.gzip);
         report.count_mismatches += u64::from(headers.count != Some(frames.len() as u64));
         report.malformed += u64::from(error.is_some());
-        let seen = Seen {
-            content_type: headers.content_type.as_deref(),
-            count: headers.count,
-            id: headers.id.as_deref(),
-            token: headers.token.as_deref(),
-            user_agent: headers.user_agent.as_deref(),
-            body,
-            is_whole: error.is_none(),
-            frames: &frames,
-        };
-        for receiver in &self.receivers {
-            if let Some(complaint) = receiver.complaint(&seen) {
-                let complaints = report.conformance.entry(receiver.as_str().to_owned()).or_default();
-                complaints.errors += 1;
-                complaints.last = Some(complaint);
-            }
-        }
+        let is_complete = error.is_none();
+        self.check_receivers(&RequestView::new(headers, body, &frames, is_complete));
         let now = Timestamp::now().as_micros();
         if let Some(model) = &mut self.model {
             model.requests.batch(&Batch { now, headers, body, frames: &frames, error });
         }
         if let Some(error) = error {
-            report.malformed_last = Some(error.to_string());
+            self.report.malformed_last = Some(error.to_string());
         }
-        self.take(now, headers.token(), body, &frames, None)
+        self.add(NewRequest {
+            at: now,
+            token: headers.token(),
+            loss_notices: self.loss_notices,
+            body,
+            frames: &frames,
+            raw: None,
+        })
     }
 
-    /// Whether a batch of this id came before with the same body, if one came; else the id is remembered.
-    fn before(&mut self, headers: &Headers, body: &[u8]) -> Option<bool> {
+    fn check_receivers(&mut self, request: &RequestView<'_>) {
+        for receiver in &self.receivers {
+            if let Some(complaint) = receiver.complaint(request) {
+                let complaints = self.report.conformance.entry(receiver.as_str().to_owned()).or_default();
+                complaints.errors += 1;
+                complaints.last = Some(complaint);
+            }
+        }
+    }
+
+    /// Checks whether a batch with this id has already been received; if not, the id is remembered.
+    fn check_repeated(&mut self, headers: &Headers, body: &[u8]) -> Option<RepeatedBatch> {
         let id = headers.id.as_ref()?;
         let hash = fingerprint(body);
         if let Some(before) = self.ids.get(id) {
-            let same = *before == hash;
-            for frame in split(&tidy(body).0).0 {
-                self.streams.repeat(headers.token(), frame.proc_id);
+            let repeated = if *before == hash { RepeatedBatch::SameBody } else { RepeatedBatch::ChangedBody };
+            for frame in split(&normalize(body).0).0 {
+                self.streams.count_repeat(headers.token(), frame.proc_id);
             }
-            return Some(same);
+            return Some(repeated);
         }
         self.ids.insert(id.clone(), hash);
         self.id_order.push_back(id.clone());
-        if self.id_order.len() > IDS
+        if self.id_order.len() > MAX_IDS
             && let Some(oldest) = self.id_order.pop_front()
         {
             self.ids.remove(&oldest);
@@ -211,59 +236,67 @@ impl Stats {
         None
     }
 
-    /// What came by the platform's own drain.
+    /// Records a body of the platform's own drain.
     fn record_platform(&mut self, headers: &Headers, body: &[u8]) -> Vec<Line> {
-        if self.before(headers, body).is_some() {
+        if self.check_repeated(headers, body).is_some() {
             return Vec::new();
         }
-        let (tidied, raw) = tidy(body);
-        let (frames, _) = split(&tidied);
-        self.take(Timestamp::now().as_micros(), headers.token(), &tidied, &frames, raw)
+        let (normalized, raw) = normalize(body);
+        let (frames, _) = split(&normalized);
+        self.add(NewRequest {
+            at: Timestamp::now().as_micros(),
+            token: headers.token(),
+            loss_notices: self.loss_notices,
+            body: &normalized,
+            frames: &frames,
+            raw,
+        })
     }
 
-    /// Into the counts, and among the kept lines.
-    fn take(
-        &mut self,
-        at: u64,
-        token: &str,
-        body: &[u8],
-        frames: &[Frame<'_>],
-        raw: Option<FrameBytes>,
-    ) -> Vec<Line> {
+    /// Counts the frames of a request, adds them to the history and returns them as lines.
+    fn add(&mut self, request: NewRequest<'_>) -> Vec<Line> {
+        let NewRequest { at, token, body, frames, .. } = request;
         let mut end = 0;
-        let pieces = frames.iter().map(|frame| {
+        let received = frames.iter().map(|frame| {
             let start = end;
             end += frame.total;
-            Fragment::new(*frame, &body[start..end])
+            ReceivedFrame::new(*frame, &body[start..end])
         });
-        let ignores_losses = self.ignores_losses;
-        self.count(at, token, &pieces.collect::<Vec<_>>(), ignores_losses);
-        self.kept.add(NewRequest { at, token, ignores_losses, body, frames, raw });
-        let wanted = if self.keep > 0 { frames } else { &[] };
-        wanted.iter().map(|frame| Line::of(frame, token)).collect()
+        self.count(at, token, &received.collect::<Vec<_>>(), request.loss_notices);
+        self.history.add(request);
+        // Without a history the sink gets no lines.
+        let frames = if self.history.max_lines() > 0 { frames } else { &[] };
+        frames.iter().map(|frame| Line::new(frame, token)).collect()
     }
 
-    /// Counts frames that came at once, at `now` in µs since the Unix epoch.
-    pub(crate) fn count(&mut self, now: u64, token: &str, pieces: &[Fragment<'_>], ignores_losses: bool) {
-        let is_platform = self.is_platform(token);
-        for piece in pieces {
-            let dropped = announced(piece.frame.msg).filter(|_| !ignores_losses && !is_app(&piece.frame));
-            self.streams.add(token, piece, now, dropped, !is_platform);
+    /// Counts frames that were received together at `now`, in µs since the Unix epoch.
+    pub(crate) fn count(
+        &mut self,
+        now: u64,
+        token: &str,
+        frames: &[ReceivedFrame<'_>],
+        loss_notices: LossNotices,
+    ) {
+        let drain = self.drain_kind(token);
+        for received in frames {
+            let counts_losses = loss_notices == LossNotices::Counted && !is_app(&received.frame);
+            let lost = announced_losses(received.frame.msg).filter(|_| counts_losses);
+            self.streams.add(token, received, now, lost, drain);
         }
         if let Some(model) = &mut self.model {
-            let is_told = self.platform.is_some() && !is_platform;
-            model.frames(&Lot { now, pieces, is_platform, is_told });
+            let has_platform_drain = self.platform.is_some();
+            model.frames(&Arrival { now, frames, drain, has_platform_drain });
         }
     }
 
-    /// What was seen so far.
+    /// The report so far.
     pub fn report(&self) -> Report {
         let mut report = self.report.clone();
         self.streams.fill(&mut report, self.platform.as_deref());
         report
     }
 
-    /// All that is shown, as it is now.
+    /// Report and model as they are now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let lags = self.streams.tokens().map(|token| (token.to_owned(), self.streams.lag(token)));
         Snapshot {
@@ -274,15 +307,15 @@ impl Stats {
         }
     }
 
-    /// Lines from number `from` on, at most `limit`, and the number behind them. Numbers count from 0.
+    /// Lines from number `from` on, at most `limit`, and the number after them. Numbers count from 0.
     pub fn lines(&self, from: u64, limit: usize) -> (Vec<Line>, u64) {
-        let from = from.max(self.kept.first());
+        let from = from.max(self.history.first());
         let mut lines = Vec::new();
-        for chunk in self.kept.since(from) {
+        for chunk in self.history.since(from) {
             let inside = from.max(chunk.first)..chunk.end();
             lines.extend(
                 inside
-                    .filter_map(|line| Some(Line::of(&chunk.get(line)?.0, &chunk.token)))
+                    .filter_map(|line| Some(Line::new(&chunk.get(line)?.0, &chunk.token)))
                     .take(limit - lines.len()),
             );
         }
@@ -292,26 +325,26 @@ impl Stats {
 }
 
 impl Snapshot {
-    /// The same, but the frames as another snapshot has them: requests have no app and no dyno.
+    /// Takes the counts of frames from another snapshot, and keeps those of requests, which have no app and no dyno.
     pub(crate) fn with_frames_of(self, other: Self) -> Self {
         let report = self.report.with_frames_of(other.report);
-        let model = other.model.zip(self.model).map(|(mut model, whole)| {
-            model.requests = whole.requests;
+        let model = other.model.zip(self.model).map(|(mut model, unfiltered)| {
+            model.requests = unfiltered.requests;
             model
         });
         Self { report, model, lags: other.lags, platform: self.platform }
     }
 }
 
-/// The lines that a loss notice announces.
-pub(crate) fn announced(message: &str) -> Option<u64> {
+/// The number of lines that a loss notice announces as lost; `None` for other messages.
+pub(crate) fn announced_losses(message: &str) -> Option<u64> {
     let rest = message.strip_prefix("Error L10 (output buffer overflow): ")?;
     rest.split(' ').next()?.parse().ok()
 }
 
-/// Logplex's own frames as our parser takes them: its L10 notices have no LF, and it cuts lines within characters.
-/// With them how they came, where that differs.
-fn tidy(body: &[u8]) -> (Vec<u8>, Option<FrameBytes>) {
+/// Normalizes Logplex's frames for the parser: its L10 notices have no final LF, and it truncates lines within
+/// characters. Returns the frames as received too, if they differ.
+fn normalize(body: &[u8]) -> (Vec<u8>, Option<FrameBytes>) {
     let (mut out, mut rest) = (Vec::with_capacity(body.len()), body);
     let mut lengths = Vec::new();
     while let Some(space) = rest.iter().position(|byte| *byte == b' ')
@@ -329,7 +362,7 @@ fn tidy(body: &[u8]) -> (Vec<u8>, Option<FrameBytes>) {
     (out, raw)
 }
 
-/// Frames by LEN, and what is wrong with the first one that is none.
+/// Splits a body into frames by LEN, up to the first invalid one; returns its error too.
 pub(crate) fn split(body: &[u8]) -> (Vec<Frame<'_>>, Option<ParseError>) {
     let mut frames = Vec::new();
     let mut at = 0;

@@ -1,16 +1,16 @@
-//! What came over one drain from one process: the ground for comparing drains with each other.
+//! Counts of one stream: the frames of one process that came by one drain. They let drains be compared.
 
 use crate::measure::Quantiles;
-use crate::model::Fragment;
+use crate::model::ReceivedFrame;
 use crate::stats::{Losses, is_app};
 use serde::{Deserialize, Serialize};
 use tailrace::frame::Frame;
 
-/// Messages of so many bytes were cut by Logplex, or by somebody before it.
-pub(crate) const CUT: usize = 10_000;
+/// A message of this many bytes was truncated by Logplex, or before it.
+pub(crate) const TRUNCATED_LEN: usize = 10_000;
 
-/// Time from a frame's stamp to its arrival, in ms: exact below 64, at most 1/32 low above. A stamp in the future
-/// counts as no lag.
+/// Time from a frame's timestamp to its arrival, in ms: exact below 64, at most 1/32 low above. A timestamp in the
+/// future counts as 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lag {
     /// Median.
@@ -19,50 +19,51 @@ pub struct Lag {
     pub p95: f64,
     /// 99th percentile.
     pub p99: f64,
-    /// Longest, exactly.
+    /// Maximum, exact.
     pub max: f64,
 }
 
 impl From<&Quantiles> for Lag {
     fn from(lag: &Quantiles) -> Self {
-        Self { p50: lag.at(0.5), p95: lag.at(0.95), p99: lag.at(0.99), max: lag.max() }
+        Self { p50: lag.quantile(0.5), p95: lag.quantile(0.95), p99: lag.quantile(0.99), max: lag.max() }
     }
 }
 
-/// What came with one drain token from one PROCID.
+/// The counts of one drain token and PROCID.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Stream {
     /// Frames with the PRI of an app's line.
     pub lines: u64,
-    /// The others.
-    pub own_frames: u64,
-    /// Frames that came again with their batch, under its id. They stand in no other count.
+    /// The other frames.
+    #[serde(rename = "own_frames")]
+    pub system_frames: u64,
+    /// Frames of batches whose id had already been received. They are in no other count.
     pub repeats: u64,
     /// Bytes of the longest message.
     pub longest: u64,
-    /// Messages of 10,000 bytes or more.
+    /// Messages of 10,000 bytes or more, which were truncated.
     pub cut: u64,
     /// Loss notices.
     pub losses: Losses,
-    /// Frames with a time before that of the frame before.
+    /// Frames whose timestamp is before that of the preceding frame.
     pub out_of_order: u64,
-    /// Frames whose time lies in the future: clock skew.
+    /// Frames whose timestamp is in the future: clock skew.
     pub skewed: u64,
-    /// How far, at most, in ms.
+    /// The largest skew, in ms.
     pub ahead_ms: f64,
     /// Lag.
     pub lag_ms: Lag,
 }
 
 impl Stream {
-    /// Frames of both sorts.
+    /// All frames.
     pub fn frames(&self) -> u64 {
-        self.lines + self.own_frames
+        self.lines + self.system_frames
     }
 }
 
-/// A stream while it comes in.
+/// A stream, and what its next frame is compared with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counter {
     pub(crate) stream: Stream,
@@ -71,18 +72,19 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// Counts a frame that came at `now`, in µs since the Unix epoch; `dropped` is what it announces.
+    /// Counts a frame that was received at `now`, in µs since the Unix epoch. `lost` is the number of lines that it
+    /// announces as lost.
     pub(crate) fn add(
         &mut self,
-        Fragment { frame, sent, .. }: &Fragment<'_>,
+        ReceivedFrame { frame, sent, .. }: &ReceivedFrame<'_>,
         now: u64,
-        dropped: Option<u64>,
+        lost: Option<u64>,
     ) {
         let stream = &mut self.stream;
-        *(if is_app(frame) { &mut stream.lines } else { &mut stream.own_frames }) += 1;
+        *(if is_app(frame) { &mut stream.lines } else { &mut stream.system_frames }) += 1;
         stream.longest = stream.longest.max(frame.msg.len() as u64);
-        stream.cut += u64::from(frame.msg.len() >= CUT);
-        if let Some(count) = dropped {
+        stream.cut += u64::from(frame.msg.len() >= TRUNCATED_LEN);
+        if let Some(count) = lost {
             stream.losses.add(count);
         }
         if let Some(sent) = *sent {
@@ -94,8 +96,8 @@ impl Counter {
         }
     }
 
-    /// Looks whether it comes in the order of its times.
-    pub(crate) fn follow(&mut self, frame: &Frame<'_>) {
+    /// Compares the timestamp with that of the preceding frame.
+    pub(crate) fn check_order(&mut self, frame: &Frame<'_>) {
         self.stream.out_of_order += u64::from(frame.time < self.last_time.as_str());
         frame.time.clone_into(&mut self.last_time);
     }

@@ -4,7 +4,7 @@
 
 use crate::fault::DynoFaultKind;
 use std::collections::BTreeSet;
-use tailrace_drain::fault::Kind;
+use tailrace_drain::fault::FaultKind;
 
 /// The losses that are to be expected of one run of a dyno.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,28 +31,28 @@ enum Effect {
 }
 
 /// The effect of a fault; statuses as in the README, "answer of the drain".
-fn effect(kind: Kind) -> Effect {
+fn effect(kind: FaultKind) -> Effect {
     match kind {
-        Kind::Status(200..=299) => Effect::None,
-        Kind::Status(401 | 403 | 404 | 408 | 425 | 429) => Effect::Holds,
+        FaultKind::Status(200..=299) => Effect::None,
+        FaultKind::Status(401 | 403 | 404 | 408 | 425 | 429) => Effect::Holds,
         // A batch that is too large is split until a single line remains, which is then rejected.
-        Kind::Status(400..=499) | Kind::TooLarge(_) => Effect::Rejects,
-        Kind::Status(_)
-        | Kind::Refuse
-        | Kind::TlsStall
-        | Kind::WrongCert
-        | Kind::ResetBefore
-        | Kind::ResetAfter
-        | Kind::Stall(_)
-        | Kind::SlowRead(_)
-        | Kind::Latency(_) => Effect::Holds,
+        FaultKind::Status(400..=499) | FaultKind::TooLarge(_) => Effect::Rejects,
+        FaultKind::Status(_)
+        | FaultKind::Refuse
+        | FaultKind::TlsStall
+        | FaultKind::WrongCert
+        | FaultKind::ResetBefore
+        | FaultKind::ResetAfter
+        | FaultKind::Stall(_)
+        | FaultKind::SlowRead(_)
+        | FaultKind::Latency(_) => Effect::Holds,
         _ => Effect::None,
     }
 }
 
 impl ExpectedLoss {
     /// Adds the faults of the receiver: those in force with their specs, and the kinds of all that have been in force.
-    pub fn add_receiver_faults(&mut self, in_force: Vec<(Kind, String)>, so_far: &[Kind]) {
+    pub fn add_receiver_faults(&mut self, in_force: Vec<(FaultKind, String)>, so_far: &[FaultKind]) {
         let holding = in_force.into_iter().filter(|(kind, _)| effect(*kind) == Effect::Holds);
         self.held_by.extend(holding.map(|(_, spec)| spec));
         self.rejected |= so_far.iter().any(|kind| effect(*kind) == Effect::Rejects);
@@ -85,7 +85,7 @@ impl ExpectedLoss {
 mod tests {
     use super::*;
 
-    fn expected(in_force: &[Kind], so_far: &[Kind]) -> ExpectedLoss {
+    fn expected(in_force: &[FaultKind], so_far: &[FaultKind]) -> ExpectedLoss {
         let mut expected = ExpectedLoss::default();
         let in_force = in_force.iter().map(|kind| (*kind, format!("{kind:?}"))).collect();
         expected.add_receiver_faults(in_force, so_far);
@@ -94,10 +94,15 @@ mod tests {
 
     #[test]
     fn an_outage_explains_held_lines_while_it_lasts() {
-        assert_eq!(expected(&[Kind::Refuse], &[Kind::Refuse]).held_by, ["Refuse".to_owned()].into());
-        let ended = expected(&[], &[Kind::Refuse]);
+        assert_eq!(
+            expected(&[FaultKind::Refuse], &[FaultKind::Refuse]).held_by,
+            ["Refuse".to_owned()].into()
+        );
+        let ended = expected(&[], &[FaultKind::Refuse]);
         assert!(ended.held_by.is_empty() && !ended.rejected && ended.drop_reasons == ["spool-full"].into());
-        for kind in [Kind::Status(404), Kind::Status(503), Kind::Latency(std::time::Duration::ZERO)] {
+        for kind in
+            [FaultKind::Status(404), FaultKind::Status(503), FaultKind::Latency(std::time::Duration::ZERO)]
+        {
             assert_eq!(expected(&[kind], &[kind]).held_by.len(), 1, "{kind:?}");
         }
     }
@@ -105,23 +110,23 @@ mod tests {
     #[test]
     fn only_rejecting_faults_explain_rejected_lines() {
         for (kind, rejected) in [
-            (Kind::Status(400), true),
-            (Kind::Status(410), true),
-            (Kind::TooLarge(1), true),
-            (Kind::Status(404), false),
-            (Kind::Status(503), false),
-            (Kind::Swallow, false),
+            (FaultKind::Status(400), true),
+            (FaultKind::Status(410), true),
+            (FaultKind::TooLarge(1), true),
+            (FaultKind::Status(404), false),
+            (FaultKind::Status(503), false),
+            (FaultKind::Swallow, false),
         ] {
             assert_eq!(expected(&[], &[kind]).rejected, rejected, "{kind:?}");
         }
-        assert!(expected(&[Kind::Status(400)], &[Kind::Status(400)]).held_by.is_empty());
+        assert!(expected(&[FaultKind::Status(400)], &[FaultKind::Status(400)]).held_by.is_empty());
     }
 
     #[test]
     fn faults_that_lose_no_lines_explain_no_loss() {
         let mut loss = expected(
-            &[Kind::Swallow, Kind::Deaf, Kind::JsonProblem],
-            &[Kind::Swallow, Kind::CloseAfterAnswer],
+            &[FaultKind::Swallow, FaultKind::IgnoreLossNotices, FaultKind::JsonProblem],
+            &[FaultKind::Swallow, FaultKind::CloseAfterAnswer],
         );
         loss.add_active_fault(DynoFaultKind::ShipperKilled);
         loss.add_active_fault(DynoFaultKind::MemoryGrown);

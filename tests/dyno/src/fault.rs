@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 use tailrace::config::value;
-use tailrace_drain::fault::Plan;
+use tailrace_drain::fault::FaultPlan;
 
 /// The syntax, for `--help` and for error messages.
 pub const SYNTAX: &str = "drain=503:10%, outage=20s@10s, latency=200ms, shipper=kill@5s, shipper=stop@5s+10s, \
@@ -90,7 +90,7 @@ impl Fault {
 
     fn parse_one(text: &str) -> Result<Self, FaultError> {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        let drain = |spec: String| match Plan::parse(&spec) {
+        let drain = |spec: String| match FaultPlan::parse(&spec) {
             Ok(_) => Ok(Self::Drain { text: text.to_owned(), spec }),
             Err(error) => Err(FaultError(format!("{text}: expected {}", error.expected))),
         };

@@ -1,16 +1,17 @@
-//! Counters over time.
+//! Time series in bounded memory.
 
 use super::Merge;
 use serde::Serialize;
 
-/// Buckets over the whole time, at most 120: when they are full, each two become one of twice the width.
+/// A time series of at most 120 buckets. When a further one is needed, neighbours are merged in pairs and the width
+/// doubles.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Series<T> {
     /// Start of the first bucket, in s since the Unix epoch.
     pub start: u64,
     /// Width of a bucket, in s.
     pub width: u64,
-    /// From old to new.
+    /// Buckets, from old to new.
     pub buckets: Vec<T>,
 }
 
@@ -21,30 +22,30 @@ impl<T> Default for Series<T> {
 }
 
 impl<T: Merge> Series<T> {
-    const MOST: u64 = 120;
+    const MAX_BUCKETS: u64 = 120;
 
-    /// The bucket of second `at`; times before the first one count for the first one.
-    pub fn at(&mut self, at: u64) -> &mut T {
+    /// The bucket of a time in s since the Unix epoch; earlier times belong to the first one.
+    pub fn at(&mut self, second: u64) -> &mut T {
         if self.buckets.is_empty() {
-            self.start = at;
+            self.start = second;
         }
-        let since = at.saturating_sub(self.start);
-        while since / self.width >= Self::MOST {
-            self.halve();
+        let offset = second.saturating_sub(self.start);
+        while offset / self.width >= Self::MAX_BUCKETS {
+            self.merge_pairs();
         }
-        let index = (since / self.width) as usize;
+        let index = (offset / self.width) as usize;
         if self.buckets.len() <= index {
             self.buckets.resize_with(index + 1, T::default);
         }
         &mut self.buckets[index]
     }
 
-    fn halve(&mut self) {
+    fn merge_pairs(&mut self) {
         self.width *= 2;
         let mut old = std::mem::take(&mut self.buckets).into_iter();
         while let Some(mut bucket) = old.next() {
             if let Some(next) = old.next() {
-                bucket.absorb(next);
+                bucket.merge(next);
             }
             self.buckets.push(bucket);
         }
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_the_time_stands_in_few_buckets() {
+    fn the_number_of_buckets_is_bounded() {
         let mut series = Series::<u64>::default();
         for second in 1000..1600 {
             *series.at(second) += 1;

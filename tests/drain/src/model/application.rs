@@ -1,68 +1,68 @@
-//! What the platform says of the app: builds, deploys, releases, config vars.
+//! Lines of the platform about the app: builds, deploys, releases, config vars.
 
-use super::kind::Kind;
-use crate::measure::{Merge, Names, Series};
+use super::kind::LineKind;
+use crate::measure::{BoundedMap, Merge, Series};
 use serde::Serialize;
 use std::collections::VecDeque;
 
-/// Changes that are kept.
-const LATEST: usize = 50;
+/// Most changes that are shown.
+const MAX_LATEST: usize = 50;
 
 /// One change.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Change {
-    /// Time of the line.
+    /// Timestamp of the line.
     pub time: String,
-    /// The words.
+    /// The message without the user.
     pub text: String,
-    /// `by user …`.
+    /// The user of `by user …`.
     pub user: String,
 }
 
 impl Change {
-    /// Reads `Deploy 7d2ed6b9 by user dev@example.com` and the like.
-    pub(crate) fn read(time: &str, message: &str) -> Self {
+    /// Parses messages such as `Deploy 7d2ed6b9 by user dev@example.com`.
+    pub(crate) fn parse(time: &str, message: &str) -> Self {
         let (text, user) = message.split_once(" by user ").unwrap_or((message, ""));
         let text = text.strip_suffix(" created").unwrap_or(text);
         Self { time: time.to_owned(), text: text.to_owned(), user: user.to_owned() }
     }
 }
 
-/// Changes of one user.
+/// The changes of one user.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ByUser {
-    /// How many.
+    /// Number of changes.
     pub count: u64,
-    /// The last one.
+    /// The text of the last one.
     pub last: String,
 }
 
-/// Changes of one sort.
+/// The changes of one type.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Changes {
-    /// How many.
+    /// Number of changes.
     pub count: u64,
     /// By user.
-    pub by_user: Names<ByUser>,
+    pub by_user: BoundedMap<ByUser>,
     /// Over time, by user.
-    pub over_time: Series<Names<u64, 20>>,
+    pub over_time: Series<BoundedMap<u64, 20>>,
 }
 
 impl Changes {
     pub(crate) fn add(&mut self, change: &Change, second: u64) {
         self.count += 1;
         let user = if change.user.is_empty() { "(nobody)" } else { &change.user };
-        let by_user = self.by_user.of(user);
+        let by_user = self.by_user.entry(user);
         by_user.count += 1;
         change.text.clone_into(&mut by_user.last);
-        *self.over_time.at(second).of(user) += 1;
+        *self.over_time.at(second).entry(user) += 1;
     }
 }
 
 /// Builds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Builds {
-    /// Those that came to an end.
+    /// Builds that ended.
     pub total: u64,
     /// `Build started`.
     pub started: u64,
@@ -73,7 +73,7 @@ pub struct Builds {
 }
 
 impl Merge for Builds {
-    fn absorb(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         self.total += other.total;
         self.started += other.started;
         self.succeeded += other.succeeded;
@@ -81,7 +81,7 @@ impl Merge for Builds {
     }
 }
 
-/// The application.
+/// The counts of the app.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Application {
     /// Builds.
@@ -92,26 +92,26 @@ pub struct Application {
     pub deploys: Changes,
     /// `Release v…`.
     pub releases: Changes,
-    /// All of them, and changes of scale and of config vars: the last so many.
+    /// The last changes of any type, also of scale and config vars.
     pub latest: VecDeque<Change>,
 }
 
 impl Application {
-    pub(crate) fn add(&mut self, kind: Kind, time: &str, message: &str, second: u64) {
-        let change = Change::read(time, message);
+    pub(crate) fn add(&mut self, kind: LineKind, time: &str, message: &str, second: u64) {
+        let change = Change::parse(time, message);
         match kind {
-            Kind::Build => {
-                let [started, succeeded, failed] =
-                    ["started", "succeeded", "failed"].map(|word| u64::from(message[6..].starts_with(word)));
+            LineKind::Build => {
+                let [started, succeeded, failed] = ["started", "succeeded", "failed"]
+                    .map(|result| u64::from(message[6..].starts_with(result)));
                 let one = Builds { total: succeeded + failed, started, succeeded, failed };
-                self.builds.absorb(one);
-                self.builds_over_time.at(second).absorb(one);
+                self.builds.merge(one);
+                self.builds_over_time.at(second).merge(one);
             }
-            Kind::Deploy => self.deploys.add(&change, second),
-            Kind::Release => self.releases.add(&change, second),
+            LineKind::Deploy => self.deploys.add(&change, second),
+            LineKind::Release => self.releases.add(&change, second),
             _ => {}
         }
-        if self.latest.len() == LATEST {
+        if self.latest.len() == MAX_LATEST {
             self.latest.pop_front();
         }
         self.latest.push_back(change);

@@ -1,67 +1,67 @@
-//! Conformance: each rule of Logplex's form, how often it was broken, and the last example.
+//! Conformance: the rules of Logplex's form, how often each was broken, and the last example.
 
 use super::Batch;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tailrace::frame::{self, MAX_FRAME, ParseError, ParseErrorKind, TIMESTAMP_LEN};
 
-/// A rule. Bodies are read to the first frame that is none, so of the first nine a request breaks at most one.
+/// A rule. A body is parsed up to the first invalid frame, so a request breaks at most one of the first nine rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Rule {
-    /// LEN counts the bytes behind its space through the LF.
+    /// LEN counts the bytes after its space, including the LF.
     #[serde(rename = "LEN leads to the next frame")]
     Len,
     /// A frame ends with a line feed.
     #[serde(rename = "a line feed ends the frame")]
     LineFeedMissing,
-    /// There is no other.
+    /// It has no other line feed.
     #[serde(rename = "no line feed within or between frames")]
     LineFeedExtra,
-    /// Everything is UTF-8.
+    /// Frames are UTF-8.
     #[serde(rename = "text is UTF-8")]
     Utf8,
-    /// No frame is longer than receivers take.
+    /// No frame is longer than receivers accept.
     #[serde(rename = "a frame has at most 10,240 bytes")]
     Long,
-    /// PRI and version.
+    /// PRI and version are valid.
     #[serde(rename = "PRI from <0>1 to <255>1")]
     Priority,
-    /// The time can be read.
+    /// The timestamp can be parsed.
     #[serde(rename = "time can be read")]
     Time,
-    /// HOSTNAME, APP-NAME, PROCID.
+    /// HOSTNAME, APP-NAME and PROCID are printable ASCII.
     #[serde(rename = "header fields are printable ASCII")]
     Field,
-    /// No message id.
+    /// The message id is `-`.
     #[serde(rename = "`-` stands before the message")]
     MessageId,
-    /// The time is as Logplex writes it.
+    /// The timestamp is in Logplex's form.
     #[serde(rename = "time has six digits and +00:00")]
     Stamp,
-    /// HOSTNAME.
+    /// HOSTNAME is `host`.
     #[serde(rename = "hostname is `host`")]
     Host,
-    /// No structured data.
+    /// There is no structured data.
     #[serde(rename = "one dash before the message")]
     OneDash,
-    /// No carriage return.
+    /// There is no carriage return.
     #[serde(rename = "no CR in the message")]
     CarriageReturn,
-    /// The count is right.
+    /// `Logplex-Msg-Count` is the number of frames.
     #[serde(rename = "Logplex-Msg-Count is the number of frames")]
     Count,
-    /// The header is right.
+    /// `Content-Type` is `application/logplex-1`.
     #[serde(rename = "Content-Type is application/logplex-1")]
     ContentType,
-    /// The header is there.
+    /// `Logplex-Frame-Id` is present.
     #[serde(rename = "Logplex-Frame-Id is there")]
     FrameId,
-    /// The header is there.
+    /// `Logplex-Drain-Token` is present.
     #[serde(rename = "Logplex-Drain-Token is there")]
     Token,
 }
 
-/// All rules, in the order in which they are shown.
+/// All rules, in the order of the page.
 const RULES: [Rule; 17] = [
     Rule::Len,
     Rule::LineFeedMissing,
@@ -82,23 +82,23 @@ const RULES: [Rule; 17] = [
     Rule::Token,
 ];
 
-/// How often a rule was broken.
+/// Violations of one rule.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Broken {
-    /// Requests or frames that broke it.
+pub struct Violations {
+    /// Requests or frames that broke the rule.
     pub broken: u64,
-    /// The last one.
+    /// The last example.
     pub last: Option<String>,
 }
 
-/// All rules.
+/// Violations by rule.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
-pub struct Conformance(pub BTreeMap<Rule, Broken>);
+pub struct Conformance(pub BTreeMap<Rule, Violations>);
 
 impl Default for Conformance {
     fn default() -> Self {
-        Self(RULES.into_iter().map(|rule| (rule, Broken::default())).collect())
+        Self(RULES.into_iter().map(|rule| (rule, Violations::default())).collect())
     }
 }
 
@@ -112,19 +112,19 @@ impl Conformance {
         rule.last = Some(example().chars().take(200).collect());
     }
 
-    pub(crate) fn batch(&mut self, batch: &Batch<'_>) {
+    pub(crate) fn check_batch(&mut self, batch: &Batch<'_>) {
         let headers = batch.headers;
         if let Some(error) = batch.error {
             let at = batch.frames.iter().map(|frame| frame.total).sum();
             self.check(diagnose(batch.body, at, error), false, || {
                 let rest = batch.body.get(at..).unwrap_or_default();
-                let shown = String::from_utf8_lossy(&rest[..rest.len().min(120)]);
-                format!("{error}; the frame at byte {at}: {}", shown.escape_debug())
+                let excerpt = String::from_utf8_lossy(&rest[..rest.len().min(120)]);
+                format!("{error}; the frame at byte {at}: {}", excerpt.escape_debug())
             });
         }
         self.check(Rule::Count, headers.count == Some(batch.frames.len() as u64), || {
-            let said = headers.count.map_or_else(|| "nothing".to_owned(), |count| count.to_string());
-            format!("the header says {said}, there are {} frames", batch.frames.len())
+            let found = headers.count.map_or_else(|| "nothing".to_owned(), |count| count.to_string());
+            format!("the header says {found}, there are {} frames", batch.frames.len())
         });
         self.check(
             Rule::ContentType,
@@ -145,8 +145,8 @@ impl Conformance {
     }
 }
 
-/// Which rule the frame at byte `at` breaks. A wrong LEN shows as a line feed in the wrong place, so it is looked
-/// where frames really start.
+/// The rule that the frame at byte `at` breaks. A wrong LEN appears as a line feed in the wrong place, so the real
+/// starts of frames decide.
 fn diagnose(body: &[u8], at: usize, error: ParseError) -> Rule {
     let is_start = |at: usize| body.get(at..).is_some_and(is_header);
     match error.kind {
@@ -155,16 +155,16 @@ fn diagnose(body: &[u8], at: usize, error: ParseError) -> Rule {
             let Ok((start, end)) = frame::span(body, at) else { return Rule::Len };
             let inside = memchr::memchr_iter(b'\n', &body[start..end]).map(|lf| start + lf);
             let mut inside = inside.filter(|lf| lf + 1 < end);
-            let leads_past_the_end = inside.clone().any(|lf| is_start(lf + 1));
-            let leads_short_of_it = body.get(end) == Some(&b'\n');
+            let is_len_too_large = inside.clone().any(|lf| is_start(lf + 1));
+            let is_len_too_small = body.get(end) == Some(&b'\n');
             match error.kind {
-                _ if leads_past_the_end || leads_short_of_it => Rule::Len,
+                _ if is_len_too_large || is_len_too_small => Rule::Len,
                 ParseErrorKind::LineFeedMissing if end == body.len() || is_start(end) => {
                     Rule::LineFeedMissing
                 }
                 ParseErrorKind::LineFeedMissing => Rule::Len,
                 _ => {
-                    debug_assert!(inside.next().is_some(), "there is one");
+                    debug_assert!(inside.next().is_some(), "a line feed inside the frame was reported");
                     Rule::LineFeedExtra
                 }
             }
@@ -180,7 +180,7 @@ fn diagnose(body: &[u8], at: usize, error: ParseError) -> Rule {
     }
 }
 
-/// Whether bytes start as a frame does: `75 <190>1 `.
+/// Whether the bytes start like a frame: `75 <190>1 `.
 fn is_header(bytes: &[u8]) -> bool {
     let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let length = digits(bytes);
@@ -188,7 +188,7 @@ fn is_header(bytes: &[u8]) -> bool {
     (1..=5).contains(&length) && rest[digits(rest)..].starts_with(b">1 ")
 }
 
-/// Whether a frame that is too long is really that long: its bytes are there, and end with a line feed.
+/// Whether LEN of a frame that is too long is right: the body has all its bytes, and the last one is a line feed.
 fn is_len_right(body: &[u8], at: usize) -> bool {
     let digits: Vec<u8> = body[at..].iter().copied().take_while(u8::is_ascii_digit).collect();
     let length = std::str::from_utf8(&digits).ok().and_then(|text| text.parse::<usize>().ok());
@@ -213,13 +213,14 @@ mod tests {
             ..Headers::default()
         };
         let mut conformance = Conformance::default();
-        conformance.batch(&Batch { now: 0, headers: &headers, body, frames: &frames, error });
-        let broken = conformance.0.into_iter().filter(|(_, rule)| rule.broken == 1 && rule.last.is_some());
-        broken.map(|(rule, _)| rule).collect()
+        conformance.check_batch(&Batch { now: 0, headers: &headers, body, frames: &frames, error });
+        let violations =
+            conformance.0.into_iter().filter(|(_, rule)| rule.broken == 1 && rule.last.is_some());
+        violations.map(|(rule, _)| rule).collect()
     }
 
     #[test]
-    fn each_rule_is_broken_by_itself() {
+    fn each_rule_is_checked_on_its_own() {
         let second = |change: &dyn Fn(&str) -> String| [GOOD, &change(GOOD), GOOD].concat();
         let framed = |text: &str| format!("{} {text}\n", text.len() + 1);
         let long = format!("<190>1 2026-03-04T05:06:07.089012+00:00 host app web.1 - {}", "x".repeat(10_300));

@@ -1,81 +1,81 @@
-//! Connections: how they are made, how often they are used, how they end.
+//! Connections: how they are opened, reused and closed.
 
-use crate::measure::{Names, Quantiles};
+use crate::measure::{BoundedMap, Quantiles};
 use serde::Serialize;
 
 /// Connections of one drain.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Connections {
-    /// Those that were made.
+    /// Connections with at least one request.
     pub opened: u64,
-    /// Those that are there now.
+    /// Of those, the ones that are open now.
     pub open: u64,
-    /// Requests over them.
+    /// Requests.
     pub requests: u64,
     /// Requests that were not the first of their connection.
     pub reused: u64,
     /// Requests per connection.
     pub per_connection: Option<f64>,
-    /// Those that the sender closed while nothing was under way.
+    /// Connections that the sender closed while they were idle.
     pub idle_closes: u64,
-    /// How long nothing had been under way then, in ms.
+    /// How long they had been idle, in ms.
     pub idle: Quantiles,
-    /// Those that were closed by a fault because nothing was under way.
+    /// Connections that an `idle` fault closed.
     pub idle_faults: u64,
     /// TLS versions.
-    pub tls: Names<u64, 8>,
-    /// Protocols that TLS agreed on.
-    pub alpn: Names<u64, 8>,
-    /// How requests show who they are, by kind.
-    pub auth: Names<u64, 16>,
-    /// Those that came to nothing before a request.
+    pub tls: BoundedMap<u64, 8>,
+    /// Protocols negotiated by ALPN.
+    pub alpn: BoundedMap<u64, 8>,
+    /// How requests authenticate, by kind.
+    pub auth: BoundedMap<u64, 16>,
+    /// Connections that ended before the first request.
     pub failed: u64,
-    /// Why, the last time.
+    /// The reason of the last one.
     pub failed_last: Option<String>,
 }
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum End {
-    /// The sender closed it while nothing was under way, after so many ms.
+pub(crate) enum ConnectionEnd {
+    /// The sender closed it after it had been idle for this time, in ms.
     Idle(f64),
-    /// A fault closed it while nothing was under way.
+    /// An `idle` fault closed it.
     IdleFault,
-    /// In any other way.
+    /// It ended during a request.
     Other,
 }
 
 impl Connections {
-    /// The first request came over a connection.
-    pub(crate) fn begin(&mut self, tls: &str, alpn: &str) {
+    /// Counts a connection with its first request.
+    pub(crate) fn opened(&mut self, tls: &str, alpn: &str) {
         self.opened += 1;
         self.open += 1;
-        *self.tls.of(tls) += 1;
-        *self.alpn.of(alpn) += 1;
+        *self.tls.entry(tls) += 1;
+        *self.alpn.entry(alpn) += 1;
     }
 
     pub(crate) fn request(&mut self, auth: &str, is_first: bool) {
         self.requests += 1;
         self.reused += u64::from(!is_first);
-        *self.auth.of(auth) += 1;
+        *self.auth.entry(auth) += 1;
         self.per_connection = (self.opened > 0).then(|| self.requests as f64 / self.opened as f64);
     }
 
-    pub(crate) fn end(&mut self, end: End) {
+    pub(crate) fn closed(&mut self, end: ConnectionEnd) {
         self.open = self.open.saturating_sub(1);
         match end {
-            End::Idle(ms) => {
+            ConnectionEnd::Idle(ms) => {
                 self.idle_closes += 1;
                 self.idle.add(ms);
             }
-            End::IdleFault => self.idle_faults += 1,
-            End::Other => {}
+            ConnectionEnd::IdleFault => self.idle_faults += 1,
+            ConnectionEnd::Other => {}
         }
     }
 
-    /// A connection ended without a request.
-    pub(crate) fn fail(&mut self, why: &str) {
+    /// Counts a connection that ended before its first request.
+    pub(crate) fn failed(&mut self, reason: &str) {
         self.failed += 1;
-        self.failed_last = Some(why.chars().take(200).collect());
+        self.failed_last = Some(reason.chars().take(200).collect());
     }
 }

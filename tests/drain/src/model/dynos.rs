@@ -1,26 +1,26 @@
-//! What the platform says of its dynos: states, exits, restarts, scaling.
+//! Lines of the platform about dynos: states, exits, restarts, scaling.
 
 use super::application::{Change, Changes};
-use crate::measure::{Merge, Names, Series};
+use crate::measure::{BoundedMap, Merge, Series};
 use serde::Serialize;
 
-/// Launches and ends.
+/// Counts of state changes.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Launches {
-    /// `to up`.
+pub struct StateChanges {
+    /// Changes `to up`.
     pub up: u64,
-    /// `to complete`.
+    /// Changes `to complete`.
     pub completed: u64,
-    /// `to crashed`.
+    /// Changes `to crashed`.
     pub crashed: u64,
-    /// `to down`.
+    /// Changes `to down`.
     pub stopped: u64,
-    /// `Restarting`, `Cycling`.
+    /// Lines that start with `Restarting` or `Cycling`.
     pub restarts: u64,
 }
 
-impl Merge for Launches {
-    fn absorb(&mut self, other: Self) {
+impl Merge for StateChanges {
+    fn merge(&mut self, other: Self) {
         self.up += other.up;
         self.completed += other.completed;
         self.crashed += other.crashed;
@@ -32,27 +32,27 @@ impl Merge for Launches {
 /// One dyno.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Dyno {
-    /// Its launches and ends.
-    pub launches: Launches,
-    /// Its state.
+    /// Its state changes.
+    pub launches: StateChanges,
+    /// The last state.
     pub state: String,
-    /// The time of the line that told the state.
+    /// Timestamp of the line with this state.
     pub since: String,
-    /// Last exit status.
+    /// The last exit status.
     pub exit: Option<String>,
 }
 
 /// All dynos.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Dynos {
-    /// All together.
-    pub all: Launches,
+    /// State changes of all dynos.
+    pub all: StateChanges,
     /// By dyno.
-    pub by_dyno: Names<Dyno>,
-    /// Exit codes.
-    pub exits: Names<u64, 64>,
-    /// Over time.
-    pub over_time: Series<Launches>,
+    pub by_dyno: BoundedMap<Dyno>,
+    /// Exit statuses.
+    pub exits: BoundedMap<u64, 64>,
+    /// State changes over time.
+    pub over_time: Series<StateChanges>,
     /// `Scaled to …`.
     pub scaling: Changes,
 }
@@ -60,7 +60,7 @@ pub struct Dynos {
 impl Dynos {
     pub(crate) fn state(&mut self, time: &str, name: &str, message: &str, second: u64) {
         let Some((_, state)) = message.rsplit_once(" to ") else { return };
-        let mut one = Launches::default();
+        let mut one = StateChanges::default();
         match state {
             "up" => one.up = 1,
             "complete" => one.completed = 1,
@@ -68,32 +68,32 @@ impl Dynos {
             "down" => one.stopped = 1,
             _ => {}
         }
-        let dyno = self.by_dyno.of(name);
+        let dyno = self.by_dyno.entry(name);
         state.clone_into(&mut dyno.state);
         time.clone_into(&mut dyno.since);
         self.launch(name, one, second);
     }
 
-    fn launch(&mut self, name: &str, one: Launches, second: u64) {
-        self.by_dyno.of(name).launches.absorb(one);
-        self.all.absorb(one);
-        self.over_time.at(second).absorb(one);
+    fn launch(&mut self, name: &str, one: StateChanges, second: u64) {
+        self.by_dyno.entry(name).launches.merge(one);
+        self.all.merge(one);
+        self.over_time.at(second).merge(one);
     }
 
     pub(crate) fn exit(&mut self, name: &str, message: &str) {
         let status = message.rsplit(' ').next().unwrap_or_default();
-        *self.exits.of(status) += 1;
-        self.by_dyno.of(name).exit = Some(status.to_owned());
+        *self.exits.entry(status) += 1;
+        self.by_dyno.entry(name).exit = Some(status.to_owned());
     }
 
-    /// Any other line of the platform: maybe the start of a restart.
+    /// Counts any other line of the platform: it may announce a restart.
     pub(crate) fn platform(&mut self, name: &str, message: &str, second: u64) {
         if message.starts_with("Restarting") || message.starts_with("Cycling") {
-            self.launch(name, Launches { restarts: 1, ..Launches::default() }, second);
+            self.launch(name, StateChanges { restarts: 1, ..StateChanges::default() }, second);
         }
     }
 
     pub(crate) fn scaled(&mut self, time: &str, message: &str, second: u64) {
-        self.scaling.add(&Change::read(time, message), second);
+        self.scaling.add(&Change::parse(time, message), second);
     }
 }

@@ -1,9 +1,9 @@
-//! Errors: codes of the platform, and what the app calls an error.
+//! Errors: the platform's error codes, and error lines of the app.
 
 use super::kind;
 use super::router::RouterLine;
 use crate::ansi;
-use crate::measure::{Merge, Names, Series, Share};
+use crate::measure::{BoundedMap, Merge, Series, Share};
 use regex::Regex;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::LazyLock;
 use tailrace::frame::Frame;
 
-/// Lines that are kept.
-const DETAILS: usize = 30;
+/// Most lines that are shown.
+const MAX_DETAILS: usize = 30;
 
-/// Codes and their meaning (Dev Center, "Heroku Error Codes"); those that the page always names.
+/// The codes that the page always lists, with their meaning (Dev Center, "Heroku Error Codes").
 pub const CODES: [(&str, &str); 26] = [
     ("H10", "App crashed"),
     ("H11", "Backlog too deep"),
@@ -44,24 +44,24 @@ pub const CODES: [(&str, &str); 26] = [
     ("R17", "Checksum error"),
 ];
 
-/// The keywords of Sumo Logic's app: an error, or a code that is logged without that word.
-static WORDS: LazyLock<Regex> = LazyLock::new(|| words("error|H81|H27|H28|H82|H83|L11"));
-static RELEASE: LazyLock<[Regex; 2]> = LazyLock::new(|| ["app", "release"].map(words));
-static BOOT: LazyLock<[Regex; 4]> = LazyLock::new(|| ["worker", "failed", "to", "boot"].map(words));
-static SIGTERM: LazyLock<[Regex; 4]> = LazyLock::new(|| ["worker", "was", "sent", "sigterm"].map(words));
+/// The keywords of Sumo Logic's app: `error`, and codes that are logged without it.
+static ERROR_KEYWORDS: LazyLock<Regex> = LazyLock::new(|| keywords("error|H81|H27|H28|H82|H83|L11"));
+static RELEASE: LazyLock<[Regex; 2]> = LazyLock::new(|| ["app", "release"].map(keywords));
+static BOOT: LazyLock<[Regex; 4]> = LazyLock::new(|| ["worker", "failed", "to", "boot"].map(keywords));
+static SIGTERM: LazyLock<[Regex; 4]> = LazyLock::new(|| ["worker", "was", "sent", "sigterm"].map(keywords));
 
-/// Any of some words, whole, in any case.
-fn words(any: &str) -> Regex {
-    Regex::new(&format!(r"(?i-u)\b(?:{any})\b")).expect("a constant that a test compiles")
+/// Matches one of these alternatives as a whole word, in any case.
+fn keywords(alternatives: &str) -> Regex {
+    Regex::new(&format!(r"(?i-u)\b(?:{alternatives})\b")).expect("a constant that a test compiles")
 }
 
-/// Whether a line counts as an error.
+/// Whether a message counts as an error.
 pub(crate) fn is_error(message: &str) -> bool {
-    WORDS.is_match(&ansi::plain(message))
+    ERROR_KEYWORDS.is_match(&ansi::plain(message))
 }
 
-/// The first 300 characters of a line, without colours.
-fn beginning(message: &str) -> String {
+/// The first 300 characters of a message, without control sequences.
+fn excerpt(message: &str) -> String {
     ansi::plain(message).chars().take(300).collect()
 }
 
@@ -69,24 +69,25 @@ fn component(frame: &Frame<'_>) -> String {
     format!("{}[{}]", frame.app, frame.proc_id)
 }
 
+/// Appends to the last [`MAX_DETAILS`] lines.
 fn push<T>(details: &mut VecDeque<T>, detail: T) {
-    if details.len() == DETAILS {
+    if details.len() == MAX_DETAILS {
         details.pop_front();
     }
     details.push_back(detail);
 }
 
-/// Lines, and those among them that count as an error, by APP-NAME (what Sumo Logic's app calls the host) and
-/// PROCID. Serialized as `{all, by_app, by_component}`.
+/// Lines and error lines by APP-NAME (which Sumo Logic's app calls the host) and PROCID. Serialized as
+/// `{all, by_app, by_component}`.
 #[derive(Clone, Debug, Default)]
-pub struct Rates(Names<Names<Share>, 50>);
+pub struct Rates(BoundedMap<BoundedMap<Share>, 50>);
 
 impl Rates {
     pub(crate) fn add(&mut self, frame: &Frame<'_>, is_error: bool) {
-        self.0.of(frame.app).of(frame.proc_id).add(is_error);
+        self.0.entry(frame.app).entry(frame.proc_id).add(is_error);
     }
 
-    /// Together.
+    /// All lines.
     pub fn all(&self) -> Share {
         sum(self.0.values().flat_map(|procs| procs.values()))
     }
@@ -98,7 +99,7 @@ impl Rates {
 
     /// By APP-NAME and PROCID.
     pub fn by_component(&self) -> BTreeMap<String, Share> {
-        let of_app = |(app, procs): (&String, &Names<Share>)| {
+        let of_app = |(app, procs): (&String, &BoundedMap<Share>)| {
             let named = procs.iter().map(|(proc_id, share)| (format!("{app}[{proc_id}]"), *share));
             named.collect::<Vec<_>>()
         };
@@ -108,7 +109,7 @@ impl Rates {
 
 fn sum<'a>(shares: impl Iterator<Item = &'a Share>) -> Share {
     let mut sum = Share::default();
-    shares.for_each(|share| sum.absorb(*share));
+    shares.for_each(|share| sum.merge(*share));
     sum
 }
 
@@ -122,10 +123,10 @@ impl Serialize for Rates {
     }
 }
 
-/// A line with a code.
+/// A line with an error code.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Detail {
-    /// Time of the line.
+    /// Timestamp of the line.
     pub time: String,
     /// APP-NAME and PROCID.
     pub component: String,
@@ -133,7 +134,7 @@ pub struct Detail {
     pub code: String,
     /// `at=`.
     pub level: String,
-    /// What it says of itself.
+    /// The description.
     pub text: String,
     /// `method=`.
     pub method: String,
@@ -153,48 +154,48 @@ pub struct Detail {
     pub bytes: Option<u64>,
 }
 
-/// The platform's codes.
+/// The platform's error codes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Errors {
     /// Lines with a code.
     pub total: u64,
-    /// Codes: times.
-    pub by_code: Names<u64, 64>,
-    /// Codes over time.
-    pub over_time: Series<Names<u64, 64>>,
+    /// Lines by code.
+    pub by_code: BoundedMap<u64, 64>,
+    /// Lines by code over time.
+    pub over_time: Series<BoundedMap<u64, 64>>,
     /// Lines with a code, by APP-NAME and PROCID.
-    pub by_component: Names<u64>,
-    /// The last of them.
+    pub by_component: BoundedMap<u64>,
+    /// The last lines.
     pub details: VecDeque<Detail>,
 }
 
 impl Errors {
     fn add(&mut self, code: &str, frame: &Frame<'_>, second: u64, detail: Detail) {
         self.total += 1;
-        *self.by_code.of(code) += 1;
-        *self.over_time.at(second).of(code) += 1;
-        *self.by_component.of(&component(frame)) += 1;
+        *self.by_code.entry(code) += 1;
+        *self.over_time.at(second).entry(code) += 1;
+        *self.by_component.entry(&component(frame)) += 1;
         let (time, component) = (frame.time.to_owned(), component(frame));
         push(&mut self.details, Detail { time, component, code: code.to_owned(), ..detail });
     }
 
-    /// `Error R14 (Memory quota exceeded)`.
+    /// Counts a line such as `Error R14 (Memory quota exceeded)`.
     pub(crate) fn line(&mut self, frame: &Frame<'_>, second: u64) {
         if let Some((code, rest)) = kind::code(frame.msg) {
-            self.add(code, frame, second, Detail { text: beginning(rest), ..Detail::default() });
+            self.add(code, frame, second, Detail { text: excerpt(rest), ..Detail::default() });
         }
     }
 
-    /// A request that failed with a code.
+    /// Counts a request that failed with a code.
     pub(crate) fn request(&mut self, line: &RouterLine<'_>, frame: &Frame<'_>, second: u64) {
         let Some(code) = line.code else { return };
         let detail = Detail {
             level: line.level.to_owned(),
-            text: beginning(line.description),
+            text: excerpt(line.description),
             method: line.method.to_owned(),
-            path: beginning(line.path),
+            path: excerpt(line.path),
             dyno: line.dyno.to_owned(),
-            clients: beginning(line.clients),
+            clients: excerpt(line.clients),
             connect: line.connect,
             service: line.service,
             status: Some(line.status),
@@ -205,35 +206,35 @@ impl Errors {
     }
 }
 
-/// A line of the app with an error.
+/// An error line of the app.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AppLine {
-    /// Time of the line.
+    /// Timestamp of the line.
     pub time: String,
     /// APP-NAME and PROCID.
     pub component: String,
-    /// The first 300 characters, without colours.
+    /// The first 300 characters, without control sequences.
     pub text: String,
 }
 
-/// What the app calls an error (the word `error` in its lines). Further words are looked for in all of the event,
-/// as Sumo Logic's app does: `release.1` has the word `release`.
+/// Error lines of the app: those with the word `error`. Other keywords are searched in the whole event, as Sumo Logic's
+/// app does: `release.1` contains the keyword `release`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AppErrors {
     /// Lines.
     pub total: u64,
-    /// Those with the words `app` and `release`.
+    /// Of those, lines with the keywords `app` and `release`.
     pub release: u64,
-    /// Those with the words of `Worker failed to boot`.
+    /// Of those, lines with the keywords of `Worker failed to boot`.
     pub boot: u64,
-    /// Those with the words of `Worker was sent SIGTERM`.
+    /// Of those, lines with the keywords of `Worker was sent SIGTERM`.
     pub sigterm: u64,
     /// By APP-NAME and PROCID.
-    pub by_component: Names<u64>,
+    pub by_component: BoundedMap<u64>,
     /// Over time.
     pub over_time: Series<u64>,
     /// By APP-NAME and PROCID, over time.
-    pub components_over_time: Series<Names<u64, 20>>,
+    pub components_over_time: Series<BoundedMap<u64, 20>>,
     /// The last lines.
     pub details: VecDeque<AppLine>,
 }
@@ -242,15 +243,15 @@ impl AppErrors {
     pub(crate) fn add(&mut self, frame: &Frame<'_>, second: u64) {
         let component = component(frame);
         let event = format!("{} {} - {}", frame.app, frame.proc_id, ansi::plain(frame.msg));
-        let has = |words: &[Regex]| u64::from(words.iter().all(|word| word.is_match(&event)));
+        let has = |keywords: &[Regex]| u64::from(keywords.iter().all(|keyword| keyword.is_match(&event)));
         self.total += 1;
         self.release += has(&*RELEASE);
         self.boot += has(&*BOOT);
         self.sigterm += has(&*SIGTERM);
-        *self.by_component.of(&component) += 1;
+        *self.by_component.entry(&component) += 1;
         *self.over_time.at(second) += 1;
-        *self.components_over_time.at(second).of(&component) += 1;
-        let text = beginning(frame.msg);
+        *self.components_over_time.at(second).entry(&component) += 1;
+        let text = excerpt(frame.msg);
         push(&mut self.details, AppLine { time: frame.time.to_owned(), component, text });
     }
 }
@@ -260,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_a_whole_word() {
+    fn the_error_keyword_is_a_whole_word() {
         for text in [
             "[ERROR] Worker",
             "Error R14 (x)",
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_looked_for_in_the_whole_event() {
+    fn keywords_are_searched_in_the_whole_event() {
         let mut errors = AppErrors::default();
         let frame = |app, proc_id, msg| Frame {
             pri: 190,

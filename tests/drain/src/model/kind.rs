@@ -1,19 +1,19 @@
-//! What a line is about, told by its header and its first words.
+//! Classifies lines by header and message.
 
 use serde::Serialize;
 use tailrace::frame::Frame;
 
-/// Kinds of lines.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum LineKind {
     /// A line of the app.
     App,
     /// The router's line about a request.
     Router,
-    /// A sample line with the memory.
+    /// A sample line of the memory.
     Memory,
-    /// A sample line with the load.
+    /// A sample line of the load.
     Load,
     /// Another sample line.
     Sample,
@@ -37,12 +37,12 @@ pub enum Kind {
     Config,
     /// Any other line of the platform about the app.
     Api,
-    /// tailrace's own words.
+    /// A line of tailrace about itself.
     Agent,
 }
 
-impl Kind {
-    /// The kind of a frame.
+impl LineKind {
+    /// Classifies a frame.
     pub fn of(frame: &Frame<'_>) -> Self {
         match (frame.app, frame.proc_id) {
             ("heroku", "router") => Self::Router,
@@ -78,13 +78,13 @@ impl Kind {
         }
     }
 
-    /// Whether lines of the kind tell of dynos what the platform itself tells.
-    pub(crate) fn is_of_dynos(self) -> bool {
+    /// Whether the platform logs lines of this kind about dynos, and tailrace does too.
+    pub(crate) fn is_dyno_event(self) -> bool {
         matches!(self, Self::State | Self::Exit | Self::Platform)
     }
 }
 
-/// The code of `Error R14 (Memory quota exceeded)`, and what stands behind it.
+/// Splits `Error R14 (Memory quota exceeded)` into the code and the rest.
 pub(crate) fn code(message: &str) -> Option<(&str, &str)> {
     let (code, rest) = message.strip_prefix("Error ")?.split_at_checked(3)?;
     let mut bytes = code.bytes();
@@ -92,15 +92,15 @@ pub(crate) fn code(message: &str) -> Option<(&str, &str)> {
     is_code.then_some((code, rest.trim_start()))
 }
 
-/// The pairs of a line such as `at=info path="/a b" status=200`, quotes taken off.
+/// The pairs of a line such as `at=info path="/a b" status=200`, without quotes.
 pub(crate) fn pairs(message: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = message;
     std::iter::from_fn(move || {
-        let (before, behind) = rest.split_once('=')?;
+        let (before, after) = rest.split_once('=')?;
         let key = before.rsplit(' ').next().unwrap_or(before);
-        let (value, next) = match behind.strip_prefix('"') {
+        let (value, next) = match after.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => behind.split_once(' ').unwrap_or((behind, "")),
+            None => after.split_once(' ').unwrap_or((after, "")),
         };
         rest = next;
         Some((key, value))
@@ -112,16 +112,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_take_quotes_and_emptiness() {
+    fn values_may_be_quoted_or_empty() {
         let line = r#"at=error desc="App crashed" path="/?a=b" dyno= connect=1ms tail words"#;
         let found: Vec<_> = pairs(line).collect();
-        let wanted =
+        let expected =
             [("at", "error"), ("desc", "App crashed"), ("path", "/?a=b"), ("dyno", ""), ("connect", "1ms")];
-        assert_eq!(found, wanted);
+        assert_eq!(found, expected);
     }
 
     #[test]
-    fn codes_are_letters_and_two_digits() {
+    fn codes_are_a_letter_and_two_digits() {
         assert_eq!(code("Error R14 (Memory quota exceeded)"), Some(("R14", "(Memory quota exceeded)")));
         assert_eq!((code("Error Rxy"), code("Error")), (None, None));
     }

@@ -1,72 +1,74 @@
-//! Delivery health as the requests tell of it. They have no app and no dyno.
+//! Delivery health by requests. Requests have no app and no dyno.
 
 use super::conformance::Conformance;
 use super::connections::Connections;
 use super::delivery::label;
 use super::retries::Retries;
-use super::{Attempt, Batch};
+use super::{Attempt, Batch, DrainKind};
 use crate::filter::name_of;
-use crate::measure::{Histogram, Merge, Names, Quantiles, Series};
+use crate::measure::{BoundedMap, Histogram, Merge, Quantiles, Series};
 use serde::Serialize;
 use tailrace::frame::ParseErrorKind;
 
-/// Requests of one drain.
+/// The requests of one drain token.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Asked {
-    /// Those that are over.
+pub struct TokenRequests {
+    /// Requests that were answered or closed.
     pub requests: u64,
-    /// Answered with a 2xx.
-    pub taken: u64,
+    /// Answered with a 2xx status.
+    #[serde(rename = "taken")]
+    pub accepted: u64,
     /// Answered with another status.
-    pub refused: u64,
-    /// Not answered: the connection ended.
+    #[serde(rename = "refused")]
+    pub rejected: u64,
+    /// Closed without an answer.
     pub closed: u64,
 }
 
-/// Requests of one moment.
+/// The requests of one bucket of a time series.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Answers {
+pub struct RequestCounts {
     /// By status; `closed` without an answer.
-    pub by_status: Names<u64, 20>,
+    pub by_status: BoundedMap<u64, 20>,
     /// Frames that were recorded.
     pub frames: u64,
-    /// Bytes of their bodies, after gzip.
+    /// Bytes of bodies, after gzip.
     pub bytes: u64,
-    /// The same as they came.
+    /// Bytes of bodies as received.
     pub wire_bytes: u64,
 }
 
-impl Merge for Answers {
-    fn absorb(&mut self, other: Self) {
-        self.by_status.absorb(other.by_status);
+impl Merge for RequestCounts {
+    fn merge(&mut self, other: Self) {
+        self.by_status.merge(other.by_status);
         self.frames += other.frames;
         self.bytes += other.bytes;
         self.wire_bytes += other.wire_bytes;
     }
 }
 
-/// All of it; of the platform's drain only what stands beside the others.
+/// Delivery health by requests. Those of the platform's drain are in `connections` and `tokens` only.
 #[derive(Clone, Debug, Serialize)]
 pub struct Requests {
-    /// What was answered, over time.
-    pub answers: Series<Answers>,
+    /// Requests over time.
+    pub answers: Series<RequestCounts>,
     /// Requests that ended without an answer.
     pub closed: u64,
-    /// From the head of a request to its end, in ms.
+    /// Time from the headers of a request to its end, in ms.
     pub duration: Quantiles,
-    /// Frames per request that was recorded.
+    /// Frames per recorded request.
     pub batches: Histogram,
     /// Bodies with a frame of more than 10,240 bytes.
     pub too_long: u64,
-    /// Requests that came more than once.
+    /// Repeated requests.
     pub retries: Retries,
-    /// Rules of form.
+    /// Conformance to Logplex's form.
     pub conformance: Conformance,
-    /// By drain.
-    pub connections: Names<Connections, 32>,
-    /// By drain token.
+    /// Connections by drain.
+    pub connections: BoundedMap<Connections, 32>,
+    /// Requests by drain token.
     #[serde(skip)]
-    pub tokens: Names<Asked, 32>,
+    pub tokens: BoundedMap<TokenRequests, 32>,
 }
 
 impl Default for Requests {
@@ -79,28 +81,28 @@ impl Default for Requests {
             too_long: 0,
             retries: Retries::default(),
             conformance: Conformance::default(),
-            connections: Names::default(),
-            tokens: Names::default(),
+            connections: BoundedMap::default(),
+            tokens: BoundedMap::default(),
         }
     }
 }
 
 impl Requests {
-    pub(crate) fn attempt(&mut self, attempt: &Attempt<'_>, is_platform: bool) {
-        let asked = self.tokens.of(name_of(attempt.token));
-        asked.requests += 1;
+    pub(crate) fn attempt(&mut self, attempt: &Attempt<'_>, drain: DrainKind) {
+        let counts = self.tokens.entry(name_of(attempt.token));
+        counts.requests += 1;
         *(match attempt.status {
-            Some(200..=299) => &mut asked.taken,
-            Some(_) => &mut asked.refused,
-            None => &mut asked.closed,
+            Some(200..=299) => &mut counts.accepted,
+            Some(_) => &mut counts.rejected,
+            None => &mut counts.closed,
         }) += 1;
-        if is_platform {
+        if drain == DrainKind::Platform {
             return;
         }
         let status = attempt.status.map_or_else(|| "closed".to_owned(), |status| status.to_string());
         self.closed += u64::from(attempt.status.is_none());
-        self.duration.add(attempt.took.as_secs_f64() * 1000.0);
-        *self.answers.at(attempt.now / 1_000_000).by_status.of(&status) += 1;
+        self.duration.add(attempt.duration.as_secs_f64() * 1000.0);
+        *self.answers.at(attempt.ended_at / 1_000_000).by_status.entry(&status) += 1;
         self.retries.attempt(attempt);
     }
 
@@ -111,14 +113,16 @@ impl Requests {
         answers.wire_bytes += batch.headers.wire_bytes;
         self.batches.add(batch.frames.len() as u64);
         self.too_long += u64::from(batch.error.is_some_and(|error| error.kind == ParseErrorKind::Long));
-        self.conformance.batch(batch);
+        self.conformance.check_batch(batch);
     }
 
-    /// What connections bring about that belong to a drain; without a request they belong to none.
-    pub(crate) fn connection(&mut self, token: Option<&str>, is_platform: bool) -> &mut Connections {
-        match token {
-            Some(token) => self.connections.of(&label(token, is_platform)),
-            None => self.connections.of("(no request)"),
-        }
+    /// The connections of a drain.
+    pub(crate) fn connection(&mut self, token: &str, drain: DrainKind) -> &mut Connections {
+        self.connections.entry(&label(token, drain))
+    }
+
+    /// The connections that ended before a request: their drain is not known.
+    pub(crate) fn connections_without_request(&mut self) -> &mut Connections {
+        self.connections.entry("(no request)")
     }
 }

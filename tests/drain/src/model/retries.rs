@@ -1,67 +1,69 @@
-//! Requests that came more than once, told by `Logplex-Frame-Id`.
+//! Repeated requests, recognized by `Logplex-Frame-Id`.
 
 use super::Attempt;
-use crate::measure::{Names, Quantiles};
+use crate::measure::{BoundedMap, Quantiles};
 use serde::{Serialize, Serializer};
 use std::collections::{HashMap, VecDeque};
 
-/// Ids that wait for their success; the oldest are forgotten.
-const OPEN: usize = 4096;
-/// Retried requests that are shown.
-const RECENT: usize = 20;
-/// Answers that are told of one id.
-const CODES: usize = 16;
+/// Most ids without a success; the oldest are evicted.
+const MAX_OPEN: usize = 4096;
+/// Most ids that are shown.
+const MAX_SHOWN: usize = 20;
+/// Most results that are shown per id.
+const MAX_CODES: usize = 16;
 
-/// One id, and what became of it.
+/// The requests with one id.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Retried {
+pub struct RetriedBatch {
     /// `Logplex-Frame-Id`.
     pub id: String,
-    /// Requests with it.
+    /// Requests with this id.
     pub attempts: u64,
-    /// What they met, the first 16: a status, or `closed`.
+    /// Their results, the first 16: a status, or `closed`.
     pub codes: Vec<String>,
-    /// From the first request to the last, or to its success, in ms.
+    /// Time from the first request to the success or the last request, in ms.
     pub took_ms: u64,
-    /// From the end of one request to the start of the next, in ms: the last time.
+    /// Time between the last two requests, from the end of one to the start of the other, in ms.
     pub waited_ms: Option<f64>,
-    /// When the first came, and when the last was over, in µs since the Unix epoch.
+    /// Start of the first request, in µs since the Unix epoch.
     #[serde(skip)]
-    first: u64,
+    first_started_at: u64,
+    /// End of the last request, in µs since the Unix epoch.
     #[serde(skip)]
-    last: u64,
+    last_ended_at: u64,
 }
 
-/// Retries.
+/// Counts of retries.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Retries {
-    /// Requests beyond the first with an id.
+    /// Requests after the first with the same id.
     pub requests: u64,
     /// Ids that succeeded after more than one request.
     pub recovered: u64,
-    /// Ids without a success so far.
+    /// Ids without a success yet.
     pub open: u64,
-    /// Ids that met a 408 or a close, and were sent again: they may be stored twice elsewhere.
-    pub maybe_twice: u64,
-    /// Attempts until success: ids.
-    pub by_attempts: Names<u64, 32>,
-    /// From the first request to its success, in ms, of those with more than one.
+    /// Ids that succeeded after a 408 or a close: another receiver may have stored them twice.
+    #[serde(rename = "maybe_twice")]
+    pub maybe_duplicated: u64,
+    /// Number of ids by number of requests until success.
+    pub by_attempts: BoundedMap<u64, 32>,
+    /// Time from the first request to the success, in ms, of ids with more than one request.
     pub took: Quantiles,
-    /// From the end of one request to the start of the next with the same id, in ms: how the sender backs off.
+    /// Time from the end of one request to the start of the next with the same id, in ms: the sender's backoff.
     pub waits: Quantiles,
-    /// The last that recovered.
-    pub recent: VecDeque<Retried>,
-    /// Those that wait the longest for their success.
+    /// The last ids that recovered.
+    pub recent: VecDeque<RetriedBatch>,
+    /// The ids that have been without a success for the longest time.
     #[serde(serialize_with = "oldest")]
-    waiting: HashMap<String, Retried>,
+    waiting: HashMap<String, RetriedBatch>,
     #[serde(skip)]
     order: VecDeque<String>,
 }
 
-fn oldest<S: Serializer>(waiting: &HashMap<String, Retried>, serializer: S) -> Result<S::Ok, S::Error> {
+fn oldest<S: Serializer>(waiting: &HashMap<String, RetriedBatch>, serializer: S) -> Result<S::Ok, S::Error> {
     let mut oldest: Vec<_> = waiting.values().collect();
-    oldest.sort_by_key(|retried| std::cmp::Reverse(retried.first));
-    serializer.collect_seq(&oldest[oldest.len().saturating_sub(RECENT)..])
+    oldest.sort_by_key(|retried| std::cmp::Reverse(retried.first_started_at));
+    serializer.collect_seq(&oldest[oldest.len().saturating_sub(MAX_SHOWN)..])
 }
 
 impl Retries {
@@ -70,13 +72,13 @@ impl Retries {
         let is_success = attempt.status.is_some_and(|status| (200..300).contains(&status));
         let Some(known) = self.waiting.get_mut(id) else {
             if is_success {
-                *self.by_attempts.of("1") += 1;
+                *self.by_attempts.entry("1") += 1;
             } else {
-                self.wait(id, attempt);
+                self.add_open(id, attempt);
             }
             return;
         };
-        known.meet(attempt);
+        known.record(attempt);
         if let Some(waited) = known.waited_ms {
             self.waits.add(waited);
         }
@@ -85,22 +87,27 @@ impl Retries {
             self.order.retain(|waiting| waiting != id);
             self.open = self.waiting.len() as u64;
             self.recovered += 1;
-            self.maybe_twice += u64::from(done.codes.iter().any(|code| code == "408" || code == "closed"));
-            *self.by_attempts.of(&done.attempts.to_string()) += 1;
+            self.maybe_duplicated +=
+                u64::from(done.codes.iter().any(|code| code == "408" || code == "closed"));
+            *self.by_attempts.entry(&done.attempts.to_string()) += 1;
             self.took.add(done.took_ms as f64);
-            if self.recent.len() == RECENT {
+            if self.recent.len() == MAX_SHOWN {
                 self.recent.pop_front();
             }
             self.recent.push_back(done);
         }
     }
 
-    fn wait(&mut self, id: &str, attempt: &Attempt<'_>) {
-        let mut new = Retried { id: id.to_owned(), first: attempt.begun(), ..Retried::default() };
-        new.meet(attempt);
+    fn add_open(&mut self, id: &str, attempt: &Attempt<'_>) {
+        let mut new = RetriedBatch {
+            id: id.to_owned(),
+            first_started_at: attempt.started_at(),
+            ..RetriedBatch::default()
+        };
+        new.record(attempt);
         self.waiting.insert(id.to_owned(), new);
         self.order.push_back(id.to_owned());
-        if self.order.len() > OPEN
+        if self.order.len() > MAX_OPEN
             && let Some(oldest) = self.order.pop_front()
         {
             self.waiting.remove(&oldest);
@@ -109,15 +116,15 @@ impl Retries {
     }
 }
 
-impl Retried {
-    fn meet(&mut self, attempt: &Attempt<'_>) {
+impl RetriedBatch {
+    fn record(&mut self, attempt: &Attempt<'_>) {
         self.attempts += 1;
         if self.attempts > 1 {
-            self.waited_ms = Some(attempt.begun().saturating_sub(self.last) as f64 / 1000.0);
+            self.waited_ms = Some(attempt.started_at().saturating_sub(self.last_ended_at) as f64 / 1000.0);
         }
-        self.last = attempt.now;
-        self.took_ms = attempt.now.saturating_sub(self.first) / 1000;
-        if self.codes.len() < CODES {
+        self.last_ended_at = attempt.ended_at;
+        self.took_ms = attempt.ended_at.saturating_sub(self.first_started_at) / 1000;
+        if self.codes.len() < MAX_CODES {
             let code = attempt.status.map_or_else(|| "closed".to_owned(), |status| status.to_string());
             self.codes.push(code);
         }
@@ -130,16 +137,25 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn an_id_is_followed_to_its_success() {
+    fn an_id_is_tracked_until_its_success() {
         let mut retries = Retries::default();
-        let took = Duration::from_millis(1);
-        for (now, id, status) in
+        let duration = Duration::from_millis(1);
+        for (ended_at, id, status) in
             [(1_000, "a", Some(503)), (1_000, "b", Some(204)), (2_000, "a", None), (9_000, "a", Some(204))]
         {
-            retries.attempt(&Attempt { now, token: "d.1", id: Some(id), status, took });
+            retries.attempt(&Attempt { ended_at, token: "d.1", id: Some(id), status, duration });
         }
-        retries.attempt(&Attempt { now: 9_500, token: "d.1", id: Some("c"), status: Some(503), took });
-        assert_eq!((retries.requests, retries.recovered, retries.open, retries.maybe_twice), (2, 1, 1, 1));
+        retries.attempt(&Attempt {
+            ended_at: 9_500,
+            token: "d.1",
+            id: Some("c"),
+            status: Some(503),
+            duration,
+        });
+        assert_eq!(
+            (retries.requests, retries.recovered, retries.open, retries.maybe_duplicated),
+            (2, 1, 1, 1)
+        );
         assert_eq!(retries.by_attempts["1"] + retries.by_attempts["3"], 2);
         let only = &retries.recent[0];
         assert_eq!((only.took_ms, only.codes.join(" ").as_str()), (9, "503 closed 204"));

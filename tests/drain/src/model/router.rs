@@ -1,47 +1,47 @@
-//! The router's lines: requests, as the overview shows them.
+//! Lines of the router: the requests to the app.
 
 use super::kind::pairs;
-use crate::measure::{Mean, Merge, Names, Quantiles, Series, Unshown};
+use crate::measure::{BoundedMap, Mean, Merge, Quantiles, Series, SkipClone};
 use serde::Serialize;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 /// Request ids that are remembered, to count each once.
-const IDS: usize = 100_000;
+const MAX_IDS: usize = 100_000;
 
-/// Requests of one name, or of one moment.
+/// Counts of requests.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Requests {
-    /// Lines of the router.
+pub struct RequestStats {
+    /// Requests.
     pub requests: u64,
-    /// Those with a status from 400 on.
+    /// Requests with a status of 400 or more.
     pub failed: u64,
-    /// Those whose status is not 200: what Sumo Logic's app calls failed.
+    /// Requests with a status other than 200, which Sumo Logic's app counts as failed.
     pub not_200: u64,
     /// `connect=`, in ms.
     pub connect: Quantiles,
     /// `service=`, in ms.
     pub service: Quantiles,
-    /// `bytes=`, all together.
+    /// The sum of `bytes=`.
     pub bytes: u64,
-    /// `bytes=` of one answer.
+    /// The mean of `bytes=`.
     pub size: Mean,
 }
 
-impl Merge for Requests {
-    fn absorb(&mut self, other: Self) {
+impl Merge for RequestStats {
+    fn merge(&mut self, other: Self) {
         self.requests += other.requests;
         self.failed += other.failed;
         self.not_200 += other.not_200;
-        self.connect.absorb(other.connect);
-        self.service.absorb(other.service);
+        self.connect.merge(other.connect);
+        self.service.merge(other.service);
         self.bytes += other.bytes;
-        self.size.absorb(other.size);
+        self.size.merge(other.size);
     }
 }
 
-impl Requests {
+impl RequestStats {
     fn add(&mut self, line: &RouterLine<'_>) {
         self.requests += 1;
         self.failed += u64::from(line.status >= 400);
@@ -59,48 +59,75 @@ impl Requests {
     }
 }
 
-/// Requests that one dyno answered.
+/// Requests to one dyno.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Routed {
-    /// All of them.
+    /// All requests.
     #[serde(flatten)]
-    pub all: Requests,
+    pub all: RequestStats,
     /// By status.
-    pub by_status: Names<u64, 20>,
+    pub by_status: BoundedMap<u64, 20>,
 }
 
-/// An address of `fwd=`.
+/// One address in `fwd=`.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Client {
-    /// Requests that came from it or through it.
+    /// Requests from this client or through this proxy.
     pub requests: u64,
-    /// Those with an error code.
+    /// Requests with an error code.
     pub errors: u64,
 }
 
-/// The overview.
+/// All requests to the app.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Overview {
-    /// All of them.
-    pub all: Requests,
-    /// Different request ids, among the last 100,000.
+    /// All requests.
+    pub all: RequestStats,
+    /// Distinct request ids; an id counts again after 100,000 others.
     pub distinct: u64,
     /// By status.
-    pub by_status: Names<u64, 64>,
+    pub by_status: BoundedMap<u64, 64>,
     /// By path, without the query.
-    pub by_path: Names<Requests>,
+    pub by_path: BoundedMap<RequestStats>,
     /// By dyno.
-    pub by_dyno: Names<Routed>,
+    pub by_dyno: BoundedMap<Routed>,
     /// By method.
-    pub by_method: Names<Requests, 20>,
-    /// By address: every one of `fwd=`, the client's first.
-    pub by_client: Names<Client>,
+    pub by_method: BoundedMap<RequestStats, 20>,
+    /// By address in `fwd=`: the client and its proxies.
+    pub by_client: BoundedMap<Client>,
     /// Over time.
-    pub over_time: Series<Requests>,
+    pub over_time: Series<RequestStats>,
     /// By status over time.
-    pub status_over_time: Series<Names<u64, 20>>,
+    pub status_over_time: Series<BoundedMap<u64, 20>>,
     #[serde(skip)]
-    ids: Unshown<(HashSet<u64>, VecDeque<u64>)>,
+    ids: SkipClone<RecentIds>,
+}
+
+/// Hashes of the last [`MAX_IDS`] request ids.
+#[derive(Debug, Default)]
+struct RecentIds {
+    hashes: HashSet<u64>,
+    /// From old to new.
+    order: VecDeque<u64>,
+}
+
+impl RecentIds {
+    /// Adds an id; false if it is already there.
+    fn insert(&mut self, id: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        let hash = hasher.finish();
+        if !self.hashes.insert(hash) {
+            return false;
+        }
+        self.order.push_back(hash);
+        if self.order.len() > MAX_IDS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.hashes.remove(&oldest);
+        }
+        true
+    }
 }
 
 /// One line of the router.
@@ -122,7 +149,7 @@ pub(crate) struct RouterLine<'a> {
 }
 
 impl<'a> RouterLine<'a> {
-    pub(crate) fn read(message: &'a str) -> Self {
+    pub(crate) fn parse(message: &'a str) -> Self {
         let ms = |value: &str| value.strip_suffix("ms").and_then(|value| value.parse().ok());
         let mut line = Self::default();
         for (key, value) in pairs(message) {
@@ -150,36 +177,19 @@ impl Overview {
     pub(crate) fn add(&mut self, line: &RouterLine<'_>, second: u64) {
         let status = line.status.to_string();
         self.all.add(line);
-        self.distinct += u64::from(self.is_new(line.id));
-        *self.by_status.of(&status) += 1;
-        self.by_path.of(line.path).add(line);
-        let dyno = self.by_dyno.of(if line.dyno.is_empty() { "(none)" } else { line.dyno });
+        self.distinct += u64::from(self.ids.0.insert(line.id));
+        *self.by_status.entry(&status) += 1;
+        self.by_path.entry(line.path).add(line);
+        let dyno = self.by_dyno.entry(if line.dyno.is_empty() { "(none)" } else { line.dyno });
         dyno.all.add(line);
-        *dyno.by_status.of(&status) += 1;
-        self.by_method.of(line.method).add(line);
+        *dyno.by_status.entry(&status) += 1;
+        self.by_method.entry(line.method).add(line);
         for client in line.clients.split(',').map(str::trim).filter(|text| text.parse::<IpAddr>().is_ok()) {
-            let client = self.by_client.of(client);
+            let client = self.by_client.entry(client);
             client.requests += 1;
             client.errors += u64::from(line.code.is_some());
         }
         self.over_time.at(second).add(line);
-        *self.status_over_time.at(second).of(&status) += 1;
-    }
-
-    fn is_new(&mut self, id: &str) -> bool {
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        let hash = hasher.finish();
-        let (ids, order) = &mut self.ids.0;
-        let is_new = ids.insert(hash);
-        if is_new {
-            order.push_back(hash);
-            if order.len() > IDS
-                && let Some(oldest) = order.pop_front()
-            {
-                ids.remove(&oldest);
-            }
-        }
-        is_new
+        *self.status_over_time.at(second).entry(&status) += 1;
     }
 }

@@ -1,19 +1,19 @@
-//! Sample lines: memory, load, and whatever else a dyno measures of itself.
+//! Sample lines: memory, load and further metrics of a dyno.
 
-use super::kind::pairs;
-use crate::measure::{Mean, Names, Peak, Series};
+use super::kind::{LineKind, pairs};
+use crate::measure::{BoundedMap, Mean, Peak, Series};
 use serde::Serialize;
 
 /// One metric of one dyno.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Metric {
-    /// What stands behind the number: `MB`, `pages`, nothing.
+    /// The suffix of the number: `MB`, `pages` or none.
     pub unit: String,
     /// The last value.
     pub now: f64,
-    /// The average of all values.
+    /// The mean of all values.
     pub average: Option<f64>,
-    /// The largest.
+    /// The maximum.
     pub max: f64,
     /// Over time.
     pub over_time: Series<Mean>,
@@ -31,19 +31,19 @@ impl Metric {
     }
 }
 
-/// One dyno, by its `source=`.
+/// The samples of one `source=`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Source {
-    /// `dyno=`: changes with each restart.
+    /// `dyno=`, which changes at each restart.
     pub dyno: String,
     /// Sample lines.
     pub samples: u64,
-    /// When the last one came, in s since the Unix epoch.
+    /// Arrival of the last one, in s since the Unix epoch.
     pub last: u64,
-    /// `memory_total` (rss, cache and swap) in percent of the quota: above 100 the platform says R14.
+    /// `memory_total` (RSS, cache and swap) in percent of the quota: above 100 the platform logs R14.
     pub quota_percent: Option<Metric>,
-    /// By name, as behind `sample#`.
-    pub metrics: Names<Metric, 32>,
+    /// Metrics by the name after `sample#`.
+    pub metrics: BoundedMap<Metric, 32>,
 }
 
 impl Source {
@@ -53,52 +53,54 @@ impl Source {
     }
 }
 
-/// All dynos that measure themselves.
+/// Samples of all dynos.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Samples {
     /// Sample lines.
     pub lines: u64,
-    /// Those that the platform does not have.
-    pub more: u64,
-    /// Dynos with a sample in the minute before.
+    /// Of those, lines with metrics that the platform does not log.
+    #[serde(rename = "more")]
+    pub extra: u64,
+    /// Current dynos over time.
     pub over_time: Series<Peak>,
-    /// By `source=`.
-    pub by_source: Names<Source, 100>,
+    /// Samples by `source=`.
+    pub by_source: BoundedMap<Source, 100>,
+    /// The second of the last [`Samples::tick`].
     #[serde(skip)]
     second: u64,
 }
 
-/// A dyno is there when it measured itself within so many seconds.
-pub const CURRENT: u64 = 60;
+/// A dyno is current when its last sample is not older than this, in s.
+pub const CURRENT_SECONDS: u64 = 60;
 
 impl Samples {
-    /// Dynos that are there at `now`, in s since the Unix epoch.
+    /// Number of dynos that are current at `now`, in s since the Unix epoch.
     pub fn current(&self, now: u64) -> u64 {
-        self.by_source.values().filter(|source| source.last + CURRENT >= now).count() as u64
+        self.by_source.values().filter(|source| source.last + CURRENT_SECONDS >= now).count() as u64
     }
 
-    /// Something came: the moment to count who is there.
+    /// Counts the current dynos, once per second.
     pub(crate) fn tick(&mut self, now: u64) {
         if self.second != now && !self.by_source.is_empty() {
             self.second = now;
-            self.mark(now);
+            self.record_current(now);
         }
     }
 
-    fn mark(&mut self, now: u64) {
+    fn record_current(&mut self, now: u64) {
         let current = self.current(now);
         let peak = self.over_time.at(now);
         peak.0 = peak.0.max(Some(current));
     }
 
-    pub(crate) fn add(&mut self, message: &str, is_more: bool, second: u64, now: u64) {
+    pub(crate) fn add(&mut self, message: &str, kind: LineKind, second: u64, now: u64) {
         let mut pairs = pairs(message);
         let Some(("source", name)) = pairs.next() else { return };
         self.lines += 1;
-        self.more += u64::from(is_more);
-        let source = self.by_source.of(name);
+        self.extra += u64::from(kind == LineKind::Sample);
+        let source = self.by_source.entry(name);
         source.samples += 1;
-        let is_back = source.last + CURRENT < now;
+        let is_new = source.last + CURRENT_SECONDS < now;
         source.last = source.last.max(now);
         for (key, value) in pairs {
             let Some(name) = key.strip_prefix("sample#") else {
@@ -109,7 +111,7 @@ impl Samples {
             };
             let end = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
             let Ok(number) = value[..end].parse::<f64>() else { continue };
-            let metric = source.metrics.of(name);
+            let metric = source.metrics.entry(name);
             value[end..].clone_into(&mut metric.unit);
             metric.add(number, second);
         }
@@ -119,8 +121,8 @@ impl Samples {
         {
             source.quota_percent.get_or_insert_default().add(total / quota * 100.0, second);
         }
-        if is_back {
-            self.mark(now);
+        if is_new {
+            self.record_current(now);
         }
     }
 }

@@ -1,13 +1,13 @@
 use super::*;
-use crate::duplicates::Found;
-use crate::measure::{Names, Peak, Share};
-use crate::stats::{Snapshot, Stats};
+use crate::duplicates::DuplicateCounts;
+use crate::measure::{BoundedMap, Peak, Share};
+use crate::stats::{LossNotices, Snapshot, Stats};
 use tailrace::frame::Timestamp;
 
-/// When the lines come, in µs since the Unix epoch: 10:28:47.153192 and 2.8 s.
+/// Arrival of the lines, in µs since the Unix epoch: 2.8 s after their timestamps.
 const NOW: u64 = 1_777_631_330_000_000;
 
-/// The sample lines of Dev Center and of Sumo Logic's page for Heroku, as Logplex frames them.
+/// The example lines of Dev Center and of Sumo Logic's page for Heroku, as Logplex frames them.
 const LINES: [&str; 14] = [
     "<134>1 T host heroku web.1 - source=web.1 dyno=heroku.322071457.63c5abfd-838b-4e2d-bce1-ce46de280675 sample#memory_total=180.43MB sample#memory_rss=180.05MB sample#memory_cache=0.38MB sample#memory_swap=0.00MB sample#memory_pgpgin=84329pages sample#memory_pgpgout=38140pages sample#memory_quota=512.00MB",
     "<134>1 T host heroku web.1 - source=web.1 dyno=heroku.322071457.63c5abfd-838b-4e2d-bce1-ce46de280675 sample#load_avg_1m=0.00 sample#load_avg_5m=0.00 sample#load_avg_15m=0.01",
@@ -31,41 +31,41 @@ fn body(lines: &[&str]) -> Vec<u8> {
     framed.collect::<Vec<_>>().concat().into_bytes()
 }
 
-/// What a stats shows after some lines came at `NOW` by each of these drains.
-fn shown(by: &[(&str, &[&str])], platform: Option<&str>) -> Snapshot {
+/// A snapshot after each of these drains delivered its lines at `NOW`.
+fn snapshot(by_drain: &[(&str, &[&str])], platform: Option<&str>) -> Snapshot {
     let mut stats = Stats::new(&[], 0).with_model().with_platform_drain(platform.map(str::to_owned));
-    for (token, lines) in by {
+    for (token, lines) in by_drain {
         let body = body(lines);
         let (frames, _) = crate::stats::split(&body);
         let mut end = 0;
-        let pieces = frames.iter().map(|frame| {
+        let received = frames.iter().map(|frame| {
             end += frame.total;
-            Fragment::new(*frame, &body[end - frame.total..end])
+            ReceivedFrame::new(*frame, &body[end - frame.total..end])
         });
-        stats.count(NOW, token, &pieces.collect::<Vec<_>>(), false);
+        stats.count(NOW, token, &received.collect::<Vec<_>>(), LossNotices::Counted);
     }
     let mut snapshot = stats.snapshot();
-    let mut model = snapshot.model.take().expect("there is one");
-    model.delivery.compare(&Names::default(), &snapshot, Found::default());
+    let mut model = snapshot.model.take().expect("the stats have a model");
+    model.delivery.summarize(&BoundedMap::default(), &snapshot, DuplicateCounts::default());
     snapshot.model = Some(model);
     snapshot
 }
 
 fn model(lines: &[&str]) -> Model {
-    *shown(&[("d.1", lines)], None).model.expect("there is one")
+    *snapshot(&[("d.1", lines)], None).model.expect("the stats have a model")
 }
 
 fn json(snapshot: &Snapshot) -> serde_json::Value {
     serde_json::to_value(&snapshot.model).expect("is JSON")
 }
 
-/// The time of a line that is to come at `NOW`, `ms` late.
-fn stamp(ms: u64) -> String {
+/// The timestamp of a line that arrives at `NOW`, `ms` late.
+fn timestamp(ms: u64) -> String {
     Timestamp::from_micros(NOW - ms * 1000).to_string()
 }
 
 #[test]
-fn each_line_is_counted_where_it_belongs() {
+fn each_kind_of_line_is_counted() {
     let model = model(&LINES);
     let overview = &model.overview;
     let all = &overview.all;
@@ -111,12 +111,12 @@ fn each_line_is_counted_where_it_belongs() {
 }
 
 #[test]
-fn report_and_model_say_the_same_lag() {
+fn report_and_model_have_the_same_lag() {
     let lines: Vec<String> =
-        (0..200).map(|n| LINES[13].replace(" T ", &format!(" {} ", stamp(n * n)))).collect();
+        (0..200).map(|n| LINES[13].replace(" T ", &format!(" {} ", timestamp(n * n)))).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let shown = shown(&[("d.1", &lines)], None);
-    let (report, json) = (serde_json::to_value(&shown.report).expect("is JSON"), json(&shown));
+    let snapshot = snapshot(&[("d.1", &lines)], None);
+    let (report, json) = (serde_json::to_value(&snapshot.report).expect("is JSON"), json(&snapshot));
     assert_eq!(report["lag_ms"]["max"], 39_601.0);
     for share in ["p50", "p95", "p99", "max"] {
         let lag = &report["lag_ms"][share];
@@ -127,7 +127,7 @@ fn report_and_model_say_the_same_lag() {
 }
 
 #[test]
-fn every_published_parser_finds_its_lines() {
+fn every_published_parser_matches_its_lines() {
     let more = [
         "<45>1 T host app api - Set A, B config vars by user dev@example.com",
         "<45>1 T host heroku web.1 - Starting process with command `bundle exec puma`",
@@ -144,7 +144,7 @@ fn every_published_parser_finds_its_lines() {
 }
 
 #[test]
-fn a_changed_line_is_missed_by_name() {
+fn changed_lines_are_reported_as_missed() {
     let missed = |lines: &[&str]| {
         let model = model(lines);
         let missed: Vec<_> =
@@ -162,19 +162,19 @@ fn a_changed_line_is_missed_by_name() {
 }
 
 #[test]
-fn the_platforms_drain_tells_of_requests_and_dynos_and_nothing_twice() {
+fn the_platforms_drain_counts_requests_and_dynos_once() {
     let state = "<134>1 T host heroku web.1 - State changed from starting to up";
     let router = "<158>1 T host heroku router - at=info method=GET path=\"/\" status=200 bytes=1 connect=0ms service=3ms";
     let hello = "<190>1 T host app web.1 - hello";
-    let by: &[(&str, &[&str])] =
+    let by_drain: &[(&str, &[&str])] =
         &[("d.p", &[state, router, hello, LINES[5], LINES[6]]), ("d.a", &[state, hello])];
-    let shown = shown(by, Some("d.p"));
-    let json = json(&shown);
-    assert_eq!((shown.report.frames, shown.report.lines), (2, 1));
+    let snapshot = snapshot(by_drain, Some("d.p"));
+    let json = json(&snapshot);
+    assert_eq!((snapshot.report.frames, snapshot.report.lines), (2, 1));
     assert_eq!(json["delivery"]["tokens"]["d.p (platform)"]["frames"], 5, "{json:#}");
     assert_eq!(json["overview"]["all"]["requests"], 1, "{json:#}");
     assert_eq!(json["dynos"]["by_dyno"]["web.1"]["launches"]["up"], 1, "{json:#}");
-    // Its codes are counted in every place, or in none.
+    // Error codes count in all places alike.
     assert_eq!(
         (&json["errors"]["by_code"]["L10"], &json["errors"]["by_code"]["R14"]),
         (&1.into(), &1.into())
@@ -187,14 +187,17 @@ fn the_platforms_drain_tells_of_requests_and_dynos_and_nothing_twice() {
         "{json:#}"
     );
     assert_eq!(json["delivery"]["tokens"]["d.p (platform)"]["lost"], 500, "{json:#}");
-    assert!(json["parity"]["parsers"]["R16"]["missed"] == 1, "its lines are checked, too: {json:#}");
+    assert!(
+        json["parity"]["parsers"]["R16"]["missed"] == 1,
+        "lines of the platform are checked too: {json:#}"
+    );
 }
 
 #[test]
-fn a_young_dynos_line_is_nobodys_fault() {
+fn partial_load_lines_are_not_missed() {
     let line = "<134>1 T host heroku web.1 - source=web.1 dyno=heroku.0.x sample#load_avg_1m=0.00";
     let json = serde_json::to_value(model(&[line, LINES[1]])).expect("is JSON");
-    let parsers = json["parity"]["parsers"].as_object().expect("are some");
+    let parsers = json["parity"]["parsers"].as_object().expect("parsers");
     assert!(parsers.values().all(|parser| parser["missed"] == 0), "{parsers:#?}");
     assert_eq!(parsers["R8"]["matched"], 1, "{parsers:#?}");
 }

@@ -142,7 +142,7 @@ impl Table {
 fn key_text(view: &View, name: &str) -> String {
     let is_platform = view.at("/platform").and_then(Value::as_str) == Some(name);
     match name {
-        "" => crate::filter::NONE.to_owned(),
+        "" => crate::filter::NO_TOKEN.to_owned(),
         name if is_platform => format!("{name} (platform)"),
         name => name.to_owned(),
     }

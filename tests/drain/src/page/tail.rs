@@ -73,8 +73,8 @@ impl TailQuery {
     }
 
     fn matches(&self, token: &str, frame: &Frame<'_>) -> bool {
-        self.filter.takes(token)
-            && self.filter.passes(frame)
+        self.filter.passes_token(token)
+            && self.filter.passes_frame(frame)
             && self.level.is_none_or(|level| frame.pri & 7 <= level)
             && self.search.as_ref().is_none_or(|search| search.is_match(&ansi::plain(frame.msg)))
     }
@@ -168,7 +168,7 @@ async fn send(shared: Arc<Shared>, query: TailQuery, mut sender: Sender<Bytes, I
         timer.tick().await;
         let (chunks, from, evicted, end) = {
             let stats = shared.stats();
-            let kept = stats.kept();
+            let kept = stats.history();
             let end = Position { epoch: stats.epoch(), next: kept.next() };
             let last = position.filter(|last| last.epoch == end.epoch && last.next <= end.next);
             let from = last.map_or(0, |last| last.next).max(kept.first());
@@ -241,12 +241,12 @@ impl Rate {
 /// The event `model`.
 fn tick(shared: &Shared, rate: &mut Rate) -> Value {
     let stats = shared.stats();
-    let (frames, kept) = (stats.streams().frames(), stats.kept());
+    let (frames, kept) = (stats.streams().frames(), stats.history());
     json!({
         "frames": frames,
         "rate": rate.update(frames),
         "held": kept.next() - kept.first(),
-        "most": kept.most(),
+        "most": kept.max_lines(),
         "bytes": kept.bytes(),
         "most_bytes": MAX_BYTES,
     })
@@ -256,8 +256,7 @@ fn tick(shared: &Shared, rate: &mut Rate) -> Value {
 fn names(shared: &Shared) -> Value {
     let stats = shared.stats();
     let streams = stats.streams();
-    let tokens =
-        streams.tokens().map(|token| json!([name_of(token), label(token, stats.is_platform(token))]));
+    let tokens = streams.tokens().map(|token| json!([name_of(token), label(token, stats.drain_kind(token))]));
     let unlabelled = |name: &str| json!([name, name]);
     json!({
         "app": streams.apps().iter().map(|name| unlabelled(name)).collect::<Vec<_>>(),

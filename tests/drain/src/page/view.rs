@@ -23,27 +23,27 @@ impl View {
         // Copied under the lock, serialized after its release.
         let (mut snapshot, held) = {
             let stats = shared.stats();
-            let kept = stats.kept();
+            let kept = stats.history();
             let held = json!({
                 "lines": kept.next() - kept.first(),
                 "bytes": kept.bytes(),
-                "most_lines": kept.most(),
+                "most_lines": kept.max_lines(),
                 "most_bytes": MAX_BYTES,
             });
             (stats.snapshot(), held)
         };
         let mut counted = None;
         if !filter.is_empty() {
-            let (lens, from) = shared.lenses().look(shared, filter);
+            let (lens, from) = shared.filtered_stats().update(shared, filter);
             snapshot = snapshot.with_frames_of(lens);
             counted = Some(from);
         }
         let now = Timestamp::now().as_micros() / 1_000_000;
         let mut model = snapshot.model.take();
         if let Some(model) = &mut model {
-            let asked = model.requests.tokens.clone();
-            let found = shared.repeats().look(shared);
-            model.delivery.compare(&asked, &snapshot, found);
+            let requests = model.requests.tokens.clone();
+            let duplicates = shared.duplicates().update(shared);
+            model.delivery.summarize(&requests, &snapshot, duplicates);
         }
         let report = &snapshot.report;
         let missing: u64 = report.sequence.values().map(|sequence| sequence.missing).sum();

@@ -1,4 +1,4 @@
-//! What the report says, and what a line and the headers of a request are.
+//! The report, and what is recorded of a line and of the headers of a request.
 
 use super::is_app;
 use crate::stream::{Lag, Stream};
@@ -9,7 +9,7 @@ use tailrace::frame::Frame;
 /// A line as it was received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// Time of the frame.
+    /// Timestamp of the frame.
     pub time: String,
     /// APP-NAME.
     pub app: String,
@@ -19,12 +19,12 @@ pub struct Line {
     pub token: String,
     /// The message.
     pub message: String,
-    /// Whether it is a line of the app, not one of the agent or the platform.
+    /// Whether the app wrote it, not the agent or the platform.
     pub is_app: bool,
 }
 
 impl Line {
-    pub(super) fn of(frame: &Frame<'_>, token: &str) -> Self {
+    pub(super) fn new(frame: &Frame<'_>, token: &str) -> Self {
         Self {
             time: frame.time.to_owned(),
             app: frame.app.to_owned(),
@@ -41,7 +41,7 @@ impl Line {
 pub struct Losses {
     /// Notices.
     pub notices: u64,
-    /// Lines that they announce.
+    /// Lines that they announce as lost.
     pub lines: u64,
 }
 
@@ -55,94 +55,94 @@ impl Losses {
 /// Complaints of one receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Complaints {
-    /// Requests that it had something against.
+    /// Requests that it rejects or misreads.
     pub errors: u64,
-    /// What, the last time.
+    /// The last complaint.
     pub last: Option<String>,
 }
 
-/// Messages that are numbers, or have one behind `seq=`, per stream: what is missing between them.
+/// Sequence numbers of the messages of one PROCID that are a number or contain `seq=` with a number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequence {
     /// The first number.
     pub first: Option<u64>,
     /// The highest number.
     pub last: Option<u64>,
-    /// Numbers that came.
+    /// Messages with a number.
     pub count: u64,
-    /// Numbers that were lower than or equal to one before: repeated or out of order.
+    /// Numbers not above the highest one before: repeated or out of order.
     pub backward: u64,
-    /// Numbers that were left out.
+    /// Numbers that were skipped.
     pub missing: u64,
 }
 
-/// What the drain saw. What came with the token of the platform's own drain, requests and frames, stands under
-/// `streams` only.
+/// What the drain received. Requests and frames of the platform's own drain are in `streams` only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Requests that reached the drain.
+    /// Requests.
     pub requests: u64,
     /// Answers by status.
     pub by_status: BTreeMap<u16, u64>,
     /// Requests whose body was recorded.
     pub accepted: u64,
-    /// Frames of those, without repetitions.
+    /// Frames of those requests, without repeated batches.
     pub frames: u64,
-    /// Frames with the PRI of an app's line, among them.
+    /// Of those, frames with the PRI of an app's line.
     pub lines: u64,
-    /// The others.
-    pub own_frames: u64,
-    /// Requests with the id and the body of one that was recorded before.
+    /// The other frames.
+    #[serde(rename = "own_frames")]
+    pub system_frames: u64,
+    /// Requests with the id and the body of an earlier one.
     pub duplicates: u64,
-    /// Requests with the id of another one, and another body.
+    /// Requests with the id of an earlier one and another body.
     pub changed_bodies: u64,
     /// Requests whose `Logplex-Msg-Count` was wrong.
     pub count_mismatches: u64,
     /// Bodies that could not be split by LEN.
     pub malformed: u64,
-    /// The last reason for that.
+    /// The last parse error.
     pub malformed_last: Option<String>,
     /// Loss notices.
     pub losses: Losses,
-    /// Frames with a time before that of the frame before, per drain token and PROCID.
+    /// Frames whose timestamp is before that of the preceding frame of the same drain token and PROCID.
     pub out_of_order: u64,
-    /// Frames whose time lies in the future: clock skew.
+    /// Frames whose timestamp is in the future: clock skew.
     #[serde(default)]
     pub skewed: u64,
-    /// How far, at most, in ms.
+    /// The largest skew, in ms.
     #[serde(default)]
     pub ahead_ms: f64,
     /// Lag.
     pub lag_ms: Lag,
     /// Bytes of bodies, after gzip.
     pub bytes: u64,
-    /// Bytes as they came.
+    /// Bytes of bodies as received.
     pub wire_bytes: u64,
     /// Requests with gzip.
     pub gzip_requests: u64,
     /// Lines by drain token.
     pub by_token: BTreeMap<String, u64>,
-    /// By receiver.
+    /// Complaints by receiver.
     pub conformance: BTreeMap<String, Complaints>,
-    /// Numbered messages, by PROCID.
+    /// Sequence numbers by PROCID.
     pub sequence: BTreeMap<String, Sequence>,
-    /// By drain token, then by PROCID.
+    /// Streams by drain token and PROCID.
     #[serde(default)]
     pub streams: BTreeMap<String, BTreeMap<String, Stream>>,
-    /// Frames of the streams beyond the first 500: they stand under `(other)`, and nobody looked at their order.
-    #[serde(default)]
-    pub unfollowed: u64,
+    /// Frames of the streams beyond the first 500: they are counted under `(other)`, and their order is not checked.
+    #[serde(default, rename = "unfollowed")]
+    pub untracked: u64,
 }
 
 impl Report {
-    /// The same, but the frames as another report has them.
+    /// Takes the counts of frames from another report, and keeps those of requests.
     pub(crate) fn with_frames_of(self, other: Self) -> Self {
-        let Self { frames, lines, own_frames, losses, out_of_order, skewed, ahead_ms, lag_ms, .. } = other;
-        let Self { by_token, sequence, streams, unfollowed, .. } = other;
+        let Self { frames, lines, system_frames, losses, out_of_order, skewed, ahead_ms, lag_ms, .. } = other;
+        let Self { by_token, sequence, streams, untracked, .. } = other;
         Self {
             frames,
             lines,
-            own_frames,
+            system_frames,
             losses,
             out_of_order,
             skewed,
@@ -151,13 +151,13 @@ impl Report {
             by_token,
             sequence,
             streams,
-            unfollowed,
+            untracked,
             ..self
         }
     }
 }
 
-/// A request's headers, as far as they matter here.
+/// The headers of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
     /// `Content-Type`.
@@ -170,11 +170,11 @@ pub struct Headers {
     pub token: Option<String>,
     /// `User-Agent`.
     pub user_agent: Option<String>,
-    /// How the sender shows who it is, by kind: never what it says.
+    /// How the request authenticates, by kind, without the credentials.
     pub auth: String,
-    /// Whether the body came with gzip.
+    /// Whether the body is compressed with gzip.
     pub gzip: bool,
-    /// Bytes of the body as it came.
+    /// Bytes of the body as received.
     pub wire_bytes: u64,
 }
 

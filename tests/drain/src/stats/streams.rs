@@ -1,89 +1,97 @@
-//! What came, by drain token and PROCID: the only count of frames, from which all totals are made.
+//! Counts by drain token and PROCID. All totals are made from them.
 
 use super::{Losses, Report, Sequence, is_app};
 use crate::measure::{Merge, OTHER, Quantiles};
-use crate::model::Fragment;
+use crate::model::{DrainKind, ReceivedFrame};
 use crate::stream::{Counter, Lag};
 use memchr::memmem::Finder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use tailrace::frame::Frame;
 
-/// Streams that are told apart; what comes from others is counted together, and its order is not looked at.
-const MOST: usize = 500;
+/// Streams that are tracked. The frames of further streams are counted together, without a check of their order.
+const MAX_STREAMS: usize = 500;
 
-/// What stands before a line's number, where the number is not all of it.
+/// Precedes the number of a line whose message is not only the number.
 static SEQ: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("seq="));
 
 /// All streams.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Streams {
     by_token: BTreeMap<String, BTreeMap<String, Counter>>,
-    known: usize,
-    /// Frames whose order and numbers nobody looked at.
-    unfollowed: u64,
+    /// Number of streams, at most [`MAX_STREAMS`].
+    tracked: usize,
+    /// Frames of further streams.
+    untracked: u64,
     /// Numbered messages, by PROCID.
     sequences: BTreeMap<String, Sequence>,
-    /// APP-NAMEs, the first so many.
+    /// APP-NAMEs, at most [`MAX_STREAMS`].
     apps: BTreeSet<String>,
 }
 
+/// Where the frames of a stream are counted.
+struct Slot<'a> {
+    counter: &'a mut Counter,
+    /// Whether the counter is for this stream only.
+    is_tracked: bool,
+}
+
 impl Streams {
-    /// Counts a frame that came at `now`, in µs since the Unix epoch; `dropped` is what it announces. Numbers are
-    /// looked at where `is_numbered`.
+    /// Counts a frame that was received at `now`, in µs since the Unix epoch. `lost` is the number of lines that it
+    /// announces as lost. Sequence numbers are checked for all drains but the platform's.
     pub(crate) fn add(
         &mut self,
         token: &str,
-        piece: &Fragment<'_>,
+        received: &ReceivedFrame<'_>,
         now: u64,
-        dropped: Option<u64>,
-        is_numbered: bool,
+        lost: Option<u64>,
+        drain: DrainKind,
     ) {
-        let frame = &piece.frame;
-        if !self.apps.contains(frame.app) && self.apps.len() < MOST {
+        let frame = &received.frame;
+        if !self.apps.contains(frame.app) && self.apps.len() < MAX_STREAMS {
             self.apps.insert(frame.app.to_owned());
         }
         if let Some(counter) = self.by_token.get_mut(token).and_then(|procs| procs.get_mut(frame.proc_id)) {
-            counter.add(piece, now, dropped);
-            counter.follow(frame);
+            counter.add(received, now, lost);
+            counter.check_order(frame);
         } else {
-            let (counter, is_alone) = self.seat(token, frame.proc_id);
-            counter.add(piece, now, dropped);
-            if !is_alone {
-                self.unfollowed += 1;
+            let Slot { counter, is_tracked } = self.new_stream(token, frame.proc_id);
+            counter.add(received, now, lost);
+            if !is_tracked {
+                self.untracked += 1;
                 return;
             }
-            counter.follow(frame);
+            counter.check_order(frame);
         }
-        if is_numbered && is_app(frame) {
-            self.number(frame);
+        if drain == DrainKind::Agent && is_app(frame) {
+            self.check_sequence(frame);
         }
     }
 
-    /// Counts a frame that came again with its batch.
-    pub(crate) fn repeat(&mut self, token: &str, proc: &str) {
+    /// Counts a frame of a batch that had already been received.
+    pub(crate) fn count_repeat(&mut self, token: &str, proc: &str) {
         let counter = match self.by_token.get_mut(token).and_then(|procs| procs.get_mut(proc)) {
             Some(counter) => counter,
-            None => self.seat(token, proc).0,
+            None => self.new_stream(token, proc).counter,
         };
         counter.stream.repeats += 1;
     }
 
-    /// Where a new stream is counted, and whether it is alone there.
-    fn seat(&mut self, token: &str, proc: &str) -> (&mut Counter, bool) {
-        let is_alone = self.known < MOST;
-        self.known += usize::from(is_alone);
-        let token = if is_alone || self.by_token.contains_key(token) { token } else { OTHER };
-        let proc = if is_alone { proc } else { OTHER };
-        (self.by_token.entry(token.to_owned()).or_default().entry(proc.to_owned()).or_default(), is_alone)
+    fn new_stream(&mut self, token: &str, proc: &str) -> Slot<'_> {
+        let is_tracked = self.tracked < MAX_STREAMS;
+        self.tracked += usize::from(is_tracked);
+        let token = if is_tracked || self.by_token.contains_key(token) { token } else { OTHER };
+        let proc = if is_tracked { proc } else { OTHER };
+        let streams = self.by_token.entry(token.to_owned()).or_default();
+        Slot { counter: streams.entry(proc.to_owned()).or_default(), is_tracked }
     }
 
-    fn number(&mut self, frame: &Frame<'_>) {
-        let behind = SEQ.find(frame.msg.as_bytes()).map(|at| at + SEQ.needle().len());
-        let text = behind.map_or(frame.msg, |behind| &frame.msg[behind..]);
+    fn check_sequence(&mut self, frame: &Frame<'_>) {
+        let start = SEQ.find(frame.msg.as_bytes()).map(|at| at + SEQ.needle().len());
+        let text = start.map_or(frame.msg, |start| &frame.msg[start..]);
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         if end < text.len() && text.len() == frame.msg.len() {
-            return; // not a plain number
+            return; // the message is not a number
         }
         let Ok(number) = text[..end].parse::<u64>() else { return };
         let sequence = match self.sequences.get_mut(frame.proc_id) {
@@ -100,7 +108,7 @@ impl Streams {
         sequence.last = Some(sequence.last.map_or(number, |last| last.max(number)));
     }
 
-    /// Frames that came, by whatever drain.
+    /// Frames by all drains.
     pub(crate) fn frames(&self) -> u64 {
         self.by_token.values().flat_map(BTreeMap::values).map(|counter| counter.stream.frames()).sum()
     }
@@ -120,18 +128,18 @@ impl Streams {
         &self.apps
     }
 
-    /// The lag of all that came by a drain.
+    /// The lag of all frames of a drain token.
     pub(crate) fn lag(&self, token: &str) -> Quantiles {
         let mut lag = Quantiles::default();
         for counter in self.by_token.get(token).into_iter().flat_map(BTreeMap::values) {
-            lag.absorb(counter.lag.clone());
+            lag.merge(counter.lag.clone());
         }
         lag
     }
 
-    /// Writes them into a report; what came by the platform's drain is no part of the totals.
+    /// Writes the streams and their totals into a report. The platform's drain is not part of the totals.
     pub(crate) fn fill(&self, report: &mut Report, platform: Option<&str>) {
-        report.unfollowed = self.unfollowed;
+        report.untracked = self.untracked;
         report.sequence.clone_from(&self.sequences);
         let mut lag = Quantiles::default();
         for (token, procs) in &self.by_token {
@@ -142,14 +150,14 @@ impl Streams {
                 for (stream, counter) in streams.values().zip(procs.values()) {
                     lines += stream.lines;
                     report.frames += stream.frames();
-                    report.own_frames += stream.own_frames;
+                    report.system_frames += stream.system_frames;
                     report.out_of_order += stream.out_of_order;
                     report.skewed += stream.skewed;
                     report.ahead_ms = report.ahead_ms.max(stream.ahead_ms);
                     let Losses { notices, lines } = stream.losses;
                     report.losses.notices += notices;
                     report.losses.lines += lines;
-                    lag.absorb(counter.lag.clone());
+                    lag.merge(counter.lag.clone());
                 }
                 report.lines += lines;
                 report.by_token.insert(token.clone(), lines);

@@ -21,7 +21,7 @@ fn headers(id: &str, count: usize) -> Headers {
 }
 
 #[test]
-fn repetitions_count_once_and_changes_are_told_apart() {
+fn repeated_batches_count_once_and_changed_ones_separately() {
     let mut stats = Stats::new(&[], 10);
     for (id, numbers) in [("a", &[1, 2, 3][..]), ("a", &[1, 2, 3]), ("a", &[9]), ("b", &[5, 4])] {
         stats.record(&headers(id, numbers.len()), &body(numbers));
@@ -37,7 +37,7 @@ fn repetitions_count_once_and_changes_are_told_apart() {
 }
 
 #[test]
-fn the_platforms_own_drain_is_no_part_of_the_totals() {
+fn the_platforms_drain_is_not_part_of_the_totals() {
     let mut stats = Stats::new(&Receiver::ALL, 10).with_platform_drain(Some("d.platform".to_owned()));
     for token in ["d.platform", "d.agent", "d.platform"] {
         let headers = Headers { token: Some(token.to_owned()), ..headers(token, 2) };
@@ -45,8 +45,8 @@ fn the_platforms_own_drain_is_no_part_of_the_totals() {
     }
     for (token, status) in [("d.platform", 204), ("d.agent", 204), ("d.platform", 503)] {
         stats.request(&Headers { token: Some(token.to_owned()), ..Headers::default() });
-        let took = Duration::ZERO;
-        stats.attempt(&Attempt { now: 0, token, id: None, status: Some(status), took });
+        let duration = Duration::ZERO;
+        stats.attempt(&Attempt { ended_at: 0, token, id: None, status: Some(status), duration });
     }
     let report = stats.report();
     assert_eq!((report.requests, report.by_status.clone()), (1, [(204, 1)].into()));
@@ -58,7 +58,7 @@ fn the_platforms_own_drain_is_no_part_of_the_totals() {
 }
 
 #[test]
-fn the_platforms_frames_may_lack_their_end() {
+fn platform_frames_may_lack_the_final_line_feed() {
     let notice = "<172>1 2026-03-04T05:06:07.089012+00:00 host heroku logplex - Error L10 (output buffer overflow): \
                   3 messages dropped since 2026-03-04T05:06:07.089012+00:00.";
     let mut bytes = format!("{} {notice}", notice.len()).into_bytes();
@@ -71,13 +71,13 @@ fn the_platforms_frames_may_lack_their_end() {
     let streams = &stats.report().streams["d.platform"];
     assert_eq!((streams["logplex"].losses.lines, streams["web.1"].lines), (3, 1));
     assert_eq!(stats.lines(0, 9).0[1].message, "caf\u{fffd}");
-    let chunk = &stats.kept().since(0)[0];
-    assert!(chunk.raw(0).is_some_and(|raw| raw.ends_with(b"+00:00.")), "as it came: without LF");
+    let chunk = &stats.history().since(0)[0];
+    assert!(chunk.raw(0).is_some_and(|raw| raw.ends_with(b"+00:00.")), "as received, without LF");
     assert!(chunk.raw(1).is_some_and(|raw| raw.ends_with(b"caf\xc3")));
 }
 
 #[test]
-fn a_notice_counts_unless_nobody_listens() {
+fn loss_notices_can_be_ignored() {
     let field = Field::coerce;
     let mut encoder = Encoder::new(frame::PRI_NOTICE, &field("host"), &field("heroku"), &field("logplex"));
     let mut bytes = Vec::new();
@@ -88,13 +88,13 @@ fn a_notice_counts_unless_nobody_listens() {
     );
     let mut stats = Stats::new(&[], 0);
     stats.record(&headers("a", 1), &bytes);
-    stats.set_ignores_losses(true);
+    stats.set_loss_notices(LossNotices::Ignored);
     stats.record(&headers("b", 1), &bytes);
     assert_eq!(stats.report().losses, Losses { notices: 1, lines: 3 });
 }
 
 #[test]
-fn what_cannot_be_split_is_counted_up_to_there() {
+fn frames_before_a_malformed_one_are_counted() {
     let mut stats = Stats::new(&Receiver::ALL, 0);
     let mut bytes = body(&[1, 2]);
     bytes.extend_from_slice(b"999 <1>");
@@ -114,7 +114,7 @@ fn at(seconds_ahead: i64, message: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_clock_that_is_ahead_is_skew_and_no_lag_below_nothing() {
+fn timestamps_in_the_future_count_as_skew_without_lag() {
     let mut stats = Stats::new(&[], 0);
     for (id, ahead) in [("a", 60), ("b", 60), ("c", 60), ("d", -40)] {
         stats.record(&headers(id, 1), &at(ahead, "x"));
@@ -126,7 +126,7 @@ fn a_clock_that_is_ahead_is_skew_and_no_lag_below_nothing() {
 }
 
 #[test]
-fn what_names_cost_is_bounded() {
+fn the_number_of_streams_is_bounded() {
     let mut stats = Stats::new(&[], 0);
     let field = Field::coerce;
     for number in 0..5000 {
@@ -140,5 +140,5 @@ fn what_names_cost_is_bounded() {
     let size = serde_json::to_string(&report).expect("is JSON").len();
     assert!(size < 600_000, "{size} bytes");
     assert_eq!((report.lines, report.streams[""].values().map(|stream| stream.lines).sum()), (5000, 5000));
-    assert_eq!((report.unfollowed, report.streams[""]["(other)"].lines), (4500, 4500));
+    assert_eq!((report.untracked, report.streams[""]["(other)"].lines), (4500, 4500));
 }

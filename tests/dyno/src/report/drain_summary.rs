@@ -132,7 +132,7 @@ fn platform_drain(
         sources.push(source);
     }
     for (name, stream) in streams {
-        let platform_frames = stream.own_frames.saturating_sub(stream.losses.notices);
+        let platform_frames = stream.system_frames.saturating_sub(stream.losses.notices);
         if platform_messages.get(name).is_some_and(|counts| counts.app > 0) {
             platform.arrived += platform_frames; // the stream's other frames are the app's, and were added above
         } else if name != LOGPLEX {

@@ -33,13 +33,13 @@ fn run(dyno: &str, lines: u64) -> RunRecord {
 /// One worker. The platform's drain lost 345 of its lines and two platform messages, and announced 300 messages.
 fn outcome() -> Outcome {
     let named = |name: &str, stream| (name.to_owned(), stream);
-    let notices = Stream { own_frames: 1, losses: Losses { notices: 1, lines: 300 }, ..Stream::default() };
+    let notices = Stream { system_frames: 1, losses: Losses { notices: 1, lines: 300 }, ..Stream::default() };
     let platform = [
-        named("worker.1", Stream { own_frames: 2, ..lines(12_000) }),
-        named("router", Stream { own_frames: 9, longest: 200, lag_ms: LAG, ..Stream::default() }),
+        named("worker.1", Stream { system_frames: 2, ..lines(12_000) }),
+        named("router", Stream { system_frames: 9, longest: 200, lag_ms: LAG, ..Stream::default() }),
         named("logplex", notices),
     ];
-    let agent = [named("worker.1", Stream { own_frames: 5, repeats: 4, ..lines(12_345) })];
+    let agent = [named("worker.1", Stream { system_frames: 5, repeats: 4, ..lines(12_345) })];
     let streams = [("d.a".to_owned(), agent.into()), ("d.p".to_owned(), platform.into())].into();
     let mut drain = Report { frames: 12_347, requests: 20, duplicates: 2, streams, ..Report::default() };
     drain.conformance.insert("sumo".to_owned(), Complaints::default());
