@@ -93,9 +93,9 @@ pub(crate) fn measure() -> Result<()> {
     }
     let (app, agent) = (dyno.0.id() as i32, [std::process::id() as i32, 0]);
     for (key, extra) in [("plain", false), ("more", true)] {
-        let wish =
+        let settings =
             SamplerSettings { dyno: "web.1".to_owned(), dyno_id: None, quota: None, extra, alarms: true };
-        let mut sampler = Sampler::new(wish);
+        let mut sampler = Sampler::new(settings);
         let before = thread_cpu()?;
         for _ in 0..WARM_UP_READS {
             sampler.prefetch(app, agent); // each reads all processes, and the share of one

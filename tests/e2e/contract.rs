@@ -1,6 +1,6 @@
 //! The interface for people and scripts: `check`, the help texts, the keys of the ledger.
 
-use crate::harness::{Harness, Output, wait_for};
+use crate::harness::{Harness, Output, documented_keys, key_paths, wait_for};
 use std::collections::BTreeSet;
 
 fn check(harness: &Harness, arguments: &[&str]) -> Output {
@@ -175,25 +175,9 @@ fn arguments_reach_the_command_unchanged() {
 fn the_ledger_has_exactly_the_documented_keys() {
     let harness = Harness::with_faults("status=400");
     let output = harness.sh("echo refused").finish();
-    let keys = |value: &serde_json::Value| -> Vec<String> {
-        value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>().into_iter().collect()
-    };
     let ledger = output.ledger();
-    assert_eq!(keys(&ledger.value), ["agent", "captured_lines", "drains", "own_frames"]);
-    assert_eq!(
-        keys(&ledger.value["drains"][0]),
-        [
-            "adopted_frames",
-            "attempts",
-            "batches",
-            "delivered_lines",
-            "drain",
-            "dropped",
-            "dropped_lines",
-            "held_lines",
-            "rejected_lines"
-        ]
-    );
+    let [documented, _] = documented_keys();
+    assert_eq!(key_paths(&ledger.value), documented);
     let name = ledger.value["drains"][0]["drain"].as_str().unwrap();
     assert!(
         harness.drain.url().contains(&format!("//{name}/")),

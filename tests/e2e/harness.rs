@@ -4,7 +4,7 @@ use crate::procfs;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -486,6 +486,36 @@ pub(crate) fn numbers(range: RangeInclusive<u64>) -> String {
     range.fold(String::new(), |mut text, number| {
         writeln!(text, "{number}").unwrap();
         text
+    })
+}
+
+/// The paths of all keys of a JSON object, such as `drains[].held_lines`; of arrays the first element's.
+pub(crate) fn key_paths(value: &Value) -> BTreeSet<String> {
+    fn add(value: &Value, prefix: &str, paths: &mut BTreeSet<String>) {
+        if let Some(first) = value.as_array().and_then(|list| list.first()) {
+            add(first, &format!("{prefix}[]"), paths);
+        }
+        for (key, inner) in value.as_object().into_iter().flatten() {
+            let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            add(inner, &path, paths);
+            paths.insert(path);
+        }
+    }
+    let mut paths = BTreeSet::new();
+    add(value, "", &mut paths);
+    paths
+}
+
+/// The keys in the tables of the JSON part of `buildpack/docs/events.md`: those of the ledger file, and those that
+/// `status --json` has in addition.
+pub(crate) fn documented_keys() -> [BTreeSet<String>; 2] {
+    let (_, json) = include_str!("../../buildpack/docs/events.md").split_once("\n## JSON\n").unwrap();
+    let tables: Vec<&str> = json.split("|---|---|\n").skip(1).collect();
+    let [ledger, status] = tables[..] else { panic!("two tables of keys, not {}", tables.len()) };
+    [ledger, status].map(|table| {
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let keys = rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+        keys.map(str::to_owned).collect()
     })
 }
 

@@ -1,6 +1,6 @@
 //! `tailrace status` from a second shell: it needs no settings and works whatever state the shipper is in.
 
-use crate::harness::{Agent, Harness, program, skip, wait_for};
+use crate::harness::{Agent, Harness, documented_keys, key_paths, program, skip, wait_for};
 use crate::procfs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -44,6 +44,11 @@ fn a_healthy_agent_shows_its_ledger() {
     {
         assert_eq!(drain[key], value, "{key}: {status}");
     }
+    let [ledger, mut documented] = documented_keys();
+    documented.extend(ledger.into_iter().filter(|key| !key.ends_with("adopted_frames")));
+    let mut keys = key_paths(&status);
+    keys.retain(|key| !key.starts_with("drains[].last."));
+    assert_eq!(keys, documented);
     let text = text_of(&agent).unwrap();
     for part in
         ["captured    3 lines", "delivered   3 lines", "held        0 lines", "last answer delivered, "]

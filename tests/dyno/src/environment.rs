@@ -61,8 +61,8 @@ pub struct Metadata {
 impl Metadata {
     /// For the app in this directory, released now.
     pub fn now(app: &Path) -> Self {
-        let stamp = Timestamp::from_micros(Timestamp::now().as_micros()).to_string();
-        let released_at = stamp.split('.').next().map(|second| format!("{second}Z")).unwrap_or_default();
+        let now = Timestamp::now().to_string();
+        let released_at = now.split('.').next().map(|second| format!("{second}Z")).unwrap_or_default();
         Self { app_id: uuid(), released_at, commit: git_commit(app) }
     }
 }

@@ -34,8 +34,8 @@ impl View {
         };
         let mut counted = None;
         if !filter.is_empty() {
-            let (lens, from) = shared.filtered_stats().update(shared, filter);
-            snapshot = snapshot.with_frames_of(lens);
+            let (filtered, from) = shared.filtered_stats().update(shared, filter);
+            snapshot = snapshot.with_frames_of(filtered);
             counted = Some(from);
         }
         let now = Timestamp::now().as_micros() / 1_000_000;
