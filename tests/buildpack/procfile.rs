@@ -25,6 +25,7 @@ fn wrapped_line(name: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn lines_are_parsed_as_on_all_platforms_or_the_file_is_refused() {
     let by_hand = "web: .tailrace/bin/tailrace run -- x\n";
     for (line, expected) in [

@@ -102,8 +102,8 @@ fn read(stream: &TcpStream) -> io::Result<Option<Request>> {
     if lines.read_line(&mut line)? == 0 {
         return Ok(None);
     }
-    let mut words = line.split_ascii_whitespace().map(str::to_owned);
-    let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(None) };
+    let mut parts = line.split_ascii_whitespace().map(str::to_owned);
+    let (Some(method), Some(path)) = (parts.next(), parts.next()) else { return Ok(None) };
     let (mut id, mut length) = (String::from("-"), 0);
     loop {
         let mut header = String::new();
