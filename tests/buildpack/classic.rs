@@ -237,7 +237,7 @@ fn a_procfile_with_nothing_to_wrap_is_not_blamed_on_the_setting() {
 }
 
 #[test]
-fn report_describes_the_build_and_never_fails() {
+fn report_prints_build_metadata_and_never_fails() {
     let workspace = Workspace::new().procfile(WEB);
     let report = || {
         let output = workspace.script("report", |command| {

@@ -101,18 +101,15 @@ fn the_app_runs_when_processes_run_out() {
     try_limits(&harness, &as_user, &program, (1..16).map(|count| format!("ulimit -u {count}")));
 }
 
+/// Arguments before a command that runs it in its own mount namespace, started by this shell script.
+fn with_mount(script: &str) -> [&str; 7] {
+    ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+}
+
 #[test]
 fn the_app_runs_without_proc() {
     let harness = Harness::new();
-    let prefix = [
-        "unshare",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        "mount -t tmpfs none /proc && exec \"$@\"",
-        "sh",
-    ];
+    let prefix = with_mount("mount -t tmpfs none /proc && exec \"$@\"");
     if !runs_without_agent(&harness, &prefix, &["true"]) {
         skip("mount namespaces cannot be created");
         return;
@@ -123,15 +120,7 @@ fn the_app_runs_without_proc() {
 #[test]
 fn everything_is_delivered_with_a_read_only_spool_directory() {
     let harness = Harness::new();
-    let prefix = [
-        "unshare",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        "mount -t tmpfs -o ro none \"$TMPDIR\" && exec \"$@\"",
-        "sh",
-    ];
+    let prefix = with_mount("mount -t tmpfs -o ro none \"$TMPDIR\" && exec \"$@\"");
     if !runs_without_agent(&harness, &prefix, &["true"]) {
         skip("mount namespaces cannot be created");
         return;
