@@ -122,10 +122,11 @@ mod tests {
             let Ok(listener) = TcpListener::bind(address) else { continue }; // no IPv6 here
             let port = listener.local_addr().unwrap().port();
             let connected = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap(); // keeps the port from being given to others
             assert!(is_open(Some(port)), "{address}");
             drop(listener);
             assert!(!is_open(Some(port)), "{address}: a connection is not a listener");
-            drop(connected);
+            drop((connected, accepted));
         }
         assert!(is_open(None));
     }
