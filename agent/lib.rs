@@ -1,7 +1,7 @@
 //! tailrace: an embedded log agent for Heroku dynos. Captures what the dyno's process prints, frames it as Logplex
 //! does, and delivers it to log drains: buffered, retried, and counted to the line.
 //!
-//! This page is the map. Each room (module) opens with what it is for.
+//! This page is the map. Each module opens with what it is for.
 //!
 //! # Two processes, and a spool between them
 //!
@@ -34,7 +34,8 @@
 //!  │            │                │                         │ sealed-batch ──────────────▶ │ POST ──────────────▶ │
 //!  │            │                │                         │ ◀── attempt-failed (waits)   │ ◀── 503, no answer   │
 //!  │            │                │                         │                              │ POST, same id ─────▶ │
-//!  │            │                │                         │ ◀──── delivered | rejected   │ ◀── 2xx | 4xx        │
+//!  │            │                │                         │ ◀──── delivered | rejected   │ ◀── 2xx | final 4xx  │
+//!  │            │                │                         │ ◀── seal-request (smaller)   │ ◀── 413              │
 //!  │            │                │                         │ count lines, move the cursor │                      │
 //!  │            │                │                         │ remove consumed segments     │                      │
 //! ```
@@ -53,12 +54,13 @@
 //! 6. **Fail open.** What cannot be set up before the app runs leads to a plain `exec` of the app; after that, to
 //!    pass-through (`supervisor`).
 //! 7. **Each signal reaches the app once**, and the exit status is the app's own. `signals` decides whether to forward,
-//!    `supervisor::shutdown` the deadlines after SIGTERM, and the supervisor's loop acts on both.
+//!    `supervisor::shutdown` the deadlines after SIGTERM, and the supervisor's loop acts on both. `tailrace ship` has no app: its signals are
+//!    in `commands::ship`.
 //! 8. **No secret is printed**: of a drain URL nothing behind the host, no header value ([`config`], [`shipper`]).
 //!
 //! # Who may import whom
 //!
-//! A room imports only what stands above it in this list; `tests/architecture.rs` checks it.
+//! A module imports only what stands above it in this list; `tests/architecture.rs` checks it.
 //!
 //! ```text
 //! line, frame, procfs, poll, diag, exit_code     pure, or thin over the system; line and frame import nothing
@@ -71,6 +73,7 @@
 //! delivery    ◀ config, diag, frame, ledger, protocol, spool
 //! status      ◀ config, delivery, frame, ledger, spool
 //! supervisor  ◀ all of these but shipper
+//! cli         ◀ config, dyno
 //! commands    ◀ everything
 //! ```
 //!
@@ -80,20 +83,25 @@
 //! |---|---|
 //! | line | the raw bytes of one stream up to an LF; captured at its first byte |
 //! | frame | one octet-counted syslog message; a long line needs several |
+//! | pump | the thread that copies one stream of the app |
 //! | gap | bytes of the app that were passed through and not recorded |
 //! | spool, segment | the on-disk log of frames of one agent; a file or memory slot of it, at most 1 MiB |
 //! | offset | a position in the spool, in bytes |
 //! | log end | the offset behind the last booked frame |
+//! | ledger, account | the counts of all lines; those of one drain |
+//! | coordinator | the supervisor's end of the protocol between the two processes |
 //! | batch | the frames of one POST; sealed when its range, count, notice and id are fixed |
 //! | cursor | the offset up to which a drain has consumed everything: delivered, dropped or rejected |
 //! | checkpoint | the cursors and sealed batches of all drains, in a file beside the segments |
-//! | adopted | taken over from the spool of an agent that is dead |
+//! | adopted | from the spool of a dead agent, which became the first part of ours (`spool::recovery`) |
+//! | takeover | a shipper whose supervisor is dead delivers the rest, also what is in memory only (`spool::takeover`) |
 //! | drain | a destination; `DrainIndex` is its number, the token its public name |
 //! | worker | the task of the shipper that serves one drain |
 //! | attempt, verdict | one request; what its outcome means for the batch |
 //! | held | lines in the spool that a drain has not consumed |
 //! | loss notice | a frame (Logplex's L10) that announces dropped lines |
 //! | sample, probe | a measurement of the dyno's memory and load; the place where memory is read |
+//! | Cedar, Fir | the two generations of the platform |
 //! | event | a line of the agent on stderr: `tailrace at=… key=value …` |
 
 mod capture;

@@ -1,4 +1,4 @@
-//! What the unit tests of several rooms share.
+//! What the unit tests of several modules share.
 
 use proptest::test_runner::{Config, FileFailurePersistence};
 

@@ -1,10 +1,10 @@
-//! The import rules of `agent/lib.rs`, checked over the sources: which room may import which, and no circle.
+//! The import rules of `agent/lib.rs`, checked over the sources: which module may import which, and no cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each room may import. `room::file` means that file of the room only.
+/// What each module may import. `module::file` means that file of the module only.
 const RULES: [(&str, &[&str]); 20] = [
     ("line", &[]),
     ("frame", &[]),
@@ -49,7 +49,7 @@ const RULES: [(&str, &[&str]); 20] = [
     ("cli", &["config", "dyno"]),
 ];
 
-/// Rooms that wire all others: anything may be imported there.
+/// Modules that wire all others: anything may be imported there.
 const WIRING: [&str; 3] = ["commands", "lib", "main"];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
@@ -73,42 +73,42 @@ fn code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What a source imports: `room`, or `room::next`, where the next segment of the path is known.
+/// What a source imports: `module`, or `module::next`, where the next segment of the path is known.
 fn imports(code: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = BTreeSet::new();
     for path in code.split("crate::").skip(1) {
-        let room: String = path.chars().take_while(|c| is_name(*c)).collect();
-        let rest = path[room.len()..].strip_prefix("::").unwrap_or_default();
+        let module: String = path.chars().take_while(|c| is_name(*c)).collect();
+        let rest = path[module.len()..].strip_prefix("::").unwrap_or_default();
         if let Some(list) = rest.strip_prefix('{') {
             for item in list.split('}').next().unwrap_or_default().split(',') {
                 let item: String = item.trim().chars().take_while(|c| is_name(*c)).collect();
-                found.insert(format!("{room}::{item}"));
+                found.insert(format!("{module}::{item}"));
             }
         } else {
             let next: String = rest.chars().take_while(|c| is_name(*c)).collect();
-            found.insert(format!("{room}::{next}"));
+            found.insert(format!("{module}::{next}"));
         }
     }
     found
 }
 
-/// The rooms, and what their files import from other rooms.
-fn rooms() -> BTreeMap<String, BTreeSet<String>> {
+/// The modules, and what their files import from other modules.
+fn modules() -> BTreeMap<String, BTreeSet<String>> {
     let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent");
-    let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for path in sources(&agent) {
         if path.file_stem().is_some_and(|name| name == "tests") {
             continue;
         }
         let relative = path.strip_prefix(&agent).expect("below agent").with_extension("");
-        let room = relative.iter().next().expect("a name").to_string_lossy().into_owned();
-        let itself = format!("{room}::");
+        let module = relative.iter().next().expect("a name").to_string_lossy().into_owned();
+        let itself = format!("{module}::");
         let mut others = imports(&code(&path));
         others.retain(|import| !import.starts_with(&itself));
-        rooms.entry(room).or_default().extend(others);
+        modules.entry(module).or_default().extend(others);
     }
-    rooms
+    modules
 }
 
 fn is_allowed(import: &str, allowed: &[&str]) -> bool {
@@ -119,37 +119,37 @@ fn is_allowed(import: &str, allowed: &[&str]) -> bool {
 }
 
 #[test]
-fn rooms_import_only_what_the_rules_allow() {
-    let rooms = rooms();
+fn modules_import_only_what_the_rules_allow() {
+    let modules = modules();
     let rules: BTreeMap<&str, &[&str]> = RULES.into_iter().collect();
     let known: BTreeSet<&str> = rules.keys().copied().chain(WIRING).collect();
-    let actual: BTreeSet<&str> = rooms.keys().map(String::as_str).collect();
-    assert_eq!(actual, known, "a new room needs a rule, here and in agent/lib.rs");
-    for (room, imports) in &rooms {
-        let Some(allowed) = rules.get(room.as_str()) else { continue };
+    let actual: BTreeSet<&str> = modules.keys().map(String::as_str).collect();
+    assert_eq!(actual, known, "a new module needs a rule, here and in agent/lib.rs");
+    for (module, imports) in &modules {
+        let Some(allowed) = rules.get(module.as_str()) else { continue };
         for import in imports {
-            assert!(is_allowed(import, allowed), "{room} must not import {import}");
+            assert!(is_allowed(import, allowed), "{module} must not import {import}");
         }
     }
 }
 
 #[test]
-fn the_rules_have_no_circle() {
-    // A room imports only rooms that stand before it in the table.
+fn the_rules_have_no_cycle() {
+    // A module imports only modules that stand before it in the table.
     let mut before = BTreeSet::new();
-    for (room, allowed) in RULES {
+    for (module, allowed) in RULES {
         for rule in allowed {
             let other = rule.split("::").next().unwrap_or_default();
-            assert!(before.contains(other), "{room} imports {other}, which stands behind it");
+            assert!(before.contains(other), "{module} imports {other}, which stands behind it");
         }
-        before.insert(room);
+        before.insert(module);
     }
 }
 
 #[test]
 fn pairs_that_must_never_be_are_not_allowed() {
     let rules: BTreeMap<&str, &[&str]> = RULES.into_iter().collect();
-    for (room, other) in [
+    for (module, other) in [
         ("supervisor", "shipper::http"),
         ("shipper", "recorder::Recorder"),
         ("shipper", "delivery::Coordinator"),
@@ -159,7 +159,7 @@ fn pairs_that_must_never_be_are_not_allowed() {
         ("frame", "line::Splitter"),
         ("line", "frame::Encoder"),
     ] {
-        assert!(!is_allowed(other, rules[room]), "{room} may not import {other}");
+        assert!(!is_allowed(other, rules[module]), "{module} may not import {other}");
     }
 }
 

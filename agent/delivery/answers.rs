@@ -1,4 +1,4 @@
-//! What the supervisor answers the shipper: pure over the ledger.
+//! What the supervisor answers the shipper: pure over the ledger. (What a drain answers: `shipper::verdict`.)
 
 use crate::frame::Loss;
 use crate::ledger::{BatchRange, DrainIndex, Identity, Ledger, Offset, SealRange, SegmentStart};

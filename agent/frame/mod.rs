@@ -1,4 +1,4 @@
-//! The wire format: the one room that knows the form of a Logplex drain frame. Pure; imports nothing but itself.
+//! The wire format: the one module that knows the form of a Logplex drain frame. Pure; imports nothing but itself.
 //!
 //! A frame is `LEN SP <PRI>1 SP TIME SP host SP app SP web.1 SP - SP MSG LF`: octet counting of
 //! RFC 6587 section 3.4.1 around RFC 5424 without structured data, as Logplex writes it on HTTPS drains

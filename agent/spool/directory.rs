@@ -114,7 +114,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`SpoolError`] when it is not this user's or cannot be opened.
-    pub(crate) fn take_over(path: PathBuf) -> Result<Option<Self>, SpoolError> {
+    pub(crate) fn adopt(path: PathBuf) -> Result<Option<Self>, SpoolError> {
         check_ours(&path)?;
         Ok(Self::lock(&path)?.map(|lock| Self { path, spares: Mutex::default(), _lock: lock }))
     }
@@ -122,7 +122,7 @@ impl Directory {
     /// Whether a living agent with this id holds its directory in `base`.
     pub(crate) fn is_held(base: &Path, agent: &str) -> bool {
         let is_id = !agent.is_empty() && agent.bytes().all(|b| b.is_ascii_hexdigit());
-        is_id && matches!(Self::take_over(base.join(agent)), Ok(None))
+        is_id && matches!(Self::adopt(base.join(agent)), Ok(None))
     }
 
     fn lock(path: &Path) -> Result<Option<Flock<File>>, SpoolError> {

@@ -1,4 +1,5 @@
-//! Recovery: an agent adopts what dead agents left in the same directory, from where each drain was.
+//! Recovery: an agent adopts what dead agents left in the same directory, from where each drain was. (A shipper that
+//! outlives its supervisor: `takeover`.)
 
 use super::checkpoint::{Checkpoint, Cursor, SealedEnd};
 use super::directory::{Directory, SegmentFile, SpoolError};
@@ -47,11 +48,11 @@ pub(crate) struct Adoption {
     pub segments: Vec<Segment>,
 }
 
-/// Takes over the directories of dead agents in `base`, oldest first. `own_id` is the id of our agent, whose
+/// Adopts the directories of dead agents in `base`, oldest first. `own_id` is the id of our agent, whose
 /// directory is left out.
 ///
 /// # Errors
-/// [`SpoolError`] when `base` cannot be listed. A directory that cannot be taken over is left alone.
+/// [`SpoolError`] when `base` cannot be listed. A directory that cannot be adopted is left alone.
 pub(crate) fn adopt(base: &Path, own_id: &str) -> Result<Adoption, SpoolError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(base).map_err(SpoolError::io("cannot list", base))?.flatten() {
@@ -65,7 +66,7 @@ pub(crate) fn adopt(base: &Path, own_id: &str) -> Result<Adoption, SpoolError> {
     found.sort();
     let mut adoption = Adoption::default();
     for (_, agent, path) in found.into_iter().take(MAX_DIRECTORIES) {
-        if let Ok(Some(directory)) = Directory::take_over(path) {
+        if let Ok(Some(directory)) = Directory::adopt(path) {
             adoption.add(agent, directory);
         }
     }

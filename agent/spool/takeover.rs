@@ -1,4 +1,5 @@
-//! Takeover: a shipper whose supervisor is gone delivers what is left, also what is in memory only.
+//! Takeover: a shipper whose supervisor is gone delivers what is left, also what is in memory only. (An
+//! agent that starts later on the same disk: `recovery`.)
 
 use super::SEGMENT_BYTES;
 use super::checkpoint::{Cursor, SealedEnd};

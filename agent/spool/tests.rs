@@ -191,7 +191,7 @@ fn a_directory_is_private_and_links_are_not_followed() {
     std::os::unix::fs::symlink(&real, &link).expect("a link");
     let error = Directory::create(&link, "00bb").expect_err("a link");
     assert!(error.to_string().contains("TAILRACE_SPOOL_DIR"), "{error}");
-    assert!(Directory::take_over(directory.path().to_owned()).expect("ours").is_none(), "it is locked");
+    assert!(Directory::adopt(directory.path().to_owned()).expect("ours").is_none(), "it is locked");
 }
 
 #[test]

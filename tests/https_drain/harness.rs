@@ -281,9 +281,9 @@ pub(crate) fn assert_delivered(outcome: &AttemptOutcome) {
     assert_eq!((outcome.phase, outcome.status), (Phase::Response, Some(200)), "{outcome:?}");
 }
 
-pub(crate) fn assert_failed(outcome: &AttemptOutcome, stage: Phase, detail: &str) {
+pub(crate) fn assert_failed(outcome: &AttemptOutcome, phase: Phase, detail: &str) {
     assert_eq!((outcome.verdict, outcome.status), (Verdict::Retry, None), "{outcome:?}");
-    assert_eq!((outcome.phase, outcome.detail.as_str()), (stage, detail), "{outcome:?}");
+    assert_eq!((outcome.phase, outcome.detail.as_str()), (phase, detail), "{outcome:?}");
 }
 
 /// A port of 127.0.0.1 that refuses connections: its socket is bound, so no other process gets the port, and does not

@@ -2,9 +2,9 @@
 
 use super::connection::HttpConnection;
 use super::connector::{DrainConnector, Phase, Progress, Tunnel};
-use super::encoding::{BodyEncoder, EncodedBody, Gzip};
 use super::endpoint::{Endpoint, EndpointError, FRAME_ID, MSG_COUNT, host_and_port};
 use super::error::AttemptError;
+use super::gzip::{BodyEncoder, EncodedBody, Gzip};
 use super::redact::{BodyEnd, Secrets};
 use super::retry_after::retry_after;
 use crate::shipper::verdict::{ContentEncoding, Verdict, judge};

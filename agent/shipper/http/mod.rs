@@ -6,16 +6,16 @@
 mod client;
 mod connection;
 mod connector;
-mod encoding;
 mod endpoint;
 mod error;
+mod gzip;
 mod redact;
 mod retry_after;
 pub mod tls;
 
 pub use client::{AttemptOutcome, BatchRequest, Client};
 pub use connector::Phase;
-pub use encoding::Gzip;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::AttemptError;
+pub use gzip::Gzip;
 pub use retry_after::{MAX_RETRY_AFTER, retry_after};
