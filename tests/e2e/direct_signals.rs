@@ -1,6 +1,6 @@
 //! A signal that only the supervisor got is forwarded once; a signal that the app already has is not.
 
-use crate::harness::{Agent, Harness, WAIT_TIMEOUT, program, wait_until};
+use crate::harness::{Agent, Harness, WAIT_TIMEOUT, program, skip, wait_until};
 use crate::procfs::{children, is_pending, state};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
@@ -126,7 +126,7 @@ fn apps_in_python_and_node_stop_as_without_the_agent() {
         (["node", "-e", "console.log('up'); setInterval(() => {}, 1000)"], 143, "up\n"),
     ] {
         if Command::new(command[0]).arg("--version").output().is_err() {
-            eprintln!("skipped: {} is not installed", command[0]);
+            skip(&format!("{} is not installed", command[0]));
             continue;
         }
         let harness = Harness::new();
@@ -191,7 +191,7 @@ fn ctrl_c_in_a_terminal_reaches_the_app_once() {
         .stdout(Stdio::null())
         .spawn()
     else {
-        eprintln!("skipped: script(1), which creates terminals, is not installed");
+        skip("script(1), which creates terminals, is not installed");
         return;
     };
     wait_until("the app", || fs::read_to_string(&log).is_ok_and(|text| text == "up\n"));

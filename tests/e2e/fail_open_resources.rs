@@ -80,7 +80,7 @@ fn the_app_runs_when_address_space_runs_out() {
 #[test]
 fn the_app_runs_when_processes_run_out() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can switch to a user without other processes");
+        skip("only root can switch to a user without other processes");
         return;
     }
     // The limit counts all processes of a user, so this test runs as a separate user, who owns its files.
@@ -200,6 +200,6 @@ fn the_app_runs_when_a_system_call_is_refused() {
     }
     assert!(tried == 0 || tried > 15, "{tried}");
     if tried == 0 {
-        eprintln!("skipped: python3 is not installed, or filters are refused");
+        skip("python3 is not installed, or filters are refused");
     }
 }

@@ -1,6 +1,6 @@
 //! Patterns of processes and streams in apps: each behaves as without the agent.
 
-use crate::harness::{Harness, numbers, program, wait_until};
+use crate::harness::{Harness, numbers, program, skip, wait_until};
 use nix::sys::signal::Signal;
 use std::fs;
 
@@ -189,7 +189,7 @@ fn a_java_app_and_a_node_cluster_stop_as_without_the_agent() {
         (vec!["node", main.to_str().unwrap()], "up\nend\n", 7),
     ] {
         if std::process::Command::new(command[0]).arg("--version").output().is_err() {
-            eprintln!("skipped: {} is not installed", command[0]);
+            skip(&format!("{} is not installed", command[0]));
             continue;
         }
         for to_all in [false, true] {

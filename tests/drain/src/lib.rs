@@ -15,6 +15,7 @@ mod page;
 mod parsers;
 pub mod receiver;
 mod server;
+mod skip;
 pub mod stats;
 mod stream;
 
@@ -22,6 +23,7 @@ use fault::{FaultError, FaultKind, FaultPlan};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use receiver::Receiver;
 use server::{Identities, Shared};
+pub use skip::skip;
 use stats::{Line, Report, Stats};
 use std::io;
 use std::net::SocketAddr;

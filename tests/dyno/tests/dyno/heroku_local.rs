@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tailrace_drain::skip;
 use tempfile::TempDir;
 
 /// What the CLI prints about an app that SIGINT ended.
@@ -66,15 +67,15 @@ fn succeeds(command: &mut Command) -> bool {
 /// has ended, which may be before the app's processes have. `None` when a program that is needed is missing.
 fn run_and_interrupt(harness: &Harness, needs: &str, expected: &[&str]) -> Option<Running> {
     let Some(cli) = cli() else {
-        eprintln!("skipped: the Heroku CLI is not installed (npm install --prefix target/heroku heroku)");
+        skip("the Heroku CLI is not installed (npm install --prefix target/heroku heroku)");
         return None;
     };
     if !succeeds(in_network_namespace("ip").args(["link", "set", "lo", "up"])) {
-        eprintln!("skipped: a network namespace cannot be created (unshare, ip)");
+        skip("a network namespace cannot be created (unshare, ip)");
         return None;
     }
     if !succeeds(Command::new(needs).arg("--version")) {
-        eprintln!("skipped: {needs} is not installed");
+        skip(&format!("{needs} is not installed"));
         return None;
     }
     let home = TempDir::new().expect("is created");

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use tailrace_drain::skip;
 use tempfile::TempDir;
 
 #[test]
@@ -56,7 +57,7 @@ fn every_line_of_a_real_app_is_accounted_for() {
 #[test]
 fn a_dyno_above_its_memory_quota_logs_samples_and_r14() {
     if Command::new("python3").arg("--version").output().is_err() {
-        eprintln!("skipped: python3 is not installed");
+        skip("python3 is not installed");
         return;
     }
     let harness = Harness::new(
