@@ -18,6 +18,8 @@ mod suspended_threads;
 
 #[path = "e2e/contract.rs"]
 mod contract;
+#[path = "e2e/damage.rs"]
+mod damage;
 #[path = "e2e/direct_signals.rs"]
 mod direct_signals;
 #[path = "e2e/exit_edge_cases.rs"]

@@ -83,6 +83,8 @@ pub(super) struct DrainWorker {
     channels: WorkerChannels,
     seal_range: SealRange,
     backoff: Backoff,
+    /// Where the supervisor was asked how to go on, because nothing can be read there.
+    stuck_at: Option<Offset>,
     /// The frames of `gathered`, kept for the request. The buffer is reused.
     body: BytesMut,
     gathered: BatchRange,
@@ -119,6 +121,7 @@ impl DrainWorker {
             channels,
             seal_range: SealRange { cursor: Offset::ZERO, limit: Offset::MAX },
             backoff: Backoff::new(),
+            stuck_at: None,
             body: BytesMut::new(),
             gathered: BatchRange::default(),
             completed: None,
@@ -132,7 +135,12 @@ impl DrainWorker {
     pub(super) async fn run(mut self) -> Result<(), SupervisorGone> {
         loop {
             match self.channels.from_supervisor.recv().await.ok_or(SupervisorGone)? {
-                ToShipper::SealRange { range, .. } => self.seal_range = range,
+                ToShipper::SealRange { range, .. } => {
+                    if self.stuck_at.take() == Some(range.cursor) {
+                        sleep(READ_RETRY_INTERVAL).await; // nothing changed: never ask in a loop without a pause
+                    }
+                    self.seal_range = range;
+                }
                 ToShipper::SealedBatch { batch, .. } => {
                     if let BatchEnd::Asked = self.deliver(batch).await? {
                         continue;
@@ -149,7 +157,8 @@ impl DrainWorker {
         self.channels.to_supervisor.send(message).await.map_err(|_| SupervisorGone)
     }
 
-    fn damaged_at(&self, at: Offset) -> ToSupervisor {
+    fn damaged_at(&mut self, at: Offset) -> ToSupervisor {
+        self.stuck_at = Some(at);
         ToSupervisor::SpoolDamaged { drain: self.drain, at }
     }
 
@@ -181,6 +190,7 @@ impl DrainWorker {
                 if cursor < log_end {
                     // A dropped range is ahead: the supervisor knows where it ends.
                     let empty = BatchRange { start: cursor, end: cursor, frames: 0 };
+                    self.stuck_at = Some(cursor);
                     return Ok(Some(self.seal_request(empty)));
                 }
                 if is_finished {
@@ -205,7 +215,6 @@ impl DrainWorker {
                     self.gathered = range;
                     return Ok(Some(self.seal_request(range)));
                 }
-                Ok(_) => self.progress_changed().await?,
                 Err(ReadError::Io(_)) if retries < MAX_READ_RETRIES => {
                     retries += 1;
                     sleep(READ_RETRY_INTERVAL).await;
@@ -213,7 +222,9 @@ impl DrainWorker {
                 Err(ReadError::Damaged { at } | ReadError::Gone { at }) if at > cursor => {
                     self.seal_range.limit = at; // the good frames before it go out first
                 }
-                Err(_) => return Ok(Some(self.damaged_at(cursor))),
+                // Booked bytes are readable bytes, of segments that this worker knows or that were dropped. Without a
+                // frame there is a hole or damage, and nothing to wait for: the supervisor knows where to go on.
+                Ok(_) | Err(_) => return Ok(Some(self.damaged_at(cursor))),
             }
         }
     }
@@ -223,17 +234,17 @@ impl DrainWorker {
         self.reader.read(self.seal_range.cursor, limit, max, &mut self.body)
     }
 
-    /// Reads the frames of a sealed batch; false when they are not there.
-    async fn read_sealed(&mut self, range: BatchRange) -> bool {
+    /// Reads the frames of a sealed batch, up to where they are damaged.
+    async fn read_sealed(&mut self, range: BatchRange) -> BatchRange {
         let mut retries = 0;
         loop {
             match self.read(range.end, usize::MAX) {
-                Ok(read) => return read == range,
+                Ok(read) => return read,
                 Err(ReadError::Io(_)) if retries < MAX_READ_RETRIES => {
                     retries += 1;
                     sleep(READ_RETRY_INTERVAL).await;
                 }
-                Err(_) => return false,
+                Err(_) => return BatchRange { end: range.start, frames: 0, ..range },
             }
         }
     }
@@ -244,8 +255,10 @@ impl DrainWorker {
         self.seal_range.cursor = range.start;
         self.update();
         let is_gathered = self.gathered == range && !self.body.is_empty();
-        if !is_gathered && !self.read_sealed(range).await {
-            self.send(self.damaged_at(range.start)).await?;
+        let read = if is_gathered { range } else { self.read_sealed(range).await };
+        if read != range {
+            let ask = if read.frames > 0 { self.seal_request(read) } else { self.damaged_at(range.start) };
+            self.send(ask).await?;
             return Ok(BatchEnd::Asked);
         }
         self.gathered = BatchRange::default();

@@ -266,6 +266,10 @@ fn whole_frames(bytes: &[u8], room: usize, fit: Fit) -> Result<WholeFrames, usiz
     let mut whole = WholeFrames::default();
     while whole.bytes < bytes.len() {
         match frame::span(bytes, whole.bytes) {
+            Ok((_, end)) if bytes[end - 1] != b'\n' => {
+                // A damaged LEN leads anywhere.
+                return if whole.frames > 0 { Ok(whole) } else { Err(whole.bytes) };
+            }
             Ok((_, end)) if end <= room || (fit == Fit::AtLeastOne && whole.frames == 0) => {
                 whole.bytes = end;
                 whole.frames += 1;
