@@ -205,10 +205,10 @@ impl Coordinator {
         &self.health
     }
 
-    /// Whether every drain has consumed everything.
+    /// Whether every drain has consumed everything, and knows of every loss.
     pub(crate) fn is_done(&self) -> bool {
         let ledger = self.spool.shared.lock();
-        ledger.accounts().iter().all(|account| account.cursor() >= ledger.log_end())
+        ledger.drains().all(|drain| ledger.is_consumed(drain))
     }
 
     /// Reports which lines were not delivered; true when there are any.

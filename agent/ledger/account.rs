@@ -148,6 +148,17 @@ impl Account {
         }
     }
 
+    /// Announces a loss in front of the frames that follow `at`, the end of the log.
+    pub(super) fn announce_at(&mut self, at: Offset, loss: &Loss) {
+        let here = |range: &&mut DroppedRange| range.from == at && range.to == at;
+        if let Some(range) = self.dropped_ranges.last_mut().filter(here) {
+            range.loss = Loss::join(range.loss, Some(*loss));
+        } else {
+            let continues = PerStream::default();
+            self.insert_dropped(DroppedRange { from: at, to: at, loss: Some(*loss), continues });
+        }
+    }
+
     /// Moves over a range of a dead agent that it had delivered or removed: no line of ours, nothing to announce.
     pub(crate) fn skip_range(&mut self, from: Offset, to: Offset) {
         if from < to {
@@ -158,6 +169,11 @@ impl Account {
     /// The next batch starts at `start` with a batch that a dead agent had sealed: `end` and notice stay the same.
     pub(crate) fn resume(&mut self, start: Offset, end: Offset, notice: Vec<u8>) {
         self.resumed.push(ResumedBatch { start, end, notice });
+    }
+
+    /// Whether a loss is still to be announced: by the sealed batch or by the next one.
+    pub(super) fn has_to_announce(&self) -> bool {
+        self.unannounced.is_some() || self.sealed.as_ref().is_some_and(|sealed| sealed.announced.is_some())
     }
 
     /// Frames of `segment` that are behind the cursor.
@@ -226,6 +242,18 @@ impl Account {
         SealRange { cursor: self.cursor, limit }
     }
 
+    /// Lines that are dropped and not announced yet.
+    #[cfg(test)]
+    pub(super) fn to_announce(&self) -> u64 {
+        let sealed = self.sealed.as_ref().and_then(|sealed| sealed.announced);
+        let ahead = self.dropped_ranges.iter().filter_map(|range| range.loss);
+        ahead.chain(sealed).chain(self.unannounced).map(|loss| loss.lines).sum()
+    }
+
+    fn has_notice_at(&self, at: Offset) -> bool {
+        self.unannounced.is_some() || self.resumed.iter().any(|batch| (batch.start, batch.end) == (at, at))
+    }
+
     pub(super) fn seal(
         &mut self,
         segments: &VecDeque<Segment>,
@@ -236,7 +264,10 @@ impl Account {
     ) -> Result<&SealedBatch, SealRange> {
         let BatchRange { start, end, frames } = range;
         let allowed = self.seal_range(segments, log_end);
-        if start != allowed.cursor || end <= start || end > allowed.limit || frames == 0 {
+        // A batch without frames carries a notice, when there is nothing else to send it with.
+        let is_notice = (end, frames) == (start, 0) && self.has_notice_at(start);
+        let has_frames = end > start && frames > 0;
+        if start != allowed.cursor || end > allowed.limit || !(has_frames || is_notice) {
             return Err(allowed);
         }
         // A batch that is split keeps its notice, so that the announced number cannot change.
@@ -292,7 +323,10 @@ impl Account {
                 self.unannounced = Loss::join(announced, self.unannounced);
             }
         }
-        self.advance(segments, range.end, range.frames);
+        // A notice alone pins no segment: the cursor may have moved on over dropped ones.
+        if range.frames > 0 {
+            self.advance(segments, range.end, range.frames);
+        }
     }
 
     /// Lines of a range that count as its own: those whose last frame is in it and that are not already counted.

@@ -145,6 +145,13 @@ impl Ledger {
         }
     }
 
+    /// Lines that are dropped before anything else is appended: each drain is told in front of what follows.
+    pub(crate) fn announce(&mut self, loss: &Loss) {
+        for account in &mut self.accounts {
+            account.announce_at(self.log_end, loss);
+        }
+    }
+
     /// The line under way ended with its last part, which was appended earlier: `kind` is what that part is now.
     fn close_line(&mut self, kind: FrameKind) {
         let Some(stream) = kind.stream() else { return };
@@ -183,6 +190,17 @@ impl Ledger {
             lines += (segment.frames - account.frames_consumed(segment)).saturating_sub(no_lines);
         }
         lines.saturating_sub(account.already_counted_lines())
+    }
+
+    /// Whether a loss is still to be announced to this drain.
+    pub(crate) fn has_to_announce(&self, drain: DrainIndex) -> bool {
+        self.account(drain).is_some_and(Account::has_to_announce)
+    }
+
+    /// Whether this drain has consumed everything, and every loss is announced to it.
+    pub(crate) fn is_consumed(&self, drain: DrainIndex) -> bool {
+        self.account(drain).is_none_or(|account| account.cursor() >= self.log_end)
+            && !self.has_to_announce(drain)
     }
 
     /// Bytes of ours that this drain has not consumed.

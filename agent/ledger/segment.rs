@@ -1,7 +1,7 @@
 //! Segments as the ledger knows them: byte ranges of the spool, their frame counts, and which frames are special.
 
 use super::Offset;
-use crate::frame::{DropReason, Timestamp};
+use crate::frame::{DropReason, Loss, Timestamp};
 use crate::line::{Fragment, Stream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -156,4 +156,6 @@ pub(crate) struct Appended {
     pub closed: Vec<FrameKind>,
     /// The times of the frames.
     pub times: Option<TimeRange>,
+    /// What the loss notices among the frames announce.
+    pub announced: Option<Loss>,
 }

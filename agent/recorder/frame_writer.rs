@@ -56,6 +56,11 @@ impl<'a> FrameWriter<'a> {
         self.clock.observe(now)
     }
 
+    /// The time of the input that is being recorded.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// Starts counting the lines that end, for [`FrameWriter::discard`].
     pub(super) fn begin(&mut self) {
         self.ended = 0;
@@ -105,6 +110,7 @@ impl<'a> FrameWriter<'a> {
         self.add_special(FrameKind::Agent);
         let time = self.clock.next(loss.until);
         self.loss_notices.encode(&mut self.pending, time, loss);
+        self.appended.announced = Loss::join(self.appended.announced, Some(*loss));
         self.count(time);
     }
 
@@ -140,7 +146,7 @@ impl<'a> FrameWriter<'a> {
         self.appended.special.clear();
         self.appended.closed.clear();
         (self.appended.len, self.appended.frames, self.appended.ended) = (0, 0, 0);
-        self.appended.times = None;
+        (self.appended.times, self.appended.announced) = (None, None);
     }
 
     /// Discards the pending frames. Returns the lines that ended and were appended since [`FrameWriter::begin`].

@@ -179,8 +179,16 @@ impl<'a> Recorder<'a> {
     /// The line that was being skipped ended.
     fn count_skipped(&mut self, stream: Stream) {
         let state = &mut self.streams[stream];
-        if !std::mem::take(&mut state.already_counted) {
-            self.spool.shared.lock().drop_unrecorded(1, state.skip_reason);
+        if std::mem::take(&mut state.already_counted) {
+            return;
+        }
+        let reason = state.skip_reason;
+        let mut ledger = self.spool.shared.lock();
+        ledger.drop_unrecorded(1, reason);
+        // A gap was announced when it began.
+        if reason == DropReason::SpoolUnwritable {
+            let now = self.frames.now();
+            ledger.announce(&Loss { lines: 1, since: now, until: now, reason });
         }
     }
 

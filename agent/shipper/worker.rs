@@ -85,6 +85,10 @@ pub(super) struct DrainWorker {
     backoff: Backoff,
     /// Where the supervisor was asked how to go on, because nothing can be read there.
     stuck_at: Option<Offset>,
+    /// A loss may wait for its announcement.
+    may_have_notice: bool,
+    /// The cursor at which the supervisor was asked for a last announcement, all frames being consumed.
+    asked_at_end: Option<Offset>,
     /// The frames of `gathered`, kept for the request. The buffer is reused.
     body: BytesMut,
     gathered: BatchRange,
@@ -122,6 +126,8 @@ impl DrainWorker {
             seal_range: SealRange { cursor: Offset::ZERO, limit: Offset::MAX },
             backoff: Backoff::new(),
             stuck_at: None,
+            may_have_notice: false,
+            asked_at_end: None,
             body: BytesMut::new(),
             gathered: BatchRange::default(),
             completed: None,
@@ -159,6 +165,7 @@ impl DrainWorker {
 
     fn damaged_at(&mut self, at: Offset) -> ToSupervisor {
         self.stuck_at = Some(at);
+        self.may_have_notice = true;
         ToSupervisor::SpoolDamaged { drain: self.drain, at }
     }
 
@@ -192,6 +199,12 @@ impl DrainWorker {
                     let empty = BatchRange { start: cursor, end: cursor, frames: 0 };
                     self.stuck_at = Some(cursor);
                     return Ok(Some(self.seal_request(empty)));
+                }
+                // Losses are announced in front of what follows. Where nothing follows, a batch holds the notice alone.
+                if self.may_have_notice || (is_finished && self.asked_at_end != Some(cursor)) {
+                    self.may_have_notice = false;
+                    self.asked_at_end = is_finished.then_some(cursor);
+                    return Ok(Some(self.seal_request(BatchRange { start: cursor, end: cursor, frames: 0 })));
                 }
                 if is_finished {
                     return Ok(None);

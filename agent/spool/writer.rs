@@ -3,8 +3,8 @@
 use super::directory::{Directory, SpoolError};
 use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache};
 use crate::diag::Throttle;
-use crate::frame::DropReason;
-use crate::ledger::{Appended, Ledger, Segment, SegmentLocation, SharedLedger};
+use crate::frame::{DropReason, Loss};
+use crate::ledger::{Appended, FrameKind, Ledger, Segment, SegmentLocation, SharedLedger, SpecialFrame};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -148,7 +148,11 @@ impl<'a> Writer<'a> {
         let kept = Appended { closed: appended.closed.clone(), ended: closed, ..Appended::default() };
         let mut ledger = self.shared.lock();
         ledger.append(&kept);
-        ledger.drop_unrecorded(appended.ended - closed, DropReason::SpoolUnwritable);
+        let lines = appended.ended - closed;
+        ledger.drop_unrecorded(lines, DropReason::SpoolUnwritable);
+        if let Some(loss) = unannounced(appended, lines) {
+            ledger.announce(&loss);
+        }
         AppendOutcome::Dropped
     }
 
@@ -306,6 +310,18 @@ impl<'a> Writer<'a> {
         self.open = Some(OpenSegment::Memory(slot));
         Some(SegmentLocation::Memory(slot))
     }
+}
+
+/// What is to be announced when `appended` could not be written, `lines` of which are dropped by that: those lines, and
+/// what the notices among the frames would have announced.
+fn unannounced(appended: &Appended, lines: u64) -> Option<Loss> {
+    // A line whose rest was dropped earlier is in one of those notices.
+    let is_announced = |frame: &&SpecialFrame| matches!(frame.kind, FrameKind::Incomplete(..));
+    let lines = lines.saturating_sub(appended.special.iter().filter(is_announced).count() as u64);
+    let reason = DropReason::SpoolUnwritable;
+    let times = appended.times.filter(|_| lines > 0);
+    let loss = times.map(|times| Loss { lines, since: times.first, until: times.last, reason });
+    Loss::join(appended.announced, loss)
 }
 
 /// The segments to write back and drop from the page cache now, which counts as the dyno's memory.

@@ -293,10 +293,11 @@ impl Supervisor<'_> {
         let coordinator = self.coordinator.as_ref().filter(|_| !self.shipper.cannot_start())?;
         let ledger = coordinator.spool().shared.lock();
         let drains = || ledger.drains();
-        let has_app_lines =
-            !self.recorder_thread.is_finished() || drains().any(|drain| ledger.held(drain) > 0);
+        let concerns_app = |drain| ledger.held(drain) > 0 || ledger.has_to_announce(drain);
+        let has_app_lines = !self.recorder_thread.is_finished() || drains().any(concerns_app);
         let remaining = if has_app_lines { Remaining::AppLines } else { Remaining::AgentLines };
-        let waiting = drains().filter(|drain| ledger.held_bytes(*drain) > 0);
+        let waiting =
+            drains().filter(|drain| ledger.held_bytes(*drain) > 0 || ledger.has_to_announce(*drain));
         let health = waiting.filter_map(|drain| coordinator.health().get(drain));
         health.map(|health| health.patience_end(exited_at, remaining)).max()
     }

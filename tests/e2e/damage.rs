@@ -1,13 +1,15 @@
 //! Holes and damage in the spool: delivery goes on behind them, and what is missing is counted and announced.
 
-use crate::harness::{Agent, Harness, WAIT_TIMEOUT, contents, wait_for, wait_until};
+use crate::harness::{Agent, Harness, WAIT_TIMEOUT, contents, skip, wait_for, wait_until};
 use crate::procfs;
+use crate::status::status_of;
 use memchr::memmem;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use tailrace_drain::stats::Report;
 
 /// What happens to a file of the spool.
@@ -39,7 +41,8 @@ impl Damage {
 
 /// Numbered lines of 200 bytes.
 fn lines(range: std::ops::RangeInclusive<u64>) -> String {
-    range.map(|number| format!("seq={number} {}\n", "x".repeat(190))).collect()
+    let line = |number| format!("seq={number} {}\n", "x".repeat(190));
+    range.map(line).collect::<Vec<_>>().concat()
 }
 
 /// The segments of all agents in the spool, in the order in which they were written.
@@ -196,6 +199,38 @@ fn delivery_goes_on_behind_segments_that_were_dropped_before_the_shipper_knew_th
         assert_eq!((account.held, account.dropped), (0, report.sequence["web.1"].missing), "{account:?}");
         assert_eq!(report.losses.lines, account.dropped);
     }
+}
+
+#[test]
+fn lines_that_cannot_be_written_are_announced() {
+    let harness = Harness::new().without_spool_directory();
+    let mut agent = harness.start_with(|command| {
+        command.args(["run", "--", "cat"]).stdout(Stdio::null());
+    });
+    agent.feed(lines(1..=1));
+    harness.wait_for_lines(1);
+    // The spool is in memory, in a file that is larger than the ledger and standard error.
+    let pid = agent.pid().to_string();
+    let limit_files = |size: &str| {
+        let limit = format!("--fsize={size}:");
+        Command::new("prlimit").args([&limit, "--pid", &pid]).status().is_ok_and(|status| status.success())
+    };
+    if !limit_files("65536") {
+        return skip("prlimit(1) cannot limit another process");
+    }
+    agent.feed(lines(2..=3000));
+    wait_for("the lines in the ledger", || {
+        status_of(&agent).filter(|status| status["captured_lines"] == 3000)
+    });
+    assert!(limit_files("unlimited"));
+    agent.feed(lines(3001..=3100));
+    wait_for_number(&harness, 3100);
+    let output = agent.finish();
+    let (account, report) = (harness.reconcile(&output), harness.report());
+    assert_eq!((output.ledger().captured, account.held), (3100, 0), "{account:?}");
+    assert!(account.dropped > 2000, "{account:?}");
+    assert_eq!(account.reasons.keys().collect::<Vec<_>>(), ["spool-unwritable"]);
+    assert_eq!((report.losses.lines, report.sequence["web.1"].missing), (account.dropped, account.dropped));
 }
 
 #[test]

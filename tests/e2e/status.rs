@@ -13,7 +13,7 @@ fn status(arguments: &[&str]) -> Output {
 }
 
 /// The status of this agent; other agents of this user may be running.
-fn status_of(agent: &Agent) -> Option<Value> {
+pub(crate) fn status_of(agent: &Agent) -> Option<Value> {
     let answers: Value = serde_json::from_slice(&status(&["--json"]).stdout).ok()?;
     answers.as_array()?.iter().find(|answer| answer["pid"] == agent.pid()).cloned()
 }

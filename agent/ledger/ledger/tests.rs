@@ -34,6 +34,7 @@ fn append(ledger: &mut Ledger, fragments: &[(Stream, Fragment)]) {
         Some(SpecialFrame { offset: index as u32 * FRAME as u32, kind })
     });
     ledger.append(&Appended {
+        announced: None,
         len: fragments.len() as u64 * FRAME,
         frames: fragments.len() as u64,
         special: special.collect(),
@@ -194,10 +195,17 @@ struct Model {
     /// The line under way of each stream.
     unfinished: PerStream<Option<usize>>,
     delivered: [HashSet<Offset>; 2],
+    /// Lines that delivered notices announced.
+    announced: [u64; 2],
     slot: u8,
 }
 
 impl Model {
+    /// A notice: a byte for each line.
+    fn notice(loss: &Loss) -> Vec<u8> {
+        vec![b'n'; loss.lines as usize]
+    }
+
     fn apply(&mut self, act: &Act) {
         match *act {
             Act::Frame(stream, fragment) => self.frame(stream, fragment),
@@ -220,8 +228,9 @@ impl Model {
                     let SealRange { cursor, limit } = self.ledger.seal_range(drain);
                     let frames = frames.min((limit - cursor) / FRAME);
                     let range = BatchRange { start: cursor, end: cursor + frames * FRAME, frames };
-                    let is_sealed = self.ledger.seal(drain, range, &IDENTITY, |_| b"n".to_vec()).is_ok();
-                    assert_eq!(is_sealed, frames > 0);
+                    let has_notice = self.ledger.has_to_announce(drain);
+                    let is_sealed = self.ledger.seal(drain, range, &IDENTITY, Model::notice).is_ok();
+                    assert_eq!(is_sealed, frames > 0 || has_notice);
                 }
             }
             Act::Complete { drain, outcome } => {
@@ -229,6 +238,7 @@ impl Model {
                     if outcome == BatchOutcome::Delivered {
                         let frames = (0..batch.range.frames).map(|frame| batch.range.start + frame * FRAME);
                         self.delivered[drain.get()].extend(frames);
+                        self.announced[drain.get()] += batch.notice.len() as u64;
                     }
                     self.ledger.complete_batch(drain, outcome);
                     while self.ledger.pop_consumed().is_some() {}
@@ -237,7 +247,10 @@ impl Model {
             Act::DropOldest => drop(self.ledger.drop_oldest(DropReason::SpoolFull)),
             Act::Unrecorded => {
                 self.lines.push(Line { frames: vec![Offset::MAX], is_ended: true, is_incomplete: true });
-                self.ledger.drop_unrecorded(1, DropReason::RecorderBehind);
+                let reason = DropReason::SpoolUnwritable;
+                self.ledger.drop_unrecorded(1, reason);
+                let (since, until) = Default::default();
+                self.ledger.announce(&Loss { lines: 1, since, until, reason });
             }
         }
         let unfinished = self.unfinished;
@@ -288,6 +301,7 @@ proptest! {
             lines: Vec::new(),
             unfinished: PerStream::default(),
             delivered: [HashSet::new(), HashSet::new()],
+            announced: [0; 2],
             slot: 0,
         };
         for act in acts {
@@ -296,7 +310,15 @@ proptest! {
             prop_assert_eq!(ledger.captured(), model.lines.len() as u64);
             for drain in ledger.drains() {
                 prop_assert_eq!(ledger.imbalance(drain), 0, "drain {}: {:?}", drain, ledger.report());
-                let delivered = ledger.accounts()[drain.get()].delivered();
+                let account = &ledger.accounts()[drain.get()];
+                let announced = [DropReason::SpoolFull, DropReason::SpoolUnwritable];
+                let dropped = account.dropped_by().filter(|(reason, _)| announced.contains(reason));
+                prop_assert_eq!(
+                    dropped.map(|(_, lines)| lines).sum::<u64>(),
+                    model.announced[drain.get()] + account.to_announce(),
+                    "drain {}: every loss is announced once", drain
+                );
+                let delivered = account.delivered();
                 prop_assert_eq!(delivered, model.delivered_lines(drain.get()), "drain {}", drain);
             }
         }
