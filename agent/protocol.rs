@@ -86,6 +86,11 @@ pub(crate) enum ToSupervisor {
         /// The beginning of its answer, without secrets.
         detail: String,
     },
+    /// The drain refused the sealed batch as too large: a smaller one is asked for.
+    TooLarge {
+        /// The drain.
+        drain: DrainIndex,
+    },
     /// An attempt failed that will be repeated.
     AttemptFailed {
         /// The drain.
@@ -246,6 +251,7 @@ impl Message for ToSupervisor {
                 format!("seal-request {drain} {start} {end} {frames}")
             }
             Self::Delivered { drain } => format!("delivered {drain}"),
+            Self::TooLarge { drain } => format!("too-large {drain}"),
             Self::Rejected { drain, status, detail } => {
                 format!("rejected {drain} {status} {}", one_line(detail))
             }
@@ -268,6 +274,7 @@ impl Message for ToSupervisor {
             "ping" => Self::Ping,
             "seal-request" => Self::SealRequest { drain: fields.parse()?, range: fields.batch_range()? },
             "delivered" => Self::Delivered { drain: fields.parse()? },
+            "too-large" => Self::TooLarge { drain: fields.parse()? },
             "rejected" => {
                 let (drain, status) = (fields.parse()?, fields.parse()?);
                 Self::Rejected { drain, status, detail: fields.text() }
@@ -438,6 +445,7 @@ mod tests {
         round_trip(&ToSupervisor::Ping);
         round_trip(&ToSupervisor::SealRequest { drain, range });
         round_trip(&ToSupervisor::Delivered { drain });
+        round_trip(&ToSupervisor::TooLarge { drain });
         round_trip(&ToSupervisor::Rejected { drain, status: 400, detail: "bad  request".to_owned() });
         for kind in [FailureKind::Retry, FailureKind::Hold] {
             let (wait, detail) = (Duration::from_millis(5), String::new());

@@ -68,6 +68,22 @@ async fn large_bodies_share_one_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_too_old_is_replaced() {
+    let authority = Authority::new();
+    let server = authority.serve([]).await;
+    let mut endpoint = endpoint(server.port);
+    endpoint.max_connection_age = Duration::ZERO;
+    let mut client = authority.client(&endpoint);
+    for _ in 0..3 {
+        let outcome = client.post(&batch("x")).await;
+        assert_delivered(&outcome);
+        assert!(!outcome.resent, "a new connection is no repetition");
+    }
+    let connections: Vec<_> = server.requests().iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [1, 2, 3]);
+}
+
+#[tokio::test]
 async fn tls_1_2_and_1_3_are_supported() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let authority = Authority::with_versions(&[version], "localhost", |_| {});

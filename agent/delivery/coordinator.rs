@@ -107,10 +107,9 @@ impl Coordinator {
                     self.complete_batch(drain, BatchOutcome::Rejected);
                     self.health.rejected(drain, status, &detail);
                 }
+                ToSupervisor::TooLarge { drain } => self.count_attempt(drain),
                 ToSupervisor::AttemptFailed { drain, status, kind, wait, detail } => {
-                    if let Some(account) = self.spool.shared.lock().account_mut(drain) {
-                        account.attempts += 1;
-                    }
+                    self.count_attempt(drain);
                     let failure = Failure {
                         status: (status != 0).then_some(status),
                         needs_action: kind == FailureKind::Hold,
@@ -127,6 +126,12 @@ impl Coordinator {
         }
         connection.flush();
         handled
+    }
+
+    fn count_attempt(&self, drain: DrainIndex) {
+        if let Some(account) = self.spool.shared.lock().account_mut(drain) {
+            account.attempts += 1;
+        }
     }
 
     fn seal(&mut self, drain: DrainIndex, range: BatchRange) -> ToShipper {

@@ -115,15 +115,14 @@ pub(crate) struct DrainHealth {
 
 impl DrainHealth {
     /// When it is no longer worth waiting for this drain, the app having ended at `ended`. A drain that delivers is
-    /// waited for as long as it does.
+    /// waited for as long as it does, also when attempts fail in between.
     pub(crate) fn patience_end(&self, ended: Instant, remaining: Remaining) -> Instant {
+        let last = self.last_delivery.unwrap_or(Delivery { at: ended, took: Duration::ZERO });
+        let begin = last.at.max(ended);
         match (self.failures, remaining) {
-            (0, _) => {
-                let last = self.last_delivery.unwrap_or(Delivery { at: ended, took: Duration::ZERO });
-                last.at.max(ended) + SILENCE_TIMEOUT + last.took
-            }
+            (0, _) => begin + SILENCE_TIMEOUT + last.took,
             (_, Remaining::AgentLines) => ended + AGENT_LINES_TIMEOUT,
-            (_, Remaining::AppLines) => ended + SILENCE_TIMEOUT,
+            (_, Remaining::AppLines) => begin + SILENCE_TIMEOUT,
         }
     }
 
@@ -292,7 +291,9 @@ mod tests {
             ("delivered long ago", health(0, Some((before, S(3)))), AppLines, S(8)),
             ("delivered after the end", health(0, Some((ended + S(4), S(1)))), AppLines, S(10)),
             ("delivers, agent lines left", health(0, Some((ended + S(4), S(1)))), AgentLines, S(10)),
-            ("fails", health(1, Some((ended + S(4), S(1)))), AppLines, S(5)),
+            ("fails between deliveries", health(1, Some((ended + S(4), S(1)))), AppLines, S(9)),
+            ("delivered long ago, and fails", health(1, Some((before, S(3)))), AppLines, S(5)),
+            ("fails", health(1, None), AppLines, S(5)),
             ("fails, agent lines left", health(1, None), AgentLines, MS(500)),
         ] {
             assert_eq!(health.patience_end(ended, remaining) - ended, expected, "{name}");

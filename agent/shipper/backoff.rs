@@ -5,9 +5,11 @@ use fastrand::Rng;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// The window of the first wait.
-const INITIAL_WINDOW: Duration = Duration::from_millis(500);
-/// The window doubles up to this.
+/// The window of the first wait after a delivery: a drain that fails now and then is asked again at once.
+const FIRST_WINDOW: Duration = Duration::from_millis(20);
+/// The window of the second wait in a row.
+const SECOND_WINDOW: Duration = Duration::from_millis(100);
+/// The window doubles from then on, up to this.
 const MAX_WINDOW: Duration = Duration::from_mins(1);
 /// The mean wait after [`Verdict::Hold`].
 const MEAN_HOLD_WAIT: Duration = Duration::from_mins(1);
@@ -18,7 +20,7 @@ const MEAN_HOLD_WAIT: Duration = Duration::from_mins(1);
 /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 #[derive(Debug)]
 pub(super) struct Backoff {
-    /// Attempts with [`Verdict::Retry`] since the last delivery.
+    /// Attempts since the last delivery that were followed by a wait of the window.
     failures: u32,
     random: Rng,
 }
@@ -39,9 +41,10 @@ impl Backoff {
     /// | verdict | wait |
     /// |---|---|
     /// | `Delivered` | none; the window is reset to the first |
-    /// | `Retry` | between zero and the window (500 ms, doubled by each failure, at most 60 s) |
+    /// | `Retry`, `Reject` | between zero and the window (20 ms, then 100 ms doubled by each, at most 60 s) |
     /// | `Hold` | 45 s to 75 s; the window stays |
-    /// | `Split`, `RetryUncompressed`, `Reject` | none; the window stays |
+    /// | `Split` | none; after a failure between zero and the window, which stays |
+    /// | `RetryUncompressed` | none; the window stays |
     ///
     /// `retry_after` is a lower bound, except after a delivery. A random part is added to it, from zero to the window
     /// or to a quarter of `retry_after`, whichever is longer, so that many dynos do not retry at the same time.
@@ -52,12 +55,15 @@ impl Backoff {
                 self.failures = 0;
                 return Duration::ZERO;
             }
-            Verdict::Retry => {
+            // A drain that refuses one batch after the other is in trouble, too: the next one waits.
+            Verdict::Retry | Verdict::Reject => {
                 self.failures = self.failures.saturating_add(1);
                 self.jitter(window)
             }
             Verdict::Hold => MEAN_HOLD_WAIT * 3 / 4 + self.jitter(MEAN_HOLD_WAIT / 2),
-            Verdict::Split | Verdict::RetryUncompressed | Verdict::Reject => Duration::ZERO,
+            // Nor is a drain asked in a loop that takes no size.
+            Verdict::Split if self.failures > 0 => self.jitter(window),
+            Verdict::Split | Verdict::RetryUncompressed => Duration::ZERO,
         };
         let Some(minimum) = retry_after.filter(|minimum| !minimum.is_zero()) else { return wait };
         window = window.max(minimum / 4);
@@ -65,7 +71,10 @@ impl Backoff {
     }
 
     fn window(&self) -> Duration {
-        INITIAL_WINDOW.saturating_mul(1 << self.failures.min(16)).min(MAX_WINDOW)
+        match self.failures {
+            0 => FIRST_WINDOW,
+            more => SECOND_WINDOW.saturating_mul(1 << (more - 1).min(16)).min(MAX_WINDOW),
+        }
     }
 
     /// A random duration from zero to `window`, to the microsecond.
@@ -97,11 +106,11 @@ mod tests {
 
     #[test]
     fn full_jitter_over_the_capped_window() {
-        let seconds = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0];
+        let seconds = [0.02, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 60.0, 60.0];
         for (n, window) in seconds.into_iter().enumerate() {
             let window = Duration::from_secs_f64(window);
             let (low, high) = range_of_waits(n + 1, Verdict::Retry, None);
-            assert!(low < window / 50, "{n}: {low:?}");
+            assert!(low <= window / 50, "{n}: {low:?}");
             assert!(high <= window && high > window * 49 / 50, "{n}: {high:?}");
         }
         let (_, high) = range_of_waits(1000, Verdict::Retry, None);
@@ -111,7 +120,7 @@ mod tests {
     #[test]
     fn the_mean_is_half_the_window() {
         let mut backoff = Backoff::seeded(7);
-        for _ in 0..10 {
+        for _ in 0..12 {
             backoff.next(Verdict::Retry, None);
         }
         let sum: Duration = (0..4000).map(|_| backoff.next(Verdict::Retry, None)).sum();
@@ -124,13 +133,35 @@ mod tests {
         for _ in 0..20 {
             backoff.next(Verdict::Retry, None);
         }
-        for verdict in [Verdict::Split, Verdict::RetryUncompressed, Verdict::Reject] {
-            assert_eq!(backoff.next(verdict, None), Duration::ZERO);
-        }
+        assert_eq!(backoff.next(Verdict::RetryUncompressed, None), Duration::ZERO);
+        assert!(backoff.next(Verdict::Split, None) <= MAX_WINDOW);
+        backoff.next(Verdict::Reject, None);
         backoff.next(Verdict::Hold, None);
         assert_eq!(backoff.window(), MAX_WINDOW);
         assert_eq!(backoff.next(Verdict::Delivered, Some(MAX_WINDOW)), Duration::ZERO);
-        assert_eq!(backoff.window(), INITIAL_WINDOW);
+        assert_eq!(backoff.window(), FIRST_WINDOW);
+    }
+
+    #[test]
+    fn an_outage_of_a_minute_takes_few_requests_and_a_flaky_drain_is_fast() {
+        let requests = (0..200).map(|seed| {
+            let (mut backoff, mut waited, mut requests) = (Backoff::seeded(seed), Duration::ZERO, 1);
+            while waited < Duration::from_mins(1) {
+                waited += backoff.next(Verdict::Retry, None);
+                requests += 1;
+            }
+            requests
+        });
+        assert!((11..=14).contains(&(requests.sum::<u32>() / 200)));
+        // 30 % of the attempts fail.
+        let (mut backoff, mut random, mut waited) = (Backoff::seeded(1), Rng::with_seed(2), Duration::ZERO);
+        for _ in 0..1000 {
+            while random.u8(0..100) < 30 {
+                waited += backoff.next(Verdict::Retry, None);
+            }
+            backoff.next(Verdict::Delivered, None);
+        }
+        assert!(waited < Duration::from_secs(30), "1000 batches: {waited:?}");
     }
 
     #[test]
@@ -149,12 +180,12 @@ mod tests {
         }
         let (low, _) = range_of_waits(1, Verdict::Hold, Some(Duration::from_secs(1)));
         assert!(low >= Duration::from_secs(45), "{low:?}");
-        // After ten failures the window is longer than a quarter of `retry_after`.
-        let (_, high) = range_of_waits(10, Verdict::Retry, Some(Duration::from_secs(10)));
+        // After twelve failures the window is longer than a quarter of `retry_after`.
+        let (_, high) = range_of_waits(12, Verdict::Retry, Some(Duration::from_secs(10)));
         assert!(high > Duration::from_secs(69), "{high:?}");
         // Zero is no lower bound, and the jitter stays.
         let (_, high) = range_of_waits(1, Verdict::Retry, Some(Duration::ZERO));
-        assert!(high <= INITIAL_WINDOW, "{high:?}");
+        assert!(high <= FIRST_WINDOW, "{high:?}");
     }
 
     #[test]

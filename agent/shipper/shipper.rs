@@ -20,8 +20,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// How often the shipper sends a ping to the supervisor.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// And once delivery has a deadline: a shipper that hangs then is replaced soon.
+const PING_INTERVAL_AT_END: Duration = Duration::from_millis(500);
 /// How often a drain that cannot be set up is reported.
 const SETUP_FAILURE_INTERVAL: Duration = Duration::from_mins(1);
+/// How old a connection gets: a record that moved in DNS is noticed then.
+const MAX_CONNECTION_AGE: Duration = Duration::from_mins(5);
 /// Threads for name lookups, and how long they are kept.
 const MAX_LOOKUP_THREADS: usize = 2;
 const LOOKUP_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -151,6 +155,8 @@ impl Shipper {
     async fn pass_messages(&mut self) -> Result<io::Result<()>, SupervisorGone> {
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ping_at_end = interval(PING_INTERVAL_AT_END);
+        ping_at_end.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 filled = self.control.fill() => {
@@ -163,8 +169,9 @@ impl Shipper {
                     }
                 }
                 Some(message) = self.to_supervisor.recv() => self.control.send(&message).await?,
+                _ = ping_at_end.tick(), if self.is_ending() => self.control.send(&ToSupervisor::Ping).await?,
                 _ = ping.tick() => {
-                    if self.progress.borrow().deadline.is_none() {
+                    if !self.is_ending() {
                         self.stale_pending.check();
                     }
                     self.control.send(&ToSupervisor::Ping).await?;
@@ -181,6 +188,11 @@ impl Shipper {
                 }
             }
         }
+    }
+
+    /// Whether delivery has a deadline.
+    fn is_ending(&self) -> bool {
+        self.progress.borrow().deadline.is_some()
     }
 
     async fn handle(&mut self, message: ToShipper) {
@@ -271,6 +283,7 @@ fn endpoint(config: &Config, drain: &DrainSettings) -> Endpoint {
         token: drain.token.clone(),
         gzip: drain.gzip,
         request_timeout: config.request_timeout,
+        max_connection_age: MAX_CONNECTION_AGE,
         proxy: config.proxy.clone(),
     }
 }

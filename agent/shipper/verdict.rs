@@ -34,7 +34,8 @@ pub fn judge(status: u16, encoding: ContentEncoding) -> Verdict {
     match status {
         200..=299 => Verdict::Delivered,
         400 | 415 if encoding == ContentEncoding::Gzip => Verdict::RetryUncompressed,
-        401 | 403 | 404 => Verdict::Hold,
+        // 402: a quota that somebody pays. 405, 410: the address. 421: another backend may be reached next time.
+        401..=405 | 410 | 421 => Verdict::Hold,
         408 | 425 | 429 => Verdict::Retry,
         413 => Verdict::Split,
         400..=499 => Verdict::Reject,
@@ -51,7 +52,8 @@ mod tests {
         for status in 0..1000 {
             let expected = match status {
                 200..300 => Verdict::Delivered,
-                401 | 403 | 404 => Verdict::Hold,
+                // 402: a quota that somebody pays. 405, 410: the address. 421: another backend may be reached next time.
+                401..=405 | 410 | 421 => Verdict::Hold,
                 413 => Verdict::Split,
                 408 | 425 | 429 => Verdict::Retry,
                 400..500 => Verdict::Reject,

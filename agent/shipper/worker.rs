@@ -8,6 +8,7 @@ use crate::ledger::{BatchRange, DrainIndex, Offset, SealRange, SealedBatch, Segm
 use crate::protocol::{FailureKind, ToShipper, ToSupervisor};
 use crate::spool::{ReadError, Reader};
 use bytes::BytesMut;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,8 +19,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 const MAX_READ_RETRIES: u32 = 5;
 /// The pause before each.
 const READ_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// The shortest wait between attempts while stopping.
-const MIN_STOPPING_WAIT: Duration = Duration::from_millis(100);
+/// The shortest and the longest wait between attempts while stopping.
+const STOPPING_WAIT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(2);
 /// The smallest limit of a batch, in bytes, however small a drain wants them: one frame of the largest kind, and some.
 const MIN_BATCH_BYTES: usize = 16 << 10;
 
@@ -316,13 +317,16 @@ impl DrainWorker {
                     if let Ok(smaller) = self.read(range.end, half)
                         && smaller.end < range.end
                     {
+                        let until = Instant::now() + self.backoff.next(Verdict::Split, outcome.retry_after);
+                        self.send(ToSupervisor::TooLarge { drain: self.drain }).await?;
+                        self.wait_until(until, outcome.retry_after).await?;
                         return Ok(Some(smaller));
                     }
-                    self.reject(&outcome).await?;
+                    self.reject(outcome).await?;
                     return Ok(None);
                 }
                 Verdict::Split | Verdict::Reject => {
-                    self.reject(&outcome).await?;
+                    self.reject(outcome).await?;
                     return Ok(None);
                 }
                 Verdict::Retry | Verdict::Hold | Verdict::RetryUncompressed => self.wait(&outcome).await?,
@@ -330,9 +334,12 @@ impl DrainWorker {
         }
     }
 
-    async fn reject(&self, outcome: &AttemptOutcome) -> Result<(), SupervisorGone> {
-        let (status, detail) = (outcome.status.unwrap_or(0), outcome.detail.clone());
-        self.send(ToSupervisor::Rejected { drain: self.drain, status, detail }).await
+    /// The batch is refused for good. The next one waits: a drain that refuses everything is in trouble.
+    async fn reject(&mut self, outcome: AttemptOutcome) -> Result<(), SupervisorGone> {
+        let until = Instant::now() + self.backoff.next(Verdict::Reject, outcome.retry_after);
+        let (status, detail) = (outcome.status.unwrap_or(0), outcome.detail);
+        self.send(ToSupervisor::Rejected { drain: self.drain, status, detail }).await?;
+        self.wait_until(until, outcome.retry_after).await
     }
 
     /// Waits until the next attempt; while stopping, no longer than the deadline allows.
@@ -343,13 +350,22 @@ impl DrainWorker {
             drain: self.drain,
             status: outcome.status.unwrap_or(0),
             kind: if outcome.verdict == Verdict::Hold { FailureKind::Hold } else { FailureKind::Retry },
-            wait: shortened(until, deadline).saturating_duration_since(Instant::now()),
+            wait: shortened(until, deadline, outcome.retry_after).saturating_duration_since(Instant::now()),
             detail: outcome.detail.clone(),
         })
         .await?;
+        self.wait_until(until, outcome.retry_after).await
+    }
+
+    /// Waits; while stopping, no longer than the deadline allows.
+    async fn wait_until(
+        &mut self,
+        until: Instant,
+        retry_after: Option<Duration>,
+    ) -> Result<(), SupervisorGone> {
         loop {
             let deadline = self.update().deadline;
-            let until = shortened(until, deadline);
+            let until = shortened(until, deadline, retry_after);
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
                 changed = self.channels.progress.changed() => changed.map_err(|_| SupervisorGone)?,
@@ -370,9 +386,12 @@ struct Progress {
     is_finished: bool,
 }
 
-/// The end of a wait that takes at most half of the time until the deadline.
-fn shortened(until: Instant, deadline: Option<Instant>) -> Instant {
+/// The end of a wait that takes at most half of the time until the deadline; and at most 2 s, unless the drain said
+/// itself when to come back.
+fn shortened(until: Instant, deadline: Option<Instant>, retry_after: Option<Duration>) -> Instant {
     let Some(deadline) = deadline else { return until };
     let now = Instant::now();
-    until.min(now + (deadline.saturating_duration_since(now) / 2).max(MIN_STOPPING_WAIT))
+    let half = (deadline.saturating_duration_since(now) / 2).max(*STOPPING_WAIT.start());
+    let longest = if retry_after.is_some() { half } else { half.min(*STOPPING_WAIT.end()) };
+    until.min(now + longest)
 }

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long a killed shipper may take to end. Longer only in a system call that cannot be interrupted.
 const KILL_TIMEOUT: Duration = Duration::from_millis(200);
+/// A shipper that sends nothing for so long hangs, once delivery has a deadline. It then sends a ping every 500 ms.
+const SILENCE_TIMEOUT_AT_END: Duration = Duration::from_secs(2);
 /// How long starts may fail before that is alerted. An app that ends sooner has the closing report.
 const START_FAILURE_ALERT_DELAY: Duration = Duration::from_secs(5);
 /// Failures in a row that are not alerted.
@@ -65,8 +67,19 @@ impl RestartBackoff {
 struct End {
     /// When delivery ends.
     deadline: Option<Instant>,
+    /// When that was known first.
+    known_at: Option<Instant>,
     /// No more frames will be appended.
     is_log_complete: bool,
+}
+
+impl End {
+    /// Until when a shipper may send nothing after its last message.
+    fn silence_end(&self, last_message: Instant, timeout: Duration) -> Instant {
+        let regular = last_message + timeout;
+        self.known_at
+            .map_or(regular, |known_at| regular.min(last_message.max(known_at) + SILENCE_TIMEOUT_AT_END))
+    }
 }
 
 #[derive(Debug)]
@@ -182,10 +195,10 @@ impl ShipperProcess {
             running.link.send(&ToShipper::EndOfLog);
         }
         running.link.flush();
-        let hangs = running.last_message + self.silence_timeout <= now;
+        let hangs = self.end.silence_end(running.last_message, self.silence_timeout) <= now;
         if hangs && self.alert.permit(now) {
             diag::event(diag::Event::ShipperHangs)
-                .field("silent", diag::seconds(self.silence_timeout))
+                .field("silent", diag::seconds(now.saturating_duration_since(running.last_message)))
                 .emit();
         }
         if hangs || running.link.is_closed() {
@@ -196,7 +209,9 @@ impl ShipperProcess {
     /// When [`ShipperProcess::tick`] is to be called next, whatever happens.
     pub(super) fn due(&self) -> Option<Instant> {
         let running = self.running.as_ref();
-        running.map_or(self.next_start, |running| Some(running.last_message + self.silence_timeout))
+        let silence_end =
+            |running: &Running| self.end.silence_end(running.last_message, self.silence_timeout);
+        running.map_or(self.next_start, |running| Some(silence_end(running)))
     }
 
     fn start(&mut self, coordinator: &mut Coordinator) {
@@ -258,6 +273,7 @@ impl ShipperProcess {
     /// Delivery ends at `deadline`: from now on the shipper does not wait for fuller batches.
     pub(super) fn set_deadline(&mut self, deadline: Instant) {
         self.end.deadline = Some(deadline);
+        self.end.known_at.get_or_insert_with(Instant::now);
         if let Some(running) = &mut self.running {
             send_deadline(&mut running.link, deadline);
             running.link.flush();

@@ -9,6 +9,11 @@ use std::time::{Duration, Instant};
 /// some time for the recorder behind it.
 const LAST_OUTPUT_TIMEOUT: Duration = pump::STDOUT_DRAIN_TIMEOUT.saturating_add(Duration::from_millis(500));
 
+/// How long delivery goes on for the last lines of an app that ends when the stop deadline is near or over, and how far
+/// beyond that deadline: the platform kills the dyno 2 s after the default one.
+const LAST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_BEYOND_STOP_DEADLINE: Duration = Duration::from_millis(1500);
+
 /// The report that is written at the stop deadline while the app still runs: the platform may kill the dyno next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KillReport {
@@ -111,13 +116,15 @@ pub(super) struct Facts {
     pub(super) is_copied: bool,
 }
 
-/// When delivery ends, the app having ended: at the stop deadline; without one when no drain is worth waiting for, but
-/// not later than the grace.
+/// When delivery ends, the app having ended: at the stop deadline, or a moment later when the app's last lines came
+/// shortly before or after it; without one when no drain is worth waiting for, but not later than the grace.
 pub(super) fn delivery_deadline(facts: &Facts) -> Instant {
-    facts.stop_deadline.unwrap_or_else(|| {
+    let Some(deadline) = facts.stop_deadline else {
         let patience = facts.drain_patience.unwrap_or(facts.exited_at + delivery::SILENCE_TIMEOUT);
-        patience.min(facts.exited_at + facts.grace)
-    })
+        return patience.min(facts.exited_at + facts.grace);
+    };
+    let latest = deadline + MAX_BEYOND_STOP_DEADLINE;
+    (facts.exited_at + LAST_DELIVERY_TIMEOUT).min(latest).max(deadline)
 }
 
 /// When the supervisor exits at the latest, the app having ended. Output that the app left in its pipes is recorded and
@@ -162,13 +169,14 @@ mod tests {
             ("patience beyond the grace", Facts { drain_patience: at(S(60)), ..facts }, S(28), S(28)),
             ("a short grace", Facts { grace: S(1), ..facts }, S(1), S(1)),
             ("asked to stop", Facts { stop_deadline: at(S(20)), ..facts }, S(20), S(20)),
-            ("the stop deadline is over", Facts { stop_deadline: at(S(0)), ..facts }, S(0), S(0)),
+            ("the stop deadline is over", Facts { stop_deadline: at(S(0)), ..facts }, S(1), S(1)),
+            ("the stop deadline is near", Facts { stop_deadline: at(MS(300)), ..facts }, S(1), S(1)),
             ("not recorded", Facts { is_recorded: false, ..facts }, S(7), S(7)),
             ("not recorded, short grace", Facts { is_recorded: false, grace: S(1), ..facts }, S(1), MS(2500)),
             (
                 "not recorded, the stop deadline is over",
                 Facts { is_recorded: false, is_copied: false, stop_deadline: at(S(0)), ..facts },
-                S(0),
+                S(1),
                 MS(2500),
             ),
             ("not copied", Facts { is_copied: false, ..facts }, S(7), S(28)),
@@ -182,7 +190,7 @@ mod tests {
             (
                 "not copied, the stop deadline is over",
                 Facts { is_copied: false, stop_deadline: at(S(0)), ..facts },
-                S(0),
+                S(1),
                 MS(2500),
             ),
             (

@@ -4,6 +4,7 @@ use crate::harness::{
     Harness, Output, WAIT_TIMEOUT, assert_in_order, contents, numbers, wait_for, wait_until,
 };
 use crate::procfs;
+use crate::status::status_of;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
@@ -150,9 +151,11 @@ fn the_ledger_is_written_at_the_deadline_while_the_app_still_runs() {
 
 #[test]
 fn a_stopped_shipper_is_killed_at_the_deadline_and_the_ledger_is_final() {
-    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "2s");
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s"); // too short for another shipper
     let mut agent = harness.run(&["sh", "-c", "echo one; read line; seq 19; exec sleep 60"]);
-    harness.wait_for_lines(1);
+    wait_until("the delivery in the ledger", || {
+        status_of(&agent).is_some_and(|status| status["drains"][0]["delivered_lines"] == 1)
+    });
     let shipper = agent.wait_for_shipper();
     kill(Pid::from_raw(shipper), Signal::SIGSTOP).unwrap();
     agent.feed("go\n");

@@ -264,6 +264,7 @@ pub(crate) fn endpoint(port: u16) -> Endpoint {
         token: "d.00000000-0000-4000-8000-000000000001".to_owned(),
         gzip: false,
         request_timeout: WAIT_TIMEOUT,
+        max_connection_age: Duration::MAX,
         proxy: None,
     }
 }

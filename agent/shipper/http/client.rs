@@ -83,6 +83,7 @@ pub struct Client {
     /// All headers. Those that depend on the batch are placeholders, so that the order is fixed.
     headers: HeaderMap,
     request_timeout: Duration,
+    max_connection_age: Duration,
     encoder: BodyEncoder,
     secrets: Secrets,
     progress: Progress,
@@ -113,6 +114,7 @@ impl Client {
             authority,
             uri: endpoint.path_and_query()?,
             request_timeout: endpoint.request_timeout,
+            max_connection_age: endpoint.max_connection_age,
             encoder: if endpoint.gzip { BodyEncoder::Gzip(Gzip::new()) } else { BodyEncoder::Identity },
             secrets: Secrets::of(endpoint),
             progress,
@@ -210,7 +212,8 @@ impl Client {
         request: &Request<Full<Bytes>>,
         resent: &mut bool,
     ) -> Result<(HttpConnection, Response<Incoming>), AttemptError> {
-        if let Some(mut connection) = self.connection.take()
+        let young = self.connection.take().filter(|kept| kept.opened.elapsed() < self.max_connection_age);
+        if let Some(mut connection) = young
             && connection.ready().await
         {
             self.progress.set(Phase::Request);

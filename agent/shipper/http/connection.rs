@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::select;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// A connection without a request is closed after this: Sumo Logic's load balancers close theirs at 30 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -30,6 +30,8 @@ type Stream = MaybeHttpsStream<Socket>;
 /// The sending half of a connection. A task reads and writes the socket; it ends when this is dropped, when the
 /// drain closes the connection, or after [`IDLE_TIMEOUT`] without a request.
 pub(super) struct HttpConnection {
+    /// When it was opened.
+    pub opened: Instant,
     sender: SendRequest<Full<Bytes>>,
     in_use: watch::Sender<bool>,
 }
@@ -43,7 +45,7 @@ impl HttpConnection {
             .await?;
         let (in_use, watched) = watch::channel(true);
         drop(tokio::spawn(run_connection(connection, watched))); // detached: it ends when `in_use` is dropped
-        Ok(Self { sender, in_use })
+        Ok(Self { opened: Instant::now(), sender, in_use })
     }
 
     /// Marks the connection as in use and waits until it can take a request. False if it cannot.

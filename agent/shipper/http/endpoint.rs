@@ -31,6 +31,8 @@ pub struct Endpoint {
     pub gzip: bool,
     /// Time limit of one attempt, from the lookup of the name to the last byte of the response that is read.
     pub request_timeout: Duration,
+    /// How old a connection gets that serves one request after the other: then the name is resolved anew.
+    pub max_connection_age: Duration,
     /// A CONNECT proxy: host and port.
     pub proxy: Option<(String, u16)>,
 }

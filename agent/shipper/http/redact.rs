@@ -115,6 +115,7 @@ mod tests {
             token: "d.1".to_owned(),
             gzip: false,
             request_timeout: Duration::from_secs(20),
+            max_connection_age: Duration::MAX,
             proxy: None,
         }
     }
