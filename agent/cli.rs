@@ -83,7 +83,8 @@ Settings are environment variables (config vars). The one that is needed:
 
 Without it, with TAILRACE=off, or on a terminal, `run` is plain exec.
 `run` exits as COMMAND does, and prints nothing of its own on standard output.
-`ship` exits with 0 when all was delivered, 75 when lines were lost.
+`ship` exits with 0, 75 when lines were lost, 74 for input it cannot read.
+After SIGTERM it reads on.
 `check` exits with 0, 64 for settings, 69 for a drain that refuses.
 
   heroku config:set TAILRACE_DRAIN_URL='https://…'

@@ -42,6 +42,8 @@ mod outage;
 mod process_patterns;
 #[path = "e2e/samples.rs"]
 mod samples;
+#[path = "e2e/ship.rs"]
+mod ship;
 #[path = "e2e/shutdown.rs"]
 mod shutdown;
 #[path = "e2e/signals.rs"]

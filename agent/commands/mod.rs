@@ -5,6 +5,7 @@ pub mod run;
 pub mod ship;
 pub mod shipper;
 pub mod status;
+mod stop_signals;
 
 use crate::config::{Config, Problem};
 use crate::diag;

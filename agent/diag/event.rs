@@ -51,7 +51,7 @@ events! {
         "After the supervisor was killed, its shipper could not deliver all of the spool in `TAILRACE_STOP_GRACE`.",
         "Check the drain.";
     CannotRead = "cannot-read", "error",
-        "`ship` cannot read its standard input.",
+        "`ship` cannot read its standard input. It exits with 74.",
         "Check what is connected to it. What was read before is delivered.";
     CannotShip = "cannot-ship", "error",
         "`ship` cannot start: the system refused a resource.",
@@ -80,6 +80,9 @@ events! {
     DrainUnreachable = "drain-unreachable", "drain held oldest retry adopted_bytes error try",
         "No answer comes from a drain: DNS, TCP, TLS or a timeout. Lines are kept and sent again.",
         "Run `tailrace check`; check host and network.";
+    InputNotRead = "input-not-read", "bytes detail",
+        "`TAILRACE_STOP_GRACE` is over and `ship` has not read all of its input. It exits with 75.",
+        "Stop the writer earlier, or set a longer `TAILRACE_STOP_GRACE`.";
     SupervisorFault = "keeper-fault", "detail",
         "A bug in the supervisor. The app continues; nothing is shipped any more.",
         "Restart the dyno; report the bug.";
