@@ -1,6 +1,7 @@
 //! The subcommands.
 
 pub mod check;
+mod discard;
 pub mod run;
 pub mod ship;
 pub mod shipper;

@@ -2,10 +2,11 @@
 //! when the spool is full it stops reading, and whoever writes waits. While that one may have something to write the
 //! pipe stays open: until its end, or until the grace after a stop signal is over.
 
+use super::discard::{DISCARDED, discard_input};
 use super::stop_signals::{self, StopSignals};
 use super::{report_problems, settings};
 use crate::capture::stdin::{self, InputEnd, StdinState};
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::delivery::Coordinator;
 use crate::diag;
 use crate::exit_code::ExitCode;
@@ -14,7 +15,7 @@ use crate::poll;
 use crate::protocol::{Connection, ToShipper};
 use crate::recorder::{FrameFormat, Recorder, Wakeups};
 use crate::sample;
-use crate::shipper;
+use crate::shipper::{self, Exit};
 use crate::spool::{self, Directory, DrainId, Opened, Spool, TakeoverState, WhenFull};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::File;
@@ -51,30 +52,51 @@ enum Outcome {
     LinesMissing,
 }
 
+/// The shipper ended before the work was done.
+#[derive(Clone, Copy, Debug)]
+struct ShipperEnded;
+
 /// Ships standard input, and returns the exit status.
 pub fn run() -> u8 {
-    let signals = StopSignals::block(); // first of all: a signal must not end the pipe of whoever writes
+    let mut signals = StopSignals::block(); // first of all: a signal must not end the pipe of whoever writes
     let (config, problems) = settings();
-    if report_problems(&problems, "nothing was read") {
-        return ExitCode::Usage.into();
+    if !is_shipping(&config, &problems) {
+        discard_input(signals.as_mut().ok(), config.stop_grace);
+        return ExitCode::Success.into();
     }
-    if config.drains.is_empty() {
-        let event = diag::event(diag::Event::NoDrain).field("error", "TAILRACE_DRAIN_URL is not set");
-        event.field("detail", "nothing was read").emit();
-        return ExitCode::Usage.into();
-    }
-    let shipped = signals.map_err(io::Error::from).and_then(|mut signals| ship(&config, &mut signals));
-    let code = shipped.unwrap_or_else(|error| {
-        diag::event(diag::Event::CannotShip).field("error", error).emit();
+    let code = match &mut signals {
+        Ok(signals) => ship(&config, signals),
+        Err(errno) => Err(io::Error::from(*errno)),
+    };
+    let code = code.unwrap_or_else(|error| {
+        diag::event(diag::Event::CannotShip).field("error", error).field("detail", DISCARDED).emit();
+        discard_input(signals.as_mut().ok(), config.stop_grace);
         ExitCode::System
     });
     code.into()
 }
 
+/// Whether the settings allow to ship; else reports why not.
+fn is_shipping(config: &Config, problems: &[Problem]) -> bool {
+    if !config.enabled {
+        diag::event(diag::Event::ShipOff).field("detail", DISCARDED).emit();
+        return false;
+    }
+    if report_problems(problems, DISCARDED) {
+        return false;
+    }
+    if config.drains.is_empty() {
+        let event = diag::event(diag::Event::NoDrain).field("error", "TAILRACE_DRAIN_URL is not set");
+        event.field("detail", DISCARDED).emit();
+        return false;
+    }
+    true
+}
+
 /// Ships standard input until it ends, and what is held for the grace after that.
 ///
 /// # Errors
-/// When something cannot be set up: nothing was read yet.
+/// When something cannot be set up, or the shipper ended too early: the rest of the input was not read.
 fn ship(config: &Config, signals: &mut StopSignals) -> io::Result<ExitCode> {
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
@@ -149,13 +171,21 @@ fn deliver(
     let main_loop = MainLoop { config, stdin: &stdin, signals, coordinator, connection };
     thread::scope(|scope| {
         let shipper = thread::Builder::new().name("shipper".to_owned());
-        shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent))?;
+        let shipper = shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent))?;
         match source {
             Source::Stdin => spawn_reader(config, spool, &stdin)?,
             Source::AdoptedSpool => stdin.finish(InputEnd::EndOfFile),
         }
-        Ok(main_loop.run(source))
+        main_loop.run(source).map_err(|ShipperEnded| cause(shipper.join()))
     })
+}
+
+/// Why the shipper's thread ended.
+fn cause(ended: thread::Result<io::Result<Exit>>) -> io::Error {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(_)) | Err(_) => io::Error::other("the shipper ended"),
+    }
 }
 
 /// Starts the thread that reads standard input. Nobody waits for its end: a read may not return, where another process
@@ -189,8 +219,8 @@ struct MainLoop<'a> {
 impl MainLoop<'_> {
     /// Runs until everything is delivered or the grace is over; then reports what is missing, writes the ledger and
     /// removes what is not needed.
-    fn run(mut self, source: Source) -> Outcome {
-        self.work();
+    fn run(mut self, source: Source) -> Result<Outcome, ShipperEnded> {
+        let worked = self.work();
         self.stop_reading();
         let end = self.wait_for_reader();
         let mut is_missing = self.coordinator.report_missing();
@@ -198,16 +228,17 @@ impl MainLoop<'_> {
             self.coordinator.write_ledger(self.config);
         }
         self.coordinator.close();
+        worked?;
         is_missing |= report_not_recorded(end);
-        match end {
+        Ok(match end {
             _ if is_missing => Outcome::LinesMissing,
             Some(InputEnd::Unreadable) => Outcome::Unreadable,
             _ => Outcome::Complete,
-        }
+        })
     }
 
     /// Passes messages between ledger and shipper until everything is delivered or the grace is over.
-    fn work(&mut self) {
+    fn work(&mut self) -> Result<(), ShipperEnded> {
         self.coordinator.resync(&mut self.connection);
         let mut sent_end = false;
         let mut deadline: Option<Instant> = None;
@@ -231,9 +262,12 @@ impl MainLoop<'_> {
                 self.connection.send(&ToShipper::EndOfLog);
             }
             self.connection.flush();
-            let is_late = deadline.is_some_and(|deadline| deadline <= now);
-            if (is_finished && self.coordinator.is_done()) || is_late || self.connection.is_closed() {
-                return;
+            let is_done = is_finished && self.coordinator.is_done();
+            if is_done || deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(());
+            }
+            if self.connection.is_closed() {
+                return Err(ShipperEnded);
             }
             self.wait(deadline);
         }

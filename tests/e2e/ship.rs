@@ -1,4 +1,5 @@
-//! `tailrace ship` and whoever writes to it: input is read to its end, what is left after the grace is counted.
+//! `tailrace ship` and whoever writes to it: input is read to its end, what is left after the grace is counted, and
+//! nothing that is wrong with the agent breaks the writer's pipe.
 
 use crate::harness::{Agent, Harness, Output, assert_in_order, contents, numbers, wait_until};
 use crate::procfs;
@@ -285,6 +286,66 @@ fn what_was_read_before_an_error_is_delivered() {
 }
 
 #[test]
+fn without_usable_settings_input_is_read_to_its_end_and_discarded() {
+    for (harness, message) in [
+        (Harness::new().unset("TAILRACE_DRAIN_URL"), "at=no-drain error="),
+        (Harness::new().set("TAILRACE_BATCH_LINGER", "x"), "at=bad-settings error="),
+        (Harness::new().set("TAILRACE", "off"), "at=ship-off"),
+        (Harness::new().set("TAILRACE", "off").set("TAILRACE_BATCH_LINGER", "x"), "at=ship-off"),
+    ] {
+        let mut ship = harness.start(&["ship"]);
+        ship.wait_for_message(&[message]);
+        ship.feed(long_lines(MORE_THAN_A_SPOOL));
+        signal_and_wait(&ship, Signal::SIGTERM);
+        ship.feed(long_lines(MORE_THAN_A_SPOOL));
+        let output = ship.finish();
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        assert_one_message(&output, &[message, "the input is read and discarded"]);
+        assert_eq!((harness.report().requests, output.has_ledger()), (0, false));
+    }
+}
+
+#[test]
+fn discarding_ends_when_the_grace_is_over() {
+    let harness = Harness::new().unset("TAILRACE_DRAIN_URL").set("TAILRACE_STOP_GRACE", "1s");
+    let mut ship = harness.start(&["ship"]);
+    ship.wait_for_message(&["at=no-drain"]);
+    let input = ship.stdin.take();
+    let start = Instant::now();
+    ship.signal(Signal::SIGTERM);
+    let output = ship.finish();
+    let duration = start.elapsed();
+    assert!(duration >= Duration::from_millis(900) && duration < SLACK, "{duration:?}");
+    drop(input);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+}
+
+#[test]
+fn input_is_read_to_its_end_when_descriptors_run_out() {
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
+    let (mut failed, mut delivered) = (0, 0);
+    for limit in 4..48 {
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let mut ship = harness.start_via(&["sh", "-c", &script], &["ship"]);
+        // More than a pipe holds.
+        ship.feed(long_lines(2000));
+        let output = ship.finish();
+        let what = format!("{limit} descriptors: {}", output.stderr);
+        fs::remove_dir_all(harness.spool_dir()).ok(); // the spool may be in memory
+        if output.status == 0 {
+            assert_eq!(output.ledger().drains[0].delivered, 2000, "{what}");
+            delivered += 1;
+        } else {
+            assert!([71, 75].contains(&output.status) && !output.stderr.is_empty(), "{what}");
+            assert_eq!(output.status == 71, output.stderr.contains("at=cannot-ship"), "{what}");
+            assert!(!output.stderr.contains("at=input-not-read"), "{what}");
+            failed += u32::from(output.status == 71);
+        }
+    }
+    assert!(failed > 3 && delivered > 3, "{failed} failed, {delivered} delivered");
+}
+
+#[test]
 fn signals_that_are_ignored_at_the_start_stay_ignored() {
     // As below nohup(1), and in a job that a shell runs in the background.
     let harness = Harness::new().set("TAILRACE_STOP_GRACE", "0s");
@@ -303,18 +364,23 @@ fn signals_that_are_ignored_at_the_start_stay_ignored() {
 
 #[test]
 fn a_stop_signal_ends_the_input_from_a_terminal() {
-    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "5m");
-    let (master, slave) = pseudoterminal();
-    let mut terminal = File::from(master);
-    let ship = harness.start_with(|command| {
-        command.arg("ship").stdin(Stdio::from(slave));
-    });
-    terminal.write_all(b"1\n").unwrap();
-    harness.wait_for_lines(1);
-    ship.signal(Signal::SIGINT);
-    let output = ship.finish();
-    output.assert_exit(0, "", "");
-    harness.assert_all_delivered(&output, 1);
+    for (switch, lines) in [("on", 1), ("off", 0)] {
+        let harness = Harness::new().set("TAILRACE_STOP_GRACE", "5m").set("TAILRACE", switch);
+        let (master, slave) = pseudoterminal();
+        let mut terminal = File::from(master);
+        let ship = harness.start_with(|command| {
+            command.arg("ship").stdin(Stdio::from(slave));
+        });
+        terminal.write_all(b"1\n").unwrap();
+        harness.wait_for_lines(lines);
+        if lines == 0 {
+            ship.wait_for_message(&["at=ship-off"]);
+        }
+        ship.signal(Signal::SIGINT);
+        let output = ship.finish();
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        assert_eq!(harness.report().lines, lines);
+    }
 }
 
 #[test]
