@@ -81,9 +81,11 @@ Settings are environment variables (config vars). The one that is needed:
 
   TAILRACE_DRAIN_URL=https://HOST/receiver/v1/http/SECRET
 
-Without it, with TAILRACE=off, or on a terminal, `run` is plain exec.
+Without it, with TAILRACE=off, or on a terminal, `run` is plain exec; `ship`
+without it, or with TAILRACE=off, reads its input to the end and discards it.
 `run` exits as COMMAND does, and prints nothing of its own on standard output.
-`ship` exits with 0 when all was delivered, 75 when lines were lost.
+`ship` exits with 0, 75 when lines were lost, 74 for input it cannot read, or
+71 when the system refuses what it needs. After SIGTERM it reads on.
 `check` exits with 0, 64 for settings, 69 for a drain that refuses.
 
   heroku config:set TAILRACE_DRAIN_URL='https://…'

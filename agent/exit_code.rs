@@ -11,6 +11,8 @@ pub enum ExitCode {
     Unavailable = 69,
     /// The operating system refused a resource that is needed (`EX_OSERR`, sysexits(3)).
     System = 71,
+    /// The input cannot be read (`EX_IOERR`, sysexits(3)).
+    InputOutput = 74,
     /// Lines were lost (`EX_TEMPFAIL`, sysexits(3)).
     LinesLost = 75,
     /// The command was found and cannot be executed (POSIX, XCU 2.8.2).

@@ -52,10 +52,10 @@
 //!    checkpoint before it is sent, and are the same on every attempt and after every restart (`delivery`).
 //! 5. **One writer, one reader process.** The recorder alone appends; segments are removed by the supervisor only.
 //! 6. **Fail open.** What cannot be set up before the app runs leads to a plain `exec` of the app; after that, to
-//!    pass-through (`supervisor`).
+//!    pass-through (`supervisor`). `ship` then reads and discards (`commands::discard`).
 //! 7. **Each signal reaches the app once**, and the exit status is the app's own. `signals` decides whether to forward,
-//!    `supervisor::shutdown` the deadlines after SIGTERM, and the supervisor's loop acts on both. `tailrace ship` has no app: its signals are
-//!    in `commands::ship`.
+//!    `supervisor::shutdown` the deadlines after SIGTERM, and the supervisor's loop acts on both. `tailrace ship` has no
+//!    app: its signals are in `commands::stop_signals`.
 //! 8. **No secret is printed**: of a drain URL nothing behind the host, no header value ([`config`], [`shipper`]).
 //!
 //! # Who may import whom

@@ -46,6 +46,8 @@ mod process_patterns;
 mod retries;
 #[path = "e2e/samples.rs"]
 mod samples;
+#[path = "e2e/ship.rs"]
+mod ship;
 #[path = "e2e/shutdown.rs"]
 mod shutdown;
 #[path = "e2e/signals.rs"]

@@ -1,10 +1,12 @@
 //! The subcommands.
 
 pub mod check;
+mod discard;
 pub mod run;
 pub mod ship;
 pub mod shipper;
 pub mod status;
+mod stop_signals;
 
 use crate::config::{Config, Problem};
 use crate::diag;

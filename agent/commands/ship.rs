@@ -1,9 +1,12 @@
 //! `tailrace ship`: recorder, supervisor and shipper in one process, fed from standard input. It does not drop lines:
-//! when the spool is full it stops reading, and whoever writes waits.
+//! when the spool is full it stops reading, and whoever writes waits. While that one may have something to write the
+//! pipe stays open: until its end, or until the grace after a stop signal is over.
 
+use super::discard::{DISCARDED, discard_input};
+use super::stop_signals::{self, StopSignals};
 use super::{report_problems, settings};
-use crate::capture::stdin::{self, StdinState};
-use crate::config::Config;
+use crate::capture::stdin::{self, InputEnd, StdinState};
+use crate::config::{Config, Problem};
 use crate::delivery::Coordinator;
 use crate::diag;
 use crate::exit_code::ExitCode;
@@ -12,11 +15,9 @@ use crate::poll;
 use crate::protocol::{Connection, ToShipper};
 use crate::recorder::{FrameFormat, Recorder, Wakeups};
 use crate::sample;
-use crate::shipper;
-use crate::signals::source::Signals;
+use crate::shipper::{self, Exit};
 use crate::spool::{self, Directory, DrainId, Opened, Spool, TakeoverState, WhenFull};
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -25,11 +26,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Signals that end the reading.
-const STOP_SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
 /// How often, and at most how many times, a shipper without supervisor looks whether the lock of its spool is free.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_LOCK_POLLS: usize = 10;
+/// How long the reader may take to record the last of the input: longer only when the disk stands still.
+const LAST_INPUT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Where the frames come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,37 +41,63 @@ enum Source {
     AdoptedSpool,
 }
 
-/// Whether every line was delivered.
+/// What became of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Delivery {
+enum Outcome {
+    /// Every line was delivered.
     Complete,
+    /// The input cannot be read; what was read before was delivered.
+    Unreadable,
+    /// Lines were not delivered, or not read.
     LinesMissing,
 }
 
+/// The shipper ended before the work was done.
+#[derive(Clone, Copy, Debug)]
+struct ShipperEnded;
+
 /// Ships standard input, and returns the exit status.
 pub fn run() -> u8 {
+    let mut signals = StopSignals::block(); // first of all: a signal must not end the pipe of whoever writes
     let (config, problems) = settings();
-    if report_problems(&problems, "nothing was read") {
-        return ExitCode::Usage.into();
+    if !is_shipping(&config, &problems) {
+        discard_input(signals.as_mut().ok(), config.stop_grace);
+        return ExitCode::Success.into();
     }
-    if config.drains.is_empty() {
-        let event = diag::event(diag::Event::NoDrain).field("error", "TAILRACE_DRAIN_URL is not set");
-        event.field("detail", "nothing was read").emit();
-        return ExitCode::Usage.into();
-    }
-    let code = ship(&config).unwrap_or_else(|error| {
-        diag::event(diag::Event::CannotShip).field("error", error).emit();
+    let code = match &mut signals {
+        Ok(signals) => ship(&config, signals),
+        Err(errno) => Err(io::Error::from(*errno)),
+    };
+    let code = code.unwrap_or_else(|error| {
+        diag::event(diag::Event::CannotShip).field("error", error).field("detail", DISCARDED).emit();
+        discard_input(signals.as_mut().ok(), config.stop_grace);
         ExitCode::System
     });
     code.into()
 }
 
+/// Whether the settings allow to ship; else reports why not.
+fn is_shipping(config: &Config, problems: &[Problem]) -> bool {
+    if !config.enabled {
+        diag::event(diag::Event::ShipOff).field("detail", DISCARDED).emit();
+        return false;
+    }
+    if report_problems(problems, DISCARDED) {
+        return false;
+    }
+    if config.drains.is_empty() {
+        let event = diag::event(diag::Event::NoDrain).field("error", "TAILRACE_DRAIN_URL is not set");
+        event.field("detail", DISCARDED).emit();
+        return false;
+    }
+    true
+}
+
 /// Ships standard input until it ends, and what is held for the grace after that.
 ///
 /// # Errors
-/// When something cannot be set up: nothing was read yet.
-fn ship(config: &Config) -> io::Result<ExitCode> {
-    let signals = Signals::block(STOP_SIGNALS)?;
+/// When something cannot be set up, or the shipper ended too early: the rest of the input was not read.
+fn ship(config: &Config, signals: &mut StopSignals) -> io::Result<ExitCode> {
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
     let Opened { spool, error } =
@@ -78,9 +105,10 @@ fn ship(config: &Config) -> io::Result<ExitCode> {
     if let Some(error) = error {
         diag::event(diag::Event::SpoolInMemory).field("error", error).emit();
     }
-    Ok(match deliver(config, &signals, &Arc::new(spool), memory.as_ref(), Source::Stdin)? {
-        Delivery::Complete => ExitCode::Success,
-        Delivery::LinesMissing => ExitCode::LinesLost,
+    Ok(match deliver(config, signals, &Arc::new(spool), memory.as_ref(), Source::Stdin)? {
+        Outcome::Complete => ExitCode::Success,
+        Outcome::Unreadable => ExitCode::InputOutput,
+        Outcome::LinesMissing => ExitCode::LinesLost,
     })
 }
 
@@ -94,7 +122,7 @@ pub(super) fn deliver_after_supervisor(
     memory: Option<&File>,
     takeover: &TakeoverState,
 ) -> io::Result<()> {
-    let signals = Signals::block(STOP_SIGNALS)?;
+    let mut signals = StopSignals::block()?;
     // The kernel may release the lock of a dead process later than its socket.
     for _ in 0..MAX_LOCK_POLLS {
         thread::sleep(LOCK_POLL_INTERVAL);
@@ -115,7 +143,7 @@ pub(super) fn deliver_after_supervisor(
         .field("grace", diag::seconds(config.stop_grace))
         .emit();
     let spool = Arc::new(spool);
-    deliver(config, &signals, &spool, memory, Source::AdoptedSpool)?;
+    let delivered = deliver(config, &mut signals, &spool, memory, Source::AdoptedSpool);
     for drain in DrainIndex::all(config.drains.len()) {
         let left = spool.adopted_left(drain);
         if left > 0 {
@@ -125,40 +153,54 @@ pub(super) fn deliver_after_supervisor(
                 .emit();
         }
     }
-    Ok(())
+    delivered.map(|_| ())
 }
 
 /// Delivers what is in the spool, and what comes from `source`.
 fn deliver(
     config: &Config,
-    signals: &Signals,
+    signals: &mut StopSignals,
     spool: &Arc<Spool>,
     memory: Option<&File>,
     source: Source,
-) -> io::Result<Delivery> {
+) -> io::Result<Outcome> {
     let (ours, theirs) = UnixStream::pair()?;
-    let stdin = StdinState::new()?;
+    let stdin = Arc::new(StdinState::new()?);
     let coordinator = Coordinator::new(Arc::clone(spool), &config.frame_host, &config.dyno, None);
     let connection = Connection::new(ours)?;
     let main_loop = MainLoop { config, stdin: &stdin, signals, coordinator, connection };
     thread::scope(|scope| {
         let shipper = thread::Builder::new().name("shipper".to_owned());
-        shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent))?;
+        let shipper = shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent))?;
         match source {
-            Source::Stdin => {
-                let reader = thread::Builder::new().name("recorder".to_owned());
-                reader.spawn_scoped(scope, || {
-                    let give_up = || stdin.is_stopping();
-                    let writer = spool.writer(config.spool_limit(sample::quota), WhenFull::Block, give_up);
-                    let recorder = Recorder::new(spool, writer, &FrameFormat::of(config));
-                    stdin::read(recorder, Wakeups::new(config.batch_linger), &stdin);
-                    stdin.finish();
-                })?;
-            }
-            Source::AdoptedSpool => stdin.finish(),
+            Source::Stdin => spawn_reader(config, spool, &stdin)?,
+            Source::AdoptedSpool => stdin.finish(InputEnd::EndOfFile),
         }
-        Ok(main_loop.run(source))
+        main_loop.run(source).map_err(|ShipperEnded| cause(shipper.join()))
     })
+}
+
+/// Why the shipper's thread ended.
+fn cause(ended: thread::Result<io::Result<Exit>>) -> io::Error {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(_)) | Err(_) => io::Error::other("the shipper ended"),
+    }
+}
+
+/// Starts the thread that reads standard input. Nobody waits for its end: a read may not return, where another process
+/// reads the same pipe.
+fn spawn_reader(config: &Config, spool: &Arc<Spool>, stdin: &Arc<StdinState>) -> io::Result<()> {
+    let (spool, stdin) = (Arc::clone(spool), Arc::clone(stdin));
+    let (format, linger) = (FrameFormat::of(config), config.batch_linger);
+    let limit = config.spool_limit(sample::quota);
+    let reader = thread::Builder::new().name("recorder".to_owned());
+    reader.spawn(move || {
+        let writer = spool.writer(limit, WhenFull::Block, || stdin.is_stopping());
+        let recorder = Recorder::new(&spool, writer, &format);
+        stdin.finish(stdin::read(recorder, Wakeups::new(linger), &stdin));
+    })?;
+    Ok(())
 }
 
 fn try_clone(file: Option<&File>) -> io::Result<Option<File>> {
@@ -169,27 +211,50 @@ fn try_clone(file: Option<&File>) -> io::Result<Option<File>> {
 struct MainLoop<'a> {
     config: &'a Config,
     stdin: &'a StdinState,
-    signals: &'a Signals,
+    signals: &'a mut StopSignals,
     coordinator: Coordinator,
     connection: Connection,
 }
 
 impl MainLoop<'_> {
-    /// Runs until everything is delivered or the grace is over, then writes the ledger and removes what is not needed.
-    fn run(mut self, source: Source) -> Delivery {
+    /// Runs until everything is delivered or the grace is over; then reports what is missing, writes the ledger and
+    /// removes what is not needed.
+    fn run(mut self, source: Source) -> Result<Outcome, ShipperEnded> {
+        let worked = self.work();
+        self.stop_reading();
+        let end = self.wait_for_reader();
+        let mut is_missing = self.coordinator.report_missing();
+        if source == Source::Stdin {
+            self.coordinator.write_ledger(self.config);
+        }
+        self.coordinator.close();
+        worked?;
+        is_missing |= report_not_recorded(end);
+        Ok(match end {
+            _ if is_missing => Outcome::LinesMissing,
+            Some(InputEnd::Unreadable) => Outcome::Unreadable,
+            _ => Outcome::Complete,
+        })
+    }
+
+    /// Passes messages between ledger and shipper until everything is delivered or the grace is over.
+    fn work(&mut self) -> Result<(), ShipperEnded> {
         self.coordinator.resync(&mut self.connection);
         let mut sent_end = false;
         let mut deadline: Option<Instant> = None;
         loop {
             let now = Instant::now();
             self.coordinator.handle_messages(&mut self.connection);
-            let is_finished = self.stdin.is_finished();
+            let is_finished = self.stdin.end().is_some();
             if self.coordinator.has_updates() {
                 self.coordinator.send_updates(&mut self.connection);
             }
-            let was_asked = self.take_signals();
-            if (is_finished || was_asked) && deadline.is_none() {
-                deadline = Some(now + self.config.stop_grace);
+            let stop_deadline = self.signals.deadline(self.config.stop_grace);
+            if stop_deadline.is_some() && stop_signals::ends_input() {
+                self.stop_reading();
+            }
+            if (is_finished || stop_deadline.is_some()) && deadline.is_none() {
+                deadline = stop_deadline.or(Some(now + self.config.stop_grace));
                 self.connection.send(&ToShipper::Deadline(self.config.stop_grace));
             }
             if is_finished && !sent_end && !self.coordinator.has_updates() {
@@ -197,34 +262,15 @@ impl MainLoop<'_> {
                 self.connection.send(&ToShipper::EndOfLog);
             }
             self.connection.flush();
-            let is_late = deadline.is_some_and(|deadline| deadline <= now);
-            if is_late {
-                self.stop_reading();
+            let is_done = is_finished && self.coordinator.is_done();
+            if is_done || deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(());
             }
-            if (is_finished && self.coordinator.is_done()) || is_late || self.connection.is_closed() {
-                break;
+            if self.connection.is_closed() {
+                return Err(ShipperEnded);
             }
             self.wait(deadline);
         }
-        self.stop_reading();
-        let missing = self.coordinator.report_missing();
-        if source == Source::Stdin {
-            self.coordinator.write_ledger(self.config);
-        }
-        self.coordinator.close();
-        if missing { Delivery::LinesMissing } else { Delivery::Complete }
-    }
-
-    /// Takes the signals that came; returns whether one of them asks to stop.
-    fn take_signals(&self) -> bool {
-        let mut stop = false;
-        while let Some(received) = self.signals.next() {
-            stop |= STOP_SIGNALS.contains(&received.signal);
-        }
-        if stop {
-            self.stop_reading();
-        }
-        stop
     }
 
     /// Makes the reader stop, also where it waits for room in the spool.
@@ -233,10 +279,21 @@ impl MainLoop<'_> {
         self.coordinator.spool().shared.notify();
     }
 
+    /// Waits until what was read is in the spool. None: the disk does not take it.
+    fn wait_for_reader(&self) -> Option<InputEnd> {
+        let deadline = Instant::now() + LAST_INPUT_TIMEOUT;
+        while self.stdin.end().is_none() && Instant::now() < deadline {
+            let mut polled = [PollFd::new(self.stdin.wake_event(), PollFlags::POLLIN)];
+            poll(&mut polled, poll::until(Some(deadline))).ok(); // interrupted: the loop looks again
+            self.stdin.clear_wake();
+        }
+        self.stdin.end()
+    }
+
     fn wait(&self, deadline: Option<Instant>) {
         let out = if self.connection.is_pending() { PollFlags::POLLOUT } else { PollFlags::empty() };
         let mut polled = [
-            PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.fd(), PollFlags::POLLIN),
             PollFd::new(self.stdin.wake_event(), PollFlags::POLLIN),
             PollFd::new(self.connection.socket().as_fd(), PollFlags::POLLIN | out),
         ];
@@ -245,4 +302,19 @@ impl MainLoop<'_> {
             self.stdin.clear_wake();
         }
     }
+}
+
+/// Reports what is missing in the spool, by how the reader ended; true when there is any.
+fn report_not_recorded(end: Option<InputEnd>) -> bool {
+    if end.is_none() {
+        let event = diag::event(diag::Event::DiskStandsStill);
+        event.field("detail", "the last lines that were read may not be recorded").emit();
+    }
+    let is_ended = matches!(end, Some(InputEnd::EndOfFile | InputEnd::Unreadable));
+    let unread = if is_ended { 0 } else { stdin::unread_bytes() };
+    if unread > 0 {
+        let event = diag::event(diag::Event::InputNotRead).field("bytes", unread);
+        event.field("detail", "the time to stop is over").emit();
+    }
+    end.is_none() || unread > 0
 }

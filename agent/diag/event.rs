@@ -45,17 +45,17 @@ events! {
         "The spool of an agent that ended before was found and is delivered.",
         "Nothing.";
     BadSettings = "bad-settings", "error detail try",
-        "A setting is invalid. `run` executes the command without tailrace; `ship` exits with 64.",
+        "A setting is invalid. `run` executes the command without tailrace; `ship` reads its input and discards it.",
         "Correct the setting that `error` names.";
     BytesNotDelivered = "bytes-not-delivered", "drain bytes",
         "After the supervisor was killed, its shipper could not deliver all of the spool in `TAILRACE_STOP_GRACE`.",
         "Check the drain.";
     CannotRead = "cannot-read", "error",
-        "`ship` cannot read its standard input.",
+        "`ship` cannot read its standard input. It exits with 74.",
         "Check what is connected to it. What was read before is delivered.";
-    CannotShip = "cannot-ship", "error",
-        "`ship` cannot start: the system refused a resource.",
-        "Check the limits that `error` names. Nothing was read.";
+    CannotShip = "cannot-ship", "error detail",
+        "`ship` cannot start or go on: the system refused a resource. It reads the rest of its input, discards it, and exits with 71.",
+        "Check the limits that `error` names.";
     CannotStart = "cannot-start", "command error",
         "The app's command cannot be started. The exit status is 126 or 127, as a shell's.",
         "Correct the command.";
@@ -80,6 +80,9 @@ events! {
     DrainUnreachable = "drain-unreachable", "drain held oldest retry adopted_bytes error try",
         "No answer comes from a drain: DNS, TCP, TLS or a timeout. Lines are kept and sent again.",
         "Run `tailrace check`; check host and network.";
+    InputNotRead = "input-not-read", "bytes detail",
+        "`TAILRACE_STOP_GRACE` is over and `ship` has not read all of its input. It exits with 75.",
+        "Stop the writer earlier, or set a longer `TAILRACE_STOP_GRACE`.";
     SupervisorFault = "keeper-fault", "detail",
         "A bug in the supervisor. The app continues; nothing is shipped any more.",
         "Restart the dyno; report the bug.";
@@ -91,7 +94,7 @@ events! {
         "At the end, or when `TAILRACE_STOP_GRACE` is over: a drain did not get all lines. Dropped lines also by reason.",
         "See `error` and the reasons; a larger `TAILRACE_SPOOL_BYTES` or longer `TAILRACE_STOP_GRACE` may help.";
     NoDrain = "no-drain", "error detail",
-        "`ship` has no drain. Nothing was read; it exits with 64.",
+        "`ship` has no drain. It reads its input and discards it.",
         "Set `TAILRACE_DRAIN_URL`.";
     NoLedger = "no-ledger", "setting error",
         "The ledger file cannot be written.",
@@ -111,6 +114,9 @@ events! {
     SamplerFault = "sampler-fault", "detail",
         "A bug in the sampler. There are no more samples.",
         "Report the bug.";
+    ShipOff = "ship-off", "detail",
+        "`TAILRACE` is `off`: `ship` reads its input and discards it.",
+        "Nothing.";
     ShipperFails = "shipper-fails", "starts retry detail",
         "The shipper ended several times without a delivery between. Lines are kept and it is started again.",
         "Check memory and limits of the dyno.";

@@ -44,6 +44,12 @@ pub(crate) fn pending_signals(pid: i32) -> Option<u64> {
     signal_set(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "ShdPnd")
 }
 
+/// The signals that this process ignores (proc(5), `SigIgn`); none without `/proc`.
+pub(super) fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    signal_set(&status, "SigIgn").unwrap_or(0)
+}
+
 /// Whether a running process cannot have received a SIGTERM: it neither catches, ignores nor blocks it, and none is
 /// pending, so it would have ended (proc(5)). False when it cannot be read.
 pub(crate) fn missed_term(pid: i32) -> bool {

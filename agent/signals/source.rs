@@ -1,6 +1,6 @@
 //! Signals received as events, by signalfd(2).
 
-use super::pending::FORWARDED;
+use super::pending::{self, FORWARDED};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -43,6 +43,17 @@ impl Signals {
         // With SIGTTOU and SIGTTIN blocked, output to a terminal from the background does not stop this process.
         let others = [Signal::SIGCHLD, Signal::SIGTTIN, Signal::SIGTTOU];
         Self::block(FORWARDED.into_iter().chain(others))
+    }
+
+    /// As [`Signals::block`], without the signals that are ignored already: those were not meant for this process, such
+    /// as SIGHUP below nohup(1), and SIGINT in a job that a shell runs in the background. Blocked, they would no longer
+    /// be ignored.
+    ///
+    /// # Errors
+    /// As [`Signals::block`].
+    pub(crate) fn block_unless_ignored(signals: impl IntoIterator<Item = Signal>) -> nix::Result<Self> {
+        let ignored = pending::ignored_signals();
+        Self::block(signals.into_iter().filter(|signal| ignored & pending::bit(*signal) == 0))
     }
 
     /// Blocks these signals and opens the event source. To be called before any thread starts.

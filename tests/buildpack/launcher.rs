@@ -102,6 +102,19 @@ fn every_subcommand_has_a_fallback_without_the_binary() {
 }
 
 #[test]
+fn the_fallback_of_ship_passes_on_the_last_lines_after_a_sigterm_to_all() {
+    let dyno = Dyno::new(Platform::Cedar, Workspace::new().procfile("web: x\n"));
+    replace_binary(&dyno, None);
+    // The reader tells the writer when the fallback runs, then the writer signals the whole process group.
+    let line = "mkfifo \"$TMPDIR/runs\"; trap : TERM
+        { trap '' TERM; echo up; read -r _ <\"$TMPDIR/runs\"; kill -TERM 0; echo last; } |
+        tailrace ship |
+        { trap '' TERM; read -r line; echo \"$line\" >\"$TMPDIR/runs\"; read -r line; echo \"$line\"; }";
+    let finished = dyno.start_command(line).wait();
+    assert_eq!((finished.status, finished.stdout.as_str()), (0, "last\n"), "{}", finished.stderr);
+}
+
+#[test]
 fn the_launcher_ignores_shell_settings_that_are_meant_for_the_app() {
     let workspace = Workspace::new()
         .procfile("web: hello_function; echo $HELLO $agent\n")
