@@ -149,6 +149,11 @@ impl<'a> Recorder<'a> {
         if was_skipping && !state.splitter.is_skipping() {
             self.count_skipped(stream);
         }
+        self.append(stream);
+    }
+
+    /// Appends what is pending, which ends with a message of this stream.
+    fn append(&mut self, stream: Stream) {
         self.frames.append();
         let lost = self.frames.take_outcome() == AppendOutcome::Dropped;
         if lost && self.streams[stream].splitter.emitted_partial() {
@@ -249,9 +254,9 @@ impl<'a> Recorder<'a> {
             if state.splitter.holds_text() && state.last.elapsed() >= IDLE_LINE_TIMEOUT {
                 state.splitter.flush(&mut |msg, fragment| frames.message(stream, msg, fragment));
                 state.last = Instant::now(); // an undecided byte that stays must not cause a wake-up at once
+                self.append(stream);
             }
         }
-        self.frames.append();
         self.commit();
     }
 

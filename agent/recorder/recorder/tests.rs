@@ -126,6 +126,23 @@ fn an_idle_line_is_sent_as_far_as_it_came_and_counts_once() {
 }
 
 #[test]
+fn a_part_that_was_flushed_and_not_written_drops_its_own_line() {
+    let base = tempfile::tempdir().expect("a directory");
+    let spool = spool(base.path());
+    std::fs::remove_dir_all(base.path()).expect("removed");
+    record(&spool, |recorder| {
+        recorder.chunk(Stream::Out, b"half", at(1));
+        recorder.streams.out.last -= IDLE_LINE_TIMEOUT;
+        recorder.flush(at(2));
+        recorder.chunk(Stream::Err, b"line\n", at(3));
+        assert_eq!(recorder.streams.out.line(), LineState::Skipped { counted: false });
+        recorder.chunk(Stream::Out, b" whole\n", at(4));
+        assert_eq!(spool.shared.lock().imbalance(D0), 0);
+    });
+    assert_eq!(spool.shared.lock().report().drains[0].dropped, [(DropReason::SpoolUnwritable, 2)]);
+}
+
+#[test]
 fn a_panic_drops_the_lines_of_its_chunk_and_no_others() {
     let base = tempfile::tempdir().expect("a directory");
     let spool = spool(base.path());
