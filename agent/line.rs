@@ -109,9 +109,10 @@ impl Splitter {
         self.state != LineState::Empty
     }
 
-    /// Whether there are bytes of an unfinished line that no message has contained yet.
+    /// Whether there is text of an unfinished line that no message has contained yet. Undecided bytes are none:
+    /// [`Splitter::flush`] leaves them.
     pub fn holds_text(&self) -> bool {
-        !self.message.is_empty() || !self.undecided.is_empty()
+        !self.message.is_empty()
     }
 
     /// Whether a [`Fragment::Partial`] of the current line was emitted.
