@@ -9,7 +9,7 @@ use memchr::{memchr, memchr_iter, memchr2, memrchr};
 /// The two streams of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// Standard output; standard input of `tailrace ship`.
+    /// Standard output, and standard error where both are one; standard input of `tailrace ship`.
     Out = 0,
     /// Standard error.
     Err = 1,

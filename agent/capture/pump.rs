@@ -97,8 +97,8 @@ pub(crate) struct Pump {
     pub app_exited: Arc<EventFd>,
     /// Where both streams go to one file or pipe: held while writing a line.
     pub write_lock: Option<Arc<Mutex<()>>>,
-    /// How many pumps have passed on everything, or gave up.
-    pub finished: Arc<AtomicUsize>,
+    /// How many pumps have not passed on everything yet, and have not given up.
+    pub unfinished: Arc<AtomicUsize>,
     /// Wakes the main loop when that changes.
     pub wake: Arc<EventFd>,
     /// What was not recorded since the last chunk.
@@ -126,7 +126,7 @@ impl Pump {
             let _guard = self.write_lock.as_deref().map(lock);
             output.flush(STDOUT_DRAIN_TIMEOUT);
         }
-        self.finished.fetch_add(1, Ordering::Release);
+        self.unfinished.fetch_sub(1, Ordering::Release);
         self.wake.write(1).ok(); // fails only when so many are unread that the main loop is awake anyway
     }
 

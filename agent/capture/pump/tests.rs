@@ -20,7 +20,7 @@ fn a_chunk_that_nobody_takes_is_a_gap() {
         recorder,
         app_exited: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap()),
         write_lock: None,
-        finished: Arc::default(),
+        unfinished: Arc::new(AtomicUsize::new(1)),
         wake: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap()),
         gap: None,
         spare: Vec::new(),
