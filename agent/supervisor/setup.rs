@@ -118,6 +118,7 @@ impl Setup {
             wake: Arc::clone(&wake),
             unfinished: Arc::new(AtomicUsize::new(streams.len())),
             write_lock: is_same_file().then(Arc::default),
+            order: Arc::default(),
         };
         let app_pipes = pumps.start_all(streams)?;
         let (begin, app) = bounded(1);
@@ -178,30 +179,52 @@ struct Pumps {
     unfinished: Arc<AtomicUsize>,
     /// Where both streams go to one file, as in most containers: keeps a pump from writing into the other's line.
     write_lock: Option<Arc<Mutex<()>>>,
+    /// Makes both record in the order in which they read.
+    order: Arc<Mutex<()>>,
+}
+
+/// A pipe that the app writes to.
+struct AppPipe {
+    from: Arc<OwnedFd>,
+    app_end: OwnedFd,
+    /// Whether it is large enough for writes to gather in it.
+    is_large: bool,
+}
+
+impl AppPipe {
+    fn new() -> Result<Self, SetupError> {
+        let (from, app_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("cannot make a pipe")?;
+        let capacity = fcntl(&from, FcntlArg::F_SETPIPE_SZ(PIPE_CAPACITY_BYTES)).unwrap_or(0);
+        fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).step("cannot prepare a pipe")?;
+        Ok(Self { from: Arc::new(from), app_end, is_large: capacity >= PIPE_CAPACITY_BYTES })
+    }
 }
 
 impl Pumps {
     /// Starts the pumps of these streams. Where that is standard output alone, its pipe is the app's standard error too.
     fn start_all(&self, streams: &[Stream]) -> Result<AppPipes, SetupError> {
-        let out = self.start(Stream::Out)?;
+        let out = AppPipe::new()?;
         let err = if streams.contains(&Stream::Err) {
-            self.start(Stream::Err)?
+            let err = AppPipe::new()?;
+            self.start(Stream::Out, &out, Some(&err))?;
+            self.start(Stream::Err, &err, Some(&out))?;
+            err.app_end
         } else {
-            out.try_clone().step("cannot make a pipe")?
+            self.start(Stream::Out, &out, None)?;
+            out.app_end.try_clone().step("cannot make a pipe")?
         };
-        Ok(AppPipes { out, err })
+        Ok(AppPipes { out: out.app_end, err })
     }
 
-    /// Starts the pump of a stream; returns the app's end of its pipe.
-    fn start(&self, stream: Stream) -> Result<OwnedFd, SetupError> {
-        let (from, app_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("cannot make a pipe")?;
-        let capacity = fcntl(&from, FcntlArg::F_SETPIPE_SZ(PIPE_CAPACITY_BYTES)).unwrap_or(0);
-        fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).step("cannot prepare a pipe")?;
+    /// Starts the pump of a stream. `peer`: the other stream's pipe.
+    fn start(&self, stream: Stream, pipe: &AppPipe, peer: Option<&AppPipe>) -> Result<(), SetupError> {
         let pump = Pump {
             stream,
-            from,
+            from: Arc::clone(&pipe.from),
+            peer: peer.map(|peer| Arc::clone(&peer.from)),
+            order: peer.map(|_| Arc::clone(&self.order)),
             passthrough: self.passthrough,
-            coalesces: capacity >= PIPE_CAPACITY_BYTES,
+            coalesces: pipe.is_large,
             pool: Arc::clone(&self.pool),
             recorder: self.recorder.clone(),
             app_exited: Arc::clone(&self.gone),
@@ -212,10 +235,9 @@ impl Pumps {
             spare: Vec::new(),
         };
         match stream {
-            Stream::Out => start_thread("pump-out", move || pump.run(io::stdout().as_fd()))?,
-            Stream::Err => start_thread("pump-err", move || pump.run(io::stderr().as_fd()))?,
+            Stream::Out => start_thread("pump-out", move || pump.run(io::stdout().as_fd())),
+            Stream::Err => start_thread("pump-err", move || pump.run(io::stderr().as_fd())),
         }
-        Ok(app_end)
     }
 }
 
