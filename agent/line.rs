@@ -9,7 +9,7 @@ use memchr::{memchr, memchr_iter, memchr2, memrchr};
 /// The two streams of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// Standard output; standard input of `tailrace ship`.
+    /// Standard output, and standard error where both are one; standard input of `tailrace ship`.
     Out = 0,
     /// Standard error.
     Err = 1,
@@ -109,9 +109,10 @@ impl Splitter {
         self.state != LineState::Empty
     }
 
-    /// Whether there are bytes of an unfinished line that no message has contained yet.
+    /// Whether there is text of an unfinished line that no message has contained yet. Undecided bytes are none:
+    /// [`Splitter::flush`] leaves them.
     pub fn holds_text(&self) -> bool {
-        !self.message.is_empty() || !self.undecided.is_empty()
+        !self.message.is_empty()
     }
 
     /// Whether a [`Fragment::Partial`] of the current line was emitted.

@@ -2,6 +2,9 @@
 //!
 //! A pump does not wait for a stalled recorder: without a free buffer the bytes are passed through and counted as a
 //! gap. For a recorder that makes progress it waits a moment, as a full pipe would make the app wait.
+//!
+//! Two pumps, where the streams are two, read them together: what the app wrote to one stream is read when it turns to
+//! the other, at most [`MIN_REST`] and [`HEAD_START`] later. Chunks are recorded in the order in which they were read.
 
 use super::passthrough::{Passed, Passthrough, PendingChunk};
 use crate::frame::Timestamp;
@@ -21,6 +24,8 @@ use std::time::{Duration, Instant};
 const SMALL_READ_BYTES: usize = 16 << 10;
 /// How long it rests.
 const REST: Duration = Duration::from_millis(30);
+/// How long it rests at least, however soon the app writes to the other stream.
+const MIN_REST: Duration = Duration::from_millis(2);
 /// After a pause the app has the pipe for itself this long: a burst costs it no more than without the agent.
 const HEAD_START: Duration = Duration::from_millis(2);
 /// After the app's exit a pipe without data for this long is done.
@@ -84,7 +89,12 @@ pub(crate) struct Pump {
     /// The stream.
     pub stream: Stream,
     /// The app's pipe, non-blocking.
-    pub from: OwnedFd,
+    pub from: Arc<OwnedFd>,
+    /// The other stream's pipe, where there is one: to poll it only.
+    pub peer: Option<Arc<OwnedFd>>,
+    /// Where there are two streams: held from reading until the chunk is in the recorder's queue, so that chunks are
+    /// recorded in the order in which they were read, and get their times in it.
+    pub order: Option<Arc<Mutex<()>>>,
     /// Whether what is recorded also goes to the dyno's own stream.
     pub passthrough: bool,
     /// Whether the pipe is large enough for writes to gather in it.
@@ -97,8 +107,8 @@ pub(crate) struct Pump {
     pub app_exited: Arc<EventFd>,
     /// Where both streams go to one file or pipe: held while writing a line.
     pub write_lock: Option<Arc<Mutex<()>>>,
-    /// How many pumps have passed on everything, or gave up.
-    pub finished: Arc<AtomicUsize>,
+    /// How many pumps have not passed on everything yet, and have not given up.
+    pub unfinished: Arc<AtomicUsize>,
     /// Wakes the main loop when that changes.
     pub wake: Arc<EventFd>,
     /// What was not recorded since the last chunk.
@@ -107,8 +117,8 @@ pub(crate) struct Pump {
     pub spare: Vec<u8>,
 }
 
-fn lock(write_lock: &Mutex<()>) -> MutexGuard<'_, ()> {
-    write_lock.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pump {
@@ -126,7 +136,7 @@ impl Pump {
             let _guard = self.write_lock.as_deref().map(lock);
             output.flush(STDOUT_DRAIN_TIMEOUT);
         }
-        self.finished.fetch_add(1, Ordering::Release);
+        self.unfinished.fetch_sub(1, Ordering::Release);
         self.wake.write(1).ok(); // fails only when so many are unread that the main loop is awake anyway
     }
 
@@ -141,7 +151,7 @@ impl Pump {
             match self.wait() {
                 Ready::AppExited => return CopyEnd::AppExited,
                 Ready::Never => return CopyEnd::PipeEnded,
-                Ready::AfterPause if self.coalesces => self.rest(HEAD_START),
+                Ready::AfterPause if self.coalesces => self.pause(HEAD_START),
                 Ready::AfterPause | Ready::Now => {}
             }
             let queued = self.recorder.len();
@@ -162,7 +172,7 @@ impl Pump {
             }
             if bytes < SMALL_READ_BYTES && self.coalesces {
                 // A recorder that is behind must not have all buffers occupied by a few lines each.
-                self.rest(REST * (1 << queued.saturating_sub(QUEUE_OF_BUSY_RECORDER).min(5)));
+                self.rest(1 << queued.saturating_sub(QUEUE_OF_BUSY_RECORDER).min(5));
             }
         }
     }
@@ -170,6 +180,7 @@ impl Pump {
     /// Drains the pipe after the app exited. Recording comes first; stdout gets what it accepts. Ends at EOF, after
     /// 100 ms without data, or about 2 s after exit if a surviving child keeps writing. Returns what was not recorded.
     fn drain_after_exit(&mut self, output: &mut Passthrough<'_>) -> Option<Gap> {
+        self.peer = None; // who still writes to the other stream must get an error when its own pump has ended
         let (start, mut reads_left) = (Instant::now(), PIPE_READS);
         loop {
             let left = STDOUT_DRAIN_TIMEOUT.saturating_sub(start.elapsed());
@@ -202,6 +213,8 @@ impl Pump {
             &mut self.spare[..]
         };
         let size = space.len();
+        let order = self.order.clone();
+        let _guard = order.as_deref().map(lock);
         let got = match nix::unistd::read(&self.from, space) {
             Ok(0) => return ReadOutcome::End,
             Ok(got) => got,
@@ -267,10 +280,27 @@ impl Pump {
         }
     }
 
-    /// Lets writes gather in the pipe; ends early when the app exits.
-    fn rest(&self, time: Duration) {
+    /// Lets writes gather in the pipe, `factor` times as long as usual. Ends early when the app exits, and when it writes
+    /// to the other stream: what it wrote to this one came first. The other pump waits for [`HEAD_START`] meanwhile.
+    fn rest(&mut self, factor: u32) {
+        let start = Instant::now();
+        let peer = self.peer.as_ref().map_or(self.app_exited.as_fd(), |peer| peer.as_fd());
+        let mut polled =
+            [PollFd::new(self.app_exited.as_fd(), PollFlags::POLLIN), PollFd::new(peer, PollFlags::POLLIN)];
+        poll(&mut polled, timeout(REST * factor)).ok(); // interrupted: a shorter rest does no harm
+        if polled[1].revents() == Some(PollFlags::POLLHUP) {
+            self.peer = None; // it has ended, and would end every rest
+        }
+        let left = (MIN_REST * factor).saturating_sub(start.elapsed());
+        if !left.is_zero() {
+            self.pause(left);
+        }
+    }
+
+    /// Does nothing for so long; ends early when the app exits.
+    fn pause(&self, time: Duration) {
         let mut polled = [PollFd::new(self.app_exited.as_fd(), PollFlags::POLLIN)];
-        poll(&mut polled, timeout(time)).ok(); // interrupted: a shorter rest does no harm
+        poll(&mut polled, timeout(time)).ok(); // interrupted: a shorter pause does no harm
     }
 }
 

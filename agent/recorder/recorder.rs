@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// A line without new bytes for this long is sent as far as it came.
 const IDLE_LINE_TIMEOUT: Duration = Duration::from_secs(1);
+/// An unfinished line is sent as far as it came when its oldest unsent byte is this old, whether it pauses or not.
+const MAX_UNSENT_AGE: Duration = Duration::from_secs(5);
 
 /// The header fields of a dyno's frames, and the longest message.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ struct StreamState {
     skip_reason: DropReason,
     /// When the last bytes came.
     last: Instant,
+    /// When the oldest byte came that the splitter holds; of no meaning while it holds none.
+    oldest: Instant,
 }
 
 impl StreamState {
@@ -68,6 +72,7 @@ impl StreamState {
             already_counted: false,
             skip_reason: DropReason::RecorderBehind,
             last: Instant::now(),
+            oldest: Instant::now(),
         }
     }
 
@@ -79,6 +84,16 @@ impl StreamState {
         } else {
             LineState::Unrecorded
         }
+    }
+
+    /// When the unfinished line is to be sent as far as it came, also when more of it has come.
+    fn age_limit(&self) -> Option<Instant> {
+        self.splitter.holds_text().then(|| self.oldest + MAX_UNSENT_AGE)
+    }
+
+    /// When the unfinished line is to be sent as far as it came, when no more of it comes.
+    fn idle_deadline(&self) -> Option<Instant> {
+        self.age_limit().map(|limit| limit.min(self.last + IDLE_LINE_TIMEOUT))
     }
 
     /// A line is under way that is not counted yet.
@@ -137,6 +152,8 @@ impl<'a> Recorder<'a> {
             };
             self.record_gap(stream, line, &gap, DropReason::RecorderFault);
         }
+        // Here too, because the other stream may never pause. Silence is no reason: more may be in the queue.
+        self.flush_due(StreamState::age_limit);
         self.commit();
     }
 
@@ -145,10 +162,22 @@ impl<'a> Recorder<'a> {
         let (state, frames) = (&mut self.streams[stream], &mut self.frames);
         state.last = Instant::now();
         let was_skipping = state.splitter.is_skipping();
-        state.splitter.push(bytes, &mut |msg, fragment| frames.message(stream, msg, fragment));
+        let mut is_new = !state.splitter.holds_text();
+        state.splitter.push(bytes, &mut |msg, fragment| {
+            is_new = true;
+            frames.message(stream, msg, fragment);
+        });
+        if is_new {
+            state.oldest = state.last; // what is held now came with this chunk
+        }
         if was_skipping && !state.splitter.is_skipping() {
             self.count_skipped(stream);
         }
+        self.append(stream);
+    }
+
+    /// Appends what is pending, which ends with a message of this stream.
+    fn append(&mut self, stream: Stream) {
         self.frames.append();
         let lost = self.frames.take_outcome() == AppendOutcome::Dropped;
         if lost && self.streams[stream].splitter.emitted_partial() {
@@ -245,22 +274,24 @@ impl<'a> Recorder<'a> {
 
     /// When the next unfinished line is to be sent as far as it came.
     pub(crate) fn idle_deadline(&self) -> Option<Instant> {
-        let held = self.streams.iter().filter(|state| state.splitter.holds_text());
-        held.map(|state| state.last + IDLE_LINE_TIMEOUT).min()
+        self.streams.iter().filter_map(StreamState::idle_deadline).min()
     }
 
-    /// Sends unfinished lines that had no new bytes for too long.
+    /// Sends unfinished lines whose last bytes, or whose oldest, came too long ago. For when no chunk waits.
     pub(crate) fn flush(&mut self, now: Timestamp) {
         self.frames.observe(now);
+        self.flush_due(StreamState::idle_deadline);
+        self.commit();
+    }
+
+    fn flush_due(&mut self, deadline: impl Fn(&StreamState) -> Option<Instant>) {
         for stream in Stream::ALL {
             let (state, frames) = (&mut self.streams[stream], &mut self.frames);
-            if state.splitter.holds_text() && state.last.elapsed() >= IDLE_LINE_TIMEOUT {
+            if deadline(state).is_some_and(|deadline| deadline <= Instant::now()) {
                 state.splitter.flush(&mut |msg, fragment| frames.message(stream, msg, fragment));
-                state.last = Instant::now(); // an undecided byte that stays must not cause a wake-up at once
+                self.append(stream);
             }
         }
-        self.frames.append();
-        self.commit();
     }
 
     /// Releases buffers: no chunk came for a while.

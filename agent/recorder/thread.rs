@@ -4,7 +4,6 @@ use super::wakeups::Wake;
 use super::{BufferPool, FrameFormat, Input, Recorder, RecorderWarning, Wakeups};
 use crate::diag;
 use crate::frame::{AgentLine, AgentLineKind, Timestamp};
-use crate::line::Stream;
 use crate::spool::{Opened, Spool, SpoolError, WhenFull};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nix::sys::eventfd::EventFd;
@@ -16,9 +15,9 @@ use std::time::{Duration, Instant};
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the app's first lines wait for the agent's, which tell of the start and precede them.
 const FIRST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
-/// Inputs that come once and end the thread's work together: the ends of both streams, the agent's first lines and its
-/// last.
-const FINAL_INPUTS: usize = Stream::ALL.len() + 2;
+/// Inputs that come once and end the thread's work together with the ends of the streams: the agent's first lines and
+/// its last.
+const FINAL_AGENT_INPUTS: usize = 2;
 
 /// What the recorder's thread shares with the main loop.
 #[derive(Debug)]
@@ -27,12 +26,14 @@ pub(crate) struct RecorderThread {
     finished: AtomicBool,
     wake: Arc<EventFd>,
     pool: Arc<BufferPool>,
+    /// Streams whose end is waited for.
+    streams: usize,
 }
 
 impl RecorderThread {
-    /// `wake` is written to when there are new frames; `pool` is trimmed when no input comes.
-    pub(crate) fn new(wake: Arc<EventFd>, pool: Arc<BufferPool>) -> Self {
-        Self { spool: OnceLock::new(), finished: AtomicBool::new(false), wake, pool }
+    /// `wake` is written to when there are new frames; `pool` is trimmed when no input comes; so many `streams` end.
+    pub(crate) fn new(wake: Arc<EventFd>, pool: Arc<BufferPool>, streams: usize) -> Self {
+        Self { spool: OnceLock::new(), finished: AtomicBool::new(false), wake, pool, streams }
     }
 
     /// The spool, once it is open.
@@ -40,7 +41,7 @@ impl RecorderThread {
         self.spool.get().cloned()
     }
 
-    /// Whether both streams have ended and everything is in the spool.
+    /// Whether all streams have ended and everything is in the spool.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
     }
@@ -49,7 +50,7 @@ impl RecorderThread {
         self.wake.write(1).ok(); // fails only when so many are unread that it is awake anyway
     }
 
-    /// Waits for the start, opens the spool, and records until both streams have ended. `open` opens the spool and
+    /// Waits for the start, opens the spool, and records until all streams have ended. `open` opens the spool and
     /// says how many bytes it may hold.
     pub(crate) fn run(
         &self,
@@ -62,7 +63,7 @@ impl RecorderThread {
         let (opened, limit) = open();
         let spool = self.share(opened);
         let writer = spool.writer(limit, WhenFull::DropOldest, || false);
-        let mut handler = InputHandler::new(Recorder::new(spool, writer, format), wakeups);
+        let mut handler = InputHandler::new(Recorder::new(spool, writer, format), wakeups, self.streams);
         wait_for_first_lines(inputs, &mut early);
         for input in early {
             handler.handle(input);
@@ -165,14 +166,14 @@ struct InputHandler<'a> {
 }
 
 impl<'a> InputHandler<'a> {
-    fn new(recorder: Recorder<'a>, wakeups: Wakeups) -> Self {
+    fn new(recorder: Recorder<'a>, wakeups: Wakeups, streams: usize) -> Self {
         Self {
             recorder,
             wakeups,
             waiting: Vec::new(),
             last_lines: Vec::new(),
             has_first_lines: false,
-            final_inputs_left: FINAL_INPUTS,
+            final_inputs_left: streams + FINAL_AGENT_INPUTS,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::sampler_thread::SamplerThread;
 use super::shared_state::SharedState;
+use super::spawn;
 use crate::capture::pump::Pump;
 use crate::config::Config;
 use crate::line::Stream;
@@ -12,6 +13,7 @@ use crate::spool::{self, DrainId, Spool};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::stat::{SFlag, fstat};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -72,14 +74,14 @@ pub(super) struct Setup {
     /// Tells the pumps that the app has ended.
     pub(super) gone: Arc<EventFd>,
     pub(super) recorder_thread: Arc<RecorderThread>,
-    /// Pumps that have nothing more to copy.
-    pub(super) finished_pumps: Arc<AtomicUsize>,
+    /// Pumps that may have something to copy.
+    pub(super) unfinished_pumps: Arc<AtomicUsize>,
     /// The recorder's queue. The recorder starts with [`Input::Start`].
     pub(super) recorder: Sender<Input>,
     /// The sampler starts when it gets the app's pid, and ends when this is dropped.
     pub(super) begin: Sender<i32>,
     pub(super) shared_state: Arc<SharedState>,
-    /// The app's standard output and standard error.
+    /// The app's standard output and standard error; one pipe where they are one.
     pub(super) app_pipes: AppPipes,
     /// Memory segments of the spool, inherited by the shipper.
     pub(super) memory: Option<File>,
@@ -103,7 +105,9 @@ impl Setup {
         let memory = spool::memory_file().ok();
         let pool = BufferPool::new(buffer_pool::MAX_BUFFERS, buffer_pool::BUFFER_BYTES);
         let (recorder, inputs) = bounded(input::QUEUE_SLOTS);
-        let recorder_thread = Arc::new(RecorderThread::new(Arc::clone(&wake), Arc::clone(&pool)));
+        let streams = streams_to_capture();
+        let recorder_thread =
+            Arc::new(RecorderThread::new(Arc::clone(&wake), Arc::clone(&pool), streams.len()));
         let shared_config = Arc::new(config.clone());
         start_recorder(Arc::clone(&shared_config), &recorder_thread, inputs, memory.as_ref())?;
         let pumps = Pumps {
@@ -112,10 +116,11 @@ impl Setup {
             recorder: recorder.clone(),
             gone: Arc::clone(&gone),
             wake: Arc::clone(&wake),
-            finished: Arc::default(),
+            unfinished: Arc::new(AtomicUsize::new(streams.len())),
             write_lock: is_same_file().then(Arc::default),
+            order: Arc::default(),
         };
-        let app_pipes = AppPipes { out: pumps.start(Stream::Out)?, err: pumps.start(Stream::Err)? };
+        let app_pipes = pumps.start_all(streams)?;
         let (begin, app) = bounded(1);
         let shared_state = Arc::new(SharedState::default());
         let sampler = SamplerThread {
@@ -128,12 +133,12 @@ impl Setup {
             permits: input::Permits::default(),
         };
         start_thread("sampler", move || sampler.run())?;
-        let finished_pumps = pumps.finished;
+        let unfinished_pumps = pumps.unfinished;
         Ok(Self {
             wake,
             gone,
             recorder_thread,
-            finished_pumps,
+            unfinished_pumps,
             recorder,
             begin,
             shared_state,
@@ -171,44 +176,92 @@ struct Pumps {
     recorder: Sender<Input>,
     gone: Arc<EventFd>,
     wake: Arc<EventFd>,
-    finished: Arc<AtomicUsize>,
+    unfinished: Arc<AtomicUsize>,
     /// Where both streams go to one file, as in most containers: keeps a pump from writing into the other's line.
     write_lock: Option<Arc<Mutex<()>>>,
+    /// Makes both record in the order in which they read.
+    order: Arc<Mutex<()>>,
 }
 
-impl Pumps {
-    /// Starts the pump of a stream; returns the app's end of its pipe.
-    fn start(&self, stream: Stream) -> Result<OwnedFd, SetupError> {
+/// A pipe that the app writes to.
+struct AppPipe {
+    from: Arc<OwnedFd>,
+    app_end: OwnedFd,
+    /// Whether it is large enough for writes to gather in it.
+    is_large: bool,
+}
+
+impl AppPipe {
+    fn new() -> Result<Self, SetupError> {
         let (from, app_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).step("cannot make a pipe")?;
         let capacity = fcntl(&from, FcntlArg::F_SETPIPE_SZ(PIPE_CAPACITY_BYTES)).unwrap_or(0);
         fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).step("cannot prepare a pipe")?;
+        Ok(Self { from: Arc::new(from), app_end, is_large: capacity >= PIPE_CAPACITY_BYTES })
+    }
+}
+
+impl Pumps {
+    /// Starts the pumps of these streams. Where that is standard output alone, its pipe is the app's standard error too.
+    fn start_all(&self, streams: &[Stream]) -> Result<AppPipes, SetupError> {
+        let out = AppPipe::new()?;
+        let err = if streams.contains(&Stream::Err) {
+            let err = AppPipe::new()?;
+            self.start(Stream::Out, &out, Some(&err))?;
+            self.start(Stream::Err, &err, Some(&out))?;
+            err.app_end
+        } else {
+            self.start(Stream::Out, &out, None)?;
+            out.app_end.try_clone().step("cannot make a pipe")?
+        };
+        Ok(AppPipes { out: out.app_end, err })
+    }
+
+    /// Starts the pump of a stream. `peer`: the other stream's pipe.
+    fn start(&self, stream: Stream, pipe: &AppPipe, peer: Option<&AppPipe>) -> Result<(), SetupError> {
         let pump = Pump {
             stream,
-            from,
+            from: Arc::clone(&pipe.from),
+            peer: peer.map(|peer| Arc::clone(&peer.from)),
+            order: peer.map(|_| Arc::clone(&self.order)),
             passthrough: self.passthrough,
-            coalesces: capacity >= PIPE_CAPACITY_BYTES,
+            coalesces: pipe.is_large,
             pool: Arc::clone(&self.pool),
             recorder: self.recorder.clone(),
             app_exited: Arc::clone(&self.gone),
             write_lock: self.write_lock.clone(),
-            finished: Arc::clone(&self.finished),
+            unfinished: Arc::clone(&self.unfinished),
             wake: Arc::clone(&self.wake),
             gap: None,
             spare: Vec::new(),
         };
         match stream {
-            Stream::Out => start_thread("pump-out", move || pump.run(io::stdout().as_fd()))?,
-            Stream::Err => start_thread("pump-err", move || pump.run(io::stderr().as_fd()))?,
+            Stream::Out => start_thread("pump-out", move || pump.run(io::stdout().as_fd())),
+            Stream::Err => start_thread("pump-err", move || pump.run(io::stderr().as_fd())),
         }
-        Ok(app_end)
     }
 }
 
 /// Whether standard output and standard error are one file, pipe or socket.
 fn is_same_file() -> bool {
-    let id = |fd: BorrowedFd<'_>| nix::sys::stat::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let id = |fd: BorrowedFd<'_>| fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
     let (out, err) = (id(io::stdout().as_fd()), id(io::stderr().as_fd()));
     out.is_some() && out == err
+}
+
+/// The streams that get a pipe of their own: standard output alone where both streams go to one place, in which the
+/// order of all writes is kept. The app gets one pipe for both then, because two would lose that order.
+fn streams_to_capture() -> &'static [Stream] {
+    let shares = is_same_file() && has_one_end(io::stdout().as_fd(), io::stderr().as_fd());
+    if shares { &[Stream::Out] } else { &Stream::ALL }
+}
+
+/// Whether what is written to one of these descriptors, which are of one file, is put behind what was written to the
+/// other. A regular file that was opened twice has two positions, unless it is appended to.
+fn has_one_end(out: BorrowedFd<'_>, err: BorrowedFd<'_>) -> bool {
+    let is_regular =
+        |fd| fstat(fd).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits());
+    let appends = |fd| fcntl(fd, FcntlArg::F_GETFL).is_ok_and(|flags| flags & OFlag::O_APPEND.bits() != 0);
+    !is_regular(out) || appends(out) && appends(err) || spawn::is_same_description(out, err)
 }
 
 fn start_recorder(

@@ -1,5 +1,5 @@
 //! Starts processes: the app and the shipper. The only module with `unsafe`: code that runs between fork and exec, and
-//! before `main` for what that code restores.
+//! before `main` for what that code restores; and one system call that has no safe wrapper.
 
 use crate::diag;
 use crate::exit_code::ExitCode;
@@ -10,7 +10,7 @@ use rustix::process::WaitOptions;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -70,6 +70,18 @@ pub(super) fn reset_sigchld() {
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
+}
+
+/// Whether two descriptors of this process are one open file description, and so have one position in their file.
+/// False also where kcmp(2) is not permitted.
+pub(super) fn is_same_description(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    const KCMP_FILE: libc::c_int = 0; // linux/kcmp.h
+    let pid = Pid::this().as_raw();
+    #[expect(unsafe_code, reason = "no safe wrapper for kcmp(2)")]
+    // SAFETY: with KCMP_FILE the call takes descriptor numbers, writes nothing, and changes nothing.
+    let order =
+        unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, one.as_raw_fd(), other.as_raw_fd()) };
+    order == 0
 }
 
 fn command(arguments: &[OsString]) -> Command {

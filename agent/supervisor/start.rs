@@ -66,7 +66,7 @@ pub(crate) fn run(config: &Config, command: &[OsString]) -> u8 {
         wake: setup.wake,
         gone: setup.gone,
         recorder_thread: setup.recorder_thread,
-        finished_pumps: setup.finished_pumps,
+        unfinished_pumps: setup.unfinished_pumps,
         shipper: ShipperProcess::new(setup.memory, config.paths(), silence_timeout, shared_state),
         coordinator: None,
         status_socket: None,

@@ -9,7 +9,6 @@ use crate::delivery::{Coordinator, Remaining};
 use crate::diag;
 use crate::dyno::lifecycle::{ExitCause, Lifecycle};
 use crate::frame::AgentLine;
-use crate::line::Stream;
 use crate::poll::{timeout, until};
 use crate::recorder::{Input, RecorderThread, input};
 use crate::signals::ancestry::{self, Family, SystemProcesses};
@@ -40,7 +39,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) gone: Arc<EventFd>,
     pub(super) recorder_thread: Arc<RecorderThread>,
     /// Pumps that have nothing more to copy.
-    pub(super) finished_pumps: Arc<AtomicUsize>,
+    pub(super) unfinished_pumps: Arc<AtomicUsize>,
     pub(super) shipper: ShipperProcess,
     /// None until the spool is open.
     pub(super) coordinator: Option<Coordinator>,
@@ -304,7 +303,7 @@ impl Supervisor<'_> {
 
     /// Whether the dyno's own streams have taken everything, or take nothing more.
     fn has_copied_all(&self) -> bool {
-        self.finished_pumps.load(Ordering::Acquire) == Stream::ALL.len()
+        self.unfinished_pumps.load(Ordering::Acquire) == 0
     }
 
     /// Whether the supervisor may exit, the app having ended: everything is delivered and copied, or the deadline is

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,9 +42,19 @@ pub(crate) fn blast(source: &Path, report: &Path) -> Result<()> {
 /// Writes `rate` lines per second for `time`, one write each, each line prefixed with the time of the write as
 /// `t=MICROS `; reports the durations of the writes.
 pub(crate) fn pace(rate: u64, time: Duration, report: &Path) -> Result<()> {
+    pace_to(&mut [unbuffered()?], rate, time, report)
+}
+
+/// As [`pace`], alternately to standard output and to standard error.
+pub(crate) fn alternate(rate: u64, time: Duration, report: &Path) -> Result<()> {
+    let stderr = File::from(std::io::stderr().as_fd().try_clone_to_owned()?);
+    pace_to(&mut [unbuffered()?, stderr], rate, time, report)
+}
+
+/// Writes to each of `outputs` in turn.
+fn pace_to(outputs: &mut [File], rate: u64, time: Duration, report: &Path) -> Result<()> {
     set_timerslack(1)?;
     let mut lines = Lines::new();
-    let mut stdout = unbuffered()?;
     let mut line = Vec::with_capacity(1024);
     let count = (time.as_secs_f64() * rate as f64) as u64;
     let mut durations = Vec::with_capacity(count as usize);
@@ -56,8 +67,9 @@ pub(crate) fn pace(rate: u64, time: Duration, report: &Path) -> Result<()> {
         line.clear();
         write!(line, "t={:016} ", monotonic_micros()?)?;
         line.extend_from_slice(lines.next_line());
+        let output = number as usize % outputs.len();
         let before = Instant::now();
-        stdout.write_all(&line)?;
+        outputs[output].write_all(&line)?;
         durations.push(before.elapsed().as_nanos() as f64 / 1e3);
     }
     save(report, format!("lines={count}\n{}", Percentiles::of(&mut durations)))
@@ -109,7 +121,7 @@ pub(crate) fn last(report: &Path) -> Result<()> {
 
 /// Standard output without the line buffer of [`std::io::Stdout`]: each `write_all` is one write.
 fn unbuffered() -> Result<File> {
-    Ok(File::from(std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned()?))
+    Ok(File::from(std::io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 /// Writes the report, with the CPU time of this process.

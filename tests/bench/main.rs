@@ -58,6 +58,9 @@ fn run_role(args: &[String]) -> Option<Result<ExitCode>> {
         ["pace", rate, time, report] => {
             number(rate).and_then(|rate| app::pace(rate, seconds(time)?, Path::new(report)))
         }
+        ["alternate", rate, time, report] => {
+            number(rate).and_then(|rate| app::alternate(rate, seconds(time)?, Path::new(report)))
+        }
         ["burst", count, report] => number(count).and_then(|count| app::burst(count, Path::new(report))),
         ["idle", time, report] => seconds(time).and_then(|time| app::idle(time, Path::new(report))),
         ["sample"] => sample::measure(),
@@ -138,6 +141,10 @@ fn run_all(harness: &mut Harness, options: &Options, results: &mut Results) {
     measurements.push((
         "paced.10000",
         Box::new(move |harness, results| steady_load::paced(harness, 10_000, paced, results)),
+    ));
+    measurements.push((
+        "streams.1000",
+        Box::new(move |harness, results| steady_load::alternating(harness, 1_000, paced, results)),
     ));
     measurements
         .push(("write", Box::new(move |harness, results| steady_load::writes(harness, fault, results))));

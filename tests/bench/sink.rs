@@ -17,7 +17,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::Result;
 use crate::measure::monotonic_micros;
-use crate::stats::Percentiles;
+use crate::stats::{Percentiles, quantile};
 
 /// The number of latencies that are kept; later lines are only counted.
 const MAX_LATENCIES: usize = 4_000_000;
@@ -34,6 +34,10 @@ struct Counts {
     bytes: u64,
     bad: u64,
     latencies: Vec<f64>,
+    /// The latest time of writing of a line, in µs.
+    latest: u64,
+    /// How much later than a line the latest one before it was written, in ms; 0 where the order was kept.
+    disorders: Vec<f64>,
 }
 
 /// What the connections share: the counts, and the status to answer with.
@@ -66,13 +70,17 @@ pub(crate) fn serve(ca: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Executes a command: `reset` clears the counts, `mark` clears the latencies, `report` returns the counts, `answer
+/// Executes a command: `reset` clears the counts, `mark` clears latencies and disorder, `report` returns the counts, `answer
 /// STATUS` sets the status of the answers.
 fn execute(shared: &Shared, command: &str) -> Result<String> {
     let mut answer = String::new();
     match command.split_once(' ').unwrap_or((command, "")) {
         ("reset", _) => *shared.counts() = Counts::default(),
-        ("mark", _) => shared.counts().latencies.clear(),
+        ("mark", _) => {
+            let mut counts = shared.counts();
+            counts.latencies.clear();
+            counts.disorders.clear();
+        }
         ("answer", status) => shared.status.store(status.parse()?, Ordering::Relaxed),
         ("report", _) => {
             let mut counts = shared.counts();
@@ -81,6 +89,9 @@ fn execute(shared: &Shared, command: &str) -> Result<String> {
                 answer,
                 "requests={requests} lines={lines} agent_frames={agent_frames} wire={wire} bytes={bytes} bad={bad} "
             )?;
+            counts.disorders.sort_unstable_by(f64::total_cmp);
+            let [p99, max] = [0.99, 1.0].map(|share| quantile(&counts.disorders, share));
+            write!(answer, "disorder_p99={p99} disorder_max={max} ")?;
             write!(answer, "{}", Percentiles::of(&mut counts.latencies))?;
             answer = answer.replace('\n', " ");
         }
@@ -241,6 +252,8 @@ impl Counts {
             {
                 let sent: u64 = std::str::from_utf8(digits)?.parse()?;
                 self.latencies.push(arrived.saturating_sub(sent) as f64 / 1e3);
+                self.disorders.push(self.latest.saturating_sub(sent) as f64 / 1e3);
+                self.latest = self.latest.max(sent);
             }
         }
         self.requests += 1;

@@ -1,5 +1,6 @@
 //! Steady loads: an idle app, 1,000 and 10,000 lines per second, shipper faults, bursts, starts and exits.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -129,6 +130,37 @@ pub(crate) fn paced(harness: &mut Harness, rate: u64, time: Duration, results: &
     results.add(format!("{key}.p99"), report.get("p99")?);
     let sent = harness.app_report()?.get("lines")? as u64;
     results.expect(&key, "lines at the sink", sent, report.get("lines")? as u64);
+    harness.expect_delivered(&key, sent, results)
+}
+
+/// An app that writes `rate` lines per second alternately to standard output and standard error, which go to two places:
+/// how much their order differs at the sink.
+pub(crate) fn alternating(
+    harness: &mut Harness,
+    rate: u64,
+    time: Duration,
+    results: &mut Results,
+) -> Result<()> {
+    let key = format!("streams.{rate}");
+    harness.sink.ask("reset")?;
+    let mut window = Window::of(time);
+    let mut app = harness.role("alternate");
+    app.arg(rate.to_string()).arg(time.as_secs_f64().to_string()).arg(harness.path("app"));
+    let mut command = run_of(harness, &mut app)?;
+    command.stderr(File::create(harness.path("app-stderr"))?).env("TAILRACE_BATCH_LINGER", "250ms");
+    let cost = start(&harness.cores, &mut command, time, |at, processes| {
+        if window.sample(at, processes) {
+            harness.sink.ask("mark")?;
+        }
+        Ok(())
+    })?;
+    expect_success(&key, &cost)?;
+    let rates = window.rates.ok_or("streams: exited too early")?;
+    let report = harness.sink.ask("report")?;
+    results.add(format!("{key}.cpu"), rates.supervisor + rates.shipper);
+    results.add(format!("{key}.p99"), report.get("disorder_p99")?);
+    results.add(format!("{key}.max"), report.get("disorder_max")?);
+    let sent = harness.app_report()?.get("lines")? as u64;
     harness.expect_delivered(&key, sent, results)
 }
 

@@ -109,6 +109,14 @@ const ROWS: &[Row] = &[
     row("– – its shipper", "paced.10000.shipper", Unit::Percent),
     row("– write to drain, p50", "paced.10000.p50", Unit::Millis).within(Budget::Most(150.0)),
     row("– write to drain, p99", "paced.10000.p99", Unit::Millis).within(Budget::Most(300.0)),
+    row(
+        "`run` at 1,000 lines/s, to stdout and stderr in turn: CPU of a core",
+        "streams.1000.cpu",
+        Unit::Percent,
+    ),
+    row("– lines of the two out of order at the drain, p99", "streams.1000.p99", Unit::Millis)
+        .within(Budget::Most(5.0)),
+    row("– – at most", "streams.1000.max", Unit::Millis),
     row("Memory (PSS of both): idle", "idle.pss", Unit::MiB).within(Budget::Most(4.0 * MIB)),
     row("– peak at 10,000 lines/s", "paced.10000.peak", Unit::MiB).within(Budget::Most(8.0 * MIB)),
     row("– peak at full speed, `run`", "run.peak", Unit::MiB).within(Budget::Most(16.0 * MIB)),

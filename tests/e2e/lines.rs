@@ -94,6 +94,46 @@ fn an_unfinished_line_is_delivered_after_a_second() {
     assert_eq!((output.stdout_text().as_str(), output.ledger().captured), ("Password: wrong\nnext\n", 2));
 }
 
+/// Feeds an agent that copies its input a line that never pauses for a second, until a part of it is delivered; checks
+/// that the parts make up the line.
+fn assert_trickle_is_delivered(arguments: &[&str]) {
+    let harness = Harness::new();
+    let mut agent = harness.start(arguments);
+    let (start, mut line) = (Instant::now(), String::new());
+    while harness.drain.report().lines == 0 {
+        // The bound is 5 s; an agent without it waits until the line is full, which takes half an hour at this rate.
+        assert!(start.elapsed() < Duration::from_secs(30), "nothing of the line was delivered");
+        line.push('.');
+        agent.feed(".");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    agent.feed(" done\nnext\n");
+    let output = agent.finish();
+    let mut parts = harness.drain.lines();
+    assert_eq!(parts.pop().as_deref(), Some("next"));
+    assert!(parts.len() > 1 && parts.concat() == format!("{line} done"), "{parts:?}");
+    assert_eq!((output.ledger().captured, output.ledger().drains[0].delivered), (2, 2));
+    harness.report();
+}
+
+#[test]
+fn a_line_that_trickles_is_delivered_as_far_as_it_came() {
+    assert_trickle_is_delivered(&["run", "--", "cat"]);
+}
+
+#[test]
+fn a_line_that_trickles_into_ship_is_delivered_as_far_as_it_came() {
+    assert_trickle_is_delivered(&["ship"]);
+}
+
+#[test]
+fn a_line_of_two_writes_is_one_message() {
+    let harness = Harness::new();
+    let output = harness.sh("for n in 1 2 3; do printf 'half '; sleep 0.05; echo whole; done").finish();
+    assert_eq!(harness.drain.lines(), ["half whole"; 3]);
+    harness.assert_all_delivered(&output, 3);
+}
+
 #[test]
 fn the_first_line_does_not_wait_for_the_linger() {
     let harness = Harness::new().set("TAILRACE_BATCH_LINGER", "60s");

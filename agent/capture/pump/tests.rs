@@ -5,26 +5,34 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::EfdFlags;
 use std::io::Write;
 
-#[test]
-fn a_chunk_that_nobody_takes_is_a_gap() {
+/// A pump of a new pipe, with the app's end of it. It does not rest, and has no peer.
+fn pump(recorder: Sender<Input>) -> (Pump, OwnedFd) {
     let (from, end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    let (recorder, input) = bounded(1);
-    recorder.send(Input::Start).unwrap();
     let pump = Pump {
         stream: Stream::Out,
-        from,
+        from: Arc::new(from),
+        peer: None,
+        order: None,
         passthrough: true,
         coalesces: false,
         pool: BufferPool::new(2, BUFFER_BYTES),
         recorder,
         app_exited: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap()),
         write_lock: None,
-        finished: Arc::default(),
+        unfinished: Arc::new(AtomicUsize::new(1)),
         wake: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap()),
         gap: None,
         spare: Vec::new(),
     };
+    (pump, end)
+}
+
+#[test]
+fn a_chunk_that_nobody_takes_is_a_gap() {
+    let (recorder, input) = bounded(1);
+    recorder.send(Input::Start).unwrap();
+    let (pump, end) = pump(recorder);
     let (mut app, to) = (std::fs::File::from(end), tempfile::tempfile().unwrap());
     std::thread::scope(|scope| {
         scope.spawn(|| pump.run(to.as_fd()));
@@ -43,4 +51,30 @@ fn a_chunk_that_nobody_takes_is_a_gap() {
         let Ok(Input::End { gap: Some(gap), .. }) = input.recv() else { panic!("no gap at the end") };
         assert_eq!((gap.newlines, gap.ends_line), (3, true));
     });
+}
+
+#[test]
+fn a_rest_ends_when_the_app_writes_to_the_other_stream() {
+    let (mut pump, _end) = pump(bounded(1).0);
+    let (peer, peer_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+    pump.peer = Some(Arc::new(peer));
+    let mut app = std::fs::File::from(peer_end);
+    let (start, factor) = (Instant::now(), 200);
+    app.write_all(b"other\n").unwrap();
+    pump.rest(factor);
+    let time = start.elapsed();
+    assert!((MIN_REST * factor..REST * factor).contains(&time), "{time:?}");
+    assert!(pump.peer.is_some());
+}
+
+#[test]
+fn a_stream_that_ended_does_not_end_the_rests_of_the_other() {
+    let (mut pump, _end) = pump(bounded(1).0);
+    let (peer, peer_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+    pump.peer = Some(Arc::new(peer));
+    drop(peer_end);
+    pump.rest(1);
+    let start = Instant::now();
+    pump.rest(1);
+    assert!(start.elapsed() >= REST);
 }

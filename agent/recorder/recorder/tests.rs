@@ -126,6 +126,69 @@ fn an_idle_line_is_sent_as_far_as_it_came_and_counts_once() {
 }
 
 #[test]
+fn a_line_that_trickles_is_sent_before_it_pauses() {
+    let base = tempfile::tempdir().expect("a directory");
+    let spool = spool(base.path());
+    record(&spool, |recorder| {
+        recorder.chunk(Stream::Out, b".", at(1));
+        let first = recorder.streams.out.oldest;
+        recorder.chunk(Stream::Out, b".", at(2));
+        assert_eq!(recorder.streams.out.oldest, first, "the age is that of the first byte");
+        recorder.streams.out.oldest -= MAX_UNSENT_AGE;
+        assert!(recorder.idle_deadline().is_some_and(|deadline| deadline <= Instant::now()));
+        recorder.flush(at(3));
+        assert_eq!((recorder.idle_deadline(), deliver(&spool).lines), (None, vec!["..".to_owned()]));
+        recorder.chunk(Stream::Out, b".\n. ", at(4));
+        assert!(recorder.streams.out.oldest > first, "what is left came with the last chunk");
+    });
+    let report = spool.shared.lock().report();
+    assert_eq!((report.captured, report.drains[0].delivered, report.drains[0].held), (2, 0, 2));
+}
+
+#[test]
+fn a_stream_that_never_pauses_does_not_delay_the_unfinished_line_of_the_other() {
+    let base = tempfile::tempdir().expect("a directory");
+    let spool = spool(base.path());
+    record(&spool, |recorder| {
+        recorder.chunk(Stream::Out, b"name? ", at(1));
+        recorder.streams.out.oldest -= MAX_UNSENT_AGE;
+        recorder.chunk(Stream::Err, b"busy\n", at(2));
+        assert_eq!(recorder.idle_deadline(), None);
+    });
+    assert_eq!(deliver(&spool).lines, ["busy", "name? "]);
+}
+
+#[test]
+fn a_return_at_the_end_of_a_line_that_was_sent_causes_no_wake_up() {
+    let base = tempfile::tempdir().expect("a directory");
+    let spool = spool(base.path());
+    record(&spool, |recorder| {
+        recorder.chunk(Stream::Out, b"50 %\r", at(1));
+        recorder.streams.out.last -= IDLE_LINE_TIMEOUT;
+        recorder.flush(at(2));
+        assert_eq!(recorder.idle_deadline(), None);
+    });
+    assert_eq!(deliver(&spool).lines, ["50 %"]);
+}
+
+#[test]
+fn a_part_that_was_flushed_and_not_written_drops_its_own_line() {
+    let base = tempfile::tempdir().expect("a directory");
+    let spool = spool(base.path());
+    std::fs::remove_dir_all(base.path()).expect("removed");
+    record(&spool, |recorder| {
+        recorder.chunk(Stream::Out, b"half", at(1));
+        recorder.streams.out.last -= IDLE_LINE_TIMEOUT;
+        recorder.flush(at(2));
+        recorder.chunk(Stream::Err, b"line\n", at(3));
+        assert_eq!(recorder.streams.out.line(), LineState::Skipped { counted: false });
+        recorder.chunk(Stream::Out, b" whole\n", at(4));
+        assert_eq!(spool.shared.lock().imbalance(D0), 0);
+    });
+    assert_eq!(spool.shared.lock().report().drains[0].dropped, [(DropReason::SpoolUnwritable, 2)]);
+}
+
+#[test]
 fn a_panic_drops_the_lines_of_its_chunk_and_no_others() {
     let base = tempfile::tempdir().expect("a directory");
     let spool = spool(base.path());
