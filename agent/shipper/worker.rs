@@ -86,6 +86,8 @@ pub(super) struct DrainWorker {
     backoff: Backoff,
     /// Where the supervisor was asked how to go on, because nothing can be read there.
     stuck_at: Option<Offset>,
+    /// A single line was refused as too large, and nothing was delivered since: lines are tried one by one.
+    refuses_all_sizes: bool,
     /// A loss may wait for its announcement.
     may_have_notice: bool,
     /// The cursor at which the supervisor was asked for a last announcement, all frames being consumed.
@@ -127,6 +129,7 @@ impl DrainWorker {
             seal_range: SealRange { cursor: Offset::ZERO, limit: Offset::MAX },
             backoff: Backoff::new(),
             stuck_at: None,
+            refuses_all_sizes: false,
             may_have_notice: false,
             asked_at_end: None,
             body: BytesMut::new(),
@@ -224,7 +227,8 @@ impl DrainWorker {
                 }
                 continue;
             }
-            match self.read(limit, self.limits.batch_bytes) {
+            let max_bytes = if self.refuses_all_sizes { 1 } else { self.limits.batch_bytes };
+            match self.read(limit, max_bytes) {
                 Ok(range) if range.frames > 0 => {
                     self.gathered = range;
                     return Ok(Some(self.seal_request(range)));
@@ -307,6 +311,7 @@ impl DrainWorker {
             match outcome.verdict {
                 Verdict::Delivered => {
                     self.backoff.next(outcome.verdict, None); // resets it
+                    self.refuses_all_sizes = false;
                     self.send(ToSupervisor::Delivered { drain: self.drain }).await?;
                     return Ok(None);
                 }
@@ -326,6 +331,7 @@ impl DrainWorker {
                     return Ok(None);
                 }
                 Verdict::Split | Verdict::Reject => {
+                    self.refuses_all_sizes = outcome.verdict == Verdict::Split;
                     self.reject(outcome).await?;
                     return Ok(None);
                 }

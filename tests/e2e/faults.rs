@@ -63,7 +63,7 @@ fn the_batch_limit_is_remembered_after_a_413() {
 
 #[test]
 fn rejected_lines_are_counted_and_reported() {
-    for status in [400, 405, 410, 422] {
+    for status in [400, 406, 409, 422] {
         let harness = Harness::with_faults(&format!("status={status}"));
         let output = harness.sh("seq 300").finish();
         let account = harness.reconcile(&output);

@@ -63,7 +63,9 @@ fn a_rest_ends_when_the_app_writes_to_the_other_stream() {
     app.write_all(b"other\n").unwrap();
     pump.rest(factor);
     let time = start.elapsed();
-    assert!((MIN_REST * factor..REST * factor).contains(&time), "{time:?}");
+    // poll(2) counts whole milliseconds.
+    let shortest = (MIN_REST * factor).saturating_sub(Duration::from_millis(2));
+    assert!((shortest..REST * factor).contains(&time), "{time:?}");
     assert!(pump.peer.is_some());
 }
 
