@@ -40,6 +40,8 @@ mod namespace;
 mod outage;
 #[path = "e2e/process_patterns.rs"]
 mod process_patterns;
+#[path = "e2e/recovery.rs"]
+mod recovery;
 #[path = "e2e/samples.rs"]
 mod samples;
 #[path = "e2e/shutdown.rs"]

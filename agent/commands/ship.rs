@@ -14,7 +14,7 @@ use crate::recorder::{FrameFormat, Recorder, Wakeups};
 use crate::sample;
 use crate::shipper;
 use crate::signals::source::Signals;
-use crate::spool::{self, Directory, DrainId, Opened, Spool, TakeoverState, WhenFull};
+use crate::spool::{self, Directory, Opened, Spool, SpoolOwner, TakeoverState, WhenFull};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 use std::fs::File;
@@ -74,7 +74,7 @@ fn ship(config: &Config) -> io::Result<ExitCode> {
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
     let Opened { spool, error } =
-        Spool::open(&config.spool_dir, agent, DrainId::all(config), try_clone(memory.as_ref())?);
+        Spool::open(&config.spool_dir, agent, SpoolOwner::of(config), try_clone(memory.as_ref())?);
     if let Some(error) = error {
         diag::event(diag::Event::SpoolInMemory).field("error", error).emit();
     }
@@ -103,8 +103,8 @@ pub(super) fn deliver_after_supervisor(
         }
     }
     let (agent, memory_of_spool) = (spool::agent_id()?, try_clone(memory)?);
-    let drains = DrainId::all(config);
-    let Opened { spool, .. } = Spool::open_after(&config.spool_dir, agent, drains, memory_of_spool, takeover);
+    let owner = SpoolOwner::of(config);
+    let Opened { spool, .. } = Spool::open_after(&config.spool_dir, agent, owner, memory_of_spool, takeover);
     let bytes = spool.adopted_bytes();
     if bytes == 0 {
         spool.close();

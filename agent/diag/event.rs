@@ -123,6 +123,9 @@ events! {
     SpoolDamaged = "spool-damaged", "drain bytes detail",
         "Bytes of the spool are not frames. Their lines count as dropped.",
         "Check the disk, and whether something else writes to `TAILRACE_SPOOL_DIR`.";
+    SpoolExpired = "spool-expired", "app directory bytes",
+        "What a dead agent of another app left in `directory` was not changed for 24 hours. It is removed: nobody delivered it.",
+        "Give the apps directories of their own with `TAILRACE_SPOOL_DIR`, if it repeats.";
     SpoolInMemory = "spool-in-memory", "error detail",
         "The disk cannot be used. The spool is in memory and covers only a short outage.",
         "Free disk space, or correct `TAILRACE_SPOOL_DIR`.";

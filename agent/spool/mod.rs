@@ -18,12 +18,14 @@
 //! DIR/                       $TMPDIR/tailrace, 0700, this user's, not a link
 //!   5f2c…/                   one per agent, 128 random bits in hex, 0700
 //!     lock                   locked by the supervisor (flock(2)) as long as it lives
+//!     app                    whose spool it is (see `identity`)
 //!     cursors                the checkpoint: per drain its cursor and the sealed batch (see `checkpoint`)
 //!     00000000000000000000   a segment: at most 1 MiB, named by its offset in 20 decimal digits
 //!     00000000000001048392
 //! ```
 //!
-//! A directory whose lock nobody holds belonged to an agent that is dead: the next agent adopts it (`recovery`).
+//! A directory whose lock nobody holds belonged to an agent that is dead: the next agent of the same app adopts it
+//! (`recovery`). Agents of other apps leave it alone, until it has not changed for 24 hours: then it is removed.
 //!
 //! No fsync: what `write` accepted survives the agent, and a dyno's disk dies with the dyno. The page cache counts as
 //! the dyno's memory, so a segment that stays is written back and dropped from the cache. On `POSIX_FADV_DONTNEED`
@@ -37,6 +39,7 @@
 
 mod checkpoint;
 mod directory;
+mod identity;
 mod open;
 mod reader;
 mod recovery;
@@ -45,8 +48,11 @@ mod writer;
 
 pub(crate) use checkpoint::SealedEnd;
 pub(crate) use directory::{Directory, SpoolError};
-pub(crate) use open::{DrainId, Opened, Spool, agent_id};
+#[cfg(test)]
+pub(crate) use open::DrainId;
+pub(crate) use open::{Opened, Spool, SpoolOwner, agent_id};
 pub(crate) use reader::{ReadError, Reader};
+pub(crate) use recovery::OtherSpool;
 pub(crate) use takeover::TakeoverState;
 pub(crate) use writer::{AppendOutcome, WhenFull, Writer};
 

@@ -2,7 +2,8 @@
 
 use super::checkpoint::{Checkpoint, Cursor};
 use super::directory::{Directory, SpoolError};
-use super::recovery::{AdoptedSpool, Adoption, adopt};
+use super::identity::AppIdentity;
+use super::recovery::{AdoptedSpool, Adoption, OtherSpool, adopt};
 use super::takeover::TakeoverState;
 use super::writer::{WhenFull, Writer};
 use super::{SEGMENT_BYTES, dispose};
@@ -28,11 +29,28 @@ pub(crate) struct DrainId {
     pub token: String,
 }
 
-impl DrainId {
-    /// The drains of the settings, in their order.
-    pub(crate) fn all(config: &Config) -> Vec<Self> {
-        let id = |drain: &DrainSettings| Self { name: drain.url.name(), token: drain.token.clone() };
-        config.drains.iter().map(id).collect()
+/// Whose lines a spool holds, and where they go.
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolOwner {
+    /// The app.
+    pub app: AppIdentity,
+    /// Its drains, in the order of the setting.
+    pub drains: Vec<DrainId>,
+}
+
+impl SpoolOwner {
+    /// App and drains of the settings.
+    pub(crate) fn of(config: &Config) -> Self {
+        let id = |drain: &DrainSettings| DrainId { name: drain.url.name(), token: drain.token.clone() };
+        Self { app: AppIdentity::of(config), drains: config.drains.iter().map(id).collect() }
+    }
+}
+
+#[cfg(test)]
+impl SpoolOwner {
+    /// An app for tests.
+    pub(crate) fn of_test(drains: Vec<DrainId>) -> Self {
+        Self { app: AppIdentity::of_test(), drains }
     }
 }
 
@@ -48,6 +66,7 @@ pub(crate) struct Spool {
     checkpoint: Option<Checkpoint>,
     memory: Option<File>,
     adopted: Mutex<Vec<AdoptedSpool>>,
+    others: Vec<OtherSpool>,
 }
 
 /// A new agent id: 128 random bits in hex.
@@ -71,24 +90,26 @@ pub(crate) struct Opened {
 }
 
 impl Spool {
-    /// Creates our directory in `base` and adopts what dead agents left there. Without a usable directory segments
-    /// go to the memory file.
-    pub(crate) fn open(base: &Path, agent: String, drains: Vec<DrainId>, memory: Option<File>) -> Opened {
-        Self::open_after(base, agent, drains, memory, &TakeoverState::default())
+    /// Creates our directory in `base` and adopts what dead agents of the same app left there. Without a usable
+    /// directory segments go to the memory file.
+    pub(crate) fn open(base: &Path, agent: String, owner: SpoolOwner, memory: Option<File>) -> Opened {
+        Self::open_after(base, agent, owner, memory, &TakeoverState::default())
     }
 
     /// As [`Spool::open`], for the shipper of a dead supervisor: adopts also what `takeover` tells of the memory file.
     pub(crate) fn open_after(
         base: &Path,
         agent: String,
-        drains: Vec<DrainId>,
+        owner: SpoolOwner,
         memory: Option<File>,
         takeover: &TakeoverState,
     ) -> Opened {
+        let SpoolOwner { app, drains } = owner;
         let mut error = None;
         let directory = Directory::create(base, &agent).map_err(|failure| error = Some(failure)).ok();
+        let directory = directory.map(|directory| directory.of_app(app.clone()));
         let mut adoption = match &directory {
-            Some(_) => adopt(base, &agent).unwrap_or_default(),
+            Some(_) => adopt(base, &agent, &app).unwrap_or_default(),
             None => Adoption::default(),
         };
         if let Some(memory) = &memory {
@@ -110,6 +131,7 @@ impl Spool {
             directory,
             memory,
             adopted: Mutex::new(adoption.spools),
+            others: adoption.others,
         };
         Opened { spool, error }
     }
@@ -167,6 +189,11 @@ impl Spool {
     pub(crate) fn summary(&self) -> String {
         let report = self.shared.lock().report();
         report.summary(|drain| self.oldest(drain))
+    }
+
+    /// The spools of dead agents of other apps that were found at the start and are still there.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &OtherSpool> {
+        self.others.iter().filter(|other| std::fs::symlink_metadata(&other.directory).is_ok())
     }
 
     /// Bytes of dead agents that are in the spool.

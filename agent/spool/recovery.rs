@@ -1,11 +1,14 @@
-//! Recovery: an agent adopts what dead agents left in the same directory, from where each drain was. (A shipper that
-//! outlives its supervisor: `takeover`.)
+//! Recovery: an agent adopts what dead agents of its app left in the same directory, from where each drain was. (A
+//! shipper that outlives its supervisor: `takeover`.)
 
 use super::checkpoint::{Checkpoint, Cursor, SealedEnd};
-use super::directory::{Directory, SegmentFile, SpoolError};
+use super::directory::{Directory, SegmentFile, SpoolError, check_ours, last_change};
+use super::identity::AppIdentity;
+use crate::diag;
 use crate::ledger::{Account, Offset, Origin, Segment, SegmentLocation};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Directories that one agent adopts at most; the next one takes the rest.
 const MAX_DIRECTORIES: usize = 64;
@@ -46,14 +49,16 @@ pub(crate) struct Adoption {
     pub spools: Vec<AdoptedSpool>,
     /// The segments, ascending.
     pub segments: Vec<Segment>,
+    /// The spools that are not our app's.
+    pub others: Vec<OtherSpool>,
 }
 
-/// Adopts the directories of dead agents in `base`, oldest first. `own_id` is the id of our agent, whose
-/// directory is left out.
+/// Adopts the directories of dead agents of this app in `base`, oldest first, and looks at those of other apps.
+/// `own_id` is the id of our agent, whose directory is left out.
 ///
 /// # Errors
 /// [`SpoolError`] when `base` cannot be listed. A directory that cannot be adopted is left alone.
-pub(crate) fn adopt(base: &Path, own_id: &str) -> Result<Adoption, SpoolError> {
+pub(crate) fn adopt(base: &Path, own_id: &str, app: &AppIdentity) -> Result<Adoption, SpoolError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(base).map_err(SpoolError::io("cannot list", base))?.flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();
@@ -65,12 +70,64 @@ pub(crate) fn adopt(base: &Path, own_id: &str) -> Result<Adoption, SpoolError> {
     }
     found.sort();
     let mut adoption = Adoption::default();
-    for (_, agent, path) in found.into_iter().take(MAX_DIRECTORIES) {
-        if let Ok(Some(directory)) = Directory::adopt(path) {
+    for (_, agent, path) in found {
+        let owner = AppIdentity::read(&path);
+        if !owner.as_ref().is_some_and(|owner| owner.is_same_app(app)) {
+            adoption.others.extend(OtherSpool::look(path, owner));
+        } else if adoption.spools.len() < MAX_DIRECTORIES
+            && let Ok(Some(directory)) = Directory::adopt(path)
+        {
             adoption.add(agent, directory);
         }
     }
     Ok(adoption)
+}
+
+/// The spool of a dead agent of another app, or of none that is known: its drains are not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OtherSpool {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// The name of the app; empty when it is not known.
+    pub app: String,
+    /// Bytes of its segments.
+    pub bytes: u64,
+    /// When it was changed last.
+    pub changed: SystemTime,
+}
+
+impl OtherSpool {
+    /// How long it is left for an agent of its own app, from its last change on.
+    pub(crate) const KEEP_TIME: Duration = Duration::from_hours(24);
+
+    /// Looks at the directory at `path`, which is not changed, unless it was kept for long enough: then it is removed,
+    /// because nobody can deliver it any more. None for a directory of a living agent, and for one without segments.
+    fn look(path: PathBuf, owner: Option<AppIdentity>) -> Option<Self> {
+        check_ours(&path).ok()?;
+        let changed = last_change(&path)?;
+        let bytes = Directory::segments_in(&path).ok()?.iter().map(|file| file.len).sum();
+        if Directory::is_locked(&path) {
+            return None;
+        }
+        let app = owner.map(|owner| owner.name).unwrap_or_default();
+        let other = Self { directory: path, app, bytes, changed };
+        if other.unchanged() >= Self::KEEP_TIME
+            && let Ok(Some(directory)) = Directory::adopt(other.directory.clone())
+        {
+            directory.remove();
+            if bytes > 0 {
+                let event = diag::event(diag::Event::SpoolExpired).field("app", other.app);
+                event.field("directory", other.directory.display()).field("bytes", bytes).emit();
+            }
+            return None;
+        }
+        (bytes > 0).then_some(other)
+    }
+
+    /// Time since its last change.
+    pub(crate) fn unchanged(&self) -> Duration {
+        self.changed.elapsed().unwrap_or_default() // the clock may have been set back
+    }
 }
 
 impl Adoption {

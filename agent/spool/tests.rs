@@ -1,4 +1,5 @@
 use super::checkpoint::{Checkpoint, Cursor};
+use super::identity::AppIdentity;
 use super::recovery::{Adoption, adopt};
 use super::*;
 use crate::frame::Timestamp;
@@ -198,7 +199,7 @@ fn a_directory_is_private_and_links_are_not_followed() {
 fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
     let base = tempfile::tempdir().expect("a directory");
     let (sealed, total) = {
-        let directory = Directory::create(base.path(), "00aa").expect("ours");
+        let directory = Directory::create(base.path(), "00aa").expect("ours").of_app(AppIdentity::of_test());
         let shared = shared(1);
         let mut writer =
             Writer::new(&shared, Some(&directory), None, 1 << 30, WhenFull::DropOldest, || false);
@@ -218,10 +219,14 @@ fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
         (batch, ledger.log_end())
     };
     std::fs::create_dir(base.path().join("not an agent")).expect("made");
-    let Adoption { spools, segments } = adopt(base.path(), "00bb").expect("listed");
+    let Adoption { spools, segments, .. } =
+        adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
     assert_eq!(spools.len(), 1);
     assert_eq!(spools[0].end, total);
-    assert!(adopt(base.path(), "00cc").expect("listed").spools.is_empty(), "it is locked");
+    assert!(
+        adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed").spools.is_empty(),
+        "it is locked"
+    );
     let mut ledger = Ledger::new(["d0".to_owned(), "d1".to_owned()], segments);
     spools[0].resume(ledger.account_mut(D0).expect("one"), "d.1");
     spools[0].resume(ledger.account_mut(D1).expect("one"), "d.2");
@@ -259,7 +264,8 @@ fn fill_and_consume(spool: &Spool, writer: &mut Writer<'_>) -> Offset {
 fn a_recycled_file_shows_no_old_frames() {
     let base = tempfile::tempdir().expect("a directory");
     let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
-    let Opened { spool, error } = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
+    let Opened { spool, error } =
+        Spool::open(base.path(), "00aa".to_owned(), SpoolOwner::of_test(vec![drain]), None);
     assert!(error.is_none(), "{error:?}");
     let files = || {
         let mut paths: Vec<_> =
@@ -288,7 +294,8 @@ fn a_recycled_file_shows_no_old_frames() {
     drop(writer);
     std::fs::rename(base.path().join("00aa"), base.path().join("00ee")).expect("renamed");
     std::fs::remove_file(base.path().join("00ee/lock")).expect("removed");
-    let Adoption { spools, segments } = adopt(base.path(), "00bb").expect("listed");
+    let Adoption { spools, segments, .. } =
+        adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
     assert_eq!(spools[0].end, last.end());
     let ends: Vec<Offset> = segments.iter().map(Segment::end).collect();
     assert!(segments.iter().skip(1).zip(&ends).all(|(segment, end)| segment.start >= *end), "{segments:?}");
@@ -319,7 +326,8 @@ fn an_interrupted_append_to_a_recycled_file_is_not_seen() {
 fn spare_files_are_removed_when_nothing_is_written() {
     let base = tempfile::tempdir().expect("a directory");
     let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
-    let Opened { spool, .. } = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
+    let Opened { spool, .. } =
+        Spool::open(base.path(), "00aa".to_owned(), SpoolOwner::of_test(vec![drain]), None);
     let mut writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
     fill_and_consume(&spool, &mut writer);
     spool.trim();

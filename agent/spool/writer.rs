@@ -281,9 +281,10 @@ impl<'a> Writer<'a> {
         let directory = self.directory.filter(|_| may_try)?;
         let start = self.shared.lock().log_end();
         let path = directory.segment(start);
-        let opened = match directory.recycle(start) {
-            Some(file) => Ok(OpenSegment::RecycledFile(file)),
-            None => create(&path).map(OpenSegment::NewFile),
+        let opened = match directory.write_identity().map(|()| directory.recycle(start)) {
+            Ok(Some(file)) => Ok(OpenSegment::RecycledFile(file)),
+            Ok(None) => create(&path).map(OpenSegment::NewFile),
+            Err(error) => Err(error),
         };
         match opened {
             Ok(open) => {

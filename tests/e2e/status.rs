@@ -13,13 +13,13 @@ fn status(arguments: &[&str]) -> Output {
 }
 
 /// The status of this agent; other agents of this user may be running.
-fn status_of(agent: &Agent) -> Option<Value> {
+pub(crate) fn status_of(agent: &Agent) -> Option<Value> {
     let answers: Value = serde_json::from_slice(&status(&["--json"]).stdout).ok()?;
     answers.as_array()?.iter().find(|answer| answer["pid"] == agent.pid()).cloned()
 }
 
 /// The status of this agent as text.
-fn text_of(agent: &Agent) -> Option<String> {
+pub(crate) fn text_of(agent: &Agent) -> Option<String> {
     let text = String::from_utf8(status(&[]).stdout).unwrap();
     let title = format!("pid {}, up ", agent.pid());
     text.split("\n\n").find(|section| section.contains(&title)).map(str::to_owned)
