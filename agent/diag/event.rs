@@ -59,6 +59,9 @@ events! {
     CannotStart = "cannot-start", "command error",
         "The app's command cannot be started. The exit status is 126 or 127, as a shell's.",
         "Correct the command.";
+    CheckpointDamaged = "checkpoint-damaged", "directory error",
+        "The checkpoint that a dead agent left cannot be read. All that is in its spool is delivered, some of it once more.",
+        "Check the disk, and whether something else writes to `TAILRACE_SPOOL_DIR`.";
     ClockSteppedBack = "clock-stepped-back", "detail",
         "The system clock was set back. Timestamps follow it.",
         "Nothing.";
@@ -126,6 +129,9 @@ events! {
     SpoolExpired = "spool-expired", "app directory bytes",
         "What a dead agent of another app left in `directory` was not changed for 24 hours. It is removed: nobody delivered it.",
         "Give the apps directories of their own with `TAILRACE_SPOOL_DIR`, if it repeats.";
+    SpoolForeign = "spool-foreign", "directory files detail",
+        "The directory that a dead agent left contains something that no agent made. That is ignored, and stays.",
+        "Remove it, and find out what writes to `TAILRACE_SPOOL_DIR`.";
     SpoolInMemory = "spool-in-memory", "error detail",
         "The disk cannot be used. The spool is in memory and covers only a short outage.",
         "Free disk space, or correct `TAILRACE_SPOOL_DIR`.";

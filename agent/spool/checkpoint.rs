@@ -1,12 +1,16 @@
 //! The checkpoint: how far each drain is in the spool of one agent, in a file beside its segments.
 
-use super::directory::{Directory, SpoolError};
+use super::directory::{Directory, SpoolError, open_regular, read_small};
+use super::identity::hash;
 use crate::ledger::{Account, Offset};
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "cursors";
+/// Bytes of the file at most: a line has a token and at most one frame.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The end and the notice of a sealed batch that starts at a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +50,7 @@ impl Cursor {
 /// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
 /// One line per drain: `TOKEN OFFSET END NOTICE`, where END and NOTICE are `-` without a sealed batch. The last line
-/// is `.`, which tells a complete file from a truncated one.
+/// is `. CHECKSUM`; what is behind it remains of a longer checkpoint.
 #[derive(Debug)]
 pub(crate) struct Checkpoint(File);
 
@@ -58,8 +62,8 @@ impl Checkpoint {
     pub(crate) fn open(directory: &Directory) -> Result<Self, SpoolError> {
         let path = directory.path().join(FILE_NAME);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-        Ok(Self(options.open(&path).map_err(SpoolError::io("cannot open", &path))?))
+        options.write(true).create(true).truncate(false).mode(0o600);
+        Ok(Self(open_regular(&path, &mut options).map_err(SpoolError::io("cannot open", &path))?))
     }
 
     /// Writes all cursors. A failure costs repetition after a crash and nothing else, so it is not an error.
@@ -76,23 +80,34 @@ impl Checkpoint {
             }
             text.push(b'\n');
         }
-        text.extend_from_slice(b".\n");
+        let checksum = hash([text.as_slice()]);
+        text.extend_from_slice(format!(". {checksum}\n").as_bytes());
         self.0.write_all_at(&text, 0).ok(); // costs repetition, see above
     }
 
-    /// The cursors in the file of `directory`; none when there is no complete file.
-    pub(super) fn read(directory: &Directory) -> Vec<Cursor> {
-        let bytes = std::fs::read(directory.path().join(FILE_NAME)).unwrap_or_default();
-        parse(&bytes).unwrap_or_default()
+    /// The cursors in the file of `directory`; none when nothing was written yet.
+    ///
+    /// # Errors
+    /// When there is something else than a checkpoint.
+    pub(super) fn read(directory: &Directory) -> io::Result<Vec<Cursor>> {
+        match read_small(&directory.path().join(FILE_NAME), MAX_BYTES) {
+            Ok(bytes) if bytes.is_empty() => Ok(Vec::new()),
+            Ok(bytes) => parse(&bytes).ok_or_else(|| io::Error::other("its checksum does not match")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 }
 
 fn parse(bytes: &[u8]) -> Option<Vec<Cursor>> {
     let mut cursors = Vec::new();
-    for line in bytes.split(|b| *b == b'\n') {
-        if line == b"." {
-            return Some(cursors);
+    let mut from = 0;
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        let line = &bytes[from..end];
+        if let Some(checksum) = line.strip_prefix(b". ") {
+            return (checksum == hash([&bytes[..from]]).as_bytes()).then_some(cursors);
         }
+        from = end + 1;
         let mut fields = line.splitn(4, |b| *b == b' ');
         let mut text = || std::str::from_utf8(fields.next()?).ok();
         let (token, offset) = (text()?.to_owned(), text()?.parse().ok()?);

@@ -1,6 +1,8 @@
 //! The directory of one agent: its lock, whose it is, its segment files, and spare files to recycle.
 
+use super::SEGMENT_BYTES;
 use super::identity::{self, AppIdentity};
+use crate::frame;
 use crate::ledger::Offset;
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
@@ -73,6 +75,8 @@ pub(crate) struct Directory {
     /// Whose spool it is, to be written before the first segment.
     app: Option<AppIdentity>,
     has_identity: AtomicBool,
+    /// Files that are named as segments and are none: they stay where they are.
+    foreign: Vec<PathBuf>,
     /// Files of consumed segments, to be recycled.
     spares: Mutex<Vec<PathBuf>>,
     _lock: Flock<File>,
@@ -89,11 +93,71 @@ pub(crate) struct SegmentFile {
     pub path: PathBuf,
 }
 
+impl SegmentFile {
+    /// Offset behind its last byte.
+    pub(super) fn end(&self) -> Offset {
+        self.offset + self.len
+    }
+
+    /// A NUL ends the segment: what is behind it in the file are old frames.
+    pub(super) fn cut_at_nul(&mut self) {
+        if let Some(nul) = memchr::memchr(0, &self.read()) {
+            self.len = nul as u64;
+        }
+    }
+
+    /// Whether it starts as a segment does.
+    pub(super) fn starts_with_frame(&self) -> bool {
+        frame::span(&self.read(), 0).is_ok()
+    }
+
+    /// Its bytes; none when it is not readable or too long.
+    fn read(&self) -> Vec<u8> {
+        read_small(&self.path, SEGMENT_BYTES).unwrap_or_default()
+    }
+}
+
+/// What is in a directory.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// The files that are named as segments, ascending.
+    pub(super) segments: Vec<SegmentFile>,
+    /// What no agent makes.
+    pub(super) foreign: Vec<PathBuf>,
+}
+
+impl Listing {
+    /// Lists the directory at `path`.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when that cannot be done.
+    pub(super) fn of(path: &Path) -> Result<Self, SpoolError> {
+        let mut listing = Self::default();
+        for entry in std::fs::read_dir(path).map_err(SpoolError::io("cannot list", path))?.flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_name = |name: &&str| name.len() == NAME_DIGITS && name.bytes().all(|b| b.is_ascii_digit());
+            let offset = name.to_str().filter(is_name).and_then(|name| name.parse().ok());
+            // `metadata` of an entry does not follow links.
+            let len = entry.metadata().ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len());
+            if let (Some(offset), Some(len)) = (offset, len) {
+                listing.segments.push(SegmentFile { offset, len, path });
+            } else if !OTHER_FILES.iter().any(|known| name == *known) {
+                listing.foreign.push(path);
+            }
+        }
+        listing.segments.sort_unstable();
+        Ok(listing)
+    }
+}
+
 /// Spare files at most: they are in the page cache, which counts as the dyno's memory.
 const MAX_SPARES: usize = 2;
 
 /// Name of the lock file.
 const LOCK: &str = "lock";
+
+/// Names of the files that are no segments.
+const OTHER_FILES: [&str; 3] = [super::checkpoint::FILE_NAME, identity::FILE_NAME, LOCK];
 
 /// Digits of a segment's name.
 const NAME_DIGITS: usize = 20;
@@ -118,7 +182,7 @@ impl Directory {
 
     fn new(path: PathBuf, lock: Flock<File>) -> Self {
         let (has_identity, spares) = (AtomicBool::new(false), Mutex::default());
-        Self { path, app: None, has_identity, spares, _lock: lock }
+        Self { path, app: None, has_identity, foreign: Vec::new(), spares, _lock: lock }
     }
 
     /// Makes it the spool of this app. When the disk is full that is recorded later, before the first segment.
@@ -228,27 +292,14 @@ impl Directory {
     /// # Errors
     /// [`SpoolError`] when it cannot be listed.
     pub(crate) fn segments(&self) -> Result<Vec<SegmentFile>, SpoolError> {
-        Self::segments_in(&self.path)
+        let mut segments = Listing::of(&self.path)?.segments;
+        segments.retain(|file| !self.foreign.contains(&file.path));
+        Ok(segments)
     }
 
-    /// The segments in the directory at `path`, ascending.
-    ///
-    /// # Errors
-    /// [`SpoolError`] when it cannot be listed.
-    pub(super) fn segments_in(path: &Path) -> Result<Vec<SegmentFile>, SpoolError> {
-        let mut found = Vec::new();
-        let entries = std::fs::read_dir(path).map_err(SpoolError::io("cannot list", path))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let offset = name.to_str().filter(|n| n.len() == NAME_DIGITS).and_then(|n| n.parse().ok());
-            // `metadata` of an entry does not follow links.
-            let len = entry.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len());
-            if let (Some(offset), Some(len)) = (offset, len) {
-                found.push(SegmentFile { offset, len, path: entry.path() });
-            }
-        }
-        found.sort_unstable();
-        Ok(found)
+    /// These files are no segments: they are not removed.
+    pub(super) fn ignore(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        self.foreign.extend(files);
     }
 
     /// Whether it is on a file system that lives in memory.
@@ -267,7 +318,7 @@ impl Directory {
         for file in self.segments().unwrap_or_default() {
             std::fs::remove_file(file.path).ok(); // what cannot be removed stays for the next agent
         }
-        for name in [super::checkpoint::FILE_NAME, identity::FILE_NAME, LOCK] {
+        for name in OTHER_FILES {
             std::fs::remove_file(self.path.join(name)).ok(); // as above
         }
         std::fs::remove_dir(&self.path).ok(); // as above

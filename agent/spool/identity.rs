@@ -30,7 +30,7 @@ impl AppIdentity {
     pub(crate) fn of(config: &Config) -> Self {
         if config.app_known {
             let name = config.app.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
-            return Self { key: hash(["name", config.app.as_str()]), name };
+            return Self { key: hash([b"name", config.app.as_bytes()]), name };
         }
         let drain = |drain: &DrainSettings| {
             let (url, user) = (&drain.url, drain.url.authorization().unwrap_or_default());
@@ -38,14 +38,14 @@ impl AppIdentity {
         };
         let mut drains: Vec<String> = config.drains.iter().map(drain).collect();
         drains.sort_unstable();
-        let key = hash(["drains"].into_iter().chain(drains.iter().map(String::as_str)));
+        let key = hash([b"drains".as_slice()].into_iter().chain(drains.iter().map(String::as_bytes)));
         Self { key, name: String::new() }
     }
 
     /// An app for tests.
     #[cfg(test)]
     pub(crate) fn of_test() -> Self {
-        Self { key: hash(["test"]), name: "test".to_owned() }
+        Self { key: hash([b"test".as_slice()]), name: "test".to_owned() }
     }
 
     /// Writes the file in `directory`.
@@ -73,12 +73,12 @@ impl AppIdentity {
     }
 }
 
-/// The first half of SHA-256, in hex.
-fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+/// The first half of SHA-256 over some parts, in hex.
+pub(super) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
     for part in parts {
         hash.update(&(part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
+        hash.update(part);
     }
     let mut half = [0; KEY_DIGITS / 2];
     half.copy_from_slice(&hash.finish().as_ref()[..KEY_DIGITS / 2]);

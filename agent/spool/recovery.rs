@@ -1,8 +1,9 @@
 //! Recovery: an agent adopts what dead agents of its app left in the same directory, from where each drain was. (A
 //! shipper that outlives its supervisor: `takeover`.)
 
+use super::SEGMENT_BYTES;
 use super::checkpoint::{Checkpoint, Cursor, SealedEnd};
-use super::directory::{Directory, SegmentFile, SpoolError, check_ours, last_change};
+use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change};
 use super::identity::AppIdentity;
 use crate::diag;
 use crate::ledger::{Account, Offset, Origin, Segment, SegmentLocation};
@@ -12,6 +13,8 @@ use std::time::{Duration, SystemTime};
 
 /// Directories that one agent adopts at most; the next one takes the rest.
 const MAX_DIRECTORIES: usize = 64;
+/// No spool grows so long: a file that claims to start behind it is no segment.
+const MAX_OFFSET: u64 = 1 << 62;
 
 /// The spool of a dead agent, as a part of ours.
 #[derive(Debug)]
@@ -74,10 +77,12 @@ pub(crate) fn adopt(base: &Path, own_id: &str, app: &AppIdentity) -> Result<Adop
         let owner = AppIdentity::read(&path);
         if !owner.as_ref().is_some_and(|owner| owner.is_same_app(app)) {
             adoption.others.extend(OtherSpool::look(path, owner));
-        } else if adoption.spools.len() < MAX_DIRECTORIES
-            && let Ok(Some(directory)) = Directory::adopt(path)
-        {
-            adoption.add(agent, directory);
+        } else if adoption.spools.len() < MAX_DIRECTORIES {
+            match Directory::adopt(path) {
+                Ok(Some(directory)) => adoption.add(agent, directory),
+                Ok(None) => {} // its agent is alive
+                Err(error) => report_foreign(&base.join(agent), 1, &format!("not adopted: {error}")),
+            }
         }
     }
     Ok(adoption)
@@ -105,7 +110,7 @@ impl OtherSpool {
     fn look(path: PathBuf, owner: Option<AppIdentity>) -> Option<Self> {
         check_ours(&path).ok()?;
         let changed = last_change(&path)?;
-        let bytes = Directory::segments_in(&path).ok()?.iter().map(|file| file.len).sum();
+        let bytes = Listing::of(&path).ok()?.segments.iter().map(|file| file.len).sum();
         if Directory::is_locked(&path) {
             return None;
         }
@@ -132,18 +137,19 @@ impl OtherSpool {
 
 impl Adoption {
     /// Adds the spool of one dead agent; an empty one is removed.
-    fn add(&mut self, agent: String, directory: Directory) {
-        let mut files = directory.segments().unwrap_or_default();
-        if let Some(last) = files.last_mut() {
-            // It was being written: a NUL may end it.
-            let bytes = std::fs::read(&last.path).unwrap_or_default();
-            last.len = memchr::memchr(0, &bytes).map_or(last.len, |end| end as u64);
-        } else {
-            return directory.remove();
-        }
+    fn add(&mut self, agent: String, mut directory: Directory) {
         // What it had removed stays a gap, so that its offsets and ours differ by one constant.
         let shift = self.segments.last().map_or(Offset::ZERO, Segment::end).get();
-        let cursors = Checkpoint::read(&directory);
+        let files = segments_of(&mut directory, shift);
+        if files.is_empty() {
+            return directory.remove();
+        }
+        let cursors = Checkpoint::read(&directory).unwrap_or_else(|error| {
+            let event =
+                diag::event(diag::Event::CheckpointDamaged).field("directory", directory.path().display());
+            event.field("error", error).emit();
+            Vec::new()
+        });
         let checkpoint = Checkpoint::open(&directory).ok();
         let origin = Arc::new(Origin { agent, shift });
         for SegmentFile { offset, len, path } in files {
@@ -155,4 +161,50 @@ impl Adoption {
         let end = self.segments.last().map_or(Offset::new(shift), Segment::end);
         self.spools.push(AdoptedSpool { origin, end, directory: Some(directory), cursors, checkpoint });
     }
+}
+
+/// The segments of a dead agent, ascending, each behind the end of the one before. Files that cannot be its segments
+/// are ignored, and reported with what else no agent makes. `shift` is where its spool starts in ours.
+fn segments_of(directory: &mut Directory, shift: u64) -> Vec<SegmentFile> {
+    let Listing { segments, mut foreign } = Listing::of(directory.path()).unwrap_or_default();
+    let mut found: Vec<SegmentFile> = Vec::with_capacity(segments.len());
+    for file in segments {
+        let is_in_range = file.offset.get() <= MAX_OFFSET.saturating_sub(shift);
+        if file.len > SEGMENT_BYTES || !is_in_range {
+            foreign.push(file.path);
+            continue;
+        }
+        if let Some(before) = found.last_mut().filter(|before| before.end() > file.offset) {
+            before.cut_at_nul();
+            if before.end() > file.offset {
+                let is_before_foreign = !before.starts_with_frame() && file.starts_with_frame();
+                foreign.push(if is_before_foreign {
+                    std::mem::replace(before, file).path
+                } else {
+                    file.path
+                });
+                continue;
+            }
+        }
+        found.push(file);
+    }
+    if let Some(last) = found.last_mut() {
+        last.cut_at_nul(); // it was being written
+    }
+    foreign.sort_unstable();
+    if let Some(path) = foreign.first() {
+        let name = path.file_name().unwrap_or_default().display();
+        let detail = match foreign.len() {
+            1 => format!("ignored: {name}"),
+            _ => format!("ignored: {name} and others"),
+        };
+        report_foreign(directory.path(), foreign.len(), &detail);
+    }
+    directory.ignore(foreign);
+    found
+}
+
+fn report_foreign(directory: &Path, files: usize, detail: &str) {
+    let event = diag::event(diag::Event::SpoolForeign).field("directory", directory.display());
+    event.field("files", files).field("detail", detail).emit();
 }

@@ -337,3 +337,30 @@ fn spare_files_are_removed_when_nothing_is_written() {
     spool.close();
     assert!(!base.path().join("00aa").exists(), "nothing is left behind");
 }
+
+/// Puts files into the directory of a dead agent and returns the segments that are adopted, as offset and length.
+fn adopted_of(files: &[(u64, &[u8])]) -> Vec<(u64, u64)> {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = Directory::create(base.path(), "00aa").expect("ours").of_app(AppIdentity::of_test());
+    for (offset, bytes) in files {
+        std::fs::write(directory.segment(Offset::new(*offset)), bytes).expect("written");
+    }
+    drop(directory);
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+    adoption.segments.iter().map(|segment| (segment.start.get(), segment.len)).collect()
+}
+
+#[test]
+fn only_what_can_be_a_segment_is_adopted() {
+    let (bytes, _) = frames(0..10);
+    let (own, len) = (bytes.as_slice(), bytes.len() as u64);
+    assert_eq!(adopted_of(&[(0, own), (len, own)]), [(0, len), (len, len)]);
+    assert_eq!(adopted_of(&[(0, own), (7, b"foreign"), (len, own)]), [(0, len), (len, len)]);
+    assert_eq!(adopted_of(&[(1, &[b'x'; 5000]), (len, own)]), [(len, len)], "the segment that is ours stays");
+    assert_eq!(adopted_of(&[(0, own), (u64::MAX, own), (u64::MAX - 7, b"")]), [(0, len)]);
+    let too_long = vec![b'x'; SEGMENT_BYTES as usize + 1];
+    assert_eq!(adopted_of(&[(0, own), (len, &too_long)]), [(0, len)]);
+    // Cutting a recycled file to its length failed.
+    let recycled = [own, b"\0", own].concat();
+    assert_eq!(adopted_of(&[(0, &recycled), (len, &recycled)]), [(0, len), (len, len)]);
+}

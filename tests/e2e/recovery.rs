@@ -4,7 +4,7 @@ use crate::harness::{Harness, Output};
 use crate::spool::{kill_dyno, wait_for_spooled};
 use crate::status::{status_of, text_of};
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Leaves a spool with the line `text`: its agent is killed.
@@ -22,16 +22,22 @@ fn spools(harness: &Harness) -> Vec<PathBuf> {
     fs::read_dir(harness.spool_dir()).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
+/// The only spool.
+fn only_spool(harness: &Harness) -> PathBuf {
+    let [spool] = &spools(harness)[..] else { panic!("one spool") };
+    spool.clone()
+}
+
 /// A harness with a drain of its own and the spools of `other`.
 fn beside(other: &Harness) -> Harness {
     Harness::new().set("TAILRACE_SPOOL_DIR", other.spool_dir().to_str().unwrap())
 }
 
 /// Sets the times of everything in `directory` back.
-fn age(directory: &PathBuf, by: Duration) {
+fn age(directory: &Path, by: Duration) {
     let time = SystemTime::now() - by;
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    for path in files.chain([directory.clone()]) {
+    for path in files.chain([directory.to_owned()]) {
         File::open(path).unwrap().set_modified(time).unwrap();
     }
 }
@@ -80,7 +86,7 @@ fn apps_without_a_name_are_told_apart_by_their_drains() {
 fn a_spool_of_another_app_is_removed_24_hours_after_its_last_change() {
     let shop = Harness::new().set("TAILRACE_APP", "shop");
     leave_spool(&shop, "of shop");
-    let [spool] = &spools(&shop)[..] else { panic!("one spool") };
+    let spool = &only_spool(&shop);
     let blog = beside(&shop).set("TAILRACE_APP", "blog");
     age(spool, Duration::from_hours(24) - Duration::from_mins(1));
     assert_quiet(&blog.run(&["true"]).finish());
@@ -93,4 +99,92 @@ fn a_spool_of_another_app_is_removed_24_hours_after_its_last_change() {
     }
     assert!(!spool.exists());
     assert_eq!(blog.drain.lines(), Vec::<String>::new());
+}
+
+fn fifo(path: &Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+}
+
+#[test]
+fn foreign_files_in_an_adopted_directory_are_ignored_and_reported() {
+    let harness = Harness::new();
+    leave_spool(&harness, "held");
+    let spool = only_spool(&harness);
+    let foreign = ["00000000000000000007", "18446744073709551615", "00000000001000000000", "notes", "link"]
+        .map(|name| spool.join(name));
+    let [inside, last, sparse, notes, link] = &foreign;
+    fs::write(inside, "inside of the first segment").unwrap();
+    fs::write(last, "behind every offset").unwrap();
+    File::create(sparse).unwrap().set_len(3 << 30).unwrap();
+    fs::write(notes, "somebody's").unwrap();
+    std::os::unix::fs::symlink("/dev/zero", link).unwrap();
+    fifo(&spool.join("00000000000500000000"));
+    let output = harness.run(&["echo", "next"]).finish();
+    let [foreign_files, adopted] = output.messages()[..] else { panic!("{}", output.stderr) };
+    assert!(adopted.contains("at=adopted"), "{adopted}");
+    for part in ["at=spool-foreign", " files=6 ", spool.to_str().unwrap(), "00000000000000000007"] {
+        assert!(foreign_files.contains(part), "{part}: {foreign_files}");
+    }
+    assert_eq!(output.ledger().drains[0].delivered, 1);
+    assert_eq!(harness.drain.lines(), ["held", "next"]);
+    assert!(foreign.iter().all(|path| path.symlink_metadata().is_ok()), "they are somebody else's");
+    // What is left is not ours: the next agent has nothing to adopt.
+    let output = harness.run(&["echo", "again"]).finish();
+    assert_quiet(&output);
+    assert_eq!(harness.drain.lines(), ["held", "next", "again"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_repetition_and_no_line() {
+    for damage in ["digit", "cut", "long", "fifo"] {
+        let harness = Harness::new();
+        let mut agent = harness.run(&["cat"]);
+        agent.feed("1\n");
+        harness.wait_for_lines(1);
+        harness.drain.set_faults("refuse").unwrap();
+        agent.feed("2\n");
+        wait_for_spooled(&harness, "2");
+        agent.wait_for_message(&["at=drain-unreachable"]);
+        kill_dyno(agent);
+        harness.drain.set_faults("").unwrap();
+        let file = only_spool(&harness).join("cursors");
+        let text = fs::read_to_string(&file).unwrap();
+        match damage {
+            "digit" => {
+                // The first digit of the offset.
+                let at = text.find(' ').unwrap() + 1;
+                fs::write(&file, format!("{}9{}", &text[..at], &text[at + 1..])).unwrap();
+            }
+            "cut" => fs::write(&file, &text[..text.len() / 2]).unwrap(),
+            "long" => File::options().write(true).open(&file).unwrap().set_len(3 << 30).unwrap(),
+            _ => {
+                fs::remove_file(&file).unwrap();
+                fifo(&file);
+            }
+        }
+        let output = harness.run(&["echo", "3"]).finish();
+        let messages = output.messages();
+        assert!(messages.iter().any(|line| line.contains("at=checkpoint-damaged")), "{damage}: {messages:?}");
+        assert_eq!(messages.len(), 2, "{damage}: {messages:?}");
+        let mut lines = harness.drain.lines();
+        lines.dedup();
+        assert!(lines.ends_with(&["2".to_owned(), "3".to_owned()]), "{damage}: {lines:?}");
+        assert!(harness.is_spool_empty(), "{damage}");
+    }
+}
+
+#[test]
+fn a_lock_that_is_no_file_is_reported_and_waited_for_by_nobody() {
+    let harness = Harness::new();
+    leave_spool(&harness, "held");
+    let lock = only_spool(&harness).join("lock");
+    fs::remove_file(&lock).unwrap();
+    fifo(&lock);
+    let output = harness.run(&["echo", "next"]).finish();
+    let [message] = output.messages()[..] else { panic!("{}", output.stderr) };
+    assert!(message.contains("at=spool-foreign") && message.contains(lock.to_str().unwrap()), "{message}");
+    assert_eq!(harness.drain.lines(), ["next"]);
+    fs::remove_file(&lock).unwrap();
+    harness.run(&["true"]).finish();
+    assert_eq!(harness.drain.lines(), ["next", "held"]);
 }
