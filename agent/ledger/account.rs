@@ -64,6 +64,7 @@ pub(crate) struct Account {
     rejected: u64,
     dropped: BTreeMap<DropReason, u64>,
     adopted_frames: u64,
+    adopted_dropped: u64,
     batches: u64,
     notices: u64,
     /// Requests tried.
@@ -85,6 +86,7 @@ impl Account {
             rejected: 0,
             dropped: BTreeMap::new(),
             adopted_frames: 0,
+            adopted_dropped: 0,
             batches: 0,
             notices: 0,
             attempts: 0,
@@ -140,6 +142,11 @@ impl Account {
     /// Frames of dead agents delivered.
     pub(crate) fn adopted_frames(&self) -> u64 {
         self.adopted_frames
+    }
+
+    /// Lines of dead agents' apps dropped.
+    pub(crate) fn adopted_dropped(&self) -> u64 {
+        self.adopted_dropped
     }
 
     pub(super) fn drop_lines(&mut self, lines: u64, reason: DropReason) {
@@ -386,7 +393,11 @@ impl Account {
             return;
         }
         let mut range = DroppedRange { from, to: segment.end(), loss: None, continues: PerStream::default() };
-        if segment.origin.is_none() {
+        let lines = if segment.origin.is_some() {
+            let lines = segment.adopted_lines_from(from);
+            self.adopted_dropped += lines;
+            lines
+        } else {
             let mut lines = segment.frames - self.frames_consumed(segment);
             let inside = segment.special_in(from, segment.end());
             for stream in Stream::ALL {
@@ -410,10 +421,11 @@ impl Account {
             }
             lines -= inside.iter().filter(|frame| frame.kind == FrameKind::Agent).count() as u64;
             self.drop_lines(lines, reason);
-            let times = segment.times.map(|times| (times.first, times.last));
-            let (since, until) = times.unwrap_or_default();
-            range.loss = (lines > 0).then_some(Loss { lines, since, until, reason });
-        }
+            lines
+        };
+        let times = segment.times.map(|times| (times.first, times.last));
+        let (since, until) = times.unwrap_or_default();
+        range.loss = (lines > 0).then_some(Loss { lines, since, until, reason });
         self.insert_dropped(range);
         if self.cursor == segment.end() {
             self.consumed = Consumed { segment: segment.start, frames: segment.frames }; // it may still grow

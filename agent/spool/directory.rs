@@ -150,14 +150,15 @@ impl Listing {
     }
 }
 
-/// Spare files at most: they are in the page cache, which counts as the dyno's memory.
-const MAX_SPARES: usize = 2;
+/// Names of the spare files. There are few: they are in the page cache, which counts as the dyno's memory.
+const SPARES: [&str; 2] = ["spare0", "spare1"];
 
 /// Name of the lock file.
 const LOCK: &str = "lock";
 
 /// Names of the files that are no segments.
-const OTHER_FILES: [&str; 3] = [super::checkpoint::FILE_NAME, identity::FILE_NAME, LOCK];
+const OTHER_FILES: [&str; 5] =
+    [super::checkpoint::FILE_NAME, identity::FILE_NAME, SPARES[0], SPARES[1], LOCK];
 
 /// Digits of a segment's name.
 const NAME_DIGITS: usize = 20;
@@ -255,14 +256,17 @@ impl Directory {
         self.path.join(format!("{:0NAME_DIGITS$}", offset.get()))
     }
 
-    /// Keeps the file of a consumed segment as a spare, or removes it when there are enough. Overwriting a file costs
-    /// a third of creating and removing one.
+    /// Keeps the file of a segment that is no longer needed as a spare, or removes it when there are enough. Overwriting
+    /// a file costs a third of creating and removing one. A spare has a name of its own: under that of its segment, an
+    /// agent that adopts the directory would deliver it.
     pub(super) fn retire(&self, path: &Path) {
         let mut spares = self.spares();
-        if spares.len() < MAX_SPARES && path.parent() == Some(&self.path) {
-            spares.push(path.to_owned());
-        } else {
-            std::fs::remove_file(path).ok(); // somebody may have cleaned the directory
+        let free = SPARES.map(|name| self.path.join(name)).into_iter().find(|spare| !spares.contains(spare));
+        match free {
+            Some(spare) if path.parent() == Some(&self.path) && std::fs::rename(path, &spare).is_ok() => {
+                spares.push(spare);
+            }
+            _ => drop(std::fs::remove_file(path)), // somebody may have cleaned the directory
         }
     }
 

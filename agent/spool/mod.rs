@@ -22,6 +22,7 @@
 //!     cursors                the checkpoint: per drain its cursor and the sealed batch (see `checkpoint`)
 //!     00000000000000000000   a segment: at most 1 MiB, named by its offset in 20 decimal digits
 //!     00000000000001048392
+//!     spare0                 the file of a segment that is no longer needed, to be recycled
 //! ```
 //!
 //! A directory whose lock nobody holds belonged to an agent that is dead: the next agent of the same app adopts it
@@ -59,6 +60,8 @@ pub(crate) use writer::{AppendOutcome, WhenFull, Writer};
 use crate::ledger::{Segment, SegmentLocation};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 
 /// Longest segment, in bytes.
 pub(crate) const SEGMENT_BYTES: u64 = 1 << 20;
@@ -72,6 +75,17 @@ pub(crate) const MEMORY_SLOTS: u8 = 4;
 pub(crate) fn memory_file() -> nix::Result<File> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     Ok(memfd_create("tailrace-spool", MFdFlags::MFD_CLOEXEC)?.into())
+}
+
+/// The bytes of a slot of the memory file.
+///
+/// # Errors
+/// When it cannot be read.
+fn read_slot(memory: &File, slot: u8) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; SEGMENT_BYTES as usize];
+    let got = memory.read_at(&mut bytes, u64::from(slot) * SEGMENT_BYTES)?;
+    bytes.truncate(got);
+    Ok(bytes)
 }
 
 /// Removes the bytes of a segment that is no longer in the ledger; `directory` may recycle its file.

@@ -270,7 +270,9 @@ fn a_recycled_file_shows_no_old_frames() {
     let files = || {
         let mut paths: Vec<_> =
             std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten().collect();
-        paths.retain(|entry| entry.file_name().len() == 20);
+        paths.retain(|entry| {
+            entry.file_name().len() == 20 || entry.file_name().display().to_string().starts_with("spare")
+        });
         paths.len()
     };
     let mut writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
@@ -313,8 +315,8 @@ fn an_interrupted_append_to_a_recycled_file_is_not_seen() {
     let (more, _) = frames(510..520);
     // As if the agent died before the last step.
     let at = new.len() as u64;
-    std::os::unix::fs::FileExt::write_all_at(&file, &[0], at + more.len() as u64).expect("the NUL");
-    std::os::unix::fs::FileExt::write_all_at(&file, &more[1..], at + 1).expect("all but the first byte");
+    FileExt::write_all_at(&file, &[0], at + more.len() as u64).expect("the NUL");
+    FileExt::write_all_at(&file, &more[1..], at + 1).expect("all but the first byte");
     let mut reader = Reader::new(None);
     reader.add(SegmentStart { start: Offset::ZERO, location: SegmentLocation::File(path) });
     assert!(read_all(&mut reader, Offset::ZERO, Offset::MAX, 1 << 20).into_iter().eq(500..510));
@@ -333,6 +335,7 @@ fn spare_files_are_removed_when_nothing_is_written() {
     spool.trim();
     let left: Vec<_> = std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten().collect();
     assert_eq!(left.iter().filter(|entry| entry.file_name().len() == 20).count(), 1, "{left:?}");
+    assert_eq!(left.len(), 4, "the segment, lock, checkpoint and identity: {left:?}");
     drop(writer);
     spool.close();
     assert!(!base.path().join("00aa").exists(), "nothing is left behind");
@@ -363,4 +366,30 @@ fn only_what_can_be_a_segment_is_adopted() {
     // Cutting a recycled file to its length failed.
     let recycled = [own, b"\0", own].concat();
     assert_eq!(adopted_of(&[(0, &recycled), (len, &recycled)]), [(0, len), (len, len)]);
+}
+
+#[test]
+fn spare_files_do_not_come_back_as_segments() {
+    let base = tempfile::tempdir().expect("a directory");
+    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let owner = SpoolOwner::of_test(vec![drain]);
+    let Opened { spool, .. } = Spool::open(base.path(), "00aa".to_owned(), owner, None);
+    let mut writer = spool.writer(4 << 20, WhenFull::DropOldest, || false);
+    write(&mut writer, 0..1);
+    let first = BatchRange { start: Offset::ZERO, end: spool.shared.lock().log_end(), frames: 1 };
+    spool.shared.lock().seal(D0, first, &IDENTITY, |_| Vec::new()).expect("sealed: it is pinned");
+    for start in (1..60_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    let starts: Vec<u64> = spool.shared.lock().segments().map(|segment| segment.start.get()).collect();
+    assert!(spool.shared.lock().accounts()[0].dropped() > 0);
+    drop(spool); // as if its agent had been killed
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+    let adopted: Vec<u64> = adoption.segments.iter().map(|segment| segment.start.get()).collect();
+    assert_eq!(adopted, starts, "what was dropped is counted already");
+    for adopted in adoption.spools {
+        adopted.directory.expect("on disk").remove();
+    }
+    assert!(!base.path().join("00aa").exists(), "nothing is left behind");
 }

@@ -1,11 +1,14 @@
 //! What an agent finds in the directory of the spools when it starts: what is its app's, and what is not.
 
-use crate::harness::{Harness, Output};
+use crate::harness::{Agent, Harness, Output, WAIT_TIMEOUT, contents, wait_until};
 use crate::spool::{kill_dyno, wait_for_spooled};
 use crate::status::{status_of, text_of};
+use memchr::memmem;
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use tailrace_drain::stats::Report;
 
 /// Leaves a spool with the line `text`: its agent is killed.
 fn leave_spool(harness: &Harness, text: &str) {
@@ -187,4 +190,40 @@ fn a_lock_that_is_no_file_is_reported_and_waited_for_by_nobody() {
     fs::remove_file(&lock).unwrap();
     harness.run(&["true"]).finish();
     assert_eq!(harness.drain.lines(), ["next", "held"]);
+}
+
+/// Feeds the numbered lines `range`, each of 100 bytes and more, and waits until the last is in the spool.
+fn feed_long(harness: &Harness, agent: &mut Agent, range: RangeInclusive<u64>) {
+    for number in range.clone() {
+        agent.feed(format!("seq={number} {}\n", "x".repeat(100)));
+    }
+    let last = format!("seq={} x", range.end());
+    wait_until("the last line in the spool", || {
+        memmem::find(&contents(&harness.spool_dir()), last.as_bytes()).is_some()
+    });
+}
+
+#[test]
+fn adopted_lines_beyond_the_size_limit_are_counted_and_announced() {
+    let harness = Harness::with_faults("refuse");
+    let mut dead = harness.run(&["cat"]);
+    feed_long(&harness, &mut dead, 1..=60_000);
+    kill_dyno(dead);
+    let harness = harness.set("TAILRACE_SPOOL_BYTES", "4MiB");
+    let mut agent = harness.run(&["cat"]);
+    agent.wait_for_message(&["at=drain-unreachable"]);
+    feed_long(&harness, &mut agent, 60_001..=60_001);
+    harness.drain.set_faults("").unwrap();
+    let is_last = |report: &Report| report.sequence.get("web.1").is_some_and(|s| s.last == Some(60_001));
+    assert!(harness.drain.wait_until(WAIT_TIMEOUT, is_last));
+    let output = agent.finish();
+    let report = harness.report();
+    let sequence = &report.sequence["web.1"];
+    let missing = 60_001 - sequence.count;
+    assert!(missing > 10_000, "{sequence:?}");
+    assert_eq!((report.losses.lines, sequence.backward), (missing, 0), "each missing line must be announced");
+    let drain = &output.ledger().value["drains"][0];
+    assert_eq!(drain["adopted_dropped_lines"], missing, "{drain}");
+    assert_eq!((output.ledger().captured, output.ledger().drains[0].delivered), (1, 1), "{drain}");
+    assert!(harness.is_spool_empty());
 }
