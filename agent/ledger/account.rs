@@ -6,20 +6,28 @@ use super::segment::{FrameKind, Segment};
 use crate::frame::{DropReason, Loss};
 use crate::line::{PerStream, Stream};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 /// The sealed batch, and the loss that its notice announces.
 #[derive(Debug)]
 struct Sealed {
     batch: SealedBatch,
     announced: Option<Loss>,
+    /// A dead agent had sealed it: its notice is not ours.
+    is_resumed: bool,
 }
 
 /// A batch that a dead agent had sealed: it is sent again under the same id.
-#[derive(Debug)]
-struct ResumedBatch {
-    start: Offset,
-    end: Offset,
-    notice: Vec<u8>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResumedBatch {
+    /// Offset of its first byte.
+    pub start: Offset,
+    /// Offset behind its last byte.
+    pub end: Offset,
+    /// The loss notice that precedes it: a whole frame, or nothing.
+    pub notice: Vec<u8>,
+    /// The loss that the notice announces.
+    pub announced: Option<Loss>,
 }
 
 /// A range ahead of the cursor that was dropped.
@@ -162,9 +170,40 @@ impl Account {
         }
     }
 
-    /// The next batch starts at `start` with a batch that a dead agent had sealed: `end` and notice stay the same.
-    pub(crate) fn resume(&mut self, start: Offset, end: Offset, notice: Vec<u8>) {
-        self.resumed.push(ResumedBatch { start, end, notice });
+    /// At its start the next batch is one that a dead agent had sealed: end and notice stay the same.
+    pub(crate) fn resume(&mut self, batch: ResumedBatch) {
+        self.resumed.push(batch);
+    }
+
+    /// The next notice announces also what a dead agent did not.
+    pub(crate) fn inherit_loss(&mut self, loss: Loss) {
+        self.unannounced = Loss::join(Some(loss), self.unannounced);
+    }
+
+    /// What no sealed batch announces yet.
+    pub(crate) fn unannounced(&self) -> Option<Loss> {
+        self.dropped_ranges.iter().fold(self.unannounced, |loss, range| Loss::join(loss, range.loss))
+    }
+
+    /// Up to where everything in `range` of the spool is delivered, dropped or rejected.
+    pub(crate) fn cursor_in(&self, range: &Range<Offset>) -> Offset {
+        let mut at = self.cursor.max(range.start);
+        while let Some(dropped) = self.dropped_ranges.iter().find(|dropped| dropped.contains(at)) {
+            at = dropped.to;
+        }
+        at.min(range.end)
+    }
+
+    /// The batch that is sealed, or was by a dead agent, at the cursor in `range` of the spool.
+    pub(crate) fn sealed_in(&self, range: &Range<Offset>) -> Option<ResumedBatch> {
+        let at = self.cursor_in(range);
+        let ours = self.sealed.as_ref().map(|Sealed { batch, announced, .. }| ResumedBatch {
+            start: batch.range.start,
+            end: batch.range.end,
+            notice: batch.notice.clone(),
+            announced: *announced,
+        });
+        ours.into_iter().chain(self.resumed.iter().cloned()).find(|batch| batch.start == at && at < range.end)
     }
 
     /// Frames of `segment` that are behind the cursor.
@@ -247,14 +286,18 @@ impl Account {
             return Err(allowed);
         }
         // A batch that is split keeps its notice, so that the announced number cannot change.
-        let before = self.sealed.take().map(|sealed| (sealed.batch.notice, sealed.announced));
+        let before =
+            self.sealed.take().map(|sealed| (sealed.batch.notice, sealed.announced, sealed.is_resumed));
         let resumed = self.resumed.iter().position(|batch| (batch.start, batch.end) == (start, end));
-        let (notice, announced) = match (before, resumed) {
+        let (notice, announced, is_resumed) = match (before, resumed) {
             (Some(before), _) => before,
-            (None, Some(index)) => (self.resumed.remove(index).notice, None),
+            (None, Some(index)) => {
+                let ResumedBatch { notice, announced, .. } = self.resumed.remove(index);
+                (notice, announced, true)
+            }
             (None, None) => {
                 let loss = self.unannounced.take();
-                (loss.as_ref().map(notice).unwrap_or_default(), loss)
+                (loss.as_ref().map(notice).unwrap_or_default(), loss, false)
             }
         };
         let origin = segments.iter().find(|s| s.contains(start)).and_then(|s| s.origin.as_ref());
@@ -267,7 +310,7 @@ impl Account {
             None => identity.frame_id(start.get(), end.get(), &notice),
         };
         let batch = SealedBatch { range, notice, id };
-        Ok(&self.sealed.insert(Sealed { batch, announced }).batch)
+        Ok(&self.sealed.insert(Sealed { batch, announced, is_resumed }).batch)
     }
 
     /// Gives the sealed batch up. What it would have announced is announced later.
@@ -279,7 +322,7 @@ impl Account {
 
     /// The sealed batch was delivered, or rejected for good: counts it and moves the cursor behind it.
     pub(super) fn complete_batch(&mut self, segments: &VecDeque<Segment>, outcome: BatchOutcome) {
-        let Some(Sealed { batch, announced }) = self.sealed.take() else { return };
+        let Some(Sealed { batch, announced, is_resumed }) = self.sealed.take() else { return };
         let range = batch.range;
         let is_adopted = segments.iter().any(|s| s.origin.is_some() && s.contains(range.start));
         match outcome {
@@ -290,7 +333,7 @@ impl Account {
                     self.count_delivered(segments, range);
                 }
                 self.batches += 1;
-                self.notices += u64::from(announced.is_some());
+                self.notices += u64::from(announced.is_some() && !is_resumed);
             }
             BatchOutcome::Rejected => {
                 if !is_adopted {
@@ -382,6 +425,10 @@ impl Account {
                     self.already_counted[stream] = continues;
                 }
             }
+        }
+        // A batch that a dead agent had sealed, and of which the start was dropped, announces nothing.
+        for batch in self.resumed.extract_if(.., |batch| batch.start < self.cursor) {
+            self.unannounced = Loss::join(batch.announced, self.unannounced);
         }
     }
 

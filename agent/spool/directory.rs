@@ -317,11 +317,17 @@ impl Directory {
         self.clear();
     }
 
-    /// Removes it with the files that agents put there, and nothing else; the lock stays held.
-    pub(crate) fn clear(&self) {
+    /// Removes the segments and the spare files.
+    pub(super) fn clear_segments(&self) {
         for file in self.segments().unwrap_or_default() {
             std::fs::remove_file(file.path).ok(); // what cannot be removed stays for the next agent
         }
+        self.trim();
+    }
+
+    /// Removes it with the files that agents put there, and nothing else; the lock stays held.
+    pub(crate) fn clear(&self) {
+        self.clear_segments();
         for name in OTHER_FILES {
             std::fs::remove_file(self.path.join(name)).ok(); // as above
         }

@@ -9,9 +9,10 @@ use super::writer::{WhenFull, Writer};
 use super::{SEGMENT_BYTES, dispose};
 use crate::config::{Config, DrainSettings};
 use crate::frame::Timestamp;
-use crate::ledger::{DrainIndex, Ledger, Offset, Segment, SegmentLocation, SharedLedger};
+use crate::ledger::{Account, DrainIndex, Ledger, Offset, Segment, SegmentLocation, SharedLedger};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -65,6 +66,8 @@ pub(crate) struct Spool {
     directory: Option<Directory>,
     checkpoint: Option<Checkpoint>,
     memory: Option<File>,
+    /// Where our own segments start, behind those that were adopted.
+    start: Offset,
     adopted: Mutex<Vec<AdoptedSpool>>,
     others: Vec<OtherSpool>,
 }
@@ -125,6 +128,7 @@ impl Spool {
         }
         let spool = Self {
             agent,
+            start: ledger.log_end(),
             shared: SharedLedger::new(ledger),
             drains,
             checkpoint: directory.as_ref().and_then(|directory| Checkpoint::open(directory).ok()),
@@ -154,7 +158,8 @@ impl Spool {
         give_up: impl Fn() -> bool + Send + 'a,
     ) -> Writer<'a> {
         let (directory, memory) = (self.directory.as_ref(), self.memory.as_ref());
-        Writer::new(&self.shared, directory, memory, limit, full, give_up)
+        // What is dropped is in the checkpoint before its bytes go, so that it is announced if we are killed.
+        Writer::new(&self.shared, directory, memory, limit, full, give_up).on_drop(|| self.save_checkpoint())
     }
 
     /// How long the oldest line has been held that a drain has not consumed; zero when it holds none.
@@ -207,19 +212,31 @@ impl Spool {
         self.shared.lock().adopted_bytes(drain)
     }
 
-    /// Writes the checkpoints, for an agent that adopts our directory.
+    /// Writes the checkpoints, for an agent that adopts our directory. Losses that dead agents did not announce are in
+    /// ours before they are taken out of theirs.
     pub(crate) fn save_checkpoint(&self) {
-        let cursors = |shift: u64, end: Offset| -> Vec<Cursor> {
+        // Held while writing: an older checkpoint must not replace a newer one.
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(checkpoint) = &self.checkpoint else { return };
+        let (ours, theirs) = {
             let ledger = self.shared.lock();
-            let accounts = ledger.accounts().iter().zip(&self.drains);
-            accounts.map(|(account, drain)| Cursor::of(account, &drain.token, shift, end)).collect()
+            let cursors = |range: &Range<Offset>, shift: u64| -> Vec<Cursor> {
+                let accounts = ledger.accounts().iter().zip(&self.drains);
+                accounts.map(|(account, drain)| Cursor::of(account, &drain.token, range, shift)).collect()
+            };
+            let mut ours = cursors(&(self.start..Offset::MAX), 0);
+            for (cursor, account) in ours.iter_mut().zip(ledger.accounts()) {
+                cursor.loss = account.unannounced();
+            }
+            let theirs = adopted.iter().map(|spool| cursors(&spool.range(), spool.origin.shift));
+            (ours, theirs.collect::<Vec<_>>())
         };
-        if let Some(checkpoint) = &self.checkpoint {
-            checkpoint.save(&cursors(0, Offset::MAX));
+        if checkpoint.save(&ours).is_err() {
+            return; // costs repetition, see there
         }
-        for adopted in self.adopted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Some(checkpoint) = &adopted.checkpoint {
-                checkpoint.save(&cursors(adopted.origin.shift, adopted.end));
+        for (spool, cursors) in adopted.iter().zip(&theirs) {
+            if let Some(checkpoint) = &spool.checkpoint {
+                checkpoint.save(cursors).ok(); // costs repetition
             }
         }
     }
@@ -260,19 +277,20 @@ impl Spool {
     }
 
     /// The agent ends: removes directories of which every drain has consumed everything. The others stay for an agent
-    /// that starts later on the same disk.
+    /// that starts later on the same disk, as does the checkpoint when there are losses that no drain was told of.
     pub(crate) fn close(&self) {
         self.save_checkpoint();
-        let (cursor, log_end) = {
+        let (cursor, log_end, has_losses) = {
             let ledger = self.shared.lock();
-            let cursor = ledger.accounts().iter().map(crate::ledger::Account::cursor).min();
-            (cursor.unwrap_or(ledger.log_end()), ledger.log_end())
+            let cursor = ledger.accounts().iter().map(Account::cursor).min();
+            let has_losses = ledger.accounts().iter().any(|account| account.unannounced().is_some());
+            (cursor.unwrap_or(ledger.log_end()), ledger.log_end(), has_losses)
         };
         self.remove_adopted(|end| cursor >= end);
         if cursor >= log_end
             && let Some(directory) = &self.directory
         {
-            directory.clear();
+            if has_losses { directory.clear_segments() } else { directory.clear() }
         }
     }
 }

@@ -6,7 +6,8 @@ use super::checkpoint::{Checkpoint, Cursor, SealedEnd};
 use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change};
 use super::identity::AppIdentity;
 use crate::diag;
-use crate::ledger::{Account, Offset, Origin, Segment, SegmentLocation};
+use crate::ledger::{Account, Offset, Origin, ResumedBatch, Segment, SegmentLocation};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -38,10 +39,18 @@ impl AdoptedSpool {
         if let Some(cursor) = self.cursors.iter().find(|cursor| cursor.token == token) {
             let offset = (cursor.offset + shift).min(self.end);
             account.skip_range(Offset::new(shift), offset);
-            if let Some(SealedEnd { end, notice }) = &cursor.sealed {
-                account.resume(offset, *end + shift, notice.clone());
+            if let Some(SealedEnd { end, notice, announced }) = cursor.sealed.clone() {
+                account.resume(ResumedBatch { start: offset, end: end + shift, notice, announced });
+            }
+            if let Some(loss) = cursor.loss {
+                account.inherit_loss(loss);
             }
         }
+    }
+
+    /// Its range in our spool.
+    pub(super) fn range(&self) -> Range<Offset> {
+        Offset::new(self.origin.shift)..self.end
     }
 }
 
@@ -136,20 +145,20 @@ impl OtherSpool {
 }
 
 impl Adoption {
-    /// Adds the spool of one dead agent; an empty one is removed.
+    /// Adds the spool of one dead agent. One without segments is removed, unless losses are to be announced.
     fn add(&mut self, agent: String, mut directory: Directory) {
         // What it had removed stays a gap, so that its offsets and ours differ by one constant.
         let shift = self.segments.last().map_or(Offset::ZERO, Segment::end).get();
         let files = segments_of(&mut directory, shift);
-        if files.is_empty() {
-            return directory.remove();
-        }
         let cursors = Checkpoint::read(&directory).unwrap_or_else(|error| {
             let event =
                 diag::event(diag::Event::CheckpointDamaged).field("directory", directory.path().display());
             event.field("error", error).emit();
             Vec::new()
         });
+        if files.is_empty() && cursors.iter().all(|cursor| cursor.loss.is_none()) {
+            return directory.remove();
+        }
         let checkpoint = Checkpoint::open(&directory).ok();
         let origin = Arc::new(Origin { agent, shift });
         for SegmentFile { offset, len, path } in files {

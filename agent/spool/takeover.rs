@@ -29,7 +29,8 @@ pub(crate) struct TakeoverState {
 impl TakeoverState {
     /// For the agent with this id and drains with these tokens; nothing is delivered yet.
     pub(crate) fn new(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
-        let cursors = tokens.map(|token| Cursor { token, offset: Offset::ZERO, sealed: None }).collect();
+        let cursors =
+            tokens.map(|token| Cursor { token, offset: Offset::ZERO, loss: None, sealed: None }).collect();
         Self { agent: agent.to_owned(), cursors, ..Self::default() }
     }
 

@@ -3,10 +3,10 @@ use super::identity::AppIdentity;
 use super::recovery::{Adoption, adopt};
 use super::*;
 use crate::frame::Timestamp;
-use crate::frame::{Encoder, Field, PRI_APP};
+use crate::frame::{Encoder, Field, Loss, PRI_APP};
 use crate::ledger::{
-    Appended, BatchOutcome, BatchRange, DrainIndex, Identity, Ledger, Offset, SegmentStart, SharedLedger,
-    TimeRange,
+    Appended, BatchOutcome, BatchRange, DrainIndex, Identity, Ledger, Offset, SealRange, SegmentStart,
+    SharedLedger, TimeRange,
 };
 
 const IDENTITY: Identity<'_> = Identity { agent: "00aa", drain: "d.1" };
@@ -214,8 +214,8 @@ fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
         ledger.complete_batch(D0, BatchOutcome::Delivered);
         let second = reader.read(first.end, Offset::MAX, 1 << 18, &mut body).expect("read");
         let batch = ledger.seal(D0, second, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
-        let cursor = Cursor::of(&ledger.accounts()[0], "d.1", 0, Offset::MAX);
-        Checkpoint::open(&directory).expect("a file").save(&[cursor]);
+        let cursor = Cursor::of(&ledger.accounts()[0], "d.1", &(Offset::ZERO..Offset::MAX), 0);
+        Checkpoint::open(&directory).expect("a file").save(&[cursor]).expect("saved");
         (batch, ledger.log_end())
     };
     std::fs::create_dir(base.path().join("not an agent")).expect("made");
@@ -392,4 +392,102 @@ fn spare_files_do_not_come_back_as_segments() {
         adopted.directory.expect("on disk").remove();
     }
     assert!(!base.path().join("00aa").exists(), "nothing is left behind");
+}
+
+/// What the next batch of a drain announces; it is rejected if that is asked for, else delivered.
+fn announced_by_next(spool: &Spool, outcome: BatchOutcome) -> Option<u64> {
+    let mut ledger = spool.shared.lock();
+    let SealRange { cursor, limit } = ledger.seal_range(D0);
+    let mut reader = Reader::new(None);
+    for segment in ledger.segments() {
+        reader.add(SegmentStart { start: segment.start, location: segment.location.clone() });
+    }
+    let range = reader.read(cursor, limit, 8 << 20, &mut bytes::BytesMut::new()).expect("readable");
+    let mut lines = None;
+    let notice = |loss: &Loss| {
+        lines = Some(loss.lines);
+        b"1 x\n".to_vec()
+    };
+    ledger.seal(D0, range, &IDENTITY, notice).expect("sealed");
+    ledger.complete_batch(D0, outcome);
+    lines
+}
+
+/// How an agent ends in a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    Killed,
+}
+
+/// The spool's agent ends.
+fn end(spool: Spool, end: End) {
+    spool.save_checkpoint();
+    if end == End::Closed {
+        spool.close();
+    }
+    drop(spool);
+}
+
+#[test]
+fn losses_outlive_their_agent_and_are_announced_once() {
+    for ends in [[End::Closed; 2], [End::Killed; 2], [End::Closed, End::Killed], [End::Killed, End::Closed]] {
+        let base = tempfile::tempdir().expect("a directory");
+        let open = |agent: &str| {
+            let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+            Spool::open(base.path(), agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
+        };
+        let first = open("00aa");
+        let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
+        for start in (0..60_000).step_by(1000) {
+            write(&mut writer, start..start + 1000);
+        }
+        drop(writer);
+        let dropped = first.shared.lock().accounts()[0].dropped();
+        assert_eq!(announced_by_next(&first, BatchOutcome::Rejected), Some(dropped), "the drain refuses it");
+        end(first, ends[0]);
+        end(open("00bb"), ends[1]);
+        let third = open("00cc");
+        let mut writer = third.writer(8 << 20, WhenFull::DropOldest, || false);
+        write(&mut writer, 0..1);
+        drop(writer);
+        assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped), "{ends:?}");
+        end(third, End::Closed);
+        assert_eq!(std::fs::read_dir(base.path()).expect("listed").count(), 0, "nothing is left: {ends:?}");
+    }
+}
+
+#[test]
+fn what_a_sealed_batch_announces_is_not_lost_with_the_batch() {
+    let base = tempfile::tempdir().expect("a directory");
+    let open = |agent: &str| {
+        let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+        Spool::open(base.path(), agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
+    };
+    let first = open("00aa");
+    let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
+    for start in (0..60_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    let sealed = {
+        let mut ledger = first.shared.lock();
+        let start = ledger.seal_range(D0).cursor;
+        let (one, _) = frames(0..1);
+        let range = BatchRange { start, end: start + one.len() as u64, frames: 1 };
+        ledger.seal(D0, range, &IDENTITY, |_| b"1 x\n".to_vec()).expect("sealed");
+        range
+    };
+    let dropped = first.shared.lock().accounts()[0].dropped();
+    end(first, End::Killed);
+    end(open("00bb"), End::Killed);
+    // The batch is dropped before it is sealed again.
+    let third = open("00cc");
+    assert_eq!(third.shared.lock().seal_range(D0), SealRange { cursor: sealed.start, limit: sealed.end });
+    let mut writer = third.writer(3 << 20, WhenFull::DropOldest, || false);
+    write(&mut writer, 0..1000);
+    drop(writer);
+    let more = third.shared.lock().accounts()[0].adopted_dropped();
+    assert!(more > 1000);
+    assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped + more));
 }

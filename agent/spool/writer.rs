@@ -87,6 +87,7 @@ pub(crate) struct Writer<'a> {
     /// Neither disk nor memory can be written to.
     no_storage: Throttle,
     give_up: Box<dyn Fn() -> bool + Send + 'a>,
+    on_drop: Box<dyn Fn() + Send + 'a>,
 }
 
 impl fmt::Debug for Writer<'_> {
@@ -123,7 +124,13 @@ impl<'a> Writer<'a> {
             warning: None,
             no_storage: Throttle::default(),
             give_up: Box::new(give_up),
+            on_drop: Box::new(|| {}),
         }
+    }
+
+    /// Calls `on_drop` when segments were dropped, before their bytes are removed.
+    pub(super) fn on_drop(self, on_drop: impl Fn() + Send + 'a) -> Self {
+        Self { on_drop: Box::new(on_drop), ..self }
     }
 
     /// Writes whole frames and books them. There may be none, when only lines that closed are to be booked.
@@ -167,7 +174,11 @@ impl<'a> Writer<'a> {
 
     /// Files are removed without the ledger's lock: a stalled disk delays nobody else.
     fn make_room(&mut self, len: u64) {
-        for segment in self.drop_for(len) {
+        let dropped = self.drop_for(len);
+        if !dropped.is_empty() {
+            (self.on_drop)();
+        }
+        for segment in dropped {
             dispose(&segment, self.directory, self.memory);
         }
     }
@@ -289,6 +300,7 @@ impl<'a> Writer<'a> {
             (ledger, segment) = self.drop_oldest(ledger);
             drop(ledger);
             let segment = segment?;
+            (self.on_drop)();
             dispose(&segment, None, self.memory);
             if matches!(segment.location, SegmentLocation::File(_)) {
                 self.disk_failed = None; // there is room again

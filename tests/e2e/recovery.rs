@@ -4,6 +4,8 @@ use crate::harness::{Agent, Harness, Output, WAIT_TIMEOUT, contents, wait_until}
 use crate::spool::{kill_dyno, wait_for_spooled};
 use crate::status::{status_of, text_of};
 use memchr::memmem;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -225,5 +227,31 @@ fn adopted_lines_beyond_the_size_limit_are_counted_and_announced() {
     let drain = &output.ledger().value["drains"][0];
     assert_eq!(drain["adopted_dropped_lines"], missing, "{drain}");
     assert_eq!((output.ledger().captured, output.ledger().drains[0].delivered), (1, 1), "{drain}");
+    assert!(harness.is_spool_empty());
+}
+
+#[test]
+fn losses_that_a_killed_agent_did_not_announce_are_announced_once() {
+    let harness = Harness::new().set("TAILRACE_SPOOL_BYTES", "4MiB");
+    let mut dead = harness.run(&["cat"]);
+    dead.feed("seq=1\n");
+    wait_until("no batch to be sealed", || {
+        status_of(&dead).is_some_and(|status| status["drains"][0]["delivered_lines"] == 1)
+    });
+    kill(Pid::from_raw(dead.wait_for_shipper()), Signal::SIGSTOP).unwrap();
+    feed_long(&harness, &mut dead, 2..=60_000);
+    kill_dyno(dead);
+    let output = harness.run(&["echo", "seq=60001"]).finish();
+    let report = harness.report();
+    let sequence = &report.sequence["web.1"];
+    let missing = 60_001 - sequence.count;
+    assert!(missing > 10_000, "{sequence:?}");
+    assert_eq!(
+        (sequence.first, sequence.last, sequence.backward),
+        (Some(1), Some(60_001), 0),
+        "{sequence:?}"
+    );
+    assert_eq!((report.losses.notices, report.losses.lines), (1, missing));
+    assert_eq!((output.ledger().captured, output.ledger().drains[0].delivered), (1, 1));
     assert!(harness.is_spool_empty());
 }
