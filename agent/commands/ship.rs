@@ -115,17 +115,23 @@ pub(super) fn deliver_after_supervisor(
         .field("grace", diag::seconds(config.stop_grace))
         .emit();
     let spool = Arc::new(spool);
-    deliver(config, &signals, &spool, memory, Source::AdoptedSpool)?;
+    let delivered = deliver(config, &signals, &spool, memory, Source::AdoptedSpool);
+    if delivered.is_err() {
+        spool.close(); // leaves what is not delivered to the next agent, and nothing else
+    }
     for drain in DrainIndex::all(config.drains.len()) {
         let left = spool.adopted_left(drain);
         if left > 0 {
-            diag::event(diag::Event::BytesNotDelivered)
+            let mut event = diag::event(diag::Event::BytesNotDelivered)
                 .field("drain", spool.token(drain))
-                .field("bytes", left)
-                .emit();
+                .field("bytes", left);
+            if let Err(error) = &delivered {
+                event = event.field("error", error);
+            }
+            event.emit();
         }
     }
-    Ok(())
+    delivered.map(drop)
 }
 
 /// Delivers what is in the spool, and what comes from `source`.

@@ -3,7 +3,7 @@
 use super::checkpoint::{Checkpoint, Cursor};
 use super::directory::{Directory, SpoolError};
 use super::identity::AppIdentity;
-use super::recovery::{AdoptedSpool, Adoption, OtherSpool, adopt};
+use super::recovery::{AdoptedSpool, OtherSpool, adopt};
 use super::takeover::TakeoverState;
 use super::writer::{WhenFull, Writer};
 use super::{SEGMENT_BYTES, dispose};
@@ -111,10 +111,11 @@ impl Spool {
         let mut error = None;
         let directory = Directory::create(base, &agent).map_err(|failure| error = Some(failure)).ok();
         let directory = directory.map(|directory| directory.of_app(app.clone()));
-        let mut adoption = match &directory {
-            Some(_) => adopt(base, &agent, &app).unwrap_or_default(),
-            None => Adoption::default(),
-        };
+        // A shipper without a supervisor needs no directory of its own. An agent does: there is no room in memory for
+        // its lines while it delivers another's.
+        let may_adopt = directory.is_some() || takeover.is_supervisor_gone();
+        let found = may_adopt.then(|| adopt(base, &agent, &app).ok()).flatten();
+        let mut adoption = found.unwrap_or_default();
         if let Some(memory) = &memory {
             takeover.adopt_into(&mut adoption, memory);
         }
@@ -217,21 +218,10 @@ impl Spool {
     pub(crate) fn save_checkpoint(&self) {
         // Held while writing: an older checkpoint must not replace a newer one.
         let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(checkpoint) = &self.checkpoint else { return };
-        let (ours, theirs) = {
-            let ledger = self.shared.lock();
-            let cursors = |range: &Range<Offset>, shift: u64| -> Vec<Cursor> {
-                let accounts = ledger.accounts().iter().zip(&self.drains);
-                accounts.map(|(account, drain)| Cursor::of(account, &drain.token, range, shift)).collect()
-            };
-            let mut ours = cursors(&(self.start..Offset::MAX), 0);
-            for (cursor, account) in ours.iter_mut().zip(ledger.accounts()) {
-                cursor.loss = account.unannounced();
-            }
-            let theirs = adopted.iter().map(|spool| cursors(&spool.range(), spool.origin.shift));
-            (ours, theirs.collect::<Vec<_>>())
-        };
-        if checkpoint.save(&ours).is_err() {
+        let (ours, theirs) = self.cursors(&adopted);
+        if let Some(checkpoint) = &self.checkpoint
+            && checkpoint.save(&ours).is_err()
+        {
             return; // costs repetition, see there
         }
         for (spool, cursors) in adopted.iter().zip(&theirs) {
@@ -239,6 +229,24 @@ impl Spool {
                 checkpoint.save(cursors).ok(); // costs repetition
             }
         }
+    }
+
+    /// The cursors of all drains at one instant: in our own part of the spool, and in each adopted one. The losses are
+    /// with ours, or without a checkpoint of our own with the first of the others.
+    fn cursors(&self, adopted: &[AdoptedSpool]) -> (Vec<Cursor>, Vec<Vec<Cursor>>) {
+        let ledger = self.shared.lock();
+        let cursors = |range: &Range<Offset>, shift: u64| -> Vec<Cursor> {
+            let accounts = ledger.accounts().iter().zip(&self.drains);
+            accounts.map(|(account, drain)| Cursor::of(account, &drain.token, range, shift)).collect()
+        };
+        let mut ours = cursors(&(self.start..Offset::MAX), 0);
+        let mut theirs: Vec<_> =
+            adopted.iter().map(|spool| cursors(&spool.range(), spool.origin.shift)).collect();
+        let keeper = if self.checkpoint.is_some() { Some(&mut ours) } else { theirs.first_mut() };
+        for (cursor, account) in keeper.into_iter().flatten().zip(ledger.accounts()) {
+            cursor.loss = account.unannounced();
+        }
+        (ours, theirs)
     }
 
     /// Removes the segments that every drain has consumed, and the adopted directories of which none is left.

@@ -34,6 +34,11 @@ impl TakeoverState {
         Self { agent: agent.to_owned(), cursors, ..Self::default() }
     }
 
+    /// Whether a supervisor left it.
+    pub(super) fn is_supervisor_gone(&self) -> bool {
+        !self.agent.is_empty()
+    }
+
     /// A segment was opened in this slot of memory; a former one in it is gone.
     pub(crate) fn open_segment(&mut self, start: Offset, slot: u8) {
         self.segments.retain(|other| other.slot != slot);

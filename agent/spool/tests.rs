@@ -491,3 +491,30 @@ fn what_a_sealed_batch_announces_is_not_lost_with_the_batch() {
     assert!(more > 1000);
     assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped + more));
 }
+
+#[test]
+fn a_shipper_without_supervisor_adopts_also_without_a_directory_of_its_own() {
+    let base = tempfile::tempdir().expect("a directory");
+    let owner = || {
+        let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+        SpoolOwner::of_test(vec![drain])
+    };
+    let first = Spool::open(base.path(), "00aa".to_owned(), owner(), None).spool;
+    let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
+    for start in (0..60_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    let dropped = first.shared.lock().accounts()[0].dropped();
+    end(first, End::Killed);
+    std::fs::write(base.path().join("00bb"), "in the way of the directory").expect("written");
+    let takeover = TakeoverState::new("00aa", std::iter::empty());
+    let Opened { spool: second, error } =
+        Spool::open_after(base.path(), "00bb".to_owned(), owner(), None, &takeover);
+    assert!(error.is_some());
+    assert!(second.adopted_bytes() > 1 << 20);
+    end(second, End::Killed);
+    let third = Spool::open(base.path(), "00cc".to_owned(), owner(), None).spool;
+    assert!(third.adopted_bytes() > 1 << 20, "what was not delivered stays");
+    assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped));
+}
