@@ -6,6 +6,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "app";
@@ -65,6 +66,12 @@ impl AppIdentity {
         let (key, name) = std::str::from_utf8(&bytes).ok()?.strip_suffix('\n')?.split_once(' ')?;
         let is_key = key.len() == KEY_DIGITS && key.bytes().all(|b| b.is_ascii_hexdigit());
         is_key.then(|| Self { key: key.to_owned(), name: name.to_owned() })
+    }
+
+    /// When the agent of `directory` recorded it: at its start. What was changed last does not tell: an agent that
+    /// adopts a directory changes it.
+    pub(super) fn recorded_at(directory: &Path) -> Option<SystemTime> {
+        std::fs::symlink_metadata(directory.join(FILE_NAME)).and_then(|meta| meta.modified()).ok()
     }
 
     /// Whether both are the same app.

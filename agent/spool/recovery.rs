@@ -65,8 +65,8 @@ pub(crate) struct Adoption {
     pub others: Vec<OtherSpool>,
 }
 
-/// Adopts the directories of dead agents of this app in `base`, oldest first, and looks at those of other apps.
-/// `own_id` is the id of our agent, whose directory is left out.
+/// Adopts the directories of dead agents of this app in `base`, in the order of their starts, and looks at those of
+/// other apps. `own_id` is the id of our agent, whose directory is left out.
 ///
 /// # Errors
 /// [`SpoolError`] when `base` cannot be listed. A directory that cannot be adopted is left alone.
@@ -76,8 +76,8 @@ pub(crate) fn adopt(base: &Path, own_id: &str, app: &AppIdentity) -> Result<Adop
         let name = entry.file_name().into_string().unwrap_or_default();
         let is_agent =
             name.len() == own_id.len() && name != own_id && name.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_agent && let Ok(modified) = entry.metadata().and_then(|meta| meta.modified()) {
-            found.push((modified, name, entry.path()));
+        if is_agent {
+            found.push((AppIdentity::recorded_at(&entry.path()), name, entry.path()));
         }
     }
     found.sort();
@@ -119,7 +119,8 @@ impl OtherSpool {
     fn look(path: PathBuf, owner: Option<AppIdentity>) -> Option<Self> {
         check_ours(&path).ok()?;
         let changed = last_change(&path)?;
-        let bytes = Listing::of(&path).ok()?.segments.iter().map(|file| file.len).sum();
+        let segments = Listing::of(&path).ok()?.segments;
+        let bytes = segments.iter().fold(0, |bytes: u64, file| bytes.saturating_add(file.len));
         if Directory::is_locked(&path) {
             return None;
         }

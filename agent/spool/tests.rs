@@ -518,3 +518,22 @@ fn a_shipper_without_supervisor_adopts_also_without_a_directory_of_its_own() {
     assert!(third.adopted_bytes() > 1 << 20, "what was not delivered stays");
     assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped));
 }
+
+#[test]
+fn spools_are_adopted_in_the_order_in_which_their_agents_started() {
+    let base = tempfile::tempdir().expect("a directory");
+    let start = std::time::SystemTime::now() - std::time::Duration::from_mins(10);
+    // The directory of the first was changed last: the second had adopted it, and removed a segment.
+    for (agent, started, changed) in [("00bb", 0, 9), ("00aa", 1, 2)] {
+        let directory = Directory::create(base.path(), agent).expect("ours").of_app(AppIdentity::of_test());
+        std::fs::write(directory.segment(Offset::ZERO), frames(0..1).0).expect("written");
+        let at = |minutes| start + std::time::Duration::from_mins(minutes);
+        let set =
+            |path: &std::path::Path, time| File::open(path).expect("open").set_modified(time).expect("set");
+        set(&directory.path().join("app"), at(started));
+        set(directory.path(), at(changed));
+    }
+    let adoption = adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed");
+    let agents: Vec<&str> = adoption.spools.iter().map(|spool| spool.origin.agent.as_str()).collect();
+    assert_eq!(agents, ["00bb", "00aa"]);
+}
