@@ -93,7 +93,7 @@
 //! | batch | the frames of one POST; sealed when its range, count, notice and id are fixed |
 //! | cursor | the offset up to which a drain has consumed everything: delivered, dropped or rejected |
 //! | checkpoint | the cursors and sealed batches of all drains, in a file beside the segments |
-//! | adopted | from the spool of a dead agent, which became the first part of ours (`spool::recovery`) |
+//! | adopted | from the spool of a dead agent of the same app, which became the first part of ours (`spool::recovery`) |
 //! | takeover | a shipper whose supervisor is dead delivers the rest, also what is in memory only (`spool::takeover`) |
 //! | drain | a destination; `DrainIndex` is its number, the token its public name |
 //! | worker | the task of the shipper that serves one drain |

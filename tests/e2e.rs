@@ -42,6 +42,8 @@ mod namespace;
 mod outage;
 #[path = "e2e/process_patterns.rs"]
 mod process_patterns;
+#[path = "e2e/recovery.rs"]
+mod recovery;
 #[path = "e2e/retries.rs"]
 mod retries;
 #[path = "e2e/samples.rs"]

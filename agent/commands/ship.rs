@@ -16,7 +16,7 @@ use crate::protocol::{Connection, ToShipper};
 use crate::recorder::{FrameFormat, Recorder, Wakeups};
 use crate::sample;
 use crate::shipper::{self, Exit};
-use crate::spool::{self, Directory, DrainId, Opened, Spool, TakeoverState, WhenFull};
+use crate::spool::{self, Directory, Opened, Spool, SpoolOwner, TakeoverState, WhenFull};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::File;
 use std::io;
@@ -101,7 +101,7 @@ fn ship(config: &Config, signals: &mut StopSignals) -> io::Result<ExitCode> {
     let memory = spool::memory_file().ok();
     let agent = spool::agent_id()?;
     let Opened { spool, error } =
-        Spool::open(&config.spool_dir, agent, DrainId::all(config), try_clone(memory.as_ref())?);
+        Spool::open(&config.spool_dir, agent, SpoolOwner::of(config), try_clone(memory.as_ref())?);
     if let Some(error) = error {
         diag::event(diag::Event::SpoolInMemory).field("error", error).emit();
     }
@@ -131,8 +131,8 @@ pub(super) fn deliver_after_supervisor(
         }
     }
     let (agent, memory_of_spool) = (spool::agent_id()?, try_clone(memory)?);
-    let drains = DrainId::all(config);
-    let Opened { spool, .. } = Spool::open_after(&config.spool_dir, agent, drains, memory_of_spool, takeover);
+    let owner = SpoolOwner::of(config);
+    let Opened { spool, .. } = Spool::open_after(&config.spool_dir, agent, owner, memory_of_spool, takeover);
     let bytes = spool.adopted_bytes();
     if bytes == 0 {
         spool.close();
@@ -144,16 +144,22 @@ pub(super) fn deliver_after_supervisor(
         .emit();
     let spool = Arc::new(spool);
     let delivered = deliver(config, &mut signals, &spool, memory, Source::AdoptedSpool);
+    if delivered.is_err() {
+        spool.close(); // leaves what is not delivered to the next agent, and nothing else
+    }
     for drain in DrainIndex::all(config.drains.len()) {
         let left = spool.adopted_left(drain);
         if left > 0 {
-            diag::event(diag::Event::BytesNotDelivered)
+            let mut event = diag::event(diag::Event::BytesNotDelivered)
                 .field("drain", spool.token(drain))
-                .field("bytes", left)
-                .emit();
+                .field("bytes", left);
+            if let Err(error) = &delivered {
+                event = event.field("error", error);
+            }
+            event.emit();
         }
     }
-    delivered.map(|_| ())
+    delivered.map(drop)
 }
 
 /// Delivers what is in the spool, and what comes from `source`.

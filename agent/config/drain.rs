@@ -26,11 +26,11 @@ pub(super) struct DrainDefaults<'a> {
 }
 
 impl DrainSettings {
-    /// Parses one URL. `index` is its position among all drains.
+    /// Parses one URL, which follows those of the drains `before`.
     ///
     /// # Errors
     /// What is wrong with the URL and what to do; no secret.
-    fn parse(text: &str, index: usize, defaults: &DrainDefaults<'_>) -> Result<Self, String> {
+    fn parse(text: &str, before: &[Self], defaults: &DrainDefaults<'_>) -> Result<Self, String> {
         let url = DrainUrl::parse(text).map_err(|error| error.to_string())?;
         match url.scheme() {
             Scheme::SyslogTls | Scheme::Syslog => {
@@ -42,7 +42,7 @@ impl DrainSettings {
                     .to_owned())
             }
             Scheme::Http | Scheme::Https => Ok(Self {
-                token: derive_token(defaults.app, url.host(), index),
+                token: derive_token(defaults.app, &url, before),
                 gzip: url.gzip(),
                 batch_bytes: url.batch_bytes().unwrap_or(defaults.batch_bytes) as usize,
                 url,
@@ -59,7 +59,7 @@ impl DrainSettings {
         let urls: Vec<&str> = text.split_whitespace().collect();
         let mut drains = Vec::new();
         for (index, url) in urls.iter().enumerate() {
-            match Self::parse(url, index, &defaults) {
+            match Self::parse(url, &drains, &defaults) {
                 Ok(drain) => {
                     env.list(URLS, drain.url.to_string());
                     drains.push(drain);
@@ -89,11 +89,14 @@ fn read_tokens(env: &mut EnvReader, drains: &mut [DrainSettings], expected: usiz
     }
 }
 
-/// Derives a drain token that is the same for every dyno and release, and when a URL's secret is rotated. As Logplex's
-/// tokens it is `d.` and a UUID (RFC 9562 section 5.8, version 8).
-fn derive_token(app: &str, host: &str, index: usize) -> String {
+/// Derives a drain token that is the same for every dyno and release, when a URL's secret is rotated, and when other
+/// drains are added or removed: only those on the same host and port are numbered. As Logplex's tokens it is `d.` and a
+/// UUID (RFC 9562 section 5.8, version 8).
+fn derive_token(app: &str, url: &DrainUrl, before: &[DrainSettings]) -> String {
+    let name = url.name();
+    let number = before.iter().filter(|drain| drain.url.name() == name).count() as u64;
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-    for part in [app.as_bytes(), host.as_bytes(), &(index as u64).to_le_bytes()] {
+    for part in [app.as_bytes(), name.as_bytes(), &number.to_le_bytes()] {
         hash.update(&(part.len() as u64).to_le_bytes());
         hash.update(part);
     }

@@ -34,7 +34,7 @@ pub const SETTINGS: [Setting; 27] = [
     setting(
         "TAILRACE_DRAIN_TOKEN",
         "`d.<uuid>`",
-        "`Logplex-Drain-Token`, one per drain; derived from app, drain host and ordinal, never from a secret",
+        "`Logplex-Drain-Token`, one per drain; derived from the app and the drain's host and port, never from a secret; several drains on the same host are numbered",
     ),
     setting(
         "TAILRACE_HEADER_<NAME>",

@@ -82,6 +82,30 @@ fn tokens_do_not_depend_on_secrets() {
 }
 
 #[test]
+fn tokens_do_not_depend_on_the_position() {
+    let tokens = |urls: &str| {
+        let config = valid(&[("TAILRACE_APP", "shop"), ("TAILRACE_DRAIN_URL", urls)]);
+        config.drains.iter().map(|drain| drain.token.clone()).collect::<Vec<_>>()
+    };
+    let all = tokens("https://a/1 https://b/1 https://b:8443/1 https://b/1 https://b/2");
+    assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 5, "{all:?}");
+    for (urls, expected) in [
+        ("https://b/1", &[1][..]),
+        ("https://b:443/1", &[1]),
+        ("https://b:8443/1 https://b/1", &[2, 1]),
+        ("https://b/2 https://a/9 https://b/1", &[1, 0, 3]),
+    ] {
+        assert_eq!(
+            tokens(urls),
+            expected.iter().map(|index| all[*index].clone()).collect::<Vec<_>>(),
+            "{urls}"
+        );
+    }
+    // As it always was: receivers know a drain by its token.
+    assert_eq!(tokens("https://h/x"), ["d.00bec6dd-d1d9-8f32-b28d-2b77e8d196bb"]);
+}
+
+#[test]
 fn header_names_are_capitalized_and_their_values_are_not_shown() {
     let config = valid(&[
         ("TAILRACE_HEADER_X_SUMO_CATEGORY", "HIDDEN"),

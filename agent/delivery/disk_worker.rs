@@ -127,14 +127,18 @@ impl DiskWorker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::agent_id;
+    use crate::spool::{SpoolOwner, agent_id};
     use nix::sys::eventfd::EfdFlags;
 
     #[test]
     fn a_ticket_is_done_after_its_jobs() {
         let dir = tempfile::TempDir::new().unwrap();
-        let crate::spool::Opened { spool, error } =
-            Spool::open(&dir.path().join("spool"), agent_id().unwrap(), Vec::new(), None);
+        let crate::spool::Opened { spool, error } = Spool::open(
+            &dir.path().join("spool"),
+            agent_id().unwrap(),
+            SpoolOwner::of_test(Vec::new()),
+            None,
+        );
         assert!(error.is_none());
         let spool = Arc::new(spool);
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap());

@@ -47,8 +47,8 @@ events! {
     BadSettings = "bad-settings", "error detail try",
         "A setting is invalid. `run` executes the command without tailrace; `ship` reads its input and discards it.",
         "Correct the setting that `error` names.";
-    BytesNotDelivered = "bytes-not-delivered", "drain bytes",
-        "After the supervisor was killed, its shipper could not deliver all of the spool in `TAILRACE_STOP_GRACE`.",
+    BytesNotDelivered = "bytes-not-delivered", "drain bytes error",
+        "After the supervisor was killed, its shipper could not deliver all of the spool in `TAILRACE_STOP_GRACE`, or the system refused a resource. The next agent of the app delivers the rest.",
         "Check the drain.";
     CannotRead = "cannot-read", "error",
         "`ship` cannot read its standard input. It exits with 74.",
@@ -59,6 +59,9 @@ events! {
     CannotStart = "cannot-start", "command error",
         "The app's command cannot be started. The exit status is 126 or 127, as a shell's.",
         "Correct the command.";
+    CheckpointDamaged = "checkpoint-damaged", "directory error",
+        "The checkpoint that a dead agent left cannot be read. All that is in its spool is delivered, some of it once more.",
+        "Check the disk, and whether something else writes to `TAILRACE_SPOOL_DIR`.";
     ClockSteppedBack = "clock-stepped-back", "detail",
         "The system clock was set back. Timestamps follow it.",
         "Nothing.";
@@ -129,6 +132,12 @@ events! {
     SpoolDamaged = "spool-damaged", "drain bytes detail",
         "Bytes of the spool are not frames. Their lines count as dropped.",
         "Check the disk, and whether something else writes to `TAILRACE_SPOOL_DIR`.";
+    SpoolExpired = "spool-expired", "app directory bytes",
+        "What a dead agent of another app left in `directory` was not changed for 24 hours. It is removed: nobody delivered it.",
+        "Give the apps directories of their own with `TAILRACE_SPOOL_DIR`, if it repeats.";
+    SpoolForeign = "spool-foreign", "directory files detail",
+        "The directory that a dead agent left contains something that no agent made. That is ignored, and stays.",
+        "Remove it, and find out what writes to `TAILRACE_SPOOL_DIR`.";
     SpoolInMemory = "spool-in-memory", "error detail",
         "The disk cannot be used. The spool is in memory and covers only a short outage.",
         "Free disk space, or correct `TAILRACE_SPOOL_DIR`.";

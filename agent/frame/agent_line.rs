@@ -2,6 +2,8 @@
 
 use super::{Field, MAX_FRAME, PRI_APP, PRI_DYNO, Timestamp};
 
+/// APP-NAME of the lines about the agent itself.
+pub(super) const AGENT_APP: &str = "tailrace";
 /// Longest text, in bytes: with its header it fits into the frames that receivers accept.
 const MAX_TEXT_BYTES: usize = MAX_FRAME - 512;
 
@@ -41,7 +43,7 @@ impl AgentLine {
         let (pri, app) = match self.kind {
             // The dyno manager's lines carry the same PRI as its samples (captures of 2025; 45 in those up to 2016).
             AgentLineKind::Sample | AgentLineKind::Lifecycle => (PRI_DYNO, "heroku"),
-            AgentLineKind::Agent => (PRI_APP, "tailrace"),
+            AgentLineKind::Agent => (PRI_APP, AGENT_APP),
         };
         let frame = format!("<{pri}>1 {time} {host} {app} {proc_id} - {}\n", self.text);
         out.extend_from_slice(format!("{} ", frame.len()).as_bytes());

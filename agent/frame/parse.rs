@@ -5,7 +5,8 @@
 //! (heroku/x `logplex/encoding/parser.go`), a frame without its LF or with one inside, and bytes that are not
 //! UTF-8 (vectordotdev/vector `src/sources/heroku_logs.rs` splits on LF and drops such lines).
 
-use super::MAX_FRAME;
+use super::agent_line::AGENT_APP;
+use super::{MAX_FRAME, PRI_APP};
 use std::fmt;
 
 /// One frame, borrowed from the bytes that it was parsed from.
@@ -28,6 +29,11 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
+    /// Whether it is a line of the app: not one of the agent, the dyno manager, or a loss notice.
+    pub(crate) fn is_app_line(&self) -> bool {
+        self.pri == PRI_APP && self.app != AGENT_APP
+    }
+
     /// Writes the frame as it was parsed.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let Self { pri, time, host, app, proc_id, msg, .. } = self;

@@ -6,20 +6,28 @@ use super::segment::{FrameKind, Segment};
 use crate::frame::{DropReason, Loss};
 use crate::line::{PerStream, Stream};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 /// The sealed batch, and the loss that its notice announces.
 #[derive(Debug)]
 struct Sealed {
     batch: SealedBatch,
     announced: Option<Loss>,
+    /// A dead agent had sealed it: its notice is not ours.
+    is_resumed: bool,
 }
 
 /// A batch that a dead agent had sealed: it is sent again under the same id.
-#[derive(Debug)]
-struct ResumedBatch {
-    start: Offset,
-    end: Offset,
-    notice: Vec<u8>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResumedBatch {
+    /// Offset of its first byte.
+    pub start: Offset,
+    /// Offset behind its last byte.
+    pub end: Offset,
+    /// The loss notice that precedes it: a whole frame, or nothing.
+    pub notice: Vec<u8>,
+    /// The loss that the notice announces.
+    pub announced: Option<Loss>,
 }
 
 /// A range ahead of the cursor that was dropped.
@@ -64,6 +72,7 @@ pub(crate) struct Account {
     rejected: u64,
     dropped: BTreeMap<DropReason, u64>,
     adopted_frames: u64,
+    adopted_dropped: u64,
     batches: u64,
     notices: u64,
     /// Requests tried.
@@ -85,6 +94,7 @@ impl Account {
             rejected: 0,
             dropped: BTreeMap::new(),
             adopted_frames: 0,
+            adopted_dropped: 0,
             batches: 0,
             notices: 0,
             attempts: 0,
@@ -142,6 +152,11 @@ impl Account {
         self.adopted_frames
     }
 
+    /// Lines of dead agents' apps dropped.
+    pub(crate) fn adopted_dropped(&self) -> u64 {
+        self.adopted_dropped
+    }
+
     pub(super) fn drop_lines(&mut self, lines: u64, reason: DropReason) {
         if lines > 0 {
             *self.dropped.entry(reason).or_default() += lines;
@@ -166,9 +181,40 @@ impl Account {
         }
     }
 
-    /// The next batch starts at `start` with a batch that a dead agent had sealed: `end` and notice stay the same.
-    pub(crate) fn resume(&mut self, start: Offset, end: Offset, notice: Vec<u8>) {
-        self.resumed.push(ResumedBatch { start, end, notice });
+    /// At its start the next batch is one that a dead agent had sealed: end and notice stay the same.
+    pub(crate) fn resume(&mut self, batch: ResumedBatch) {
+        self.resumed.push(batch);
+    }
+
+    /// The next notice announces also what a dead agent did not.
+    pub(crate) fn inherit_loss(&mut self, loss: Loss) {
+        self.unannounced = Loss::join(Some(loss), self.unannounced);
+    }
+
+    /// What no sealed batch announces yet.
+    pub(crate) fn unannounced(&self) -> Option<Loss> {
+        self.dropped_ranges.iter().fold(self.unannounced, |loss, range| Loss::join(loss, range.loss))
+    }
+
+    /// Up to where everything in `range` of the spool is delivered, dropped or rejected.
+    pub(crate) fn cursor_in(&self, range: &Range<Offset>) -> Offset {
+        let mut at = self.cursor.max(range.start);
+        while let Some(dropped) = self.dropped_ranges.iter().find(|dropped| dropped.contains(at)) {
+            at = dropped.to;
+        }
+        at.min(range.end)
+    }
+
+    /// The batch that is sealed, or was by a dead agent, at the cursor in `range` of the spool.
+    pub(crate) fn sealed_in(&self, range: &Range<Offset>) -> Option<ResumedBatch> {
+        let at = self.cursor_in(range);
+        let ours = self.sealed.as_ref().map(|Sealed { batch, announced, .. }| ResumedBatch {
+            start: batch.range.start,
+            end: batch.range.end,
+            notice: batch.notice.clone(),
+            announced: *announced,
+        });
+        ours.into_iter().chain(self.resumed.iter().cloned()).find(|batch| batch.start == at && at < range.end)
     }
 
     /// Whether a loss is still to be announced: by the sealed batch or by the next one.
@@ -271,14 +317,18 @@ impl Account {
             return Err(allowed);
         }
         // A batch that is split keeps its notice, so that the announced number cannot change.
-        let before = self.sealed.take().map(|sealed| (sealed.batch.notice, sealed.announced));
+        let before =
+            self.sealed.take().map(|sealed| (sealed.batch.notice, sealed.announced, sealed.is_resumed));
         let resumed = self.resumed.iter().position(|batch| (batch.start, batch.end) == (start, end));
-        let (notice, announced) = match (before, resumed) {
+        let (notice, announced, is_resumed) = match (before, resumed) {
             (Some(before), _) => before,
-            (None, Some(index)) => (self.resumed.remove(index).notice, None),
+            (None, Some(index)) => {
+                let ResumedBatch { notice, announced, .. } = self.resumed.remove(index);
+                (notice, announced, true)
+            }
             (None, None) => {
                 let loss = self.unannounced.take();
-                (loss.as_ref().map(notice).unwrap_or_default(), loss)
+                (loss.as_ref().map(notice).unwrap_or_default(), loss, false)
             }
         };
         let origin = segments.iter().find(|s| s.contains(start)).and_then(|s| s.origin.as_ref());
@@ -291,7 +341,7 @@ impl Account {
             None => identity.frame_id(start.get(), end.get(), &notice),
         };
         let batch = SealedBatch { range, notice, id };
-        Ok(&self.sealed.insert(Sealed { batch, announced }).batch)
+        Ok(&self.sealed.insert(Sealed { batch, announced, is_resumed }).batch)
     }
 
     /// Gives the sealed batch up. What it would have announced is announced later.
@@ -303,7 +353,7 @@ impl Account {
 
     /// The sealed batch was delivered, or rejected for good: counts it and moves the cursor behind it.
     pub(super) fn complete_batch(&mut self, segments: &VecDeque<Segment>, outcome: BatchOutcome) {
-        let Some(Sealed { batch, announced }) = self.sealed.take() else { return };
+        let Some(Sealed { batch, announced, is_resumed }) = self.sealed.take() else { return };
         let range = batch.range;
         let is_adopted = segments.iter().any(|s| s.origin.is_some() && s.contains(range.start));
         match outcome {
@@ -314,7 +364,7 @@ impl Account {
                     self.count_delivered(segments, range);
                 }
                 self.batches += 1;
-                self.notices += u64::from(announced.is_some());
+                self.notices += u64::from(announced.is_some() && !is_resumed);
             }
             BatchOutcome::Rejected => {
                 if !is_adopted {
@@ -410,6 +460,10 @@ impl Account {
                 }
             }
         }
+        // A batch that a dead agent had sealed, and of which the start was dropped, announces nothing.
+        for batch in self.resumed.extract_if(.., |batch| batch.start < self.cursor) {
+            self.unannounced = Loss::join(batch.announced, self.unannounced);
+        }
     }
 
     /// The segment at `index` is dropped, or what is left of it ahead of the cursor.
@@ -420,7 +474,11 @@ impl Account {
             return;
         }
         let mut range = DroppedRange { from, to: segment.end(), loss: None, continues: PerStream::default() };
-        if segment.origin.is_none() {
+        let lines = if segment.origin.is_some() {
+            let lines = segment.adopted_lines_from(from);
+            self.adopted_dropped += lines;
+            lines
+        } else {
             let mut lines = segment.frames - self.frames_consumed(segment);
             let inside = segment.special_in(from, segment.end());
             for stream in Stream::ALL {
@@ -444,10 +502,11 @@ impl Account {
             }
             lines -= inside.iter().filter(|frame| frame.kind == FrameKind::Agent).count() as u64;
             self.drop_lines(lines, reason);
-            let times = segment.times.map(|times| (times.first, times.last));
-            let (since, until) = times.unwrap_or_default();
-            range.loss = (lines > 0).then_some(Loss { lines, since, until, reason });
-        }
+            lines
+        };
+        let times = segment.times.map(|times| (times.first, times.last));
+        let (since, until) = times.unwrap_or_default();
+        range.loss = (lines > 0).then_some(Loss { lines, since, until, reason });
         self.insert_dropped(range);
         if self.cursor == segment.end() {
             self.consumed = Consumed { segment: segment.start, frames: segment.frames }; // it may still grow

@@ -242,14 +242,32 @@ impl Ledger {
         self.captured() as i64 - known as i64
     }
 
+    fn oldest_unpinned(&self) -> Option<usize> {
+        let last = self.segments.len().checked_sub(1)?;
+        (0..last).find(|index| {
+            let segment = &self.segments[*index];
+            !self.accounts.iter().any(|account| account.pins(segment))
+        })
+    }
+
+    /// The segment that [`Ledger::drop_oldest`] drops next.
+    pub(crate) fn next_to_drop(&self) -> Option<&Segment> {
+        self.oldest_unpinned().map(|index| &self.segments[index])
+    }
+
+    /// Books what is in the adopted segment at `start`, so that it can be dropped: where the lines of its app start, in
+    /// bytes from its start, and the times of the first and the last.
+    pub(crate) fn count_adopted(&mut self, start: Offset, lines: Vec<u32>, times: Option<TimeRange>) {
+        if let Some(segment) = self.segments.iter_mut().find(|s| s.start == start && s.origin.is_some()) {
+            segment.adopted_lines = Some(lines);
+            segment.times = times;
+        }
+    }
+
     /// Drops the oldest segment that no sealed batch pins, for every drain that has not consumed it, and takes it out
     /// of the ledger: the caller removes its bytes. The last segment stays, it is being written.
     pub(crate) fn drop_oldest(&mut self, reason: DropReason) -> Option<Segment> {
-        let last = self.segments.len().checked_sub(1)?;
-        let index = (0..last).find(|index| {
-            let segment = &self.segments[*index];
-            !self.accounts.iter().any(|account| account.pins(segment))
-        })?;
+        let index = self.oldest_unpinned()?;
         for account in &mut self.accounts {
             account.drop_segment(&self.segments, index, reason);
         }

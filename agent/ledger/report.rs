@@ -24,6 +24,8 @@ pub(crate) struct DrainReport {
     pub attempts: u64,
     /// Frames of dead agents delivered.
     pub adopted_frames: u64,
+    /// Lines of dead agents' apps dropped.
+    pub adopted_dropped: u64,
 }
 
 impl DrainReport {
@@ -80,6 +82,7 @@ impl Report {
             batches: drain.batches,
             attempts: drain.attempts,
             adopted_frames: drain.adopted_frames,
+            adopted_dropped_lines: drain.adopted_dropped,
         });
         let file = LedgerFile {
             agent,
@@ -115,6 +118,7 @@ struct LedgerFileDrain<'a> {
     batches: u64,
     attempts: u64,
     adopted_frames: u64,
+    adopted_dropped_lines: u64,
 }
 
 /// Serializes dropped lines as a map from reason to number.
@@ -137,6 +141,7 @@ impl Ledger {
             batches: account.batches(),
             attempts: account.attempts,
             adopted_frames: account.adopted_frames(),
+            adopted_dropped: account.adopted_dropped(),
         });
         let own_frames = self.agent_frames() + self.accounts().iter().map(Account::notices).sum::<u64>();
         Report { captured: self.captured(), own_frames, drains: drains.collect() }
@@ -161,6 +166,7 @@ mod tests {
                 batches: 4,
                 attempts: 6,
                 adopted_frames: 5,
+                adopted_dropped: 7,
             }],
         };
         let expected = r#"{
@@ -180,7 +186,8 @@ mod tests {
       "rejected_lines": 1,
       "batches": 4,
       "attempts": 6,
-      "adopted_frames": 5
+      "adopted_frames": 5,
+      "adopted_dropped_lines": 7
     }
   ]
 }

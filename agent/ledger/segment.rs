@@ -96,12 +96,14 @@ pub(crate) struct Segment {
     pub len: u64,
     /// Whole frames. Not counted for adopted segments.
     pub frames: u64,
-    /// The times of its frames. Not known for adopted segments.
+    /// The times of its frames. Not known for adopted segments, unless they are to be dropped.
     pub times: Option<TimeRange>,
     /// Where it is.
     pub location: SegmentLocation,
     /// The dead agent that wrote it, when it was adopted: its frames are no lines of ours.
     pub origin: Option<Arc<Origin>>,
+    /// Of an adopted segment that is to be dropped: where the lines of its app start, in bytes from its start.
+    pub(super) adopted_lines: Option<Vec<u32>>,
     /// Ascending by offset.
     pub(super) special: Vec<SpecialFrame>,
 }
@@ -118,7 +120,28 @@ pub(crate) struct Origin {
 impl Segment {
     /// An empty segment of our own.
     pub(crate) fn new(start: Offset, location: SegmentLocation) -> Self {
-        Self { start, len: 0, frames: 0, times: None, location, origin: None, special: Vec::new() }
+        Self {
+            start,
+            len: 0,
+            frames: 0,
+            times: None,
+            location,
+            origin: None,
+            adopted_lines: None,
+            special: Vec::new(),
+        }
+    }
+
+    /// Whether the lines in it must be counted before it is dropped ([`super::Ledger::count_adopted`]).
+    pub(crate) fn is_uncounted(&self) -> bool {
+        self.origin.is_some() && self.adopted_lines.is_none()
+    }
+
+    /// Lines of a dead agent's app from `from` on, as far as they are counted.
+    pub(super) fn adopted_lines_from(&self, from: Offset) -> u64 {
+        let before = from.bytes_since(self.start);
+        let lines = self.adopted_lines.as_deref().unwrap_or_default();
+        (lines.len() - lines.partition_point(|at| u64::from(*at) < before)) as u64
     }
 
     /// Offset behind the last byte.

@@ -233,7 +233,8 @@ impl Shipper {
             }
             ToShipper::SealRange { drain, range } => self.takeover.set_cursor(*drain, range.cursor, None),
             ToShipper::SealedBatch { drain, batch } => {
-                let sealed = SealedEnd { end: batch.range.end, notice: batch.notice.clone() };
+                let (end, notice) = (batch.range.end, batch.notice.clone());
+                let sealed = SealedEnd { end, notice, announced: None };
                 self.takeover.set_cursor(*drain, batch.range.start, Some(sealed));
             }
             _ => {}

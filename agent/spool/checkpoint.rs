@@ -1,12 +1,18 @@
 //! The checkpoint: how far each drain is in the spool of one agent, in a file beside its segments.
 
-use super::directory::{Directory, SpoolError};
-use crate::ledger::{Account, Offset};
+use super::directory::{Directory, SpoolError, open_regular, read_small};
+use super::identity::hash;
+use crate::frame::{DropReason, Loss, Timestamp};
+use crate::ledger::{Account, Offset, ResumedBatch};
 use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "cursors";
+/// Bytes of the file at most: a line has a token and at most one frame.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The end and the notice of a sealed batch that starts at a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +21,8 @@ pub(crate) struct SealedEnd {
     pub end: Offset,
     /// The loss notice that precedes it: a whole frame, or nothing.
     pub notice: Vec<u8>,
+    /// The loss that the notice announces, for the next batch when the drain refuses this one.
+    pub announced: Option<Loss>,
 }
 
 /// How far one drain is in the spool of one agent, in that spool's own offsets.
@@ -24,29 +32,31 @@ pub(crate) struct Cursor {
     pub token: String,
     /// Everything before it is delivered, dropped or rejected.
     pub offset: Offset,
+    /// Lines that were dropped, for the next notice. In the checkpoint of the agent that is to announce them.
+    pub loss: Option<Loss>,
     /// The sealed batch that starts there.
     pub sealed: Option<SealedEnd>,
 }
 
 impl Cursor {
-    /// The cursor of an account in the spool that takes the range from `shift` to `end` of ours.
-    pub(crate) fn of(account: &Account, token: &str, shift: u64, end: Offset) -> Self {
-        let start = Offset::new(shift);
-        let sealed = account.batch().filter(|batch| (start..end).contains(&batch.range.start));
-        Self {
-            token: token.to_owned(),
-            offset: account.cursor().clamp(start, end) - shift,
-            sealed: sealed
-                .map(|batch| SealedEnd { end: batch.range.end - shift, notice: batch.notice.clone() }),
-        }
+    /// The cursor of an account in the spool that takes `range` of ours; its offsets are smaller by `shift`. Without
+    /// the losses.
+    pub(crate) fn of(account: &Account, token: &str, range: &Range<Offset>, shift: u64) -> Self {
+        let sealed = account.sealed_in(range).map(|ResumedBatch { end, notice, announced, .. }| SealedEnd {
+            end: end - shift,
+            notice,
+            announced,
+        });
+        Self { token: token.to_owned(), offset: account.cursor_in(range) - shift, loss: None, sealed }
     }
 }
 
 /// The checkpoint file of a directory. It is overwritten in one `write` at every seal and every completion, so that
 /// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
-/// One line per drain: `TOKEN OFFSET END NOTICE`, where END and NOTICE are `-` without a sealed batch. The last line
-/// is `.`, which tells a complete file from a truncated one.
+/// One line per drain: `TOKEN OFFSET LOSS END ANNOUNCED NOTICE`. Without a sealed batch END and what follows are `-`. A
+/// loss is `LINES,SINCE,UNTIL,REASON` with times in microseconds, or `-`. The last line is `. CHECKSUM`; what is behind
+/// it remains of a longer checkpoint.
 #[derive(Debug)]
 pub(crate) struct Checkpoint(File);
 
@@ -58,56 +68,100 @@ impl Checkpoint {
     pub(crate) fn open(directory: &Directory) -> Result<Self, SpoolError> {
         let path = directory.path().join(FILE_NAME);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-        Ok(Self(options.open(&path).map_err(SpoolError::io("cannot open", &path))?))
+        options.write(true).create(true).truncate(false).mode(0o600);
+        Ok(Self(open_regular(&path, &mut options).map_err(SpoolError::io("cannot open", &path))?))
     }
 
-    /// Writes all cursors. A failure costs repetition after a crash and nothing else, so it is not an error.
-    pub(crate) fn save(&self, cursors: &[Cursor]) {
+    /// Writes all cursors.
+    ///
+    /// # Errors
+    /// When that fails. It costs repetition after a crash, and losses that are not announced.
+    pub(crate) fn save(&self, cursors: &[Cursor]) -> io::Result<()> {
         let mut text = Vec::with_capacity(128);
         for cursor in cursors {
-            text.extend_from_slice(format!("{} {} ", cursor.token, cursor.offset).as_bytes());
+            let loss = loss_text(cursor.loss.as_ref());
+            text.extend_from_slice(format!("{} {} {loss} ", cursor.token, cursor.offset).as_bytes());
             match &cursor.sealed {
-                Some(SealedEnd { end, notice }) => {
-                    text.extend_from_slice(format!("{end} ").as_bytes());
+                Some(SealedEnd { end, notice, announced }) => {
+                    let announced = loss_text(announced.as_ref());
+                    text.extend_from_slice(format!("{end} {announced} ").as_bytes());
                     text.extend_from_slice(notice.strip_suffix(b"\n").unwrap_or(notice));
                 }
-                None => text.extend_from_slice(b"- "),
+                None => text.extend_from_slice(b"- - -"),
             }
             text.push(b'\n');
         }
-        text.extend_from_slice(b".\n");
-        self.0.write_all_at(&text, 0).ok(); // costs repetition, see above
+        let checksum = hash([text.as_slice()]);
+        text.extend_from_slice(format!(". {checksum}\n").as_bytes());
+        self.0.write_all_at(&text, 0)
     }
 
-    /// The cursors in the file of `directory`; none when there is no complete file.
-    pub(super) fn read(directory: &Directory) -> Vec<Cursor> {
-        let bytes = std::fs::read(directory.path().join(FILE_NAME)).unwrap_or_default();
-        parse(&bytes).unwrap_or_default()
+    /// The cursors in the file of `directory`; none when nothing was written yet.
+    ///
+    /// # Errors
+    /// When there is something else than a checkpoint.
+    pub(super) fn read(directory: &Directory) -> io::Result<Vec<Cursor>> {
+        match read_small(&directory.path().join(FILE_NAME), MAX_BYTES) {
+            Ok(bytes) if bytes.is_empty() => Ok(Vec::new()),
+            Ok(bytes) => parse(&bytes).ok_or_else(|| io::Error::other("its checksum does not match")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 }
 
 fn parse(bytes: &[u8]) -> Option<Vec<Cursor>> {
     let mut cursors = Vec::new();
-    for line in bytes.split(|b| *b == b'\n') {
-        if line == b"." {
-            return Some(cursors);
+    let mut from = 0;
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        let line = &bytes[from..end];
+        if let Some(checksum) = line.strip_prefix(b". ") {
+            return (checksum == hash([&bytes[..from]]).as_bytes()).then_some(cursors);
         }
-        let mut fields = line.splitn(4, |b| *b == b' ');
-        let mut text = || std::str::from_utf8(fields.next()?).ok();
-        let (token, offset) = (text()?.to_owned(), text()?.parse().ok()?);
-        let sealed = match text()? {
-            "-" => None,
-            end => {
-                let end = end.parse().ok()?;
-                let mut notice = fields.next()?.to_vec();
-                if !notice.is_empty() {
-                    notice.push(b'\n');
-                }
-                Some(SealedEnd { end, notice })
-            }
-        };
-        cursors.push(Cursor { token, offset, sealed });
+        from = end + 1;
+        cursors.push(parse_cursor(line)?);
     }
     None
+}
+
+fn parse_cursor(line: &[u8]) -> Option<Cursor> {
+    let mut fields = line.splitn(6, |b| *b == b' ');
+    let mut text = || std::str::from_utf8(fields.next()?).ok();
+    let (token, offset, loss) = (text()?.to_owned(), text()?.parse().ok()?, parse_loss(text()?).ok()?);
+    let (end, announced) = (text()?, parse_loss(text()?).ok()?);
+    let mut notice = fields.next()?.to_vec();
+    if !notice.is_empty() {
+        notice.push(b'\n');
+    }
+    let sealed = match end {
+        "-" => None,
+        end => Some(SealedEnd { end: end.parse().ok()?, notice, announced }),
+    };
+    Some(Cursor { token, offset, loss, sealed })
+}
+
+struct NotALoss;
+
+fn loss_text(loss: Option<&Loss>) -> String {
+    loss.map_or_else(
+        || "-".to_owned(),
+        |Loss { lines, since, until, reason }| {
+            format!("{lines},{},{},{}", since.as_micros(), until.as_micros(), reason.as_str())
+        },
+    )
+}
+
+/// A loss; `-` without one.
+fn parse_loss(text: &str) -> Result<Option<Loss>, NotALoss> {
+    if text == "-" { Ok(None) } else { parse_fields(text).map(Some).ok_or(NotALoss) }
+}
+
+fn parse_fields(text: &str) -> Option<Loss> {
+    let mut fields = text.split(',');
+    let mut number = || fields.next()?.parse::<u64>().ok();
+    let (lines, since, until) = (number()?, number()?, number()?);
+    let (since, until) = (Timestamp::from_micros(since), Timestamp::from_micros(until));
+    let reason = fields.next()?;
+    let reason = DropReason::ALL.into_iter().find(|known| known.as_str() == reason)?;
+    Some(Loss { lines, since, until, reason })
 }

@@ -1,13 +1,18 @@
-//! The directory of one agent: its lock, its segment files, and spare files to recycle.
+//! The directory of one agent: its lock, whose it is, its segment files, and spare files to recycle.
 
+use super::SEGMENT_BYTES;
+use super::identity::{self, AppIdentity};
+use crate::frame;
 use crate::ledger::Offset;
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 /// Why a directory cannot be used.
 #[derive(Debug)]
@@ -67,6 +72,11 @@ impl std::error::Error for SpoolError {
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
+    /// Whose spool it is, to be written before the first segment.
+    app: Option<AppIdentity>,
+    has_identity: AtomicBool,
+    /// Files that are named as segments and are none: they stay where they are.
+    foreign: Vec<PathBuf>,
     /// Files of consumed segments, to be recycled.
     spares: Mutex<Vec<PathBuf>>,
     _lock: Flock<File>,
@@ -83,11 +93,72 @@ pub(crate) struct SegmentFile {
     pub path: PathBuf,
 }
 
-/// Spare files at most: they are in the page cache, which counts as the dyno's memory.
-const MAX_SPARES: usize = 2;
+impl SegmentFile {
+    /// Offset behind its last byte.
+    pub(super) fn end(&self) -> Offset {
+        self.offset + self.len
+    }
+
+    /// A NUL ends the segment: what is behind it in the file are old frames.
+    pub(super) fn cut_at_nul(&mut self) {
+        if let Some(nul) = memchr::memchr(0, &self.read()) {
+            self.len = nul as u64;
+        }
+    }
+
+    /// Whether it starts as a segment does.
+    pub(super) fn starts_with_frame(&self) -> bool {
+        frame::span(&self.read(), 0).is_ok()
+    }
+
+    /// Its bytes; none when it is not readable or too long.
+    fn read(&self) -> Vec<u8> {
+        read_small(&self.path, SEGMENT_BYTES).unwrap_or_default()
+    }
+}
+
+/// What is in a directory.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// The files that are named as segments, ascending.
+    pub(super) segments: Vec<SegmentFile>,
+    /// What no agent makes.
+    pub(super) foreign: Vec<PathBuf>,
+}
+
+impl Listing {
+    /// Lists the directory at `path`.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when that cannot be done.
+    pub(super) fn of(path: &Path) -> Result<Self, SpoolError> {
+        let mut listing = Self::default();
+        for entry in std::fs::read_dir(path).map_err(SpoolError::io("cannot list", path))?.flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_name = |name: &&str| name.len() == NAME_DIGITS && name.bytes().all(|b| b.is_ascii_digit());
+            let offset = name.to_str().filter(is_name).and_then(|name| name.parse().ok());
+            // `metadata` of an entry does not follow links.
+            let len = entry.metadata().ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len());
+            if let (Some(offset), Some(len)) = (offset, len) {
+                listing.segments.push(SegmentFile { offset, len, path });
+            } else if !OTHER_FILES.iter().any(|known| name == *known) {
+                listing.foreign.push(path);
+            }
+        }
+        listing.segments.sort_unstable();
+        Ok(listing)
+    }
+}
+
+/// Names of the spare files. There are few: they are in the page cache, which counts as the dyno's memory.
+const SPARES: [&str; 2] = ["spare0", "spare1"];
 
 /// Name of the lock file.
 const LOCK: &str = "lock";
+
+/// Names of the files that are no segments.
+const OTHER_FILES: [&str; 5] =
+    [super::checkpoint::FILE_NAME, identity::FILE_NAME, SPARES[0], SPARES[1], LOCK];
 
 /// Digits of a segment's name.
 const NAME_DIGITS: usize = 20;
@@ -105,9 +176,35 @@ impl Directory {
         let path = base.join(agent);
         builder.recursive(false).create(&path).map_err(SpoolError::io("cannot make", &path))?;
         match Self::lock(&path)? {
-            Some(lock) => Ok(Self { path, spares: Mutex::default(), _lock: lock }),
+            Some(lock) => Ok(Self::new(path, lock)),
             None => Err(SpoolError::NotOurs { path }),
         }
+    }
+
+    fn new(path: PathBuf, lock: Flock<File>) -> Self {
+        let (has_identity, spares) = (AtomicBool::new(false), Mutex::default());
+        Self { path, app: None, has_identity, foreign: Vec::new(), spares, _lock: lock }
+    }
+
+    /// Makes it the spool of this app. When the disk is full that is recorded later, before the first segment.
+    pub(super) fn of_app(self, app: AppIdentity) -> Self {
+        let directory = Self { app: Some(app), ..self };
+        directory.write_identity().ok(); // tried again, see above
+        directory
+    }
+
+    /// Records whose spool it is, unless it is recorded.
+    ///
+    /// # Errors
+    /// When that cannot be done: no agent would adopt a segment here.
+    pub(super) fn write_identity(&self) -> io::Result<()> {
+        if let Some(app) = &self.app
+            && !self.has_identity.load(Ordering::Relaxed)
+        {
+            app.write(&self.path)?;
+            self.has_identity.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Locks an existing directory; none when a living agent holds it.
@@ -116,25 +213,32 @@ impl Directory {
     /// [`SpoolError`] when it is not this user's or cannot be opened.
     pub(crate) fn adopt(path: PathBuf) -> Result<Option<Self>, SpoolError> {
         check_ours(&path)?;
-        Ok(Self::lock(&path)?.map(|lock| Self { path, spares: Mutex::default(), _lock: lock }))
+        Ok(Self::lock(&path)?.map(|lock| Self::new(path, lock)))
     }
 
     /// Whether a living agent with this id holds its directory in `base`.
     pub(crate) fn is_held(base: &Path, agent: &str) -> bool {
         let is_id = !agent.is_empty() && agent.bytes().all(|b| b.is_ascii_hexdigit());
-        is_id && matches!(Self::adopt(base.join(agent)), Ok(None))
+        is_id && Self::is_locked(&base.join(agent))
+    }
+
+    /// Whether a living agent holds the directory at `path`, which is not changed.
+    pub(super) fn is_locked(path: &Path) -> bool {
+        let mut options = OpenOptions::new();
+        let lock = check_ours(path).map(|()| open_regular(&path.join(LOCK), options.read(true)));
+        lock.is_ok_and(|lock| {
+            lock.is_ok_and(|file| {
+                let locked = Flock::lock(file, FlockArg::LockSharedNonblock);
+                matches!(locked, Err((_, nix::errno::Errno::EWOULDBLOCK)))
+            })
+        })
     }
 
     fn lock(path: &Path) -> Result<Option<Flock<File>>, SpoolError> {
         let lock = path.join(LOCK);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(&lock)
-            .map_err(SpoolError::io("cannot open", &lock))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = open_regular(&lock, &mut options).map_err(SpoolError::io("cannot open", &lock))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
@@ -152,14 +256,17 @@ impl Directory {
         self.path.join(format!("{:0NAME_DIGITS$}", offset.get()))
     }
 
-    /// Keeps the file of a consumed segment as a spare, or removes it when there are enough. Overwriting a file costs
-    /// a third of creating and removing one.
+    /// Keeps the file of a segment that is no longer needed as a spare, or removes it when there are enough. Overwriting
+    /// a file costs a third of creating and removing one. A spare has a name of its own: under that of its segment, an
+    /// agent that adopts the directory would deliver it.
     pub(super) fn retire(&self, path: &Path) {
         let mut spares = self.spares();
-        if spares.len() < MAX_SPARES && path.parent() == Some(&self.path) {
-            spares.push(path.to_owned());
-        } else {
-            std::fs::remove_file(path).ok(); // somebody may have cleaned the directory
+        let free = SPARES.map(|name| self.path.join(name)).into_iter().find(|spare| !spares.contains(spare));
+        match free {
+            Some(spare) if path.parent() == Some(&self.path) && std::fs::rename(path, &spare).is_ok() => {
+                spares.push(spare);
+            }
+            _ => drop(std::fs::remove_file(path)), // somebody may have cleaned the directory
         }
     }
 
@@ -189,19 +296,14 @@ impl Directory {
     /// # Errors
     /// [`SpoolError`] when it cannot be listed.
     pub(crate) fn segments(&self) -> Result<Vec<SegmentFile>, SpoolError> {
-        let mut found = Vec::new();
-        let entries = std::fs::read_dir(&self.path).map_err(SpoolError::io("cannot list", &self.path))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let offset = name.to_str().filter(|n| n.len() == NAME_DIGITS).and_then(|n| n.parse().ok());
-            // `metadata` of an entry does not follow links.
-            let len = entry.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len());
-            if let (Some(offset), Some(len)) = (offset, len) {
-                found.push(SegmentFile { offset, len, path: entry.path() });
-            }
-        }
-        found.sort_unstable();
-        Ok(found)
+        let mut segments = Listing::of(&self.path)?.segments;
+        segments.retain(|file| !self.foreign.contains(&file.path));
+        Ok(segments)
+    }
+
+    /// These files are no segments: they are not removed.
+    pub(super) fn ignore(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        self.foreign.extend(files);
     }
 
     /// Whether it is on a file system that lives in memory.
@@ -215,19 +317,52 @@ impl Directory {
         self.clear();
     }
 
-    /// Removes it with the files that agents put there, and nothing else; the lock stays held.
-    pub(crate) fn clear(&self) {
+    /// Removes the segments and the spare files.
+    pub(super) fn clear_segments(&self) {
         for file in self.segments().unwrap_or_default() {
             std::fs::remove_file(file.path).ok(); // what cannot be removed stays for the next agent
         }
-        for name in [super::checkpoint::FILE_NAME, LOCK] {
+        self.trim();
+    }
+
+    /// Removes it with the files that agents put there, and nothing else; the lock stays held.
+    pub(crate) fn clear(&self) {
+        self.clear_segments();
+        for name in OTHER_FILES {
             std::fs::remove_file(self.path.join(name)).ok(); // as above
         }
         std::fs::remove_dir(&self.path).ok(); // as above
     }
 }
 
-fn check_ours(path: &Path) -> Result<(), SpoolError> {
+/// When the directory at `path`, or something in it, was changed last.
+pub(super) fn last_change(path: &Path) -> Option<SystemTime> {
+    let modified = |path: &Path| std::fs::symlink_metadata(path).and_then(|meta| meta.modified()).ok();
+    let entries = std::fs::read_dir(path).ok()?.flatten();
+    entries.filter_map(|entry| modified(&entry.path())).chain(modified(path)).max()
+}
+
+/// Opens a regular file, without following a link and without waiting for the other end of a FIFO.
+///
+/// # Errors
+/// When that is not one, or cannot be opened.
+pub(super) fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = options.custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// Reads a regular file of at most `max_bytes`.
+///
+/// # Errors
+/// When it is none, is longer, or cannot be read.
+pub(super) fn read_small(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path, OpenOptions::new().read(true))?.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
+pub(super) fn check_ours(path: &Path) -> Result<(), SpoolError> {
     let meta = std::fs::symlink_metadata(path).map_err(SpoolError::io("cannot look at", path))?;
     if meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() {
         Ok(())

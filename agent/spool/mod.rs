@@ -18,12 +18,15 @@
 //! DIR/                       $TMPDIR/tailrace, 0700, this user's, not a link
 //!   5f2c…/                   one per agent, 128 random bits in hex, 0700
 //!     lock                   locked by the supervisor (flock(2)) as long as it lives
+//!     app                    whose spool it is (see `identity`)
 //!     cursors                the checkpoint: per drain its cursor and the sealed batch (see `checkpoint`)
 //!     00000000000000000000   a segment: at most 1 MiB, named by its offset in 20 decimal digits
 //!     00000000000001048392
+//!     spare0                 the file of a segment that is no longer needed, to be recycled
 //! ```
 //!
-//! A directory whose lock nobody holds belonged to an agent that is dead: the next agent adopts it (`recovery`).
+//! A directory whose lock nobody holds belonged to an agent that is dead: the next agent of the same app adopts it
+//! (`recovery`). Agents of other apps leave it alone, until it has not changed for 24 hours: then it is removed.
 //!
 //! No fsync: what `write` accepted survives the agent, and a dyno's disk dies with the dyno. The page cache counts as
 //! the dyno's memory, so a segment that stays is written back and dropped from the cache. On `POSIX_FADV_DONTNEED`
@@ -37,6 +40,7 @@
 
 mod checkpoint;
 mod directory;
+mod identity;
 mod open;
 mod reader;
 mod recovery;
@@ -45,14 +49,19 @@ mod writer;
 
 pub(crate) use checkpoint::SealedEnd;
 pub(crate) use directory::{Directory, SpoolError};
-pub(crate) use open::{DrainId, Opened, Spool, agent_id};
+#[cfg(test)]
+pub(crate) use open::DrainId;
+pub(crate) use open::{Opened, Spool, SpoolOwner, agent_id};
 pub(crate) use reader::{ReadError, Reader};
+pub(crate) use recovery::OtherSpool;
 pub(crate) use takeover::TakeoverState;
 pub(crate) use writer::{AppendOutcome, WhenFull, Writer};
 
 use crate::ledger::{Segment, SegmentLocation};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 
 /// Longest segment, in bytes.
 pub(crate) const SEGMENT_BYTES: u64 = 1 << 20;
@@ -66,6 +75,17 @@ pub(crate) const MEMORY_SLOTS: u8 = 4;
 pub(crate) fn memory_file() -> nix::Result<File> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     Ok(memfd_create("tailrace-spool", MFdFlags::MFD_CLOEXEC)?.into())
+}
+
+/// The bytes of a slot of the memory file.
+///
+/// # Errors
+/// When it cannot be read.
+fn read_slot(memory: &File, slot: u8) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; SEGMENT_BYTES as usize];
+    let got = memory.read_at(&mut bytes, u64::from(slot) * SEGMENT_BYTES)?;
+    bytes.truncate(got);
+    Ok(bytes)
 }
 
 /// Removes the bytes of a segment that is no longer in the ledger; `directory` may recycle its file.

@@ -2,15 +2,17 @@
 
 use super::checkpoint::{Checkpoint, Cursor};
 use super::directory::{Directory, SpoolError};
-use super::recovery::{AdoptedSpool, Adoption, adopt};
+use super::identity::AppIdentity;
+use super::recovery::{AdoptedSpool, OtherSpool, adopt};
 use super::takeover::TakeoverState;
 use super::writer::{WhenFull, Writer};
 use super::{SEGMENT_BYTES, dispose};
 use crate::config::{Config, DrainSettings};
 use crate::frame::Timestamp;
-use crate::ledger::{DrainIndex, Ledger, Offset, Segment, SegmentLocation, SharedLedger};
+use crate::ledger::{Account, DrainIndex, Ledger, Offset, Segment, SegmentLocation, SharedLedger};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -28,11 +30,28 @@ pub(crate) struct DrainId {
     pub token: String,
 }
 
-impl DrainId {
-    /// The drains of the settings, in their order.
-    pub(crate) fn all(config: &Config) -> Vec<Self> {
-        let id = |drain: &DrainSettings| Self { name: drain.url.name(), token: drain.token.clone() };
-        config.drains.iter().map(id).collect()
+/// Whose lines a spool holds, and where they go.
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolOwner {
+    /// The app.
+    pub app: AppIdentity,
+    /// Its drains, in the order of the setting.
+    pub drains: Vec<DrainId>,
+}
+
+impl SpoolOwner {
+    /// App and drains of the settings.
+    pub(crate) fn of(config: &Config) -> Self {
+        let id = |drain: &DrainSettings| DrainId { name: drain.url.name(), token: drain.token.clone() };
+        Self { app: AppIdentity::of(config), drains: config.drains.iter().map(id).collect() }
+    }
+}
+
+#[cfg(test)]
+impl SpoolOwner {
+    /// An app for tests.
+    pub(crate) fn of_test(drains: Vec<DrainId>) -> Self {
+        Self { app: AppIdentity::of_test(), drains }
     }
 }
 
@@ -47,7 +66,10 @@ pub(crate) struct Spool {
     directory: Option<Directory>,
     checkpoint: Option<Checkpoint>,
     memory: Option<File>,
+    /// Where our own segments start, behind those that were adopted.
+    start: Offset,
     adopted: Mutex<Vec<AdoptedSpool>>,
+    others: Vec<OtherSpool>,
 }
 
 /// A new agent id: 128 random bits in hex.
@@ -71,26 +93,29 @@ pub(crate) struct Opened {
 }
 
 impl Spool {
-    /// Creates our directory in `base` and adopts what dead agents left there. Without a usable directory segments
-    /// go to the memory file.
-    pub(crate) fn open(base: &Path, agent: String, drains: Vec<DrainId>, memory: Option<File>) -> Opened {
-        Self::open_after(base, agent, drains, memory, &TakeoverState::default())
+    /// Creates our directory in `base` and adopts what dead agents of the same app left there. Without a usable
+    /// directory segments go to the memory file.
+    pub(crate) fn open(base: &Path, agent: String, owner: SpoolOwner, memory: Option<File>) -> Opened {
+        Self::open_after(base, agent, owner, memory, &TakeoverState::default())
     }
 
     /// As [`Spool::open`], for the shipper of a dead supervisor: adopts also what `takeover` tells of the memory file.
     pub(crate) fn open_after(
         base: &Path,
         agent: String,
-        drains: Vec<DrainId>,
+        owner: SpoolOwner,
         memory: Option<File>,
         takeover: &TakeoverState,
     ) -> Opened {
+        let SpoolOwner { app, drains } = owner;
         let mut error = None;
         let directory = Directory::create(base, &agent).map_err(|failure| error = Some(failure)).ok();
-        let mut adoption = match &directory {
-            Some(_) => adopt(base, &agent).unwrap_or_default(),
-            None => Adoption::default(),
-        };
+        let directory = directory.map(|directory| directory.of_app(app.clone()));
+        // A shipper without a supervisor needs no directory of its own. An agent does: there is no room in memory for
+        // its lines while it delivers another's.
+        let may_adopt = directory.is_some() || takeover.is_supervisor_gone();
+        let found = may_adopt.then(|| adopt(base, &agent, &app).ok()).flatten();
+        let mut adoption = found.unwrap_or_default();
         if let Some(memory) = &memory {
             takeover.adopt_into(&mut adoption, memory);
         }
@@ -104,12 +129,14 @@ impl Spool {
         }
         let spool = Self {
             agent,
+            start: ledger.log_end(),
             shared: SharedLedger::new(ledger),
             drains,
             checkpoint: directory.as_ref().and_then(|directory| Checkpoint::open(directory).ok()),
             directory,
             memory,
             adopted: Mutex::new(adoption.spools),
+            others: adoption.others,
         };
         Opened { spool, error }
     }
@@ -132,7 +159,8 @@ impl Spool {
         give_up: impl Fn() -> bool + Send + 'a,
     ) -> Writer<'a> {
         let (directory, memory) = (self.directory.as_ref(), self.memory.as_ref());
-        Writer::new(&self.shared, directory, memory, limit, full, give_up)
+        // What is dropped is in the checkpoint before its bytes go, so that it is announced if we are killed.
+        Writer::new(&self.shared, directory, memory, limit, full, give_up).on_drop(|| self.save_checkpoint())
     }
 
     /// How long the oldest line has been held that a drain has not consumed; zero when it holds none.
@@ -169,6 +197,11 @@ impl Spool {
         report.summary(|drain| self.oldest(drain))
     }
 
+    /// The spools of dead agents of other apps that were found at the start and are still there.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &OtherSpool> {
+        self.others.iter().filter(|other| std::fs::symlink_metadata(&other.directory).is_ok())
+    }
+
     /// Bytes of dead agents that are in the spool.
     pub(crate) fn adopted_bytes(&self) -> u64 {
         let ledger = self.shared.lock();
@@ -180,21 +213,40 @@ impl Spool {
         self.shared.lock().adopted_bytes(drain)
     }
 
-    /// Writes the checkpoints, for an agent that adopts our directory.
+    /// Writes the checkpoints, for an agent that adopts our directory. Losses that dead agents did not announce are in
+    /// ours before they are taken out of theirs.
     pub(crate) fn save_checkpoint(&self) {
-        let cursors = |shift: u64, end: Offset| -> Vec<Cursor> {
-            let ledger = self.shared.lock();
-            let accounts = ledger.accounts().iter().zip(&self.drains);
-            accounts.map(|(account, drain)| Cursor::of(account, &drain.token, shift, end)).collect()
-        };
-        if let Some(checkpoint) = &self.checkpoint {
-            checkpoint.save(&cursors(0, Offset::MAX));
+        // Held while writing: an older checkpoint must not replace a newer one.
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ours, theirs) = self.cursors(&adopted);
+        if let Some(checkpoint) = &self.checkpoint
+            && checkpoint.save(&ours).is_err()
+        {
+            return; // costs repetition, see there
         }
-        for adopted in self.adopted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Some(checkpoint) = &adopted.checkpoint {
-                checkpoint.save(&cursors(adopted.origin.shift, adopted.end));
+        for (spool, cursors) in adopted.iter().zip(&theirs) {
+            if let Some(checkpoint) = &spool.checkpoint {
+                checkpoint.save(cursors).ok(); // costs repetition
             }
         }
+    }
+
+    /// The cursors of all drains at one instant: in our own part of the spool, and in each adopted one. The losses are
+    /// with ours, or without a checkpoint of our own with the first of the others.
+    fn cursors(&self, adopted: &[AdoptedSpool]) -> (Vec<Cursor>, Vec<Vec<Cursor>>) {
+        let ledger = self.shared.lock();
+        let cursors = |range: &Range<Offset>, shift: u64| -> Vec<Cursor> {
+            let accounts = ledger.accounts().iter().zip(&self.drains);
+            accounts.map(|(account, drain)| Cursor::of(account, &drain.token, range, shift)).collect()
+        };
+        let mut ours = cursors(&(self.start..Offset::MAX), 0);
+        let mut theirs: Vec<_> =
+            adopted.iter().map(|spool| cursors(&spool.range(), spool.origin.shift)).collect();
+        let keeper = if self.checkpoint.is_some() { Some(&mut ours) } else { theirs.first_mut() };
+        for (cursor, account) in keeper.into_iter().flatten().zip(ledger.accounts()) {
+            cursor.loss = account.unannounced();
+        }
+        (ours, theirs)
     }
 
     /// Removes the segments that every drain has consumed, and the adopted directories of which none is left.
@@ -233,19 +285,20 @@ impl Spool {
     }
 
     /// The agent ends: removes directories of which every drain has consumed everything. The others stay for an agent
-    /// that starts later on the same disk.
+    /// that starts later on the same disk, as does the checkpoint when there are losses that no drain was told of.
     pub(crate) fn close(&self) {
         self.save_checkpoint();
-        let (cursor, log_end) = {
+        let (cursor, log_end, has_losses) = {
             let ledger = self.shared.lock();
-            let cursor = ledger.accounts().iter().map(crate::ledger::Account::cursor).min();
-            (cursor.unwrap_or(ledger.log_end()), ledger.log_end())
+            let cursor = ledger.accounts().iter().map(Account::cursor).min();
+            let has_losses = ledger.accounts().iter().any(|account| account.unannounced().is_some());
+            (cursor.unwrap_or(ledger.log_end()), ledger.log_end(), has_losses)
         };
         self.remove_adopted(|end| cursor >= end);
         if cursor >= log_end
             && let Some(directory) = &self.directory
         {
-            directory.clear();
+            if has_losses { directory.clear_segments() } else { directory.clear() }
         }
     }
 }

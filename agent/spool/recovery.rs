@@ -1,14 +1,21 @@
-//! Recovery: an agent adopts what dead agents left in the same directory, from where each drain was. (A shipper that
-//! outlives its supervisor: `takeover`.)
+//! Recovery: an agent adopts what dead agents of its app left in the same directory, from where each drain was. (A
+//! shipper that outlives its supervisor: `takeover`.)
 
+use super::SEGMENT_BYTES;
 use super::checkpoint::{Checkpoint, Cursor, SealedEnd};
-use super::directory::{Directory, SegmentFile, SpoolError};
-use crate::ledger::{Account, Offset, Origin, Segment, SegmentLocation};
-use std::path::Path;
+use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change};
+use super::identity::AppIdentity;
+use crate::diag;
+use crate::ledger::{Account, Offset, Origin, ResumedBatch, Segment, SegmentLocation};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Directories that one agent adopts at most; the next one takes the rest.
 const MAX_DIRECTORIES: usize = 64;
+/// No spool grows so long: a file that claims to start behind it is no segment.
+const MAX_OFFSET: u64 = 1 << 62;
 
 /// The spool of a dead agent, as a part of ours.
 #[derive(Debug)]
@@ -32,10 +39,18 @@ impl AdoptedSpool {
         if let Some(cursor) = self.cursors.iter().find(|cursor| cursor.token == token) {
             let offset = (cursor.offset + shift).min(self.end);
             account.skip_range(Offset::new(shift), offset);
-            if let Some(SealedEnd { end, notice }) = &cursor.sealed {
-                account.resume(offset, *end + shift, notice.clone());
+            if let Some(SealedEnd { end, notice, announced }) = cursor.sealed.clone() {
+                account.resume(ResumedBatch { start: offset, end: end + shift, notice, announced });
+            }
+            if let Some(loss) = cursor.loss {
+                account.inherit_loss(loss);
             }
         }
+    }
+
+    /// Its range in our spool.
+    pub(super) fn range(&self) -> Range<Offset> {
+        Offset::new(self.origin.shift)..self.end
     }
 }
 
@@ -46,47 +61,105 @@ pub(crate) struct Adoption {
     pub spools: Vec<AdoptedSpool>,
     /// The segments, ascending.
     pub segments: Vec<Segment>,
+    /// The spools that are not our app's.
+    pub others: Vec<OtherSpool>,
 }
 
-/// Adopts the directories of dead agents in `base`, oldest first. `own_id` is the id of our agent, whose
-/// directory is left out.
+/// Adopts the directories of dead agents of this app in `base`, in the order of their starts, and looks at those of
+/// other apps. `own_id` is the id of our agent, whose directory is left out.
 ///
 /// # Errors
 /// [`SpoolError`] when `base` cannot be listed. A directory that cannot be adopted is left alone.
-pub(crate) fn adopt(base: &Path, own_id: &str) -> Result<Adoption, SpoolError> {
+pub(crate) fn adopt(base: &Path, own_id: &str, app: &AppIdentity) -> Result<Adoption, SpoolError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(base).map_err(SpoolError::io("cannot list", base))?.flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();
         let is_agent =
             name.len() == own_id.len() && name != own_id && name.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_agent && let Ok(modified) = entry.metadata().and_then(|meta| meta.modified()) {
-            found.push((modified, name, entry.path()));
+        if is_agent {
+            found.push((AppIdentity::recorded_at(&entry.path()), name, entry.path()));
         }
     }
     found.sort();
     let mut adoption = Adoption::default();
-    for (_, agent, path) in found.into_iter().take(MAX_DIRECTORIES) {
-        if let Ok(Some(directory)) = Directory::adopt(path) {
-            adoption.add(agent, directory);
+    for (_, agent, path) in found {
+        let owner = AppIdentity::read(&path);
+        if !owner.as_ref().is_some_and(|owner| owner.is_same_app(app)) {
+            adoption.others.extend(OtherSpool::look(path, owner));
+        } else if adoption.spools.len() < MAX_DIRECTORIES {
+            match Directory::adopt(path) {
+                Ok(Some(directory)) => adoption.add(agent, directory),
+                Ok(None) => {} // its agent is alive
+                Err(error) => report_foreign(&base.join(agent), 1, &format!("not adopted: {error}")),
+            }
         }
     }
     Ok(adoption)
 }
 
-impl Adoption {
-    /// Adds the spool of one dead agent; an empty one is removed.
-    fn add(&mut self, agent: String, directory: Directory) {
-        let mut files = directory.segments().unwrap_or_default();
-        if let Some(last) = files.last_mut() {
-            // It was being written: a NUL may end it.
-            let bytes = std::fs::read(&last.path).unwrap_or_default();
-            last.len = memchr::memchr(0, &bytes).map_or(last.len, |end| end as u64);
-        } else {
-            return directory.remove();
+/// The spool of a dead agent of another app, or of none that is known: its drains are not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OtherSpool {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// The name of the app; empty when it is not known.
+    pub app: String,
+    /// Bytes of its segments.
+    pub bytes: u64,
+    /// When it was changed last.
+    pub changed: SystemTime,
+}
+
+impl OtherSpool {
+    /// How long it is left for an agent of its own app, from its last change on.
+    pub(crate) const KEEP_TIME: Duration = Duration::from_hours(24);
+
+    /// Looks at the directory at `path`, which is not changed, unless it was kept for long enough: then it is removed,
+    /// because nobody can deliver it any more. None for a directory of a living agent, and for one without segments.
+    fn look(path: PathBuf, owner: Option<AppIdentity>) -> Option<Self> {
+        check_ours(&path).ok()?;
+        let changed = last_change(&path)?;
+        let segments = Listing::of(&path).ok()?.segments;
+        let bytes = segments.iter().fold(0, |bytes: u64, file| bytes.saturating_add(file.len));
+        if Directory::is_locked(&path) {
+            return None;
         }
+        let app = owner.map(|owner| owner.name).unwrap_or_default();
+        let other = Self { directory: path, app, bytes, changed };
+        if other.unchanged() >= Self::KEEP_TIME
+            && let Ok(Some(directory)) = Directory::adopt(other.directory.clone())
+        {
+            directory.remove();
+            if bytes > 0 {
+                let event = diag::event(diag::Event::SpoolExpired).field("app", other.app);
+                event.field("directory", other.directory.display()).field("bytes", bytes).emit();
+            }
+            return None;
+        }
+        (bytes > 0).then_some(other)
+    }
+
+    /// Time since its last change.
+    pub(crate) fn unchanged(&self) -> Duration {
+        self.changed.elapsed().unwrap_or_default() // the clock may have been set back
+    }
+}
+
+impl Adoption {
+    /// Adds the spool of one dead agent. One without segments is removed, unless losses are to be announced.
+    fn add(&mut self, agent: String, mut directory: Directory) {
         // What it had removed stays a gap, so that its offsets and ours differ by one constant.
         let shift = self.segments.last().map_or(Offset::ZERO, Segment::end).get();
-        let cursors = Checkpoint::read(&directory);
+        let files = segments_of(&mut directory, shift);
+        let cursors = Checkpoint::read(&directory).unwrap_or_else(|error| {
+            let event =
+                diag::event(diag::Event::CheckpointDamaged).field("directory", directory.path().display());
+            event.field("error", error).emit();
+            Vec::new()
+        });
+        if files.is_empty() && cursors.iter().all(|cursor| cursor.loss.is_none()) {
+            return directory.remove();
+        }
         let checkpoint = Checkpoint::open(&directory).ok();
         let origin = Arc::new(Origin { agent, shift });
         for SegmentFile { offset, len, path } in files {
@@ -98,4 +171,50 @@ impl Adoption {
         let end = self.segments.last().map_or(Offset::new(shift), Segment::end);
         self.spools.push(AdoptedSpool { origin, end, directory: Some(directory), cursors, checkpoint });
     }
+}
+
+/// The segments of a dead agent, ascending, each behind the end of the one before. Files that cannot be its segments
+/// are ignored, and reported with what else no agent makes. `shift` is where its spool starts in ours.
+fn segments_of(directory: &mut Directory, shift: u64) -> Vec<SegmentFile> {
+    let Listing { segments, mut foreign } = Listing::of(directory.path()).unwrap_or_default();
+    let mut found: Vec<SegmentFile> = Vec::with_capacity(segments.len());
+    for file in segments {
+        let is_in_range = file.offset.get() <= MAX_OFFSET.saturating_sub(shift);
+        if file.len > SEGMENT_BYTES || !is_in_range {
+            foreign.push(file.path);
+            continue;
+        }
+        if let Some(before) = found.last_mut().filter(|before| before.end() > file.offset) {
+            before.cut_at_nul();
+            if before.end() > file.offset {
+                let is_before_foreign = !before.starts_with_frame() && file.starts_with_frame();
+                foreign.push(if is_before_foreign {
+                    std::mem::replace(before, file).path
+                } else {
+                    file.path
+                });
+                continue;
+            }
+        }
+        found.push(file);
+    }
+    if let Some(last) = found.last_mut() {
+        last.cut_at_nul(); // it was being written
+    }
+    foreign.sort_unstable();
+    if let Some(path) = foreign.first() {
+        let name = path.file_name().unwrap_or_default().display();
+        let detail = match foreign.len() {
+            1 => format!("ignored: {name}"),
+            _ => format!("ignored: {name} and others"),
+        };
+        report_foreign(directory.path(), foreign.len(), &detail);
+    }
+    directory.ignore(foreign);
+    found
+}
+
+fn report_foreign(directory: &Path, files: usize, detail: &str) {
+    let event = diag::event(diag::Event::SpoolForeign).field("directory", directory.display());
+    event.field("files", files).field("detail", detail).emit();
 }

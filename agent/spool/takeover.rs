@@ -1,12 +1,11 @@
 //! Takeover: a shipper whose supervisor is gone delivers what is left, also what is in memory only. (An
 //! agent that starts later on the same disk: `recovery`.)
 
-use super::SEGMENT_BYTES;
 use super::checkpoint::{Cursor, SealedEnd};
+use super::read_slot;
 use super::recovery::{AdoptedSpool, Adoption};
 use crate::ledger::{DrainIndex, Offset, Origin, Segment, SegmentLocation};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// A segment in memory: it is in no directory.
@@ -30,8 +29,14 @@ pub(crate) struct TakeoverState {
 impl TakeoverState {
     /// For the agent with this id and drains with these tokens; nothing is delivered yet.
     pub(crate) fn new(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
-        let cursors = tokens.map(|token| Cursor { token, offset: Offset::ZERO, sealed: None }).collect();
+        let cursors =
+            tokens.map(|token| Cursor { token, offset: Offset::ZERO, loss: None, sealed: None }).collect();
         Self { agent: agent.to_owned(), cursors, ..Self::default() }
+    }
+
+    /// Whether a supervisor left it.
+    pub(super) fn is_supervisor_gone(&self) -> bool {
+        !self.agent.is_empty()
     }
 
     /// A segment was opened in this slot of memory; a former one in it is gone.
@@ -55,10 +60,7 @@ impl TakeoverState {
         let mut end = None;
         for (MemorySegment { start, slot }, next) in self.segments.iter().zip(ends) {
             // The last one may hold more than was reported; a NUL ends it, as on disk.
-            let mut bytes = vec![0; SEGMENT_BYTES as usize];
-            if memory.read_at(&mut bytes, u64::from(*slot) * SEGMENT_BYTES).is_err() {
-                return;
-            }
+            let Ok(bytes) = read_slot(memory, *slot) else { return };
             let len = memchr::memchr(0, &bytes).unwrap_or(bytes.len()) as u64;
             let mut segment = Segment::new(*start + shift, SegmentLocation::Memory(*slot));
             segment.len = len.min(next - *start);

@@ -1,11 +1,12 @@
 use super::checkpoint::{Checkpoint, Cursor};
+use super::identity::AppIdentity;
 use super::recovery::{Adoption, adopt};
 use super::*;
 use crate::frame::Timestamp;
-use crate::frame::{Encoder, Field, PRI_APP};
+use crate::frame::{Encoder, Field, Loss, PRI_APP};
 use crate::ledger::{
-    Appended, BatchOutcome, BatchRange, DrainIndex, Identity, Ledger, Offset, SegmentStart, SharedLedger,
-    TimeRange,
+    Appended, BatchOutcome, BatchRange, DrainIndex, Identity, Ledger, Offset, SealRange, SegmentStart,
+    SharedLedger, TimeRange,
 };
 
 const IDENTITY: Identity<'_> = Identity { agent: "00aa", drain: "d.1" };
@@ -198,7 +199,7 @@ fn a_directory_is_private_and_links_are_not_followed() {
 fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
     let base = tempfile::tempdir().expect("a directory");
     let (sealed, total) = {
-        let directory = Directory::create(base.path(), "00aa").expect("ours");
+        let directory = Directory::create(base.path(), "00aa").expect("ours").of_app(AppIdentity::of_test());
         let shared = shared(1);
         let mut writer =
             Writer::new(&shared, Some(&directory), None, 1 << 30, WhenFull::DropOldest, || false);
@@ -213,15 +214,19 @@ fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
         ledger.complete_batch(D0, BatchOutcome::Delivered);
         let second = reader.read(first.end, Offset::MAX, 1 << 18, &mut body).expect("read");
         let batch = ledger.seal(D0, second, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
-        let cursor = Cursor::of(&ledger.accounts()[0], "d.1", 0, Offset::MAX);
-        Checkpoint::open(&directory).expect("a file").save(&[cursor]);
+        let cursor = Cursor::of(&ledger.accounts()[0], "d.1", &(Offset::ZERO..Offset::MAX), 0);
+        Checkpoint::open(&directory).expect("a file").save(&[cursor]).expect("saved");
         (batch, ledger.log_end())
     };
     std::fs::create_dir(base.path().join("not an agent")).expect("made");
-    let Adoption { spools, segments } = adopt(base.path(), "00bb").expect("listed");
+    let Adoption { spools, segments, .. } =
+        adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
     assert_eq!(spools.len(), 1);
     assert_eq!(spools[0].end, total);
-    assert!(adopt(base.path(), "00cc").expect("listed").spools.is_empty(), "it is locked");
+    assert!(
+        adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed").spools.is_empty(),
+        "it is locked"
+    );
     let mut ledger = Ledger::new(["d0".to_owned(), "d1".to_owned()], segments);
     spools[0].resume(ledger.account_mut(D0).expect("one"), "d.1");
     spools[0].resume(ledger.account_mut(D1).expect("one"), "d.2");
@@ -259,12 +264,15 @@ fn fill_and_consume(spool: &Spool, writer: &mut Writer<'_>) -> Offset {
 fn a_recycled_file_shows_no_old_frames() {
     let base = tempfile::tempdir().expect("a directory");
     let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
-    let Opened { spool, error } = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
+    let Opened { spool, error } =
+        Spool::open(base.path(), "00aa".to_owned(), SpoolOwner::of_test(vec![drain]), None);
     assert!(error.is_none(), "{error:?}");
     let files = || {
         let mut paths: Vec<_> =
             std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten().collect();
-        paths.retain(|entry| entry.file_name().len() == 20);
+        paths.retain(|entry| {
+            entry.file_name().len() == 20 || entry.file_name().display().to_string().starts_with("spare")
+        });
         paths.len()
     };
     let mut writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
@@ -288,7 +296,8 @@ fn a_recycled_file_shows_no_old_frames() {
     drop(writer);
     std::fs::rename(base.path().join("00aa"), base.path().join("00ee")).expect("renamed");
     std::fs::remove_file(base.path().join("00ee/lock")).expect("removed");
-    let Adoption { spools, segments } = adopt(base.path(), "00bb").expect("listed");
+    let Adoption { spools, segments, .. } =
+        adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
     assert_eq!(spools[0].end, last.end());
     let ends: Vec<Offset> = segments.iter().map(Segment::end).collect();
     assert!(segments.iter().skip(1).zip(&ends).all(|(segment, end)| segment.start >= *end), "{segments:?}");
@@ -306,8 +315,8 @@ fn an_interrupted_append_to_a_recycled_file_is_not_seen() {
     let (more, _) = frames(510..520);
     // As if the agent died before the last step.
     let at = new.len() as u64;
-    std::os::unix::fs::FileExt::write_all_at(&file, &[0], at + more.len() as u64).expect("the NUL");
-    std::os::unix::fs::FileExt::write_all_at(&file, &more[1..], at + 1).expect("all but the first byte");
+    FileExt::write_all_at(&file, &[0], at + more.len() as u64).expect("the NUL");
+    FileExt::write_all_at(&file, &more[1..], at + 1).expect("all but the first byte");
     let mut reader = Reader::new(None);
     reader.add(SegmentStart { start: Offset::ZERO, location: SegmentLocation::File(path) });
     assert!(read_all(&mut reader, Offset::ZERO, Offset::MAX, 1 << 20).into_iter().eq(500..510));
@@ -319,13 +328,212 @@ fn an_interrupted_append_to_a_recycled_file_is_not_seen() {
 fn spare_files_are_removed_when_nothing_is_written() {
     let base = tempfile::tempdir().expect("a directory");
     let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
-    let Opened { spool, .. } = Spool::open(base.path(), "00aa".to_owned(), vec![drain], None);
+    let Opened { spool, .. } =
+        Spool::open(base.path(), "00aa".to_owned(), SpoolOwner::of_test(vec![drain]), None);
     let mut writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
     fill_and_consume(&spool, &mut writer);
     spool.trim();
     let left: Vec<_> = std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten().collect();
     assert_eq!(left.iter().filter(|entry| entry.file_name().len() == 20).count(), 1, "{left:?}");
+    assert_eq!(left.len(), 4, "the segment, lock, checkpoint and identity: {left:?}");
     drop(writer);
     spool.close();
     assert!(!base.path().join("00aa").exists(), "nothing is left behind");
+}
+
+/// Puts files into the directory of a dead agent and returns the segments that are adopted, as offset and length.
+fn adopted_of(files: &[(u64, &[u8])]) -> Vec<(u64, u64)> {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = Directory::create(base.path(), "00aa").expect("ours").of_app(AppIdentity::of_test());
+    for (offset, bytes) in files {
+        std::fs::write(directory.segment(Offset::new(*offset)), bytes).expect("written");
+    }
+    drop(directory);
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+    adoption.segments.iter().map(|segment| (segment.start.get(), segment.len)).collect()
+}
+
+#[test]
+fn only_what_can_be_a_segment_is_adopted() {
+    let (bytes, _) = frames(0..10);
+    let (own, len) = (bytes.as_slice(), bytes.len() as u64);
+    assert_eq!(adopted_of(&[(0, own), (len, own)]), [(0, len), (len, len)]);
+    assert_eq!(adopted_of(&[(0, own), (7, b"foreign"), (len, own)]), [(0, len), (len, len)]);
+    assert_eq!(adopted_of(&[(1, &[b'x'; 5000]), (len, own)]), [(len, len)], "the segment that is ours stays");
+    assert_eq!(adopted_of(&[(0, own), (u64::MAX, own), (u64::MAX - 7, b"")]), [(0, len)]);
+    let too_long = vec![b'x'; SEGMENT_BYTES as usize + 1];
+    assert_eq!(adopted_of(&[(0, own), (len, &too_long)]), [(0, len)]);
+    // Cutting a recycled file to its length failed.
+    let recycled = [own, b"\0", own].concat();
+    assert_eq!(adopted_of(&[(0, &recycled), (len, &recycled)]), [(0, len), (len, len)]);
+}
+
+#[test]
+fn spare_files_do_not_come_back_as_segments() {
+    let base = tempfile::tempdir().expect("a directory");
+    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let owner = SpoolOwner::of_test(vec![drain]);
+    let Opened { spool, .. } = Spool::open(base.path(), "00aa".to_owned(), owner, None);
+    let mut writer = spool.writer(4 << 20, WhenFull::DropOldest, || false);
+    write(&mut writer, 0..1);
+    let first = BatchRange { start: Offset::ZERO, end: spool.shared.lock().log_end(), frames: 1 };
+    spool.shared.lock().seal(D0, first, &IDENTITY, |_| Vec::new()).expect("sealed: it is pinned");
+    for start in (1..60_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    let starts: Vec<u64> = spool.shared.lock().segments().map(|segment| segment.start.get()).collect();
+    assert!(spool.shared.lock().accounts()[0].dropped() > 0);
+    drop(spool); // as if its agent had been killed
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+    let adopted: Vec<u64> = adoption.segments.iter().map(|segment| segment.start.get()).collect();
+    assert_eq!(adopted, starts, "what was dropped is counted already");
+    for adopted in adoption.spools {
+        adopted.directory.expect("on disk").remove();
+    }
+    assert!(!base.path().join("00aa").exists(), "nothing is left behind");
+}
+
+/// What the next batch of a drain announces; it is rejected if that is asked for, else delivered.
+fn announced_by_next(spool: &Spool, outcome: BatchOutcome) -> Option<u64> {
+    let mut ledger = spool.shared.lock();
+    let SealRange { cursor, limit } = ledger.seal_range(D0);
+    let mut reader = Reader::new(None);
+    for segment in ledger.segments() {
+        reader.add(SegmentStart { start: segment.start, location: segment.location.clone() });
+    }
+    let range = reader.read(cursor, limit, 8 << 20, &mut bytes::BytesMut::new()).expect("readable");
+    let mut lines = None;
+    let notice = |loss: &Loss| {
+        lines = Some(loss.lines);
+        b"1 x\n".to_vec()
+    };
+    ledger.seal(D0, range, &IDENTITY, notice).expect("sealed");
+    ledger.complete_batch(D0, outcome);
+    lines
+}
+
+/// How an agent ends in a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    Killed,
+}
+
+/// The spool's agent ends.
+fn end(spool: Spool, end: End) {
+    spool.save_checkpoint();
+    if end == End::Closed {
+        spool.close();
+    }
+    drop(spool);
+}
+
+#[test]
+fn losses_outlive_their_agent_and_are_announced_once() {
+    for ends in [[End::Closed; 2], [End::Killed; 2], [End::Closed, End::Killed], [End::Killed, End::Closed]] {
+        let base = tempfile::tempdir().expect("a directory");
+        let open = |agent: &str| {
+            let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+            Spool::open(base.path(), agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
+        };
+        let first = open("00aa");
+        let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
+        for start in (0..60_000).step_by(1000) {
+            write(&mut writer, start..start + 1000);
+        }
+        drop(writer);
+        let dropped = first.shared.lock().accounts()[0].dropped();
+        assert_eq!(announced_by_next(&first, BatchOutcome::Rejected), Some(dropped), "the drain refuses it");
+        end(first, ends[0]);
+        end(open("00bb"), ends[1]);
+        let third = open("00cc");
+        let mut writer = third.writer(8 << 20, WhenFull::DropOldest, || false);
+        write(&mut writer, 0..1);
+        drop(writer);
+        assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped), "{ends:?}");
+        end(third, End::Closed);
+        assert_eq!(std::fs::read_dir(base.path()).expect("listed").count(), 0, "nothing is left: {ends:?}");
+    }
+}
+
+#[test]
+fn what_a_sealed_batch_announces_is_not_lost_with_the_batch() {
+    let base = tempfile::tempdir().expect("a directory");
+    let open = |agent: &str| {
+        let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+        Spool::open(base.path(), agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
+    };
+    let first = open("00aa");
+    let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
+    for start in (0..60_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    let sealed = {
+        let mut ledger = first.shared.lock();
+        let start = ledger.seal_range(D0).cursor;
+        let (one, _) = frames(0..1);
+        let range = BatchRange { start, end: start + one.len() as u64, frames: 1 };
+        ledger.seal(D0, range, &IDENTITY, |_| b"1 x\n".to_vec()).expect("sealed");
+        range
+    };
+    let dropped = first.shared.lock().accounts()[0].dropped();
+    end(first, End::Killed);
+    end(open("00bb"), End::Killed);
+    // The batch is dropped before it is sealed again.
+    let third = open("00cc");
+    assert_eq!(third.shared.lock().seal_range(D0), SealRange { cursor: sealed.start, limit: sealed.end });
+    let mut writer = third.writer(3 << 20, WhenFull::DropOldest, || false);
+    write(&mut writer, 0..1000);
+    drop(writer);
+    let more = third.shared.lock().accounts()[0].adopted_dropped();
+    assert!(more > 1000);
+    assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped + more));
+}
+
+#[test]
+fn a_shipper_without_supervisor_adopts_also_without_a_directory_of_its_own() {
+    let base = tempfile::tempdir().expect("a directory");
+    let owner = || {
+        let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+        SpoolOwner::of_test(vec![drain])
+    };
+    let first = Spool::open(base.path(), "00aa".to_owned(), owner(), None).spool;
+    let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
+    for start in (0..60_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    let dropped = first.shared.lock().accounts()[0].dropped();
+    end(first, End::Killed);
+    std::fs::write(base.path().join("00bb"), "in the way of the directory").expect("written");
+    let takeover = TakeoverState::new("00aa", std::iter::empty());
+    let Opened { spool: second, error } =
+        Spool::open_after(base.path(), "00bb".to_owned(), owner(), None, &takeover);
+    assert!(error.is_some());
+    assert!(second.adopted_bytes() > 1 << 20);
+    end(second, End::Killed);
+    let third = Spool::open(base.path(), "00cc".to_owned(), owner(), None).spool;
+    assert!(third.adopted_bytes() > 1 << 20, "what was not delivered stays");
+    assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped));
+}
+
+#[test]
+fn spools_are_adopted_in_the_order_in_which_their_agents_started() {
+    let base = tempfile::tempdir().expect("a directory");
+    let start = std::time::SystemTime::now() - std::time::Duration::from_mins(10);
+    // The directory of the first was changed last: the second had adopted it, and removed a segment.
+    for (agent, started, changed) in [("00bb", 0, 9), ("00aa", 1, 2)] {
+        let directory = Directory::create(base.path(), agent).expect("ours").of_app(AppIdentity::of_test());
+        std::fs::write(directory.segment(Offset::ZERO), frames(0..1).0).expect("written");
+        let at = |minutes| start + std::time::Duration::from_mins(minutes);
+        let set =
+            |path: &std::path::Path, time| File::open(path).expect("open").set_modified(time).expect("set");
+        set(&directory.path().join("app"), at(started));
+        set(directory.path(), at(changed));
+    }
+    let adoption = adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed");
+    let agents: Vec<&str> = adoption.spools.iter().map(|spool| spool.origin.agent.as_str()).collect();
+    assert_eq!(agents, ["00bb", "00aa"]);
 }

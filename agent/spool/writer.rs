@@ -1,15 +1,18 @@
 //! Writing the spool: segments, the size limit, and what happens when the disk cannot be written to.
 
-use super::directory::{Directory, SpoolError};
-use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache};
+use super::directory::{Directory, SpoolError, read_small};
+use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache, read_slot};
 use crate::diag::Throttle;
-use crate::frame::{DropReason, Loss};
-use crate::ledger::{Appended, FrameKind, Ledger, Segment, SegmentLocation, SharedLedger, SpecialFrame};
+use crate::frame::{self, DropReason, Loss, Timestamp};
+use crate::ledger::{
+    Appended, FrameKind, Ledger, Segment, SegmentLocation, SharedLedger, SpecialFrame, TimeRange,
+};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 /// A segment with this many younger ones is written back and dropped from the page cache; several times, since pages
@@ -86,6 +89,7 @@ pub(crate) struct Writer<'a> {
     /// Neither disk nor memory can be written to.
     no_storage: Throttle,
     give_up: Box<dyn Fn() -> bool + Send + 'a>,
+    on_drop: Box<dyn Fn() + Send + 'a>,
 }
 
 impl fmt::Debug for Writer<'_> {
@@ -122,7 +126,13 @@ impl<'a> Writer<'a> {
             warning: None,
             no_storage: Throttle::default(),
             give_up: Box::new(give_up),
+            on_drop: Box::new(|| {}),
         }
+    }
+
+    /// Calls `on_drop` when segments were dropped, before their bytes are removed.
+    pub(super) fn on_drop(self, on_drop: impl Fn() + Send + 'a) -> Self {
+        Self { on_drop: Box::new(on_drop), ..self }
     }
 
     /// Writes whole frames and books them. There may be none, when only lines that closed are to be booked.
@@ -170,7 +180,11 @@ impl<'a> Writer<'a> {
 
     /// Files are removed without the ledger's lock: a stalled disk delays nobody else.
     fn make_room(&mut self, len: u64) {
-        for segment in self.drop_for(len) {
+        let dropped = self.drop_for(len);
+        if !dropped.is_empty() {
+            (self.on_drop)();
+        }
+        for segment in dropped {
             dispose(&segment, self.directory, self.memory);
         }
     }
@@ -196,10 +210,27 @@ impl<'a> Writer<'a> {
                 ledger = self.shared.wait_for_removal(ledger, WAIT_STEP);
                 continue;
             }
-            let Some(segment) = ledger.drop_oldest(DropReason::SpoolFull) else { break };
+            let segment;
+            (ledger, segment) = self.drop_oldest(ledger);
+            let Some(segment) = segment else { break };
             dropped.push(segment);
         }
         dropped
+    }
+
+    /// Drops the oldest segment. What a dead agent left is counted first, without the ledger's lock.
+    fn drop_oldest<'l>(&self, mut ledger: MutexGuard<'l, Ledger>) -> (MutexGuard<'l, Ledger>, Option<Segment>)
+    where
+        'a: 'l,
+    {
+        while let Some(uncounted) = ledger.next_to_drop().filter(|segment| segment.is_uncounted()).cloned() {
+            drop(ledger);
+            let (lines, times) = lines_of(&uncounted, self.memory);
+            ledger = self.shared.lock();
+            ledger.count_adopted(uncounted.start, lines, times);
+        }
+        let segment = ledger.drop_oldest(DropReason::SpoolFull);
+        (ledger, segment)
     }
 
     /// Writes to the open segment; false when that failed, and then none is open.
@@ -271,8 +302,11 @@ impl<'a> Writer<'a> {
                 drop(self.shared.wait_for_removal(ledger, WAIT_STEP));
                 continue;
             }
-            let segment = ledger.drop_oldest(DropReason::SpoolFull)?;
+            let segment;
+            (ledger, segment) = self.drop_oldest(ledger);
             drop(ledger);
+            let segment = segment?;
+            (self.on_drop)();
             dispose(&segment, None, self.memory);
             if matches!(segment.location, SegmentLocation::File(_)) {
                 self.disk_failed = None; // there is room again
@@ -285,9 +319,10 @@ impl<'a> Writer<'a> {
         let directory = self.directory.filter(|_| may_try)?;
         let start = self.shared.lock().log_end();
         let path = directory.segment(start);
-        let opened = match directory.recycle(start) {
-            Some(file) => Ok(OpenSegment::RecycledFile(file)),
-            None => create(&path).map(OpenSegment::NewFile),
+        let opened = match directory.write_identity().map(|()| directory.recycle(start)) {
+            Ok(Some(file)) => Ok(OpenSegment::RecycledFile(file)),
+            Ok(None) => create(&path).map(OpenSegment::NewFile),
+            Err(error) => Err(error),
         };
         match opened {
             Ok(open) => {
@@ -329,6 +364,29 @@ fn to_uncache(ledger: &Ledger) -> Vec<SegmentLocation> {
     let count = ledger.segments().len();
     let older = UNCACHE_AT.into_iter().filter_map(|younger| count.checked_sub(younger + 1));
     older.filter_map(|index| ledger.segments().nth(index)).map(|segment| segment.location.clone()).collect()
+}
+
+/// Where the lines of the app start in a segment of a dead agent, and the times of the first and the last. The frames
+/// of the agent itself are no lines. A line of several frames cannot be told from several lines.
+fn lines_of(segment: &Segment, memory: Option<&File>) -> (Vec<u32>, Option<TimeRange>) {
+    let mut bytes = match &segment.location {
+        SegmentLocation::File(path) => read_small(path, SEGMENT_BYTES).unwrap_or_default(), // somebody removed it
+        SegmentLocation::Memory(slot) => {
+            memory.and_then(|memory| read_slot(memory, *slot).ok()).unwrap_or_default()
+        }
+    };
+    bytes.truncate(segment.len as usize);
+    let (mut lines, mut times, mut at) = (Vec::new(), None, 0);
+    while let Ok(frame) = frame::parse(&bytes, at) {
+        if frame.is_app_line() {
+            lines.push(at as u32);
+            if let Some(time) = Timestamp::of_frame(&bytes[at..]) {
+                times = Some(TimeRange::extended(times, TimeRange { first: time, last: time }));
+            }
+        }
+        at += frame.total;
+    }
+    (lines, times)
 }
 
 fn create(path: &Path) -> io::Result<File> {

@@ -4,12 +4,16 @@ use crate::config::Config;
 use crate::delivery::{Coordinator, DrainHealth, LastAnswer};
 use crate::frame::DropReason;
 use crate::ledger::{DrainIndex, DrainReport, dropped_by_reason};
+use crate::spool::OtherSpool;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use std::fmt;
 use std::time::{Duration, Instant};
 
 /// A shipper that is silent for longer is reported as stuck: it sends a ping every 5 s.
 const STUCK_AFTER: Duration = Duration::from_secs(11);
+
+/// Spools of other apps that are listed at most: the answer fits a socket's buffer.
+const MAX_OTHER_SPOOLS: usize = 16;
 
 /// A length of time: whole seconds in JSON, the two largest units in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -159,6 +163,41 @@ impl fmt::Display for DrainStatus {
     }
 }
 
+/// The spool of a dead agent of another app. The order of the fields is that of the JSON.
+#[derive(Debug, serde::Serialize)]
+struct OtherSpoolStatus {
+    directory: String,
+    /// Empty when it is not known.
+    app: String,
+    bytes: u64,
+    #[serde(rename = "unchanged_seconds")]
+    unchanged: Elapsed,
+}
+
+impl OtherSpoolStatus {
+    fn new(other: &OtherSpool) -> Self {
+        Self {
+            directory: other.directory.display().to_string(),
+            app: other.app.clone(),
+            bytes: other.bytes,
+            unchanged: Elapsed(other.unchanged()),
+        }
+    }
+}
+
+impl fmt::Display for OtherSpoolStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let app = if self.app.is_empty() { "an app without a name" } else { &self.app };
+        let hours = OtherSpool::KEEP_TIME.as_secs() / 3600;
+        writeln!(f, "left by a dead agent of {app}: {} bytes in {}", self.bytes, self.directory)?;
+        writeln!(
+            f,
+            "  unchanged   for {}; agents of that app deliver it; it is removed after {hours}h",
+            self.unchanged
+        )
+    }
+}
+
 /// Where a snapshot takes its values from.
 #[derive(Debug)]
 pub(crate) struct StatusSources<'a> {
@@ -187,6 +226,7 @@ pub(crate) struct StatusSnapshot {
     probe: String,
     shipper: ShipperStatus,
     drains: Vec<DrainStatus>,
+    other_spools: Vec<OtherSpoolStatus>,
 }
 
 impl StatusSnapshot {
@@ -222,6 +262,7 @@ impl StatusSnapshot {
             probe: probe.unwrap_or_default().to_owned(),
             shipper: *shipper,
             drains: drains.collect(),
+            other_spools: spool.others().take(MAX_OTHER_SPOOLS).map(OtherSpoolStatus::new).collect(),
         }
     }
 }
@@ -246,7 +287,8 @@ impl fmt::Display for StatusSnapshot {
             }
             None => writeln!(f, "  shipper     not running, started {starts} times; it will be again")?,
         }
-        self.drains.iter().try_for_each(|drain| write!(f, "{drain}"))
+        self.drains.iter().try_for_each(|drain| write!(f, "{drain}"))?;
+        self.other_spools.iter().try_for_each(|other| write!(f, "{other}"))
     }
 }
 
@@ -308,6 +350,14 @@ mod tests {
                 drain("c", Some(no_answer)),
                 drain("d", None),
             ],
+            other_spools: [("00ab", "blog"), ("00ac", "")]
+                .map(|(directory, app)| OtherSpoolStatus {
+                    directory: format!("/tmp/tailrace/{directory}"),
+                    app: app.to_owned(),
+                    bytes: 77,
+                    unchanged: S(7300),
+                })
+                .into(),
         }
     }
 
@@ -342,6 +392,10 @@ drain d.d at d
   dropped     0 lines
   rejected    0 lines
   last answer none yet
+left by a dead agent of blog: 77 bytes in /tmp/tailrace/00ab
+  unchanged   for 2h 1m; agents of that app deliver it; it is removed after 24h
+left by a dead agent of an app without a name: 77 bytes in /tmp/tailrace/00ac
+  unchanged   for 2h 1m; agents of that app deliver it; it is removed after 24h
 ";
         assert_eq!(snapshot().to_string(), expected);
     }
@@ -349,7 +403,13 @@ drain d.d at d
     #[test]
     fn the_text_tells_a_stuck_shipper_from_one_that_does_not_run() {
         let text = |shipper| {
-            let snapshot = StatusSnapshot { shipper, probe: String::new(), drains: Vec::new(), ..snapshot() };
+            let snapshot = StatusSnapshot {
+                shipper,
+                probe: String::new(),
+                drains: Vec::new(),
+                other_spools: Vec::new(),
+                ..snapshot()
+            };
             snapshot.to_string().lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
         };
         let just_over = Elapsed(STUCK_AFTER + Duration::from_millis(1));
@@ -384,7 +444,9 @@ drain d.d at d
             r#""last":{"status":0,"detail":"refused","seconds_ago":7},"next_attempt_seconds":null},"#,
             r#"{"drain":"d","token":"d.d","delivered_lines":3,"held_lines":0,"held_bytes":0,"oldest_seconds":0,"#,
             r#""dropped_lines":0,"dropped":{},"rejected_lines":0,"batches":2,"attempts":2,"failures":0,"#,
-            r#""last":null,"next_attempt_seconds":null}]}"#,
+            r#""last":null,"next_attempt_seconds":null}],"#,
+            r#""other_spools":[{"directory":"/tmp/tailrace/00ab","app":"blog","bytes":77,"unchanged_seconds":7300},"#,
+            r#"{"directory":"/tmp/tailrace/00ac","app":"","bytes":77,"unchanged_seconds":7300}]}"#,
         );
         assert_eq!(serde_json::to_string(&snapshot()).unwrap(), expected);
     }

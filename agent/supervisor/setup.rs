@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::line::Stream;
 use crate::recorder::{BufferPool, FrameFormat, Input, RecorderThread, Wakeups, buffer_pool, input};
 use crate::sample;
-use crate::spool::{self, DrainId, Spool};
+use crate::spool::{self, Spool, SpoolOwner};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -277,7 +277,7 @@ fn start_recorder(
         let wakeups = Wakeups::new(config.batch_linger);
         recorder_thread.run(&inputs, &FrameFormat::of(&config), wakeups, || {
             (
-                Spool::open(&config.spool_dir, agent, DrainId::all(&config), memory),
+                Spool::open(&config.spool_dir, agent, SpoolOwner::of(&config), memory),
                 config.spool_limit(sample::quota),
             )
         });

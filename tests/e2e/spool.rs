@@ -14,7 +14,7 @@ use std::thread;
 
 /// Waits until the spool contains the line `text` and the agent's start event, which may follow the first lines of the
 /// app.
-fn wait_for_spooled(harness: &Harness, text: &str) {
+pub(crate) fn wait_for_spooled(harness: &Harness, text: &str) {
     let frame = format!(" - {text}\n");
     for text in [frame.as_str(), " - at=start "] {
         wait_for("the line in the spool", || memmem::find(&contents(&harness.spool_dir()), text.as_bytes()));
@@ -23,7 +23,7 @@ fn wait_for_spooled(harness: &Harness, text: &str) {
 
 /// Kills supervisor, shipper and app, as the platform kills a dyno. A surviving shipper would deliver the spool itself,
 /// and keep it locked until then.
-fn kill_dyno(agent: Agent) {
+pub(crate) fn kill_dyno(agent: Agent) {
     let group = agent.pid();
     agent.signal_group(Signal::SIGKILL);
     assert_eq!(agent.finish().status, -(Signal::SIGKILL as i32));

@@ -1,7 +1,7 @@
 use super::*;
 use crate::frame::{PRI_APP, parse_all};
 use crate::ledger::{BatchOutcome, DrainIndex, Identity, SegmentLocation, SegmentStart};
-use crate::spool::{DrainId, Opened, Reader, WhenFull};
+use crate::spool::{DrainId, Opened, Reader, SpoolOwner, WhenFull};
 use proptest::prelude::*;
 
 fn format() -> FrameFormat {
@@ -16,7 +16,7 @@ fn format() -> FrameFormat {
 
 fn spool(base: &std::path::Path) -> Spool {
     let drain = DrainId { name: "drain".to_owned(), token: "d.1".to_owned() };
-    let Opened { spool, error } = Spool::open(base, "aa".repeat(16), vec![drain], None);
+    let Opened { spool, error } = Spool::open(base, "aa".repeat(16), SpoolOwner::of_test(vec![drain]), None);
     assert!(error.is_none(), "{error:?}");
     spool
 }

@@ -1,0 +1,257 @@
+//! What an agent finds in the directory of the spools when it starts: what is its app's, and what is not.
+
+use crate::harness::{Agent, Harness, Output, WAIT_TIMEOUT, contents, wait_until};
+use crate::spool::{kill_dyno, wait_for_spooled};
+use crate::status::{status_of, text_of};
+use memchr::memmem;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tailrace_drain::stats::Report;
+
+/// Leaves a spool with the line `text`: its agent is killed.
+fn leave_spool(harness: &Harness, text: &str) {
+    harness.drain.set_faults("refuse").unwrap();
+    let mut agent = harness.run(&["cat"]);
+    agent.feed(format!("{text}\n"));
+    wait_for_spooled(harness, text);
+    kill_dyno(agent);
+    harness.drain.set_faults("").unwrap();
+}
+
+/// The directories of the spools.
+fn spools(harness: &Harness) -> Vec<PathBuf> {
+    fs::read_dir(harness.spool_dir()).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// The only spool.
+fn only_spool(harness: &Harness) -> PathBuf {
+    let [spool] = &spools(harness)[..] else { panic!("one spool") };
+    spool.clone()
+}
+
+/// A harness with a drain of its own and the spools of `other`.
+fn beside(other: &Harness) -> Harness {
+    Harness::new().set("TAILRACE_SPOOL_DIR", other.spool_dir().to_str().unwrap())
+}
+
+/// Sets the times of everything in `directory` back.
+fn age(directory: &Path, by: Duration) {
+    let time = SystemTime::now() - by;
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    for path in files.chain([directory.to_owned()]) {
+        File::open(path).unwrap().set_modified(time).unwrap();
+    }
+}
+
+fn assert_quiet(output: &Output) {
+    assert_eq!((output.status, output.messages()), (0, Vec::new()), "{}", output.stderr);
+}
+
+#[test]
+fn the_spool_of_another_app_is_left_alone_and_named_by_status() {
+    let shop = Harness::new().set("TAILRACE_APP", "shop");
+    leave_spool(&shop, "of shop");
+    let blog = beside(&shop).set("TAILRACE_APP", "blog");
+    let mut agent = blog.run(&["cat"]);
+    agent.feed("of blog\n");
+    blog.wait_for_lines(1);
+    let status = status_of(&agent).unwrap();
+    let [other] = status["other_spools"].as_array().unwrap().as_slice() else { panic!("{status}") };
+    let directory = &spools(&shop).into_iter().find(|path| other["directory"] == path.to_str().unwrap());
+    assert!(directory.is_some(), "{status}");
+    assert_eq!(other["app"], "shop", "{status}");
+    assert!(other["bytes"].as_u64().unwrap() > 50 && other["unchanged_seconds"].is_u64(), "{status}");
+    let text = text_of(&agent).unwrap();
+    assert!(text.contains(" of shop: ") && text.contains("24h"), "{text}");
+    assert_quiet(&agent.finish());
+    assert_eq!(blog.drain.lines(), ["of blog"]);
+    // The next agent of its own app delivers it.
+    let output = shop.run(&["echo", "next"]).finish();
+    assert_eq!(output.messages().len(), 1, "{}", output.stderr);
+    assert_eq!(shop.drain.lines(), ["of shop", "next"]);
+    assert!(shop.is_spool_empty());
+}
+
+#[test]
+fn apps_without_a_name_are_told_apart_by_their_drains() {
+    let first = Harness::new().unset("TAILRACE_APP");
+    leave_spool(&first, "first");
+    let second = beside(&first).unset("TAILRACE_APP");
+    assert_quiet(&second.run(&["echo", "second"]).finish());
+    assert_eq!(second.drain.lines(), ["second"]);
+    first.run(&["echo", "next"]).finish();
+    assert_eq!(first.drain.lines(), ["first", "next"]);
+}
+
+#[test]
+fn a_spool_of_another_app_is_removed_24_hours_after_its_last_change() {
+    let shop = Harness::new().set("TAILRACE_APP", "shop");
+    leave_spool(&shop, "of shop");
+    let spool = &only_spool(&shop);
+    let blog = beside(&shop).set("TAILRACE_APP", "blog");
+    age(spool, Duration::from_hours(24) - Duration::from_mins(1));
+    assert_quiet(&blog.run(&["true"]).finish());
+    assert!(spool.exists());
+    age(spool, Duration::from_hours(24) + Duration::from_mins(1));
+    let output = blog.run(&["true"]).finish();
+    let [message] = output.messages()[..] else { panic!("{}", output.stderr) };
+    for part in ["at=spool-expired", "app=shop", "bytes=", spool.to_str().unwrap()] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(!spool.exists());
+    assert_eq!(blog.drain.lines(), Vec::<String>::new());
+}
+
+fn fifo(path: &Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+}
+
+#[test]
+fn foreign_files_in_an_adopted_directory_are_ignored_and_reported() {
+    let harness = Harness::new();
+    leave_spool(&harness, "held");
+    let spool = only_spool(&harness);
+    let foreign = ["00000000000000000007", "18446744073709551615", "00000000001000000000", "notes", "link"]
+        .map(|name| spool.join(name));
+    let [inside, last, sparse, notes, link] = &foreign;
+    fs::write(inside, "inside of the first segment").unwrap();
+    fs::write(last, "behind every offset").unwrap();
+    File::create(sparse).unwrap().set_len(3 << 30).unwrap();
+    fs::write(notes, "somebody's").unwrap();
+    std::os::unix::fs::symlink("/dev/zero", link).unwrap();
+    fifo(&spool.join("00000000000500000000"));
+    let output = harness.run(&["echo", "next"]).finish();
+    let [foreign_files, adopted] = output.messages()[..] else { panic!("{}", output.stderr) };
+    assert!(adopted.contains("at=adopted"), "{adopted}");
+    for part in ["at=spool-foreign", " files=6 ", spool.to_str().unwrap(), "00000000000000000007"] {
+        assert!(foreign_files.contains(part), "{part}: {foreign_files}");
+    }
+    assert_eq!(output.ledger().drains[0].delivered, 1);
+    assert_eq!(harness.drain.lines(), ["held", "next"]);
+    assert!(foreign.iter().all(|path| path.symlink_metadata().is_ok()), "they are somebody else's");
+    // What is left is not ours: the next agent has nothing to adopt.
+    let output = harness.run(&["echo", "again"]).finish();
+    assert_quiet(&output);
+    assert_eq!(harness.drain.lines(), ["held", "next", "again"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_repetition_and_no_line() {
+    for damage in ["digit", "cut", "long", "fifo"] {
+        let harness = Harness::new();
+        let mut agent = harness.run(&["cat"]);
+        agent.feed("1\n");
+        harness.wait_for_lines(1);
+        harness.drain.set_faults("refuse").unwrap();
+        agent.feed("2\n");
+        wait_for_spooled(&harness, "2");
+        agent.wait_for_message(&["at=drain-unreachable"]);
+        kill_dyno(agent);
+        harness.drain.set_faults("").unwrap();
+        let file = only_spool(&harness).join("cursors");
+        let text = fs::read_to_string(&file).unwrap();
+        match damage {
+            "digit" => {
+                // The first digit of the offset.
+                let at = text.find(' ').unwrap() + 1;
+                fs::write(&file, format!("{}9{}", &text[..at], &text[at + 1..])).unwrap();
+            }
+            "cut" => fs::write(&file, &text[..text.len() / 2]).unwrap(),
+            "long" => File::options().write(true).open(&file).unwrap().set_len(3 << 30).unwrap(),
+            _ => {
+                fs::remove_file(&file).unwrap();
+                fifo(&file);
+            }
+        }
+        let output = harness.run(&["echo", "3"]).finish();
+        let messages = output.messages();
+        assert!(messages.iter().any(|line| line.contains("at=checkpoint-damaged")), "{damage}: {messages:?}");
+        assert_eq!(messages.len(), 2, "{damage}: {messages:?}");
+        let mut lines = harness.drain.lines();
+        lines.dedup();
+        assert!(lines.ends_with(&["2".to_owned(), "3".to_owned()]), "{damage}: {lines:?}");
+        assert!(harness.is_spool_empty(), "{damage}");
+    }
+}
+
+#[test]
+fn a_lock_that_is_no_file_is_reported_and_waited_for_by_nobody() {
+    let harness = Harness::new();
+    leave_spool(&harness, "held");
+    let lock = only_spool(&harness).join("lock");
+    fs::remove_file(&lock).unwrap();
+    fifo(&lock);
+    let output = harness.run(&["echo", "next"]).finish();
+    let [message] = output.messages()[..] else { panic!("{}", output.stderr) };
+    assert!(message.contains("at=spool-foreign") && message.contains(lock.to_str().unwrap()), "{message}");
+    assert_eq!(harness.drain.lines(), ["next"]);
+    fs::remove_file(&lock).unwrap();
+    harness.run(&["true"]).finish();
+    assert_eq!(harness.drain.lines(), ["next", "held"]);
+}
+
+/// Feeds the numbered lines `range`, each of 100 bytes and more, and waits until the last is in the spool.
+fn feed_long(harness: &Harness, agent: &mut Agent, range: RangeInclusive<u64>) {
+    for number in range.clone() {
+        agent.feed(format!("seq={number} {}\n", "x".repeat(100)));
+    }
+    let last = format!("seq={} x", range.end());
+    wait_until("the last line in the spool", || {
+        memmem::find(&contents(&harness.spool_dir()), last.as_bytes()).is_some()
+    });
+}
+
+#[test]
+fn adopted_lines_beyond_the_size_limit_are_counted_and_announced() {
+    let harness = Harness::with_faults("refuse");
+    let mut dead = harness.run(&["cat"]);
+    feed_long(&harness, &mut dead, 1..=60_000);
+    kill_dyno(dead);
+    let harness = harness.set("TAILRACE_SPOOL_BYTES", "4MiB");
+    let mut agent = harness.run(&["cat"]);
+    agent.wait_for_message(&["at=drain-unreachable"]);
+    feed_long(&harness, &mut agent, 60_001..=60_001);
+    harness.drain.set_faults("").unwrap();
+    let is_last = |report: &Report| report.sequence.get("web.1").is_some_and(|s| s.last == Some(60_001));
+    assert!(harness.drain.wait_until(WAIT_TIMEOUT, is_last));
+    let output = agent.finish();
+    let report = harness.report();
+    let sequence = &report.sequence["web.1"];
+    let missing = 60_001 - sequence.count;
+    assert!(missing > 10_000, "{sequence:?}");
+    assert_eq!((report.losses.lines, sequence.backward), (missing, 0), "each missing line must be announced");
+    let drain = &output.ledger().value["drains"][0];
+    assert_eq!(drain["adopted_dropped_lines"], missing, "{drain}");
+    assert_eq!((output.ledger().captured, output.ledger().drains[0].delivered), (1, 1), "{drain}");
+    assert!(harness.is_spool_empty());
+}
+
+#[test]
+fn losses_that_a_killed_agent_did_not_announce_are_announced_once() {
+    let harness = Harness::new().set("TAILRACE_SPOOL_BYTES", "4MiB");
+    let mut dead = harness.run(&["cat"]);
+    dead.feed("seq=1\n");
+    wait_until("no batch to be sealed", || {
+        status_of(&dead).is_some_and(|status| status["drains"][0]["delivered_lines"] == 1)
+    });
+    kill(Pid::from_raw(dead.wait_for_shipper()), Signal::SIGSTOP).unwrap();
+    feed_long(&harness, &mut dead, 2..=60_000);
+    kill_dyno(dead);
+    let output = harness.run(&["echo", "seq=60001"]).finish();
+    let report = harness.report();
+    let sequence = &report.sequence["web.1"];
+    let missing = 60_001 - sequence.count;
+    assert!(missing > 10_000, "{sequence:?}");
+    assert_eq!(
+        (sequence.first, sequence.last, sequence.backward),
+        (Some(1), Some(60_001), 0),
+        "{sequence:?}"
+    );
+    assert_eq!((report.losses.notices, report.losses.lines), (1, missing));
+    assert_eq!((output.ledger().captured, output.ledger().drains[0].delivered), (1, 1));
+    assert!(harness.is_spool_empty());
+}
