@@ -7,6 +7,7 @@ use crate::harness::{
 use crate::launch::LaunchMode;
 use crate::procfs;
 use crate::suspended_threads::SuspendedThreads;
+use crate::threads::check_in_threads;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -73,7 +74,7 @@ fn a_reader_that_reads_nothing_does_not_delay_the_exit() {
 
 #[test]
 fn a_blocked_disk_does_not_delay_a_stop() {
-    for mode in LaunchMode::all() {
+    check_in_threads(2, LaunchMode::all(), |mode| {
         let harness = Harness::new().set("TAILRACE_STOP_GRACE", "2s");
         let script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done";
         let launched = mode.run(&harness, &["bash", "-c", script]);
@@ -98,7 +99,7 @@ fn a_blocked_disk_does_not_delay_a_stop() {
             "{mode:?}: {}",
             output.stderr
         );
-    }
+    });
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn a_sigterm_to_the_shipper_alone_is_cleared() {
 
 #[test]
 fn a_stopped_shipper_does_not_swallow_signals() {
-    let harness = Harness::new();
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
     let script = "trap 'echo hup' HUP; trap 'exit 3' TERM; echo up; while :; do sleep 0.05 & wait $!; done";
     let agent = harness.run(&["bash", "-c", script]);
     agent.wait_for_stdout("up");

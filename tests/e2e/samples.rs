@@ -5,6 +5,7 @@ use crate::published_parsers::{
     BOTH, LIFECYCLE, LOAD, MEMORY, ReceivedFrame, has_correct_len, l2met_units, last_capture,
     lumbermill_accepts, matches, strip_as_splunk,
 };
+use crate::threads::check_in_threads;
 use nix::sys::signal::Signal;
 use std::process::Command;
 
@@ -225,7 +226,7 @@ sys.stdin.readline()
 
 #[test]
 fn checking_the_port_costs_little_cpu_time() {
-    for lifecycle in ["off", "on"] {
+    check_in_threads(2, ["off", "on"], |lifecycle| {
         let port = ReservedPort::new();
         let harness = Harness::new().set("PORT", &port.number().to_string()).set("TAILRACE_HEARTBEAT", "2s");
         let harness = harness.set("TAILRACE_SAMPLE_INTERVAL", "0").set("TAILRACE_LIFECYCLE", lifecycle);
@@ -239,7 +240,7 @@ fn checking_the_port_costs_little_cpu_time() {
         assert!(cpu < 250, "{lifecycle}: {heartbeats:?}");
         agent.signal(Signal::SIGTERM);
         agent.finish();
-    }
+    });
 }
 
 #[test]

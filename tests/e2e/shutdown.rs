@@ -4,6 +4,7 @@ use crate::harness::{
     Harness, Output, WAIT_TIMEOUT, assert_in_order, contents, numbers, wait_for, wait_until,
 };
 use crate::procfs;
+use crate::threads::check_in_threads;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ fn assert_all_held(harness: &Harness, output: &Output, status: i32) {
 
 #[test]
 fn a_stop_with_a_dead_drain_ends_with_the_stop_grace() {
-    for fault in DEAD_DRAINS {
+    check_in_threads(DEAD_DRAINS.len(), DEAD_DRAINS, |fault| {
         let harness = Harness::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
         let agent = harness.sh("seq 20; exec sleep 60");
         agent.wait_for_stdout("20");
@@ -49,12 +50,12 @@ fn a_stop_with_a_dead_drain_ends_with_the_stop_grace() {
         let duration = start.elapsed();
         assert!(duration >= Duration::from_millis(900) && duration < SLACK, "{fault}: {duration:?}");
         assert_all_held(&harness, &output, 143);
-    }
+    });
 }
 
 #[test]
 fn a_crash_with_a_dead_drain_delays_the_exit_by_five_seconds_at_most() {
-    for fault in DEAD_DRAINS {
+    check_in_threads(DEAD_DRAINS.len(), DEAD_DRAINS, |fault| {
         let harness = Harness::with_faults(fault);
         let mut agent = harness.run(&["sh", "-c", "seq 20; read line; exit 9"]);
         agent.wait_for_stdout("\n20\n");
@@ -64,7 +65,7 @@ fn a_crash_with_a_dead_drain_delays_the_exit_by_five_seconds_at_most() {
         let duration = start.elapsed();
         assert!(duration < Duration::from_secs(5) + SLACK, "{fault}: {duration:?}");
         assert_all_held(&harness, &output, 9);
-    }
+    });
 }
 
 #[test]

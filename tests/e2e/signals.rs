@@ -2,6 +2,7 @@
 
 use crate::harness::{Agent, Harness, numbers, wait_until};
 use crate::launch::COUNTS_SIGTERM;
+use crate::threads::check_in_threads;
 use nix::sys::signal::Signal;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -120,31 +121,31 @@ fn delivery_ends_with_the_stop_grace() {
 
 #[test]
 fn repeated_signals_to_the_group_are_not_multiplied() {
-    for repeats in 1..=5 {
-        for pause in [0, 20, 100, 500] {
-            let harness = Harness::new();
-            let agent = harness.run(&["python3", "-uc", COUNTS_SIGTERM]);
-            agent.wait_for_stdout("up");
-            agent.wait_for_shipper();
-            for _ in 0..repeats {
-                agent.signal_group(Signal::SIGTERM);
-                std::thread::sleep(Duration::from_millis(pause));
-            }
-            // USR1 ends the app.
-            std::thread::sleep(Duration::from_millis(250));
-            agent.signal_group(Signal::SIGUSR1);
-            let output = agent.finish();
-            let count: u32 = output.stdout_text().trim_start_matches("up\n").trim().parse().unwrap();
-            assert!((1..=repeats).contains(&count), "{count} of {repeats}, {pause} ms apart");
-            assert_eq!((output.status, output.stderr.as_str()), (3, ""));
+    let cases =
+        [500, 100, 20, 0].into_iter().flat_map(|pause| (1..=5).rev().map(move |repeats| (pause, repeats)));
+    check_in_threads(5, cases, |(pause, repeats)| {
+        let harness = Harness::new();
+        let agent = harness.run(&["python3", "-uc", COUNTS_SIGTERM]);
+        agent.wait_for_stdout("up");
+        agent.wait_for_shipper();
+        for _ in 0..repeats {
+            agent.signal_group(Signal::SIGTERM);
+            std::thread::sleep(Duration::from_millis(pause));
         }
-    }
+        // Time to forward one too many; then USR1 ends the app.
+        std::thread::sleep(Duration::from_millis(250));
+        agent.signal_group(Signal::SIGUSR1);
+        let output = agent.finish();
+        let count: u32 = output.stdout_text().trim_start_matches("up\n").trim().parse().unwrap();
+        assert!((1..=repeats).contains(&count), "{count} of {repeats}, {pause} ms apart");
+        assert_eq!((output.status, output.stderr.as_str()), (3, ""));
+    });
 }
 
 #[test]
 fn a_stop_at_any_moment_of_the_start_is_obeyed() {
     // From before `main` to before the first byte and the TLS handshake.
-    for step in 0..60 {
+    check_in_threads(3, 0..60, |step| {
         let harness = Harness::new();
         let agent = harness.sh("exec sleep 60");
         std::thread::sleep(Duration::from_micros(step * 150));
@@ -154,5 +155,5 @@ fn a_stop_at_any_moment_of_the_start_is_obeyed() {
         assert!([143, -15].contains(&output.status), "{}: {}", output.status, output.stderr);
         assert_eq!(output.stderr, "", "after {} us", step * 150);
         assert!(start.elapsed() < Duration::from_secs(10), "after {} us: {:?}", step * 150, start.elapsed());
-    }
+    });
 }
