@@ -217,7 +217,7 @@ print('up', flush=True)
 sys.stdin.readline()
 ";
     let agent = harness.run(&["python3", "-c", script]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     let raw = &raw_with(&wait_for_samples(&harness, 1), "memory_total")[0];
     let total: f64 = last_capture(r"memory_total=(.*?)MB", raw).parse().unwrap();
     assert!((58.0..200.0).contains(&total), "13 processes share 60 MB: {raw}");

@@ -98,7 +98,7 @@ fn a_drain_that_recovers_within_the_stop_grace_gets_everything() {
 fn ten_megabytes_that_are_printed_at_the_stop_are_delivered() {
     let harness = Harness::new().set("TAILRACE_STOP_GRACE", "100s");
     let agent = harness.sh("trap 'seq 1300000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.signal(Signal::SIGTERM);
     let output = agent.finish();
     assert_eq!(output.status, 4, "{}", output.stderr);
@@ -116,7 +116,7 @@ fn the_agent_waits_for_an_app_that_ignores_the_stop() {
     let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
     let script = "trap '' TERM; echo up; for i in $(seq 30); do sleep 0.1; done; echo late; exit 6";
     let agent = harness.run(&["bash", "-c", script]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.signal_group(Signal::SIGTERM);
     let output = agent.finish();
     assert_eq!((output.status, output.stdout_text().as_str()), (6, "up\nlate\n"), "{}", output.stderr);

@@ -65,7 +65,7 @@ fn the_status_of_an_app_that_sigterm_kills_is_143() {
     for to_all in [false, true] {
         let harness = Harness::new();
         let agent = harness.sh("echo up; exec sleep 60");
-        agent.wait_for_stdout("up");
+        agent.wait_for_stdout("up\n");
         agent.wait_for_shipper();
         let start = Instant::now();
         let stop = if to_all { Agent::signal_group } else { Agent::signal };
@@ -83,7 +83,7 @@ fn other_signals_are_forwarded() {
         let harness = Harness::new();
         let script = format!("trap 'echo got {name}; exit 5' {name}; echo up; while :; do sleep 0.1; done");
         let agent = harness.sh(&script);
-        agent.wait_for_stdout("up");
+        agent.wait_for_stdout("up\n");
         agent.signal(signal);
         let output = agent.finish();
         assert_eq!((output.status, output.stdout_text()), (5, format!("up\ngot {name}\n")));
@@ -95,7 +95,7 @@ fn other_signals_are_forwarded() {
 fn the_agent_does_not_exit_before_the_app() {
     let harness = Harness::new().set("TAILRACE_STOP_GRACE", "100ms");
     let agent = harness.sh("trap 'sleep 0.5; seq 100000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.signal(Signal::SIGTERM);
     let output = agent.finish();
     let (status, text) = (output.status, output.stdout_text());
@@ -126,7 +126,7 @@ fn repeated_signals_to_the_group_are_not_multiplied() {
     check_in_threads(5, cases, |(pause, repeats)| {
         let harness = Harness::new();
         let agent = harness.run(&["python3", "-uc", COUNTS_SIGTERM]);
-        agent.wait_for_stdout("up");
+        agent.wait_for_stdout("up\n");
         agent.wait_for_shipper();
         for _ in 0..repeats {
             agent.signal_group(Signal::SIGTERM);

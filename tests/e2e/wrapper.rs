@@ -66,7 +66,7 @@ fn a_forwarded_signal_kills_an_app_without_a_handler() {
         for (signal, status) in [(Signal::SIGTERM, 143), (Signal::SIGUSR1, 138), (Signal::SIGUSR2, 140)] {
             let harness = Harness::new();
             let launched = mode.run(&harness, &["sh", "-c", "echo up; exec sleep 60"]);
-            launched.agent.wait_for_stdout("up");
+            launched.agent.wait_for_stdout("up\n");
             launched.wait_for_shipper();
             launched.signal(signal);
             let output = launched.agent.finish();
@@ -82,7 +82,7 @@ fn every_signal_is_forwarded_once_and_in_order() {
         let harness = Harness::new();
         let names = SIGNALS.join(" ") + " TERM";
         let launched = mode.run(&harness, &["python3", "-uc", PRINTS_SIGNALS, &names]);
-        launched.agent.wait_for_stdout("up");
+        launched.agent.wait_for_stdout("up\n");
         launched.wait_for_shipper();
         let mut expected = String::from("up\n");
         for name in SIGNALS.iter().chain(&SIGNALS) {
@@ -124,7 +124,7 @@ fn a_stop_reaches_apps_in_every_language_once() {
         };
         let harness = Harness::new();
         let launched = mode.run(&harness, &language.command(text));
-        launched.agent.wait_for_stdout("up");
+        launched.agent.wait_for_stdout("up\n");
         launched.wait_for_shipper();
         if to_all && language != Language::Bash {
             launched.signal_every_process(Signal::SIGTERM);
@@ -146,7 +146,7 @@ fn repeated_signals_to_every_process_are_not_multiplied() {
     check_in_threads(6, [500, 100, 0].into_iter().flat_map(at_pause), |(mode, pause, repeats)| {
         let harness = Harness::new();
         let launched = mode.run(&harness, &["python3", "-uc", COUNTS_SIGTERM]);
-        launched.agent.wait_for_stdout("up");
+        launched.agent.wait_for_stdout("up\n");
         launched.wait_for_shipper();
         for _ in 0..repeats {
             launched.signal_every_process(Signal::SIGTERM);
@@ -164,18 +164,24 @@ fn repeated_signals_to_every_process_are_not_multiplied() {
 
 #[test]
 fn a_signal_is_forwarded_to_the_app_and_not_to_its_children() {
+    // The child waits for a line, so it runs when the app has handled the signal.
+    let text = "
+import signal, subprocess, sys
+signal.signal(signal.SIGUSR1, lambda *_: print('app'))
+child = ['sh', '-c', 'trap \"echo child\" USR1; echo up; read line']
+sys.exit(4 if subprocess.run(child).returncode == 0 else 1)";
     for mode in LaunchMode::all() {
         let harness = Harness::new();
-        let script = "trap '' USR1; sh -c 'trap \"echo child\" USR1; echo up; for i in $(seq 20); do sleep 0.05; done'; \
-                      exit 4";
-        let launched = mode.run(&harness, &["bash", "-c", script]);
-        launched.agent.wait_for_stdout("up");
+        let mut launched = mode.run(&harness, &["python3", "-uc", text]);
+        launched.agent.wait_for_stdout("up\n");
         launched.wait_for_shipper();
         launched.signal(Signal::SIGUSR1);
+        launched.agent.wait_for_stdout("up\napp\n");
+        launched.agent.feed("go\n");
         let output = launched.agent.finish();
         assert_eq!(
             (output.status, output.stdout_text().as_str(), output.stderr.as_str()),
-            (4, "up\n", ""),
+            (4, "up\napp\n", ""),
             "{mode:?}"
         );
     }
@@ -412,10 +418,10 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 print('up')
 while True: signal.pause()";
         let launched = mode.run(&harness, &["python3", "-uc", text]);
-        launched.agent.wait_for_stdout("up");
+        launched.agent.wait_for_stdout("up\n");
         launched.wait_for_shipper();
         launched.signal(Signal::SIGTSTP);
-        launched.agent.wait_for_stdout("tstp");
+        launched.agent.wait_for_stdout("tstp\n");
         // Neither of these stops the supervisor.
         launched.signal(Signal::SIGTTOU);
         launched.signal(Signal::SIGTTIN);
@@ -438,7 +444,7 @@ fn last_lines_are_delivered_as_pid_1() {
     let harness = Harness::new();
     let script = "trap 'seq 300000; exit 4' TERM; echo up; while :; do sleep 0.1; done";
     let launched = LaunchMode::Pid1.run(&harness, &["sh", "-c", script]);
-    launched.agent.wait_for_stdout("up");
+    launched.agent.wait_for_stdout("up\n");
     launched.wait_for_shipper();
     launched.signal(Signal::SIGTERM);
     let output = launched.agent.finish();
