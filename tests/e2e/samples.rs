@@ -5,6 +5,7 @@ use crate::published_parsers::{
     BOTH, LIFECYCLE, LOAD, MEMORY, ReceivedFrame, has_correct_len, l2met_units, last_capture,
     lumbermill_accepts, matches, strip_as_splunk,
 };
+use crate::suspended_threads::SuspendedThreads;
 use crate::threads::check_in_threads;
 use nix::sys::signal::Signal;
 use std::process::Command;
@@ -284,8 +285,11 @@ fn a_dyno_above_its_memory_quota_gets_an_r14() {
         .set("TAILRACE_LIFECYCLE", "on");
     let script = "import os, sys; sys.stdin.readline(); memory = bytearray(os.urandom(1024)) * 60000; print('grown', flush=True); sys.stdin.readline()";
     let mut agent = harness.run(&["python3", "-c", script]);
-    // At once: the growth of a process that was sampled when small is read a minute later.
+    // The growth of a process that was read when small is read a minute later, so nothing is read before.
+    let suspended = SuspendedThreads::of(agent.pid(), &["sampler"]);
     agent.feed("grow\n");
+    agent.wait_for_stdout("grown\n");
+    drop(suspended);
     let errors = wait_for("R14", || {
         Some(agent_messages(&harness, "heroku", "Error R14")).filter(|errors| !errors.is_empty())
     });
