@@ -6,6 +6,8 @@
 mod dyno;
 #[path = "buildpack/release.rs"]
 mod release;
+#[path = "threads.rs"]
+mod threads;
 #[path = "buildpack/workspace.rs"]
 mod workspace;
 

@@ -15,6 +15,8 @@ mod procfs;
 mod published_parsers;
 #[path = "e2e/suspended_threads.rs"]
 mod suspended_threads;
+#[path = "threads.rs"]
+mod threads;
 
 #[path = "e2e/contract.rs"]
 mod contract;

@@ -1,6 +1,7 @@
 //! Parsing and wrapping of Procfiles. A file that platforms parse differently is not changed; lines that are not wrapped
 //! keep their bytes.
 
+use crate::threads::check_in_threads;
 use crate::workspace::Workspace;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -28,7 +29,7 @@ fn wrapped_line(name: &str) -> String {
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn lines_are_parsed_as_on_all_platforms_or_the_file_is_refused() {
     let by_hand = "web: .tailrace/bin/tailrace run -- x\n";
-    for (line, expected) in [
+    let cases = [
         ("web: bundle exec puma -C config/puma.rb\n", Wrapped("web", "bundle exec puma -C config/puma.rb")),
         ("my-worker: x\n", Wrapped("my-worker", "x")),
         ("my_worker: x\n", Wrapped("my_worker", "x")),
@@ -81,7 +82,8 @@ fn lines_are_parsed_as_on_all_platforms_or_the_file_is_refused() {
         ("web: x\0\n", Refused("it contains NUL bytes, expected text")),
         ("other: x\n", Refused("other occurs twice, expected one line for each entry")),
         ("web: x\nweb: x\n", Refused("web occurs twice")),
-    ] {
+    ];
+    check_in_threads(4, cases, |(line, expected)| {
         let text = format!("{line}{OTHER}");
         let workspace = Workspace::new().procfile(&text);
         let output = workspace.compile().succeeds();
@@ -93,7 +95,7 @@ fn lines_are_parsed_as_on_all_platforms_or_the_file_is_refused() {
                 "until that is corrected, nothing runs under tailrace",
             ]);
             assert!(!workspace.app().join(".tailrace/types").exists(), "{line:?}");
-            continue;
+            return;
         }
         let output = output.without_warnings();
         assert_eq!(workspace.stored_command("other").as_deref(), Some("sleep 1\n"));
@@ -106,13 +108,13 @@ fn lines_are_parsed_as_on_all_platforms_or_the_file_is_refused() {
             _ => line.to_owned(),
         };
         assert_eq!(workspace.procfile_text(), format!("{first}{}\n", wrapped_line("other")), "{line:?}");
-    }
+    });
 }
 
 #[test]
 fn tailrace_types_selects_the_entries() {
     let text = "web: a\nworker: b\nrelease: c\n";
-    for (types, names) in [
+    let cases = [
         ("", &["web", "worker"][..]),
         ("all", &["web", "worker"]),
         (" all\n", &["web", "worker"]),
@@ -122,7 +124,8 @@ fn tailrace_types_selects_the_entries() {
         ("web, worker\n", &["web", "worker"]),
         ("release", &["release"]),
         ("none", &[]),
-    ] {
+    ];
+    check_in_threads(4, cases, |(types, names)| {
         let workspace = Workspace::new().procfile(text).config_var("TAILRACE_TYPES", types);
         let output = workspace.compile().succeeds();
         for name in ["web", "worker", "release"] {
@@ -142,7 +145,7 @@ fn tailrace_types_selects_the_entries() {
         } else {
             output.without_warnings();
         }
-    }
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::dyno::{Dyno, Finished, Platform};
 use crate::release::repository;
+use crate::threads::check_in_threads;
 use crate::workspace::Workspace;
 use std::process::Command;
 
@@ -65,7 +66,7 @@ fn variables_options_and_traps_are_unchanged() {
 
 #[test]
 fn other_files_in_profile_d_do_not_stop_the_app() {
-    for (text, platforms) in [
+    let files = [
         ("set -e\n", &[Platform::Cedar, Platform::Herokuish][..]),
         ("set -euo pipefail\n", &[Platform::Cedar, Platform::Herokuish]),
         ("export PATH=/usr/bin:/bin\n", &[Platform::Cedar, Platform::Herokuish]),
@@ -78,15 +79,17 @@ fn other_files_in_profile_d_do_not_stop_the_app() {
         ("tailrace() { false; }; alias bash=false\n", &[Platform::Cedar]),
         ("export IFS=/ BASH_ENV=/dev/null CDPATH=/ POSIXLY_CORRECT=1\n", &[Platform::Cedar]),
         ("trap 'exit 9' USR1; ulimit -c 0; umask 077\n", &[Platform::Cedar, Platform::Herokuish]),
-    ] {
-        for platform in platforms {
-            for name in ["000.sh", "zzz.sh"] {
-                let workspace = Workspace::new().procfile("web: echo here; exit 42\n");
-                let dyno = Dyno::new(*platform, workspace.file(&format!(".profile.d/{name}"), text));
-                let finished = dyno.start("web", "").wait();
-                assert_eq!(finished, Finished::new(42, "here\n", ""), "{platform:?} {name}: {text}");
-                assert_eq!(dyno.drain.lines(), ["here"], "{platform:?} {name}: {text}");
-            }
+    ];
+    let cases = files
+        .into_iter()
+        .flat_map(|(text, platforms)| platforms.iter().map(move |platform| (text, *platform)));
+    check_in_threads(4, cases, |(text, platform)| {
+        for name in ["000.sh", "zzz.sh"] {
+            let workspace = Workspace::new().procfile("web: echo here; exit 42\n");
+            let dyno = Dyno::new(platform, workspace.file(&format!(".profile.d/{name}"), text));
+            let finished = dyno.start("web", "").wait();
+            assert_eq!(finished, Finished::new(42, "here\n", ""), "{platform:?} {name}: {text}");
+            assert_eq!(dyno.drain.lines(), ["here"], "{platform:?} {name}: {text}");
         }
-    }
+    });
 }

@@ -40,7 +40,7 @@ pub(crate) fn from_environment() -> Option<PathBuf> {
 /// The directory of the release that all tests share: [`from_environment`], else one with only the binary under test.
 pub(crate) fn directory() -> PathBuf {
     from_environment().unwrap_or_else(|| {
-        let binary = fs::metadata(binary()).unwrap();
+        let binary = fs::metadata(stripped()).unwrap();
         let name = format!("release-{}-{}.{}", binary.len(), binary.mtime(), binary.mtime_nsec());
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         // Each test is a process: the first one makes the release, the others wait for the lock.
@@ -53,11 +53,26 @@ pub(crate) fn directory() -> PathBuf {
     })
 }
 
+/// A copy of the binary under test without symbols, as the release profile makes it: its archive is packed and unpacked
+/// hundreds of times.
+fn stripped() -> PathBuf {
+    let binary = fs::metadata(binary()).unwrap();
+    let name = format!("stripped-{}-{}.{}", binary.len(), binary.mtime(), binary.mtime_nsec());
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if !copy.exists() {
+        let new = copy.with_extension(std::process::id().to_string());
+        let status = Command::new("strip").arg("-o").args([&new, &self::binary()]).status().unwrap();
+        assert!(status.success(), "strip: {status}");
+        fs::rename(new, &copy).unwrap();
+    }
+    copy
+}
+
 /// Runs `buildpack/package` with the binary under test; returns its standard output.
 pub(crate) fn package(out: &Path, options: &[&str]) -> String {
     let output = Command::new(repository().join("buildpack/package"))
         .args(["--out", out.to_str().unwrap(), "--checksums", out.join("checksums").to_str().unwrap()])
-        .args(["--binary", &format!("{TRIPLE}={}", binary().display())])
+        .args(["--binary", &format!("{TRIPLE}={}", stripped().display())])
         .args(options)
         .stdin(Stdio::null())
         .output()

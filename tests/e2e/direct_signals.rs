@@ -27,7 +27,7 @@ fn app_of(agent: &Agent) -> i32 {
 fn each_signal_is_forwarded_once_and_in_order() {
     let harness = Harness::new();
     let agent = harness.run(&["bash", "-c", PRINTS_SIGNALS]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.wait_for_shipper();
     let mut expected = String::from("up\n");
     for name in ["HUP", "INT", "QUIT", "USR1", "WINCH", "CONT", "USR1"] {
@@ -45,7 +45,7 @@ fn each_signal_is_forwarded_once_and_in_order() {
 fn a_signal_to_the_whole_group_is_not_forwarded() {
     let harness = Harness::new();
     let agent = harness.run(&["bash", "-c", PRINTS_SIGNALS]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.wait_for_shipper();
     agent.signal_group(Signal::SIGHUP);
     agent.wait_for_stdout("up\nHUP\n");
@@ -76,9 +76,10 @@ fn a_sigterm_to_one_process_after_another_is_one_stop() {
         let agent = harness.run(&[
             "bash",
             "-c",
-            "trap 'echo term' TERM; echo up; for i in $(seq 20); do sleep 0.05 & wait $!; done; wait; exit 3",
+            "trap 'echo term; n=1' TERM; echo up; until [ $n ]; do sleep 0.05 & wait $!; done; \
+             for i in $(seq 16); do sleep 0.05 & wait $!; done; wait; exit 3",
         ]);
-        agent.wait_for_stdout("up");
+        agent.wait_for_stdout("up\n");
         let (app, shipper) = (app_of(&agent), agent.wait_for_shipper());
         if shipper_is_stopped {
             kill(Pid::from_raw(shipper), Signal::SIGSTOP).unwrap();
@@ -105,7 +106,7 @@ fn a_sigterm_to_one_process_after_another_is_one_stop() {
 fn sigtstp_and_sigcont_act_on_supervisor_and_app() {
     let harness = Harness::new();
     let agent = harness.run(&["bash", "-c", "echo up; for i in $(seq 1200); do sleep 0.05; done"]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     let app = app_of(&agent);
     agent.signal(Signal::SIGTSTP);
     wait_until("both to stop", || state(agent.pid()) == Some('T') && state(app) == Some('T'));
@@ -131,7 +132,7 @@ fn apps_in_python_and_node_stop_as_without_the_agent() {
         }
         let harness = Harness::new();
         let agent = harness.run(&command);
-        agent.wait_for_stdout("up");
+        agent.wait_for_stdout("up\n");
         agent.wait_for_shipper();
         agent.signal(Signal::SIGTERM);
         let output = agent.finish();
@@ -176,7 +177,8 @@ fn ctrl_c_in_a_terminal_reaches_the_app_once() {
     let log = harness.path("log");
     // An app without children: a child would get the signal too, possibly before its exec.
     let app = format!(
-        "trap 'echo int >>{0}' INT; mkfifo {0}.none; exec 3<>{0}.none; echo up >>{0}
+        "trap 'echo int >>{0}; got=1' INT; mkfifo {0}.none; exec 3<>{0}.none; echo up >>{0}
+        until [ $got ]; do read -rt 0.05 <&3; done
         for ((n = 0; n < 20; n++)); do read -rt 0.05 <&3; done; exit 4",
         log.display()
     );

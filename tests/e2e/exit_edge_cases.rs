@@ -7,6 +7,7 @@ use crate::harness::{
 use crate::launch::LaunchMode;
 use crate::procfs;
 use crate::suspended_threads::SuspendedThreads;
+use crate::threads::check_in_threads;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -73,7 +74,7 @@ fn a_reader_that_reads_nothing_does_not_delay_the_exit() {
 
 #[test]
 fn a_blocked_disk_does_not_delay_a_stop() {
-    for mode in LaunchMode::all() {
+    check_in_threads(2, LaunchMode::all(), |mode| {
         let harness = Harness::new().set("TAILRACE_STOP_GRACE", "2s");
         let script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done";
         let launched = mode.run(&harness, &["bash", "-c", script]);
@@ -98,7 +99,7 @@ fn a_blocked_disk_does_not_delay_a_stop() {
             "{mode:?}: {}",
             output.stderr
         );
-    }
+    });
 }
 
 #[test]
@@ -175,7 +176,7 @@ signal.signal(signal.SIGTERM, lambda *_: (print('term'), sys.exit(3)))
 print('up')
 while True: signal.pause()";
     let agent = harness.run(&["python3", "-uc", text]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.wait_for_shipper();
     // As a Procfile runner stops an entry.
     killpg(Pid::from_raw(agent.pid()), Signal::SIGTERM).unwrap();
@@ -189,7 +190,7 @@ fn a_sigterm_to_the_shipper_alone_is_cleared() {
     let harness = Harness::new();
     let script = "trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.05; done";
     let agent = harness.run(&["bash", "-c", script]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     let shipper = agent.wait_for_shipper();
     send(shipper, Signal::SIGTERM);
     assert!(procfs::is_pending(shipper, Signal::SIGTERM), "the shipper must block SIGTERM");
@@ -201,10 +202,10 @@ fn a_sigterm_to_the_shipper_alone_is_cleared() {
 
 #[test]
 fn a_stopped_shipper_does_not_swallow_signals() {
-    let harness = Harness::new();
+    let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
     let script = "trap 'echo hup' HUP; trap 'exit 3' TERM; echo up; while :; do sleep 0.05 & wait $!; done";
     let agent = harness.run(&["bash", "-c", script]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     let shipper = agent.wait_for_shipper();
     send(shipper, Signal::SIGSTOP);
     agent.signal_group(Signal::SIGHUP);
@@ -284,7 +285,7 @@ fn a_shell_on_a_terminal_has_job_control() {
 fn a_stop_ends_a_pending_tls_handshake() {
     let harness = Harness::with_faults("tls-stall").set("TAILRACE_STOP_GRACE", "1s");
     let agent = harness.sh("echo up; exec sleep 60");
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     let shipper = agent.wait_for_shipper();
     // The connection is established; the handshake gets no answer.
     wait_until("a connection", || {

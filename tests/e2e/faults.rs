@@ -1,6 +1,7 @@
 //! A drain with faults: repeated batches are unchanged, rejected lines are counted, and a message reports the fault.
 
 use crate::harness::{DrainAccount, Harness, WAIT_TIMEOUT, assert_in_order, numbers};
+use crate::threads::check_in_threads;
 use std::time::{Duration, Instant};
 
 /// Prints `count` lines at once and exits after all of them arrived; checks that all were delivered in order.
@@ -93,7 +94,7 @@ fn a_rejected_batch_does_not_stop_the_next() {
 
 #[test]
 fn lines_are_held_and_reported_when_an_operator_must_act() {
-    for status in [401, 403, 404] {
+    check_in_threads(3, [401, 403, 404], |status| {
         let harness = Harness::with_faults(&format!("status={status}"));
         let mut agent = harness.run(&["cat"]);
         agent.feed("kept\n");
@@ -105,7 +106,7 @@ fn lines_are_held_and_reported_when_an_operator_must_act() {
         let output = agent.finish();
         harness.assert_all_delivered(&output, 1);
         assert!(output.stderr.contains("at=drain-ok"), "{}", output.stderr);
-    }
+    });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Without faults: both streams, exit statuses, every line once and in order.
 
 use crate::harness::{Harness, assert_in_order, numbers};
+use crate::threads::check_in_threads;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -30,12 +31,16 @@ fn a_shell_line_is_expanded_as_in_a_procfile() {
 
 #[test]
 fn the_exit_status_is_that_of_the_app() {
+    check_in_threads(4, [0..64, 64..128, 128..192, 192..256], |statuses| {
+        let harness = Harness::new();
+        for status in statuses {
+            let output = harness.sh(&format!("exit {status}")).finish();
+            assert_eq!((output.status, output.stderr.as_str()), (status, ""));
+            harness.assert_all_delivered(&output, 0);
+        }
+        assert_eq!(harness.report().lines, 0, "the app printed nothing");
+    });
     let harness = Harness::new();
-    for status in 0..=255 {
-        let output = harness.sh(&format!("exit {status}")).finish();
-        assert_eq!((output.status, output.stderr.as_str()), (status, ""));
-        harness.assert_all_delivered(&output, 0);
-    }
     for (signal, number) in [("TERM", 15), ("KILL", 9), ("HUP", 1), ("SEGV", 11)] {
         let output = harness.sh(&format!("kill -{signal} $$")).finish();
         assert_eq!(

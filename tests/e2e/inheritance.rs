@@ -83,7 +83,7 @@ fn the_agent_does_not_keep_inherited_descriptors_open() {
         &["bash", "-c", &script, "bash"],
         &["run", "--", "bash", "-c", "exec 8>&-; echo up; exec sleep 600"],
     );
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     wait_until("the write end to be closed", || closed.exists());
 }
 

@@ -11,6 +11,16 @@ use std::process::Command;
 pub(crate) const AS_PID_1: &[&str] =
     &["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
+/// Prints a line for each SIGTERM. After the first it runs on for a second: longer than the supervisor takes to decide
+/// whether to forward one. Its children ignore SIGTERM.
+const PRINTS_SIGTERMS: &str = "
+    pause() { (trap '' TERM; exec sleep 0.05) & wait $!; }
+    trap 'echo term; stopped=1' TERM
+    echo up
+    until [ \"$stopped\" ]; do pause; done
+    for i in $(seq 20); do pause; done
+    exit 3";
+
 /// Whether PID namespaces can be created here.
 pub(crate) fn is_available() -> bool {
     let output = Command::new(AS_PID_1[0]).args(&AS_PID_1[1..]).arg("true").output();
@@ -68,10 +78,8 @@ fn a_sigterm_from_outside_reaches_the_app_once() {
     }
     for to_all in [false, true] {
         let harness = Harness::new();
-        let script =
-            "trap 'echo term' TERM; echo up; for i in $(seq 30); do sleep 0.05 & wait $!; done; exit 3";
-        let agent = run_as_pid_1(&harness, &["bash", "-c", script]);
-        agent.wait_for_stdout("up");
+        let agent = run_as_pid_1(&harness, &["bash", "-c", PRINTS_SIGTERMS]);
+        agent.wait_for_stdout("up\n");
         let init = pid_1_of(&agent);
         let shipper = wait_for("a shipper", || procfs::shipper_of(init.as_raw()));
         if to_all {
@@ -99,7 +107,7 @@ fn an_app_without_a_handler_is_terminated_by_sigterm() {
     let harness = Harness::new().set("DYNO", "web-5f6f-abcde");
     let agent =
         run_as_pid_1(&harness, &["python3", "-c", "import time; print('up', flush=True); time.sleep(60)"]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     kill(pid_1_of(&agent), Signal::SIGTERM).unwrap();
     let output = agent.finish();
     assert_eq!((output.status, output.stderr.as_str()), (143, ""));
@@ -150,9 +158,8 @@ fn an_init_that_signals_all_processes_stops_the_app_once() {
         go.display()
     );
     let prefix = [AS_PID_1, &["bash", "-c", &init, "bash"]].concat();
-    let script = "trap 'echo term' TERM; echo up; for i in $(seq 30); do (trap '' TERM; exec sleep 0.05) & wait $!; done; exit 3";
-    let agent = harness.start_via(&prefix, &["run", "--", "bash", "-c", script]);
-    agent.wait_for_stdout("up");
+    let agent = harness.start_via(&prefix, &["run", "--", "bash", "-c", PRINTS_SIGTERMS]);
+    agent.wait_for_stdout("up\n");
     let bash = wait_for("the init", || children(agent.pid()).first().copied());
     let supervisor = || children(bash).into_iter().find(|pid| procfs::shipper_of(*pid).is_some());
     wait_for("a shipper", supervisor);
@@ -171,9 +178,8 @@ fn an_init_that_forwards_the_signal_to_its_child_stops_the_app_once() {
     let harness = Harness::new();
     let init = "\"$@\" & child=$!; trap 'kill -TERM $child' TERM; wait $child; wait $child";
     let prefix = [AS_PID_1, &["bash", "-c", init, "bash"]].concat();
-    let script = "trap 'echo term' TERM; echo up; for i in $(seq 30); do sleep 0.05 & wait $!; done; exit 3";
-    let agent = harness.start_via(&prefix, &["run", "--", "bash", "-c", script]);
-    agent.wait_for_stdout("up");
+    let agent = harness.start_via(&prefix, &["run", "--", "bash", "-c", PRINTS_SIGTERMS]);
+    agent.wait_for_stdout("up\n");
     let bash = wait_for("the init", || children(agent.pid()).first().copied());
     let supervisor = || children(bash).into_iter().find(|pid| procfs::shipper_of(*pid).is_some());
     wait_for("a shipper", supervisor);

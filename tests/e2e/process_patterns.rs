@@ -16,7 +16,7 @@ fn a_pipeline_exits_as_one_command() {
     harness.assert_all_delivered(&output, 100_000);
     let harness = Harness::new();
     let agent = harness.run(&["bash", "-c", "(echo up; sleep 60) | cat | cat | cat"]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.wait_for_shipper();
     agent.signal_group(Signal::SIGTERM);
     let output = agent.finish();
@@ -92,7 +92,7 @@ fn a_stop_reaches_an_app_in_its_own_process_group() {
     let harness = Harness::new();
     let agent =
         harness.run(&["python3", "-uc", "import os, signal; os.setpgid(0, 0); print('up'); signal.pause()"]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.signal(Signal::SIGTERM);
     let output = agent.finish();
     assert_eq!((output.status, output.stderr.as_str()), (143, ""));

@@ -5,6 +5,8 @@ use crate::published_parsers::{
     BOTH, LIFECYCLE, LOAD, MEMORY, ReceivedFrame, has_correct_len, l2met_units, last_capture,
     lumbermill_accepts, matches, strip_as_splunk,
 };
+use crate::suspended_threads::SuspendedThreads;
+use crate::threads::check_in_threads;
 use nix::sys::signal::Signal;
 use std::process::Command;
 
@@ -216,7 +218,7 @@ print('up', flush=True)
 sys.stdin.readline()
 ";
     let agent = harness.run(&["python3", "-c", script]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     let raw = &raw_with(&wait_for_samples(&harness, 1), "memory_total")[0];
     let total: f64 = last_capture(r"memory_total=(.*?)MB", raw).parse().unwrap();
     assert!((58.0..200.0).contains(&total), "13 processes share 60 MB: {raw}");
@@ -225,7 +227,7 @@ sys.stdin.readline()
 
 #[test]
 fn checking_the_port_costs_little_cpu_time() {
-    for lifecycle in ["off", "on"] {
+    check_in_threads(2, ["off", "on"], |lifecycle| {
         let port = ReservedPort::new();
         let harness = Harness::new().set("PORT", &port.number().to_string()).set("TAILRACE_HEARTBEAT", "2s");
         let harness = harness.set("TAILRACE_SAMPLE_INTERVAL", "0").set("TAILRACE_LIFECYCLE", lifecycle);
@@ -239,7 +241,7 @@ fn checking_the_port_costs_little_cpu_time() {
         assert!(cpu < 250, "{lifecycle}: {heartbeats:?}");
         agent.signal(Signal::SIGTERM);
         agent.finish();
-    }
+    });
 }
 
 #[test]
@@ -283,8 +285,11 @@ fn a_dyno_above_its_memory_quota_gets_an_r14() {
         .set("TAILRACE_LIFECYCLE", "on");
     let script = "import os, sys; sys.stdin.readline(); memory = bytearray(os.urandom(1024)) * 60000; print('grown', flush=True); sys.stdin.readline()";
     let mut agent = harness.run(&["python3", "-c", script]);
-    // At once: the growth of a process that was sampled when small is read a minute later.
+    // The growth of a process that was read when small is read a minute later, so nothing is read before.
+    let suspended = SuspendedThreads::of(agent.pid(), &["sampler"]);
     agent.feed("grow\n");
+    agent.wait_for_stdout("grown\n");
+    drop(suspended);
     let errors = wait_for("R14", || {
         Some(agent_messages(&harness, "heroku", "Error R14")).filter(|errors| !errors.is_empty())
     });

@@ -5,6 +5,7 @@ use crate::harness::{
 };
 use crate::procfs;
 use crate::status::status_of;
+use crate::threads::check_in_threads;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ fn assert_all_held(harness: &Harness, output: &Output, status: i32) {
 
 #[test]
 fn a_stop_with_a_dead_drain_ends_with_the_stop_grace() {
-    for fault in DEAD_DRAINS {
+    check_in_threads(DEAD_DRAINS.len(), DEAD_DRAINS, |fault| {
         let harness = Harness::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
         let agent = harness.sh("seq 20; exec sleep 60");
         agent.wait_for_stdout("20");
@@ -50,12 +51,12 @@ fn a_stop_with_a_dead_drain_ends_with_the_stop_grace() {
         let duration = start.elapsed();
         assert!(duration >= Duration::from_millis(900) && duration < SLACK, "{fault}: {duration:?}");
         assert_all_held(&harness, &output, 143);
-    }
+    });
 }
 
 #[test]
 fn a_crash_with_a_dead_drain_delays_the_exit_by_five_seconds_at_most() {
-    for fault in DEAD_DRAINS {
+    check_in_threads(DEAD_DRAINS.len(), DEAD_DRAINS, |fault| {
         let harness = Harness::with_faults(fault);
         let mut agent = harness.run(&["sh", "-c", "seq 20; read line; exit 9"]);
         agent.wait_for_stdout("\n20\n");
@@ -65,7 +66,7 @@ fn a_crash_with_a_dead_drain_delays_the_exit_by_five_seconds_at_most() {
         let duration = start.elapsed();
         assert!(duration < Duration::from_secs(5) + SLACK, "{fault}: {duration:?}");
         assert_all_held(&harness, &output, 9);
-    }
+    });
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn a_drain_that_recovers_within_the_stop_grace_gets_everything() {
 fn ten_megabytes_that_are_printed_at_the_stop_are_delivered() {
     let harness = Harness::new().set("TAILRACE_STOP_GRACE", "100s");
     let agent = harness.sh("trap 'seq 1300000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.signal(Signal::SIGTERM);
     let output = agent.finish();
     assert_eq!(output.status, 4, "{}", output.stderr);
@@ -116,7 +117,7 @@ fn the_agent_waits_for_an_app_that_ignores_the_stop() {
     let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
     let script = "trap '' TERM; echo up; for i in $(seq 30); do sleep 0.1; done; echo late; exit 6";
     let agent = harness.run(&["bash", "-c", script]);
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.signal_group(Signal::SIGTERM);
     let output = agent.finish();
     assert_eq!((output.status, output.stdout_text().as_str()), (6, "up\nlate\n"), "{}", output.stderr);

@@ -2,6 +2,7 @@
 
 use crate::harness::{Agent, Harness, numbers, wait_until};
 use crate::launch::COUNTS_SIGTERM;
+use crate::threads::check_in_threads;
 use nix::sys::signal::Signal;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -64,7 +65,7 @@ fn the_status_of_an_app_that_sigterm_kills_is_143() {
     for to_all in [false, true] {
         let harness = Harness::new();
         let agent = harness.sh("echo up; exec sleep 60");
-        agent.wait_for_stdout("up");
+        agent.wait_for_stdout("up\n");
         agent.wait_for_shipper();
         let start = Instant::now();
         let stop = if to_all { Agent::signal_group } else { Agent::signal };
@@ -82,7 +83,7 @@ fn other_signals_are_forwarded() {
         let harness = Harness::new();
         let script = format!("trap 'echo got {name}; exit 5' {name}; echo up; while :; do sleep 0.1; done");
         let agent = harness.sh(&script);
-        agent.wait_for_stdout("up");
+        agent.wait_for_stdout("up\n");
         agent.signal(signal);
         let output = agent.finish();
         assert_eq!((output.status, output.stdout_text()), (5, format!("up\ngot {name}\n")));
@@ -94,7 +95,7 @@ fn other_signals_are_forwarded() {
 fn the_agent_does_not_exit_before_the_app() {
     let harness = Harness::new().set("TAILRACE_STOP_GRACE", "100ms");
     let agent = harness.sh("trap 'sleep 0.5; seq 100000; exit 4' TERM; echo up; while :; do sleep 0.1; done");
-    agent.wait_for_stdout("up");
+    agent.wait_for_stdout("up\n");
     agent.signal(Signal::SIGTERM);
     let output = agent.finish();
     let (status, text) = (output.status, output.stdout_text());
@@ -120,31 +121,31 @@ fn delivery_ends_with_the_stop_grace() {
 
 #[test]
 fn repeated_signals_to_the_group_are_not_multiplied() {
-    for repeats in 1..=5 {
-        for pause in [0, 20, 100, 500] {
-            let harness = Harness::new();
-            let agent = harness.run(&["python3", "-uc", COUNTS_SIGTERM]);
-            agent.wait_for_stdout("up");
-            agent.wait_for_shipper();
-            for _ in 0..repeats {
-                agent.signal_group(Signal::SIGTERM);
-                std::thread::sleep(Duration::from_millis(pause));
-            }
-            // USR1 ends the app.
-            std::thread::sleep(Duration::from_millis(250));
-            agent.signal_group(Signal::SIGUSR1);
-            let output = agent.finish();
-            let count: u32 = output.stdout_text().trim_start_matches("up\n").trim().parse().unwrap();
-            assert!((1..=repeats).contains(&count), "{count} of {repeats}, {pause} ms apart");
-            assert_eq!((output.status, output.stderr.as_str()), (3, ""));
+    let cases =
+        [500, 100, 20, 0].into_iter().flat_map(|pause| (1..=5).rev().map(move |repeats| (pause, repeats)));
+    check_in_threads(5, cases, |(pause, repeats)| {
+        let harness = Harness::new();
+        let agent = harness.run(&["python3", "-uc", COUNTS_SIGTERM]);
+        agent.wait_for_stdout("up\n");
+        agent.wait_for_shipper();
+        for _ in 0..repeats {
+            agent.signal_group(Signal::SIGTERM);
+            std::thread::sleep(Duration::from_millis(pause));
         }
-    }
+        // Time to forward one too many; then USR1 ends the app.
+        std::thread::sleep(Duration::from_millis(250));
+        agent.signal_group(Signal::SIGUSR1);
+        let output = agent.finish();
+        let count: u32 = output.stdout_text().trim_start_matches("up\n").trim().parse().unwrap();
+        assert!((1..=repeats).contains(&count), "{count} of {repeats}, {pause} ms apart");
+        assert_eq!((output.status, output.stderr.as_str()), (3, ""));
+    });
 }
 
 #[test]
 fn a_stop_at_any_moment_of_the_start_is_obeyed() {
     // From before `main` to before the first byte and the TLS handshake.
-    for step in 0..60 {
+    check_in_threads(3, 0..60, |step| {
         let harness = Harness::new();
         let agent = harness.sh("exec sleep 60");
         std::thread::sleep(Duration::from_micros(step * 150));
@@ -154,5 +155,5 @@ fn a_stop_at_any_moment_of_the_start_is_obeyed() {
         assert!([143, -15].contains(&output.status), "{}: {}", output.status, output.stderr);
         assert_eq!(output.stderr, "", "after {} us", step * 150);
         assert!(start.elapsed() < Duration::from_secs(10), "after {} us: {:?}", step * 150, start.elapsed());
-    }
+    });
 }

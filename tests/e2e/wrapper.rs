@@ -2,6 +2,7 @@
 
 use crate::harness::{Harness, numbers, wait_until};
 use crate::launch::{COUNTS_SIGTERM, Language, LaunchMode};
+use crate::threads::check_in_threads;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -42,21 +43,21 @@ fn the_status_of_an_app_that_a_signal_kills_is_128_plus_the_signal() {
 
 #[test]
 fn the_exit_status_is_that_of_the_app_in_every_language() {
-    for mode in LaunchMode::all() {
-        for language in Language::installed() {
-            for status in [0, 1, 2, 32, 64, 126, 127, 254, 255] {
-                let harness = Harness::new();
-                let text = match language {
-                    Language::Bash => format!("echo $$; exit {status}"),
-                    Language::Python => format!("import sys; print(1); sys.exit({status})"),
-                    Language::Node => format!("console.log(1); process.exitCode = {status}"),
-                };
-                let output = mode.run(&harness, &language.command(&text)).agent.finish();
-                assert_eq!((output.status, output.stderr.as_str()), (status, ""), "{mode:?}: {language:?}");
-                harness.assert_all_delivered(&output, 1);
-            }
+    let languages = Language::installed();
+    let in_mode = |mode| languages.iter().map(move |language| (mode, *language));
+    check_in_threads(4, LaunchMode::all().into_iter().flat_map(in_mode), |(mode, language)| {
+        for status in [0, 1, 2, 32, 64, 126, 127, 254, 255] {
+            let harness = Harness::new();
+            let text = match language {
+                Language::Bash => format!("echo $$; exit {status}"),
+                Language::Python => format!("import sys; print(1); sys.exit({status})"),
+                Language::Node => format!("console.log(1); process.exitCode = {status}"),
+            };
+            let output = mode.run(&harness, &language.command(&text)).agent.finish();
+            assert_eq!((output.status, output.stderr.as_str()), (status, ""), "{mode:?}: {language:?}");
+            harness.assert_all_delivered(&output, 1);
         }
-    }
+    });
 }
 
 #[test]
@@ -65,7 +66,7 @@ fn a_forwarded_signal_kills_an_app_without_a_handler() {
         for (signal, status) in [(Signal::SIGTERM, 143), (Signal::SIGUSR1, 138), (Signal::SIGUSR2, 140)] {
             let harness = Harness::new();
             let launched = mode.run(&harness, &["sh", "-c", "echo up; exec sleep 60"]);
-            launched.agent.wait_for_stdout("up");
+            launched.agent.wait_for_stdout("up\n");
             launched.wait_for_shipper();
             launched.signal(signal);
             let output = launched.agent.finish();
@@ -81,7 +82,7 @@ fn every_signal_is_forwarded_once_and_in_order() {
         let harness = Harness::new();
         let names = SIGNALS.join(" ") + " TERM";
         let launched = mode.run(&harness, &["python3", "-uc", PRINTS_SIGNALS, &names]);
-        launched.agent.wait_for_stdout("up");
+        launched.agent.wait_for_stdout("up\n");
         launched.wait_for_shipper();
         let mut expected = String::from("up\n");
         for name in SIGNALS.iter().chain(&SIGNALS) {
@@ -102,80 +103,85 @@ fn every_signal_is_forwarded_once_and_in_order() {
 
 #[test]
 fn a_stop_reaches_apps_in_every_language_once() {
-    for mode in LaunchMode::all() {
-        for language in Language::installed() {
-            let text = match language {
-                Language::Bash => {
-                    "trap 'echo term; n=1' TERM; echo up; until [ $n ]; do sleep 0.05 & wait $!; done; \
-                     for i in 1 2 3 4 5 6 7 8; do sleep 0.05 & wait $!; done; exit 9"
-                }
-                Language::Python => {
-                    "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: print('term'))\n\
-                     print('up')\nsignal.pause()\nend = time.monotonic() + 0.4\n\
-                     while time.monotonic() < end: time.sleep(0.05)\nsys.exit(9)"
-                }
-                Language::Node => {
-                    "process.on('SIGTERM', () => { console.log('term'); setTimeout(() => process.exit(9), 400); }); \
-                     console.log('up'); setInterval(() => {}, 1000);"
-                }
-            };
-            for to_all in [false, true] {
-                let harness = Harness::new();
-                let launched = mode.run(&harness, &language.command(text));
-                launched.agent.wait_for_stdout("up");
-                launched.wait_for_shipper();
-                if to_all && language != Language::Bash {
-                    launched.signal_every_process(Signal::SIGTERM);
-                } else {
-                    launched.signal(Signal::SIGTERM);
-                }
-                let output = launched.agent.finish();
-                let result = (output.status, output.stdout_text(), output.stderr.as_str());
-                assert_eq!(result, (9, "up\nterm\n".to_owned(), ""), "{mode:?}, {language:?}, all: {to_all}");
-                harness.assert_all_delivered(&output, 2);
+    let languages = Language::installed();
+    let in_mode =
+        |mode| languages.iter().flat_map(move |language| [false, true].map(|all| (mode, *language, all)));
+    check_in_threads(4, LaunchMode::all().into_iter().flat_map(in_mode), |(mode, language, to_all)| {
+        let text = match language {
+            Language::Bash => {
+                "trap 'echo term; n=1' TERM; echo up; until [ $n ]; do sleep 0.05 & wait $!; done; \
+                 for i in 1 2 3 4 5 6 7 8; do sleep 0.05 & wait $!; done; exit 9"
             }
+            Language::Python => {
+                "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: print('term'))\n\
+                 print('up')\nsignal.pause()\nend = time.monotonic() + 0.4\n\
+                 while time.monotonic() < end: time.sleep(0.05)\nsys.exit(9)"
+            }
+            Language::Node => {
+                "process.on('SIGTERM', () => { console.log('term'); setTimeout(() => process.exit(9), 400); }); \
+                 console.log('up'); setInterval(() => {}, 1000);"
+            }
+        };
+        let harness = Harness::new();
+        let launched = mode.run(&harness, &language.command(text));
+        launched.agent.wait_for_stdout("up\n");
+        launched.wait_for_shipper();
+        if to_all && language != Language::Bash {
+            launched.signal_every_process(Signal::SIGTERM);
+        } else {
+            launched.signal(Signal::SIGTERM);
         }
-    }
+        let output = launched.agent.finish();
+        let result = (output.status, output.stdout_text(), output.stderr.as_str());
+        assert_eq!(result, (9, "up\nterm\n".to_owned(), ""), "{mode:?}, {language:?}, all: {to_all}");
+        harness.assert_all_delivered(&output, 2);
+    });
 }
 
 #[test]
 fn repeated_signals_to_every_process_are_not_multiplied() {
-    for mode in LaunchMode::all() {
-        for repeats in [1, 3, 5] {
-            for pause in [0, 100, 500] {
-                let harness = Harness::new();
-                let launched = mode.run(&harness, &["python3", "-uc", COUNTS_SIGTERM]);
-                launched.agent.wait_for_stdout("up");
-                launched.wait_for_shipper();
-                for _ in 0..repeats {
-                    launched.signal_every_process(Signal::SIGTERM);
-                    std::thread::sleep(Duration::from_millis(pause));
-                }
-                std::thread::sleep(Duration::from_millis(250));
-                launched.signal_every_process(Signal::SIGUSR1);
-                let output = launched.agent.finish();
-                let count: u32 = output.stdout_text().trim_start_matches("up\n").trim().parse().unwrap();
-                assert!((1..=repeats).contains(&count), "{mode:?}: {count} of {repeats}, {pause} ms apart");
-                assert_eq!((output.status, output.stderr.as_str()), (3, ""));
-            }
+    let modes = LaunchMode::all();
+    let at_pause =
+        |pause| modes.iter().flat_map(move |mode| [5, 3, 1].map(|repeats| (*mode, pause, repeats)));
+    check_in_threads(6, [500, 100, 0].into_iter().flat_map(at_pause), |(mode, pause, repeats)| {
+        let harness = Harness::new();
+        let launched = mode.run(&harness, &["python3", "-uc", COUNTS_SIGTERM]);
+        launched.agent.wait_for_stdout("up\n");
+        launched.wait_for_shipper();
+        for _ in 0..repeats {
+            launched.signal_every_process(Signal::SIGTERM);
+            std::thread::sleep(Duration::from_millis(pause));
         }
-    }
+        // Time to forward one too many; then USR1 ends the app.
+        std::thread::sleep(Duration::from_millis(250));
+        launched.signal(Signal::SIGUSR1);
+        let output = launched.agent.finish();
+        let count: u32 = output.stdout_text().trim_start_matches("up\n").trim().parse().unwrap();
+        assert!((1..=repeats).contains(&count), "{mode:?}: {count} of {repeats}, {pause} ms apart");
+        assert_eq!((output.status, output.stderr.as_str()), (3, ""));
+    });
 }
 
 #[test]
 fn a_signal_is_forwarded_to_the_app_and_not_to_its_children() {
+    // The child waits for a line, so it runs when the app has handled the signal.
+    let text = "
+import signal, subprocess, sys
+signal.signal(signal.SIGUSR1, lambda *_: print('app'))
+child = ['sh', '-c', 'trap \"echo child\" USR1; echo up; read line']
+sys.exit(4 if subprocess.run(child).returncode == 0 else 1)";
     for mode in LaunchMode::all() {
         let harness = Harness::new();
-        let script = "trap '' USR1; sh -c 'trap \"echo child\" USR1; echo up; for i in $(seq 20); do sleep 0.05; done'; \
-                      exit 4";
-        let launched = mode.run(&harness, &["bash", "-c", script]);
-        launched.agent.wait_for_stdout("up");
+        let mut launched = mode.run(&harness, &["python3", "-uc", text]);
+        launched.agent.wait_for_stdout("up\n");
         launched.wait_for_shipper();
         launched.signal(Signal::SIGUSR1);
+        launched.agent.wait_for_stdout("up\napp\n");
+        launched.agent.feed("go\n");
         let output = launched.agent.finish();
         assert_eq!(
             (output.status, output.stdout_text().as_str(), output.stderr.as_str()),
-            (4, "up\n", ""),
+            (4, "up\napp\n", ""),
             "{mode:?}"
         );
     }
@@ -191,23 +197,24 @@ fn a_sigterm_from_the_app_to_the_supervisor_or_its_group_is_no_stop() {
         ("subprocess.run(['sh', '-c', f'(sleep 0.2; kill -TERM {supervisor}; sleep 0.3) & exit 0'])", false),
         ("os.kill(0, signal.SIGTERM)", true),
     ];
-    for mode in LaunchMode::all() {
-        for (call, includes_app) in senders {
-            // From a child that exits at once: in a PID namespace the signal cannot have another sender.
-            let variants = if mode == LaunchMode::Pid1 && !includes_app {
-                vec![call.to_owned(), "subprocess.run(['kill', '-TERM', str(supervisor)])".to_owned()]
-            } else {
-                vec![call.to_owned()]
-            };
-            for call in variants {
-                let harness = Harness::new().set("TAILRACE_STOP_GRACE", "1s");
-                let text = format!(
-                    "import os, signal, subprocess, sys, time
+    let modes = LaunchMode::all();
+    let mut cases: Vec<_> = modes
+        .iter()
+        .flat_map(|mode| senders.map(|(call, includes_app)| (*mode, call, includes_app)))
+        .collect();
+    if modes.contains(&LaunchMode::Pid1) {
+        // From a child that exits at once: in a PID namespace the signal cannot have another sender.
+        cases.push((LaunchMode::Pid1, "subprocess.run(['kill', '-TERM', str(supervisor)])", false));
+    }
+    check_in_threads(cases.len(), cases, |(mode, call, includes_app)| {
+        let harness = Harness::new().set("TAILRACE_STOP_GRACE", "2s");
+        let text = format!(
+            "import os, signal, subprocess, sys, time
 received = []
 signal.signal(signal.SIGTERM, lambda *_: received.append(1))
 supervisor = os.getppid()
 {call}
-end = time.monotonic() + 2
+end = time.monotonic() + 3
 while time.monotonic() < end: time.sleep(0.05)
 print('before', len(received))
 sys.stdin.readline()
@@ -216,30 +223,28 @@ while len(received) < {expected}: time.sleep(0.05)
 time.sleep(0.5)
 print('end', len(received))
 sys.exit(5)",
-                    expected = 1 + u32::from(includes_app)
-                );
-                let mut launched = mode.run(&harness, &["python3", "-uc", &text]);
-                let received = u32::from(includes_app);
-                launched.agent.wait_for_stdout(&format!("before {received}\n"));
-                // After the stop grace: no message was printed, and delivery goes on.
-                harness.wait_for_lines(1);
-                assert_eq!(launched.agent.stderr(), "", "{mode:?}: {call}");
-                assert!(launched.agent.ledger_text().is_none(), "{mode:?}: {call}");
-                launched.agent.feed("go\n");
-                launched.agent.wait_for_stdout(&format!("after {received}\n"));
-                // A real stop.
-                launched.signal(Signal::SIGTERM);
-                let output = launched.agent.finish();
-                let text = format!("before {received}\nafter {received}\nend {}\n", received + 1);
-                assert_eq!(
-                    (output.status, output.stdout_text(), output.stderr.as_str()),
-                    (5, text, ""),
-                    "{mode:?}: {call}"
-                );
-                harness.assert_all_delivered(&output, 3);
-            }
-        }
-    }
+            expected = 1 + u32::from(includes_app)
+        );
+        let mut launched = mode.run(&harness, &["python3", "-uc", &text]);
+        let received = u32::from(includes_app);
+        launched.agent.wait_for_stdout(&format!("before {received}\n"));
+        // After the stop grace: no message was printed, and delivery goes on.
+        harness.wait_for_lines(1);
+        assert_eq!(launched.agent.stderr(), "", "{mode:?}: {call}");
+        assert!(launched.agent.ledger_text().is_none(), "{mode:?}: {call}");
+        launched.agent.feed("go\n");
+        launched.agent.wait_for_stdout(&format!("after {received}\n"));
+        // A real stop.
+        launched.signal(Signal::SIGTERM);
+        let output = launched.agent.finish();
+        let text = format!("before {received}\nafter {received}\nend {}\n", received + 1);
+        assert_eq!(
+            (output.status, output.stdout_text(), output.stderr.as_str()),
+            (5, text, ""),
+            "{mode:?}: {call}"
+        );
+        harness.assert_all_delivered(&output, 3);
+    });
 }
 
 #[test]
@@ -413,10 +418,10 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 print('up')
 while True: signal.pause()";
         let launched = mode.run(&harness, &["python3", "-uc", text]);
-        launched.agent.wait_for_stdout("up");
+        launched.agent.wait_for_stdout("up\n");
         launched.wait_for_shipper();
         launched.signal(Signal::SIGTSTP);
-        launched.agent.wait_for_stdout("tstp");
+        launched.agent.wait_for_stdout("tstp\n");
         // Neither of these stops the supervisor.
         launched.signal(Signal::SIGTTOU);
         launched.signal(Signal::SIGTTIN);
@@ -432,23 +437,30 @@ while True: signal.pause()";
 }
 
 #[test]
-fn last_lines_and_deadlines_hold_as_pid_1() {
+fn last_lines_are_delivered_as_pid_1() {
     if !LaunchMode::all().contains(&LaunchMode::Pid1) {
         return;
     }
     let harness = Harness::new();
     let script = "trap 'seq 300000; exit 4' TERM; echo up; while :; do sleep 0.1; done";
     let launched = LaunchMode::Pid1.run(&harness, &["sh", "-c", script]);
-    launched.agent.wait_for_stdout("up");
+    launched.agent.wait_for_stdout("up\n");
     launched.wait_for_shipper();
     launched.signal(Signal::SIGTERM);
     let output = launched.agent.finish();
     assert_eq!(output.status, 4, "{}", output.stderr);
     assert!(output.stdout_text() == format!("up\n{}", numbers(1..=300_000)), "{} bytes", output.stdout.len());
     harness.assert_all_delivered(&output, 300_001);
-    for fault in
-        ["refuse", "stall=600s", "tls-stall", "slow-read=1B/s", "status=500", "status=429:retry-after=600"]
-    {
+}
+
+#[test]
+fn deadlines_hold_as_pid_1() {
+    if !LaunchMode::all().contains(&LaunchMode::Pid1) {
+        return;
+    }
+    let faults =
+        ["refuse", "stall=600s", "tls-stall", "slow-read=1B/s", "status=500", "status=429:retry-after=600"];
+    check_in_threads(faults.len(), faults, |fault| {
         let harness = Harness::with_faults(fault).set("TAILRACE_STOP_GRACE", "1s");
         let launched = LaunchMode::Pid1.run(&harness, &["sh", "-c", "seq 20; exec sleep 60"]);
         launched.agent.wait_for_stdout("\n20\n");
@@ -463,7 +475,7 @@ fn last_lines_and_deadlines_hold_as_pid_1() {
             output.stderr
         );
         assert_eq!(output.stderr.matches("at=lines-not-delivered").count(), 1, "{fault}: {}", output.stderr);
-    }
+    });
 }
 
 #[test]

@@ -293,7 +293,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..crate::tests::property_config() })]
+    #![proptest_config(crate::tests::property_config_with(8.0))]
     #[test]
     fn the_law_holds_at_every_instant_and_delivered_means_every_frame(acts in acts()) {
         let mut model = Model {

@@ -209,7 +209,7 @@ fn a_panic_drops_the_lines_of_its_chunk_and_no_others() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..crate::tests::property_config() })]
+    #![proptest_config(crate::tests::property_config_with(0.25))]
 
     /// Whatever is lost: a line of which any byte was lost is dropped whole and announced, every other one
     /// arrives, and the law holds after every step.

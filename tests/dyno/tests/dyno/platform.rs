@@ -137,7 +137,7 @@ fn a_crashed_dyno_is_restarted() {
 }
 
 #[test]
-fn dynos_are_killed_after_the_boot_and_exit_timeouts() {
+fn a_dyno_is_killed_after_the_boot_timeout() {
     let harness = Harness::new("web: sleep 300\n");
     let (status, out, err) = harness.run(&["--boot-timeout", "500ms"]);
     assert_eq!(status, 1, "{out}{err}");
@@ -147,8 +147,10 @@ fn dynos_are_killed_after_the_boot_and_exit_timeouts() {
         assert!(out.contains(part), "{part:?}: {out}{err}");
     }
     harness.assert_clean();
+}
 
-    // The main process exits in time, but another process does not.
+#[test]
+fn a_process_that_outlives_the_main_process_is_killed_after_the_exit_timeout() {
     let harness = Harness::new("web: (trap '' TERM; exec sleep 300) & exec rust-web\n");
     let (status, out, err) = harness.run(&["--for", "100ms", "--exit-timeout", "2s"]);
     assert_eq!(status, 0, "caused by the app: {out}{err}");
@@ -156,7 +158,10 @@ fn dynos_are_killed_after_the_boot_and_exit_timeouts() {
         assert!(out.contains(part), "{part:?}: {out}{err}");
     }
     harness.assert_clean();
+}
 
+#[test]
+fn an_app_that_ignores_sigterm_is_killed_after_the_exit_timeout() {
     // The agent's stop grace is shorter than any exit timeout, so that it writes its ledger in time.
     let harness =
         Harness::new("worker: trap '' TERM; echo deaf; while sleep 0.1; do echo still here; done\n");
