@@ -193,8 +193,8 @@ impl Message for ToShipper {
                 out.extend(path_to_line(path.as_os_str().as_bytes()));
             }
             Self::LogEnd(offset) => text(format!("log-end {offset}")),
-            Self::SealRange { drain, range: SealRange { cursor, limit } } => {
-                text(format!("seal-range {drain} {cursor} {limit}"));
+            Self::SealRange { drain, range: SealRange { cursor, limit, is_one_batch } } => {
+                text(format!("seal-range {drain} {cursor} {limit} {is_one_batch}"));
             }
             Self::SealedBatch { drain, batch: SealedBatch { range, notice, id } } => {
                 let BatchRange { start, end, frames } = range;
@@ -223,7 +223,11 @@ impl Message for ToShipper {
             "log-end" => Self::LogEnd(fields.parse()?),
             "seal-range" => {
                 let drain = fields.parse()?;
-                let range = SealRange { cursor: fields.parse()?, limit: fields.parse()? };
+                let range = SealRange {
+                    cursor: fields.parse()?,
+                    limit: fields.parse()?,
+                    is_one_batch: fields.parse()?,
+                };
                 Self::SealRange { drain, range }
             }
             "sealed-batch" => {
@@ -432,7 +436,7 @@ mod tests {
         let in_file = SegmentLocation::File(PathBuf::from("/tmp/a b\nc"));
         round_trip(&ToShipper::Segment(SegmentStart { start, location: in_file }));
         round_trip(&ToShipper::LogEnd(Offset::MAX));
-        let range = SealRange { cursor: Offset::new(2), limit: Offset::new(3) };
+        let range = SealRange { cursor: Offset::new(2), limit: Offset::new(3), is_one_batch: true };
         round_trip(&ToShipper::SealRange { drain, range });
         let range = BatchRange { start, end: Offset::new(9), frames: 4 };
         for notice in [b"9 <172>1 x\n".to_vec(), Vec::new()] {

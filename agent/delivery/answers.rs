@@ -1,7 +1,7 @@
 //! What the supervisor answers the shipper: pure over the ledger. (What a drain answers: `shipper::verdict`.)
 
 use crate::frame::Loss;
-use crate::ledger::{BatchRange, DrainIndex, Identity, Ledger, Offset, SealRange, SegmentStart};
+use crate::ledger::{BatchRange, DrainIndex, Identity, Ledger, Offset, SegmentStart};
 use crate::protocol::{Connection, ToShipper};
 
 /// Where updates go.
@@ -66,9 +66,11 @@ pub(super) fn position(ledger: &Ledger, drain: DrainIndex) -> ToShipper {
 
 /// Where a drain may seal. Up to the end of the log means without a limit: that end moves.
 fn seal_range(ledger: &Ledger, drain: DrainIndex) -> ToShipper {
-    let SealRange { cursor, limit } = ledger.seal_range(drain);
-    let limit = if limit == ledger.log_end() { Offset::MAX } else { limit };
-    ToShipper::SealRange { drain, range: SealRange { cursor, limit } }
+    let mut range = ledger.seal_range(drain);
+    if range.limit == ledger.log_end() && !range.is_one_batch {
+        range.limit = Offset::MAX;
+    }
+    ToShipper::SealRange { drain, range }
 }
 
 /// Seals a batch as asked, or says where the drain may seal.
@@ -90,6 +92,9 @@ pub(super) fn seal(
 pub(super) fn skip_damage(ledger: &mut Ledger, drain: DrainIndex, at: Offset) -> (ToShipper, u64) {
     let is_cursor = ledger.account(drain).is_some_and(|account| account.cursor() == at);
     let skipped = if is_cursor && at < ledger.log_end() { ledger.skip_damaged(drain) } else { 0 };
+    if !is_cursor {
+        ledger.cancel_resumed(drain, at);
+    }
     (seal_range(ledger, drain), skipped)
 }
 
@@ -97,7 +102,7 @@ pub(super) fn skip_damage(ledger: &mut Ledger, drain: DrainIndex, at: Offset) ->
 mod tests {
     use super::*;
     use crate::frame::DropReason;
-    use crate::ledger::{Appended, BatchOutcome, SegmentLocation};
+    use crate::ledger::{Appended, BatchOutcome, SealRange, SegmentLocation};
 
     /// Bytes of every frame in these tests.
     const FRAME: u64 = 10;
@@ -147,7 +152,10 @@ mod tests {
 
     fn may_seal(from: u64, limit: Option<u64>) -> ToShipper {
         let limit = limit.map_or(Offset::MAX, |frame| Offset::new(frame * FRAME));
-        ToShipper::SealRange { drain: D0, range: SealRange { cursor: Offset::new(from * FRAME), limit } }
+        ToShipper::SealRange {
+            drain: D0,
+            range: SealRange { cursor: Offset::new(from * FRAME), limit, is_one_batch: false },
+        }
     }
 
     fn range(frames: std::ops::Range<u64>) -> BatchRange {

@@ -136,7 +136,7 @@ impl Coordinator {
 
     fn seal(&mut self, drain: DrainIndex, range: BatchRange) -> ToShipper {
         let Some(id) = self.spool.drains().get(drain.get()) else {
-            let nowhere = SealRange { cursor: Offset::MAX, limit: Offset::MAX };
+            let nowhere = SealRange { cursor: Offset::MAX, limit: Offset::MAX, is_one_batch: false };
             return ToShipper::SealRange { drain, range: nowhere };
         };
         let identity = Identity { agent: &self.spool.agent, drain: &id.token };

@@ -282,10 +282,17 @@ impl Account {
                 break;
             }
         }
-        if let Some(resumed) = self.resumed.iter().find(|batch| batch.start == self.cursor) {
-            limit = limit.min(resumed.end);
+        let resumed = self.resumed.iter().find(|batch| batch.start == self.cursor && batch.end <= limit);
+        limit = resumed.map_or(limit, |batch| batch.end);
+        SealRange { cursor: self.cursor, limit, is_one_batch: resumed.is_some() }
+    }
+
+    /// The batch at the cursor that a dead agent had sealed is damaged at `at`: what is good is sealed anew.
+    pub(super) fn cancel_resumed(&mut self, at: Offset) {
+        let cursor = self.cursor;
+        for batch in self.resumed.extract_if(.., |batch| batch.start == cursor && at < batch.end) {
+            self.unannounced = Loss::join(batch.announced, self.unannounced);
         }
-        SealRange { cursor: self.cursor, limit }
     }
 
     /// Lines that are dropped and not announced yet.
@@ -313,7 +320,9 @@ impl Account {
         // A batch without frames carries a notice, when there is nothing else to send it with.
         let is_notice = (end, frames) == (start, 0) && self.has_notice_at(start);
         let has_frames = end > start && frames > 0;
-        if start != allowed.cursor || end > allowed.limit || !(has_frames || is_notice) {
+        // It may have been delivered: it is repeated under its own id or not at all.
+        let is_cut = allowed.is_one_batch && self.sealed.is_none() && end != allowed.limit;
+        if start != allowed.cursor || end > allowed.limit || is_cut || !(has_frames || is_notice) {
             return Err(allowed);
         }
         // A batch that is split keeps its notice, so that the announced number cannot change.

@@ -60,6 +60,8 @@ pub(crate) struct SealRange {
     pub cursor: Offset,
     /// Where it ends at the latest.
     pub limit: Offset,
+    /// What is between the two was sealed by a dead agent: it is one batch, whatever its size.
+    pub is_one_batch: bool,
 }
 
 /// How a sealed batch ended.

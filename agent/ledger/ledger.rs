@@ -303,22 +303,33 @@ impl Ledger {
     ) -> Result<&SealedBatch, SealRange> {
         let log_end = self.log_end;
         let segments = &self.segments;
-        let account =
-            self.accounts.get_mut(drain.get()).ok_or(SealRange { cursor: log_end, limit: log_end })?;
+        let account = self.accounts.get_mut(drain.get()).ok_or(SealRange {
+            cursor: log_end,
+            limit: log_end,
+            is_one_batch: false,
+        })?;
         account.seal(segments, log_end, range, identity, notice)
     }
 
     /// Where a drain may seal: from its cursor to its next dropped range, or to the end of the spool.
     pub(crate) fn seal_range(&self, drain: DrainIndex) -> SealRange {
-        self.account(drain).map_or(SealRange { cursor: self.log_end, limit: self.log_end }, |account| {
-            account.seal_range(&self.segments, self.log_end)
-        })
+        self.account(drain)
+            .map_or(SealRange { cursor: self.log_end, limit: self.log_end, is_one_batch: false }, |account| {
+                account.seal_range(&self.segments, self.log_end)
+            })
     }
 
     /// The sealed batch of a drain is delivered, or rejected for good.
     pub(crate) fn complete_batch(&mut self, drain: DrainIndex, outcome: BatchOutcome) {
         if let Some(account) = self.accounts.get_mut(drain.get()) {
             account.complete_batch(&self.segments, outcome);
+        }
+    }
+
+    /// A batch of a dead agent at the drain's cursor is damaged at `at`, further on.
+    pub(crate) fn cancel_resumed(&mut self, drain: DrainIndex, at: Offset) {
+        if let Some(account) = self.accounts.get_mut(drain.get()) {
+            account.cancel_resumed(at);
         }
     }
 

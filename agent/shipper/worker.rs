@@ -126,7 +126,7 @@ impl DrainWorker {
             limits,
             reader,
             channels,
-            seal_range: SealRange { cursor: Offset::ZERO, limit: Offset::MAX },
+            seal_range: SealRange { cursor: Offset::ZERO, limit: Offset::MAX, is_one_batch: false },
             backoff: Backoff::new(),
             stuck_at: None,
             refuses_all_sizes: false,
@@ -195,7 +195,7 @@ impl DrainWorker {
         let mut retries = 0;
         loop {
             let Progress { log_end, deadline, is_finished } = self.update();
-            let SealRange { cursor, limit } = self.seal_range;
+            let SealRange { cursor, limit, is_one_batch } = self.seal_range;
             let available = log_end.min(limit).bytes_since(cursor);
             if available == 0 {
                 if cursor < log_end {
@@ -227,8 +227,15 @@ impl DrainWorker {
                 }
                 continue;
             }
-            let max_bytes = if self.refuses_all_sizes { 1 } else { self.limits.batch_bytes };
+            let max_bytes = match (is_one_batch, self.refuses_all_sizes) {
+                (true, _) => usize::MAX,
+                (false, true) => 1,
+                (false, false) => self.limits.batch_bytes,
+            };
             match self.read(limit, max_bytes) {
+                Ok(range) if range.frames > 0 && is_one_batch && range.end < limit => {
+                    return Ok(Some(self.damaged_at(range.end)));
+                }
                 Ok(range) if range.frames > 0 => {
                     self.gathered = range;
                     return Ok(Some(self.seal_request(range)));
@@ -236,6 +243,9 @@ impl DrainWorker {
                 Err(ReadError::Io(_)) if retries < MAX_READ_RETRIES => {
                     retries += 1;
                     sleep(READ_RETRY_INTERVAL).await;
+                }
+                Err(ReadError::Damaged { at } | ReadError::Gone { at }) if at > cursor && is_one_batch => {
+                    return Ok(Some(self.damaged_at(at)));
                 }
                 Err(ReadError::Damaged { at } | ReadError::Gone { at }) if at > cursor => {
                     self.seal_range.limit = at; // the good frames before it go out first
@@ -295,7 +305,7 @@ impl DrainWorker {
             self.send(self.seal_request(smaller)).await?;
             return Ok(BatchEnd::Asked);
         }
-        self.seal_range = SealRange { cursor: range.end, limit: Offset::MAX };
+        self.seal_range = SealRange { cursor: range.end, limit: Offset::MAX, is_one_batch: false };
         self.completed = Some(Instant::now());
         Ok(BatchEnd::Completed)
     }

@@ -397,7 +397,7 @@ fn spare_files_do_not_come_back_as_segments() {
 /// What the next batch of a drain announces; it is rejected if that is asked for, else delivered.
 fn announced_by_next(spool: &Spool, outcome: BatchOutcome) -> Option<u64> {
     let mut ledger = spool.shared.lock();
-    let SealRange { cursor, limit } = ledger.seal_range(D0);
+    let SealRange { cursor, limit, .. } = ledger.seal_range(D0);
     let mut reader = Reader::new(None);
     for segment in ledger.segments() {
         reader.add(SegmentStart { start: segment.start, location: segment.location.clone() });
@@ -483,7 +483,10 @@ fn what_a_sealed_batch_announces_is_not_lost_with_the_batch() {
     end(open("00bb"), End::Killed);
     // The batch is dropped before it is sealed again.
     let third = open("00cc");
-    assert_eq!(third.shared.lock().seal_range(D0), SealRange { cursor: sealed.start, limit: sealed.end });
+    assert_eq!(
+        third.shared.lock().seal_range(D0),
+        SealRange { cursor: sealed.start, limit: sealed.end, is_one_batch: true }
+    );
     let mut writer = third.writer(3 << 20, WhenFull::DropOldest, || false);
     write(&mut writer, 0..1000);
     drop(writer);

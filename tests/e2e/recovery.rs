@@ -1,6 +1,6 @@
 //! What an agent finds in the directory of the spools when it starts: what is its app's, and what is not.
 
-use crate::harness::{Agent, Harness, Output, WAIT_TIMEOUT, contents, wait_until};
+use crate::harness::{Agent, Harness, Output, WAIT_TIMEOUT, assert_in_order, contents, numbers, wait_until};
 use crate::spool::{kill_dyno, wait_for_spooled};
 use crate::status::{status_of, text_of};
 use memchr::memmem;
@@ -254,4 +254,25 @@ fn losses_that_a_killed_agent_did_not_announce_are_announced_once() {
     assert_eq!((report.losses.notices, report.losses.lines), (1, missing));
     assert_eq!((output.ledger().captured, output.ledger().drains[0].delivered), (1, 1));
     assert!(harness.is_spool_empty());
+}
+
+#[test]
+fn a_batch_that_a_dead_agent_had_sealed_is_repeated_whole_with_any_batch_size() {
+    let harness = Harness::new();
+    let mut dead = harness.run(&["cat"]);
+    dead.feed("1\n");
+    harness.wait_for_lines(1);
+    harness.drain.set_faults("reset-after").unwrap();
+    dead.feed(numbers(2..=3000));
+    assert!(harness.drain.wait_until(WAIT_TIMEOUT, |report| report.lines > 1), "{:?}", harness.report());
+    wait_for_spooled(&harness, "3000");
+    kill_dyno(dead);
+    let stored = harness.report().lines;
+    harness.drain.set_faults("").unwrap();
+    let harness = harness.set("TAILRACE_BATCH_BYTES", "16KiB");
+    harness.run(&["true"]).finish();
+    // The drain counts a body that it has already under the same id as a duplicate, not as lines.
+    let report = harness.report();
+    assert!(report.duplicates > 0 && report.lines >= stored, "{report:?}");
+    assert_in_order(&report, 3000);
 }

@@ -101,7 +101,7 @@ fn a_sealed_batch_is_pinned_and_the_loss_is_announced_at_the_gap() {
     assert_eq!(dropped.start, offset(3));
     assert_eq!(ledger.imbalance(D0), 0);
     deliver(&mut ledger);
-    let allowed = SealRange { cursor: offset(2), limit: offset(3) };
+    let allowed = SealRange { cursor: offset(2), limit: offset(3), is_one_batch: false };
     assert_eq!(ledger.seal_range(D0), allowed, "up to the gap");
     assert_eq!(ledger.seal(D0, range(2..7), &IDENTITY, |_| Vec::new()).err(), Some(allowed));
     assert!(seal(&mut ledger, 1).notice.is_empty(), "not before the gap");
@@ -225,7 +225,7 @@ impl Model {
             }
             Act::Seal { drain, frames } => {
                 if self.ledger.accounts()[drain.get()].batch().is_none() {
-                    let SealRange { cursor, limit } = self.ledger.seal_range(drain);
+                    let SealRange { cursor, limit, .. } = self.ledger.seal_range(drain);
                     let frames = frames.min((limit - cursor) / FRAME);
                     let range = BatchRange { start: cursor, end: cursor + frames * FRAME, frames };
                     let has_notice = self.ledger.has_to_announce(drain);
