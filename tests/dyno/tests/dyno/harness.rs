@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Limit for steps that take a moment on an idle machine, and half a minute on one where other work keeps all cores busy.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The agent's binary: `TAILRACE_TEST_BINARY`, or the one of the same build.
 pub(crate) fn agent() -> PathBuf {
