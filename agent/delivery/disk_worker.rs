@@ -36,8 +36,7 @@ impl JobQueue {
     fn run_round(&self, spool: &Spool) {
         let requested = self.requested.load(Ordering::Acquire);
         let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        spool.save_checkpoint();
-        spool.remove_consumed();
+        spool.save_and_remove_consumed();
         if let Some((path, text)) = pending.ledger
             && let Err(error) = std::fs::write(path, text)
         {

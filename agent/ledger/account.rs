@@ -443,9 +443,13 @@ impl Account {
         }
         while let Some(next) = segments.get(here + 1).filter(|next| next.start <= to) {
             let consumed = &segments[here];
-            frames = if consumed.origin.is_some() { 0 } else { frames.saturating_sub(consumed.frames) };
+            let is_unknown = consumed.origin.is_some() && consumed.frames == 0;
+            frames = if is_unknown { 0 } else { frames.saturating_sub(consumed.frames) };
             here += 1;
-            debug_assert!(next.start < to || frames == 0, "the frames of a consumed segment add up");
+            debug_assert!(
+                next.start < to || frames == 0 || consumed.origin.is_some(),
+                "the frames of a consumed segment add up"
+            );
         }
         self.consumed = Consumed { segment: segments.get(here).map_or(to, |segment| segment.start), frames };
         self.cursor = to;
@@ -484,7 +488,7 @@ impl Account {
         }
         let mut range = DroppedRange { from, to: segment.end(), loss: None, continues: PerStream::default() };
         let lines = if segment.origin.is_some() {
-            let lines = segment.adopted_lines_from(from);
+            let lines = segment.adopted_lines_from(from, self.frames_consumed(segment));
             self.adopted_dropped += lines;
             lines
         } else {

@@ -24,6 +24,7 @@ pub(crate) use offset::{DrainIndex, Offset};
 pub(crate) use report::DrainReport;
 pub(crate) use report::dropped_by_reason;
 pub(crate) use segment::{
-    Appended, FrameKind, Origin, Segment, SegmentLocation, SegmentStart, SpecialFrame, TimeRange,
+    Appended, FrameKind, Origin, Segment, SegmentLocation, SegmentRecord, SegmentStart, SpecialFrame,
+    TimeRange,
 };
 pub(crate) use shared::SharedLedger;

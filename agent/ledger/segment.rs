@@ -94,7 +94,7 @@ pub(crate) struct Segment {
     pub start: Offset,
     /// Bytes.
     pub len: u64,
-    /// Whole frames. Not counted for adopted segments.
+    /// Whole frames. For adopted segments as the checkpoint says, or 0.
     pub frames: u64,
     /// The times of its frames. Not known for adopted segments, unless they are to be dropped.
     pub times: Option<TimeRange>,
@@ -104,8 +104,23 @@ pub(crate) struct Segment {
     pub origin: Option<Arc<Origin>>,
     /// Of an adopted segment that is to be dropped: where the lines of its app start, in bytes from its start.
     pub(super) adopted_lines: Option<Vec<u32>>,
+    /// Of an adopted segment: its lines, as the checkpoint says.
+    pub recorded_lines: u64,
     /// Ascending by offset.
     pub(super) special: Vec<SpecialFrame>,
+}
+
+/// What the checkpoint says of a segment, for the agent that adopts it: how much is missing where its file is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentRecord {
+    /// Offset of the first byte.
+    pub start: Offset,
+    /// Bytes.
+    pub len: u64,
+    /// Whole frames.
+    pub frames: u64,
+    /// Lines of the app.
+    pub lines: u64,
 }
 
 /// A dead agent whose spool was adopted.
@@ -128,6 +143,7 @@ impl Segment {
             location,
             origin: None,
             adopted_lines: None,
+            recorded_lines: 0,
             special: Vec::new(),
         }
     }
@@ -137,11 +153,24 @@ impl Segment {
         self.origin.is_some() && self.adopted_lines.is_none()
     }
 
-    /// Lines of a dead agent's app from `from` on, as far as they are counted.
-    pub(super) fn adopted_lines_from(&self, from: Offset) -> u64 {
+    /// Lines of a dead agent's app from `from` on, `consumed` frames being before that: counted, or what the checkpoint
+    /// leaves at most.
+    pub(super) fn adopted_lines_from(&self, from: Offset, consumed: u64) -> u64 {
         let before = from.bytes_since(self.start);
-        let lines = self.adopted_lines.as_deref().unwrap_or_default();
+        let Some(lines) = &self.adopted_lines else {
+            return self.recorded_lines.min(self.frames.saturating_sub(consumed));
+        };
         (lines.len() - lines.partition_point(|at| u64::from(*at) < before)) as u64
+    }
+
+    /// What is recorded of it in the checkpoint.
+    pub(crate) fn record(&self) -> SegmentRecord {
+        let special = self.special.iter();
+        let no_lines = special
+            .filter(|frame| matches!(frame.kind, FrameKind::Agent | FrameKind::Partial(_)))
+            .count() as u64;
+        let lines = if self.origin.is_some() { self.recorded_lines } else { self.frames - no_lines };
+        SegmentRecord { start: self.start, len: self.len, frames: self.frames, lines }
     }
 
     /// Offset behind the last byte.

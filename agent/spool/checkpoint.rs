@@ -3,7 +3,7 @@
 use super::directory::{Directory, SpoolError, open_regular, read_small};
 use super::identity::hash;
 use crate::frame::{DropReason, Loss, Timestamp};
-use crate::ledger::{Account, Offset, ResumedBatch};
+use crate::ledger::{Account, Offset, ResumedBatch, SegmentRecord};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -54,8 +54,8 @@ impl Cursor {
 /// The checkpoint file of a directory. It is overwritten in one `write` at every seal and every completion, so that
 /// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
-/// One line per drain: `TOKEN OFFSET LOSS END ANNOUNCED NOTICE`. Without a sealed batch END and what follows are `-`. A
-/// loss is `LINES,SINCE,UNTIL,REASON` with times in microseconds, or `-`. The last line is `. CHECKSUM`; what is behind
+/// One line per drain and one per segment: `TOKEN OFFSET LOSS END ANNOUNCED NOTICE`. Without a sealed batch END and what follows are `-`. A
+/// loss is `LINES,SINCE,UNTIL,REASON` with times in microseconds, or `-`. A segment is `+ START BYTES FRAMES LINES`. The last line is `. CHECKSUM`; what is behind
 /// it remains of a longer checkpoint.
 #[derive(Debug)]
 pub(crate) struct Checkpoint(File);
@@ -72,11 +72,11 @@ impl Checkpoint {
         Ok(Self(open_regular(&path, &mut options).map_err(SpoolError::io("cannot open", &path))?))
     }
 
-    /// Writes all cursors.
+    /// Writes all cursors, and what the segments hold.
     ///
     /// # Errors
     /// When that fails. It costs repetition after a crash, and losses that are not announced.
-    pub(crate) fn save(&self, cursors: &[Cursor]) -> io::Result<()> {
+    pub(crate) fn save(&self, cursors: &[Cursor], segments: &[SegmentRecord]) -> io::Result<()> {
         let mut text = Vec::with_capacity(128);
         for cursor in cursors {
             let loss = loss_text(cursor.loss.as_ref());
@@ -91,37 +91,59 @@ impl Checkpoint {
             }
             text.push(b'\n');
         }
+        for SegmentRecord { start, len, frames, lines } in segments {
+            text.extend_from_slice(format!("+ {start} {len} {frames} {lines}\n").as_bytes());
+        }
         let checksum = hash([text.as_slice()]);
         text.extend_from_slice(format!(". {checksum}\n").as_bytes());
         self.0.write_all_at(&text, 0)
     }
 
-    /// The cursors in the file of `directory`; none when nothing was written yet.
+    /// What is in the file of `directory`; nothing when nothing was written yet.
     ///
     /// # Errors
     /// When there is something else than a checkpoint.
-    pub(super) fn read(directory: &Directory) -> io::Result<Vec<Cursor>> {
+    pub(super) fn read(directory: &Directory) -> io::Result<Recorded> {
         match read_small(&directory.path().join(FILE_NAME), MAX_BYTES) {
-            Ok(bytes) if bytes.is_empty() => Ok(Vec::new()),
+            Ok(bytes) if bytes.is_empty() => Ok(Recorded::default()),
             Ok(bytes) => parse(&bytes).ok_or_else(|| io::Error::other("its checksum does not match")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Recorded::default()),
             Err(error) => Err(error),
         }
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Vec<Cursor>> {
-    let mut cursors = Vec::new();
+/// What a checkpoint says.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    /// How far each drain was.
+    pub(super) cursors: Vec<Cursor>,
+    /// The segments that were in files, ascending. The last one may have grown since.
+    pub(super) segments: Vec<SegmentRecord>,
+}
+
+fn parse(bytes: &[u8]) -> Option<Recorded> {
+    let mut recorded = Recorded::default();
     let mut from = 0;
     for end in memchr::memchr_iter(b'\n', bytes) {
         let line = &bytes[from..end];
         if let Some(checksum) = line.strip_prefix(b". ") {
-            return (checksum == hash([&bytes[..from]]).as_bytes()).then_some(cursors);
+            return (checksum == hash([&bytes[..from]]).as_bytes()).then_some(recorded);
         }
         from = end + 1;
-        cursors.push(parse_cursor(line)?);
+        match line.strip_prefix(b"+ ") {
+            Some(segment) => recorded.segments.push(parse_segment(segment)?),
+            None => recorded.cursors.push(parse_cursor(line)?),
+        }
     }
     None
+}
+
+fn parse_segment(line: &[u8]) -> Option<SegmentRecord> {
+    let mut fields = std::str::from_utf8(line).ok()?.split(' ');
+    let start = fields.next()?.parse().ok()?;
+    let mut number = || fields.next()?.parse().ok();
+    Some(SegmentRecord { start, len: number()?, frames: number()?, lines: number()? })
 }
 
 fn parse_cursor(line: &[u8]) -> Option<Cursor> {

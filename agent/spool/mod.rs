@@ -19,7 +19,7 @@
 //!   5f2c…/                   one per agent, 128 random bits in hex, 0700
 //!     lock                   locked by the supervisor (flock(2)) as long as it lives
 //!     app                    whose spool it is (see `identity`)
-//!     cursors                the checkpoint: per drain its cursor and the sealed batch (see `checkpoint`)
+//!     cursors                the checkpoint: cursor and sealed batch of each drain, lines of each segment (see `checkpoint`)
 //!     00000000000000000000   a segment: at most 1 MiB, named by its offset in 20 decimal digits
 //!     00000000000001048392
 //!     spare0                 the file of a segment that is no longer needed, to be recycled

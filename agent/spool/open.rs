@@ -9,7 +9,9 @@ use super::writer::{WhenFull, Writer};
 use super::{SEGMENT_BYTES, dispose};
 use crate::config::{Config, DrainSettings};
 use crate::frame::Timestamp;
-use crate::ledger::{Account, DrainIndex, Ledger, Offset, Segment, SegmentLocation, SharedLedger};
+use crate::ledger::{
+    Account, DrainIndex, Ledger, Offset, Segment, SegmentLocation, SegmentRecord, SharedLedger,
+};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -160,7 +162,8 @@ impl Spool {
     ) -> Writer<'a> {
         let (directory, memory) = (self.directory.as_ref(), self.memory.as_ref());
         // What is dropped is in the checkpoint before its bytes go, so that it is announced if we are killed.
-        Writer::new(&self.shared, directory, memory, limit, full, give_up).on_drop(|| self.save_checkpoint())
+        Writer::new(&self.shared, directory, memory, limit, full, give_up)
+            .on_change(|| self.save_checkpoint())
     }
 
     /// How long the oldest line has been held that a drain has not consumed; zero when it holds none.
@@ -220,15 +223,25 @@ impl Spool {
         let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         let (ours, theirs) = self.cursors(&adopted);
         if let Some(checkpoint) = &self.checkpoint
-            && checkpoint.save(&ours).is_err()
+            && checkpoint.save(&ours, &self.records(&(self.start..Offset::MAX), 0)).is_err()
         {
             return; // costs repetition, see there
         }
         for (spool, cursors) in adopted.iter().zip(&theirs) {
             if let Some(checkpoint) = &spool.checkpoint {
-                checkpoint.save(cursors).ok(); // costs repetition
+                let segments = self.records(&spool.range(), spool.origin.shift);
+                checkpoint.save(cursors, &segments).ok(); // costs repetition
             }
         }
+    }
+
+    /// What the segments in `range` of our spool hold, those in files; their offsets are smaller by `shift`.
+    fn records(&self, range: &Range<Offset>, shift: u64) -> Vec<SegmentRecord> {
+        let ledger = self.shared.lock();
+        let in_files = ledger.segments().filter(|s| matches!(s.location, SegmentLocation::File(_)));
+        let records = in_files.map(Segment::record).filter(|record| range.contains(&record.start));
+        let known = records.filter(|record| record.frames > 0);
+        known.map(|record| SegmentRecord { start: record.start - shift, ..record }).collect()
     }
 
     /// The cursors of all drains at one instant: in our own part of the spool, and in each adopted one. The losses are
@@ -249,12 +262,14 @@ impl Spool {
         (ours, theirs)
     }
 
-    /// Removes the segments that every drain has consumed, and the adopted directories of which none is left.
-    pub(crate) fn remove_consumed(&self) {
+    /// Writes the checkpoint, then removes the segments that every drain has consumed, and the adopted directories of
+    /// which none is left. A segment that is missing is behind all cursors of the checkpoint.
+    pub(crate) fn save_and_remove_consumed(&self) {
         let consumed: Vec<Segment> = {
             let mut ledger = self.shared.lock();
             std::iter::from_fn(|| ledger.pop_consumed()).collect()
         };
+        self.save_checkpoint();
         if consumed.is_empty() {
             return;
         }

@@ -2,11 +2,11 @@
 //! shipper that outlives its supervisor: `takeover`.)
 
 use super::SEGMENT_BYTES;
-use super::checkpoint::{Checkpoint, Cursor, SealedEnd};
+use super::checkpoint::{Checkpoint, Cursor, Recorded, SealedEnd};
 use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change};
 use super::identity::AppIdentity;
 use crate::diag;
-use crate::ledger::{Account, Offset, Origin, ResumedBatch, Segment, SegmentLocation};
+use crate::ledger::{Account, Offset, Origin, ResumedBatch, Segment, SegmentLocation, SegmentRecord};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -150,13 +150,14 @@ impl Adoption {
     fn add(&mut self, agent: String, mut directory: Directory) {
         // What it had removed stays a gap, so that its offsets and ours differ by one constant.
         let shift = self.segments.last().map_or(Offset::ZERO, Segment::end).get();
-        let files = segments_of(&mut directory, shift);
-        let cursors = Checkpoint::read(&directory).unwrap_or_else(|error| {
+        let mut files = segments_of(&mut directory, shift);
+        let Recorded { cursors, segments: records } = Checkpoint::read(&directory).unwrap_or_else(|error| {
             let event =
                 diag::event(diag::Event::CheckpointDamaged).field("directory", directory.path().display());
             event.field("error", error).emit();
-            Vec::new()
+            Recorded::default()
         });
+        restore_missing(&mut files, &records, &directory, shift);
         if files.is_empty() && cursors.iter().all(|cursor| cursor.loss.is_none()) {
             return directory.remove();
         }
@@ -166,10 +167,36 @@ impl Adoption {
             let mut segment = Segment::new(offset + shift, SegmentLocation::File(path));
             segment.len = len;
             segment.origin = Some(Arc::clone(&origin));
+            if let Some(record) = records.iter().find(|record| (record.start, record.len) == (offset, len)) {
+                (segment.frames, segment.recorded_lines) = (record.frames, record.lines);
+            }
             self.segments.push(segment);
         }
         let end = self.segments.last().map_or(Offset::new(shift), Segment::end);
         self.spools.push(AdoptedSpool { origin, end, directory: Some(directory), cursors, checkpoint });
+    }
+}
+
+/// Adds the segments whose files are missing, and those of which a part is missing as long as they were: what is not
+/// there is found when it is read, and counted.
+fn restore_missing(
+    files: &mut Vec<SegmentFile>,
+    records: &[SegmentRecord],
+    directory: &Directory,
+    shift: u64,
+) {
+    for SegmentRecord { start, len, .. } in records.iter().copied() {
+        let index = files.partition_point(|file| file.offset < start);
+        let end = files.get(index).filter(|file| file.offset > start).or(files.get(index + 1));
+        let limit = end.map_or(MAX_OFFSET - shift.min(MAX_OFFSET), |next| next.offset.get());
+        let is_behind = index.checked_sub(1).is_none_or(|before| files[before].end() <= start);
+        if len > SEGMENT_BYTES || !is_behind || start.get().saturating_add(len) > limit {
+            continue; // the files are right
+        }
+        match files.get_mut(index).filter(|file| file.offset == start) {
+            Some(file) => file.len = file.len.max(len),
+            None => files.insert(index, SegmentFile { offset: start, len, path: directory.segment(start) }),
+        }
     }
 }
 

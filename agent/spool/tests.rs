@@ -215,7 +215,7 @@ fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
         let second = reader.read(first.end, Offset::MAX, 1 << 18, &mut body).expect("read");
         let batch = ledger.seal(D0, second, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
         let cursor = Cursor::of(&ledger.accounts()[0], "d.1", &(Offset::ZERO..Offset::MAX), 0);
-        Checkpoint::open(&directory).expect("a file").save(&[cursor]).expect("saved");
+        Checkpoint::open(&directory).expect("a file").save(&[cursor], &[]).expect("saved");
         (batch, ledger.log_end())
     };
     std::fs::create_dir(base.path().join("not an agent")).expect("made");
@@ -256,7 +256,7 @@ fn fill_and_consume(spool: &Spool, writer: &mut Writer<'_>) -> Offset {
     ledger.seal(D0, all, &IDENTITY, |_| Vec::new()).expect("sealed");
     ledger.complete_batch(D0, BatchOutcome::Delivered);
     drop(ledger);
-    spool.remove_consumed();
+    spool.save_and_remove_consumed();
     end
 }
 

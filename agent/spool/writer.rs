@@ -89,7 +89,7 @@ pub(crate) struct Writer<'a> {
     /// Neither disk nor memory can be written to.
     no_storage: Throttle,
     give_up: Box<dyn Fn() -> bool + Send + 'a>,
-    on_drop: Box<dyn Fn() + Send + 'a>,
+    on_change: Box<dyn Fn() + Send + 'a>,
 }
 
 impl fmt::Debug for Writer<'_> {
@@ -126,13 +126,13 @@ impl<'a> Writer<'a> {
             warning: None,
             no_storage: Throttle::default(),
             give_up: Box::new(give_up),
-            on_drop: Box::new(|| {}),
+            on_change: Box::new(|| {}),
         }
     }
 
-    /// Calls `on_drop` when segments were dropped, before their bytes are removed.
-    pub(super) fn on_drop(self, on_drop: impl Fn() + Send + 'a) -> Self {
-        Self { on_drop: Box::new(on_drop), ..self }
+    /// Calls `on_change` when a segment was opened, and when segments were dropped, before their bytes are removed.
+    pub(super) fn on_change(self, on_change: impl Fn() + Send + 'a) -> Self {
+        Self { on_change: Box::new(on_change), ..self }
     }
 
     /// Writes whole frames and books them. There may be none, when only lines that closed are to be booked.
@@ -182,7 +182,7 @@ impl<'a> Writer<'a> {
     fn make_room(&mut self, len: u64) {
         let dropped = self.drop_for(len);
         if !dropped.is_empty() {
-            (self.on_drop)();
+            (self.on_change)();
         }
         for segment in dropped {
             dispose(&segment, self.directory, self.memory);
@@ -273,6 +273,7 @@ impl<'a> Writer<'a> {
                 self.len = frames.len() as u64;
                 let old = to_uncache(&ledger);
                 drop(ledger);
+                (self.on_change)(); // the segment before is complete
                 old.iter().for_each(drop_cache);
                 return true;
             }
@@ -306,7 +307,7 @@ impl<'a> Writer<'a> {
             (ledger, segment) = self.drop_oldest(ledger);
             drop(ledger);
             let segment = segment?;
-            (self.on_drop)();
+            (self.on_change)();
             dispose(&segment, None, self.memory);
             if matches!(segment.location, SegmentLocation::File(_)) {
                 self.disk_failed = None; // there is room again

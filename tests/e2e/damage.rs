@@ -113,9 +113,13 @@ fn delivery_goes_on_behind_a_damaged_segment_of_a_dead_agent() {
         agent.feed("seq=20001\n");
         wait_for_number(&harness, 20_001);
         let output = agent.finish();
-        let sequence = &harness.report().sequence["web.1"];
+        let report = harness.report();
+        let sequence = &report.sequence["web.1"];
         assert!(sequence.missing > 0 && sequence.backward == 0, "{damage:?}: {sequence:?}");
         assert_eq!(output.ledger().drains[0].delivered, 1, "{damage:?}");
+        assert_eq!((report.losses.notices, report.losses.lines), (1, sequence.missing), "{damage:?}");
+        let events = output.messages().iter().filter(|line| line.contains("at=spool-damaged")).count();
+        assert_eq!(events, 1, "{damage:?}: {}", output.stderr);
         assert!(harness.is_spool_empty(), "{damage:?}: {}", output.stderr);
     }
 }
