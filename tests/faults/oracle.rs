@@ -1,0 +1,226 @@
+//! Compares what the apps printed, what the drains stored, what was announced as lost, and the ledgers.
+//!
+//! What an agent that was killed read from its pipes and had not recorded is unknown: its last lines may be missing
+//! without a word. All else is exact.
+
+use crate::app::Written;
+use crate::harness::Output as Finished;
+use crate::run::sum;
+use crate::schedule::{End, Event, Output, Schedule, known};
+use crate::tally::Tally;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tailrace_drain::stats::Report;
+
+/// Lines in a segment at most: 1 MiB of frames with a header of 60 bytes and a message of 40. A damaged segment of a
+/// dead agent may be missing as a whole, and nobody knows how many lines were in it.
+const MAX_LINES_OF_SEGMENT: u64 = (1 << 20) / 100;
+
+/// A run that ended.
+pub(crate) struct Ended {
+    pub(crate) number: usize,
+    pub(crate) written: [Written; 2],
+    /// By drain: lines of this run that it had then.
+    pub(crate) whole_at_end: Vec<u64>,
+    /// None when the agent was killed.
+    pub(crate) finished: Option<Finished>,
+}
+
+/// What was seen of a schedule.
+pub(crate) struct Observed {
+    pub(crate) runs: Vec<Ended>,
+    /// What the agents at the end said.
+    pub(crate) last: Vec<Finished>,
+    /// Directories of agents that are still there.
+    pub(crate) left: Vec<PathBuf>,
+    pub(crate) tallies: Vec<Tally>,
+    pub(crate) reports: Vec<Report>,
+    /// What the watch over liveness found.
+    pub(crate) dead: Vec<String>,
+    /// Segments may have been in memory, which nobody adopts after the end of the agent.
+    pub(crate) is_in_memory: bool,
+    /// Segments that were damaged after the end of their agent, or whose agent ended before they were consumed.
+    pub(crate) adopted_damaged: u64,
+    /// By drain: it may have stored a batch and then have refused it, which then goes out under another id.
+    takes_and_refuses: Vec<bool>,
+    /// Frames need not be in the order of their times.
+    is_unordered: bool,
+    has_foreign_files: bool,
+}
+
+impl Observed {
+    pub(crate) fn new(schedule: &Schedule) -> Self {
+        let refuses = |faults: &str| {
+            ["status=400", "status=413", "too-large"].iter().any(|refusal| faults.contains(refusal))
+        };
+        let refuses = |drain| {
+            schedule.has(
+                |event| matches!(event, Event::Drain { index, faults } if *index == drain && refuses(faults)),
+            )
+        };
+        let supervisor_dies = schedule.runs.iter().any(|run| run.end == End::KillSupervisor);
+        Self {
+            runs: Vec::new(),
+            last: Vec::new(),
+            left: Vec::new(),
+            tallies: Vec::new(),
+            reports: Vec::new(),
+            dead: Vec::new(),
+            is_in_memory: false,
+            adopted_damaged: 0,
+            takes_and_refuses: (0..schedule.drains).map(refuses).collect(),
+            // A shipper without a supervisor delivers beside the next agent.
+            is_unordered: supervisor_dies || schedule.has(|event| matches!(event, Event::StepClock { .. })),
+            has_foreign_files: schedule.has(|event| matches!(event, Event::ForeignFile { .. })),
+        }
+    }
+}
+
+/// Judges what was seen.
+///
+/// # Errors
+/// What was expected and what was found, one a line.
+pub(crate) fn judge(seen: &Observed) -> Result<(), String> {
+    let mut wrong = seen.dead.clone();
+    for run in &seen.runs {
+        judge_captured(run, &mut wrong);
+    }
+    for drain in 0..seen.tallies.len() {
+        let mut here = Vec::new();
+        judge_requests(seen, drain, &mut here);
+        for run in &seen.runs {
+            judge_run(seen, run, drain, &mut here);
+        }
+        judge_losses(seen, drain, &mut here);
+        wrong.extend(here.into_iter().map(|text| format!("drain {drain}: {text}")));
+    }
+    if !seen.left.is_empty() && !seen.has_foreign_files {
+        wrong.push(format!("the last agents left {:?}", seen.left));
+    }
+    let last = seen.last.last().filter(|last| last.has_ledger());
+    if last.is_none_or(|last| last.ledger().drains.iter().any(|drain| drain.held > 0)) {
+        wrong.push("the last agent delivered not everything, or wrote no ledger".to_owned());
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// The ledger's number of lines, or what the app noted.
+fn judge_captured(run: &Ended, wrong: &mut Vec<String>) {
+    let Some(finished) = &run.finished else { return };
+    let number = run.number;
+    if !finished.has_ledger() {
+        wrong.push(format!("run {number}: no ledger; standard error: {}", finished.stderr));
+        return;
+    }
+    let captured = finished.ledger().captured;
+    let Written { done, begun } = sum(&run.written);
+    if !(done..=begun).contains(&captured) {
+        wrong.push(format!("run {number}: captured {captured}, printed {done} to {begun}"));
+    }
+    // Pass-through: the dyno's own stdout gets every byte.
+    let copied = memchr::memchr_iter(b'\n', &finished.stdout).count() as u64;
+    let Written { done, begun } = run.written[0];
+    if !(done..=begun).contains(&copied) {
+        wrong.push(format!("run {number}: {copied} lines on stdout, printed {done} to {begun}"));
+    }
+}
+
+/// Form, order and repetition.
+fn judge_requests(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
+    let (tally, report) = (&seen.tallies[drain], &seen.reports[drain]);
+    wrong.extend(tally.wrong.iter().take(5).cloned());
+    if !seen.takes_and_refuses[drain] {
+        wrong.extend(tally.twice.iter().take(5).map(|line| format!("twice, under different ids: {line:?}")));
+    }
+    for (receiver, complaints) in report.conformance.iter().filter(|(_, complaints)| complaints.errors > 0) {
+        wrong.push(format!("{receiver}: {complaints:?}"));
+    }
+    let faults = (report.malformed, report.changed_bodies, report.count_mismatches);
+    if faults != (0, 0, 0) {
+        wrong.push(format!("(malformed, changed bodies, wrong counts): {faults:?}"));
+    }
+    if report.out_of_order > 0 && !seen.is_unordered {
+        wrong.push(format!("{} frames before the time of the one before", report.out_of_order));
+    }
+}
+
+fn whole(tally: &Tally, run: usize) -> u64 {
+    Output::ALL.into_iter().map(|output| tally.whole(run, output)).sum()
+}
+
+/// What the ledger of a run says of a drain, and what the drain has.
+fn judge_run(seen: &Observed, run: &Ended, drain: usize, wrong: &mut Vec<String>) {
+    let Some(finished) = run.finished.as_ref().filter(|finished| finished.has_ledger()) else { return };
+    let (ledger, tally) = (finished.ledger(), &seen.tallies[drain]);
+    let (account, number) = (&ledger.drains[drain], run.number);
+    if account.delivered > run.whole_at_end[drain] {
+        wrong.push(format!("run {number}: stored {} lines of {account:?}", run.whole_at_end[drain]));
+    }
+    let missing = ledger.captured.saturating_sub(whole(tally, number));
+    let least = account.dropped + account.rejected;
+    let most = least + if account.held > 0 { lost_later(seen, account.held) } else { 0 };
+    let is_known = (least..=most).contains(&missing) || (seen.takes_and_refuses[drain] && missing <= most);
+    if !is_known {
+        let missing_of = |output: Output| tally.missing(number, output, run.written[output as usize].done);
+        let lines = Output::ALL.map(|output| format!("{output:?} {}", missing_of(output)));
+        wrong.push(format!(
+            "run {number}: {missing} lines are missing, not {least} to {most}: {}; {account:?}",
+            lines.join(", ")
+        ));
+    }
+}
+
+/// How many of the lines that an agent held at its end may be lost.
+fn lost_later(seen: &Observed, held: u64) -> u64 {
+    let is_covered = known::ADOPTED_LOSSES_ARE_ANNOUNCED && seen.adopted_damaged == 0 && !seen.is_in_memory;
+    // Later runs may drop them when the spool is full. How many the comparison with the notices tells.
+    if is_covered && seen.runs.len() == 1 { 0 } else { held }
+}
+
+/// The announced losses against what is missing.
+fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
+    let tally = &seen.tallies[drain];
+    let announced = tally.announced_lines();
+    let (mut least, mut most) = (0, 0);
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut is_exact = true;
+    for run in &seen.runs {
+        let whole = whole(tally, run.number);
+        let Some(finished) = run.finished.as_ref().filter(|finished| finished.has_ledger()) else {
+            // Not all of what the app wrote was read, and the account of the agent is gone with it.
+            most += sum(&run.written).begun.saturating_sub(whole);
+            if known::LOSSES_SURVIVE_THEIR_AGENT
+                && known::ADOPTED_LOSSES_ARE_ANNOUNCED
+                && !seen.takes_and_refuses[drain]
+            {
+                let seen = Output::ALL.into_iter().map(|output| tally.last(run.number, output)).sum::<u64>();
+                least += seen.saturating_sub(whole);
+            }
+            is_exact = false;
+            continue;
+        };
+        let account = &finished.ledger().drains[drain];
+        most += finished.ledger().captured.saturating_sub(whole).saturating_sub(account.rejected);
+        if account.held == 0 || known::LOSSES_SURVIVE_THEIR_AGENT {
+            least += account.dropped;
+        }
+        is_exact &= account.held == 0;
+        for (reason, lines) in &account.reasons {
+            *reasons.entry(reason.as_str()).or_default() += lines;
+        }
+    }
+    least = least.saturating_sub(seen.adopted_damaged * MAX_LINES_OF_SEGMENT);
+    if seen.is_in_memory && !is_exact {
+        least = 0; // what was in the memory of an agent that was killed, nobody announces
+    }
+    if announced < least || (announced > most && !seen.takes_and_refuses[drain]) {
+        wrong.push(format!("{announced} lines are announced as lost, not {least} to {most}"));
+    }
+    // A notice for losses of several reasons bears the last one.
+    if is_exact
+        && reasons.len() == 1
+        && tally.announced.keys().any(|reason| !reasons.contains_key(reason.as_str()))
+    {
+        wrong.push(format!("announced {:?}, dropped {reasons:?}", tally.announced));
+    }
+}

@@ -1,0 +1,99 @@
+//! What one drain stored: how much of each line arrived, and the losses that were announced.
+
+use crate::app::LineName;
+use crate::schedule::Output;
+use std::collections::BTreeMap;
+use tailrace_drain::stats::Line;
+
+/// The lines of one run on one output.
+#[derive(Clone, Debug, Default)]
+struct Lines {
+    /// Bytes that arrived, by number (from 1 on, at index 0), and how long each line is.
+    bytes: Vec<(u64, u64)>,
+}
+
+impl Lines {
+    fn whole(&self) -> u64 {
+        self.bytes.iter().filter(|(got, len)| *got > 0 && got == len).count() as u64
+    }
+}
+
+/// What one drain stored, repeated batches left out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    lines: BTreeMap<(usize, Output), Lines>,
+    /// Announced losses, by reason.
+    pub(crate) announced: BTreeMap<String, u64>,
+    /// Lines that arrived again, under another frame id.
+    pub(crate) twice: Vec<LineName>,
+    /// What must never happen, in words.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Tally {
+    /// Adds the lines of a request.
+    pub(crate) fn add(&mut self, lines: &[Line]) {
+        for line in lines {
+            if line.is_app {
+                self.add_line(&line.message);
+            } else if let Some(rest) = line.message.strip_prefix("Error L10 (output buffer overflow): ") {
+                let count = rest.split(' ').next().and_then(|count| count.parse::<u64>().ok());
+                let reason = rest.split_once(" reason=").map_or("", |(_, reason)| reason);
+                *self.announced.entry(reason.to_owned()).or_default() += count.unwrap_or(0);
+            }
+        }
+    }
+
+    fn add_line(&mut self, message: &str) {
+        let Some(name) = LineName::find(message) else {
+            self.wrong.push(format!("a line that the app did not print: {message:?}"));
+            return;
+        };
+        let LineName { run, output, number, len } = name;
+        let bytes = &mut self.lines.entry((run, output)).or_default().bytes;
+        let last = bytes.len() as u64;
+        if number > last {
+            bytes.resize(number as usize, (0, 0));
+        }
+        let (got, expected) = &mut bytes[number as usize - 1];
+        (*got, *expected) = (*got + message.len() as u64, len);
+        if *got > len {
+            self.twice.push(name);
+        } else if number < last {
+            self.wrong.push(format!("behind number {last}: {name:?}"));
+        }
+    }
+
+    /// Lines of a run that arrived as a whole.
+    pub(crate) fn whole(&self, run: usize, output: Output) -> u64 {
+        self.lines.get(&(run, output)).map_or(0, Lines::whole)
+    }
+
+    /// The highest number of a run of which something arrived.
+    pub(crate) fn last(&self, run: usize, output: Output) -> u64 {
+        self.lines.get(&(run, output)).map_or(0, |lines| lines.bytes.len() as u64)
+    }
+
+    /// All announced losses.
+    pub(crate) fn announced_lines(&self) -> u64 {
+        self.announced.values().sum()
+    }
+
+    /// The ranges of numbers that did not arrive as a whole, up to `last`, for people.
+    pub(crate) fn missing(&self, run: usize, output: Output, last: u64) -> String {
+        let empty = Lines::default();
+        let lines = self.lines.get(&(run, output)).unwrap_or(&empty);
+        let is_whole = |number: u64| {
+            lines.bytes.get(number as usize - 1).is_some_and(|(got, len)| *got > 0 && got == len)
+        };
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for number in (1..=last).filter(|number| !is_whole(*number)) {
+            match ranges.last_mut() {
+                Some((_, end)) if *end + 1 == number => *end = number,
+                _ => ranges.push((number, number)),
+            }
+        }
+        let text: Vec<String> = ranges.iter().take(8).map(|(from, to)| format!("{from}-{to}")).collect();
+        format!("{}{}", text.join(" "), if ranges.len() > 8 { " …" } else { "" })
+    }
+}
