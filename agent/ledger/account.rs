@@ -231,9 +231,11 @@ impl Account {
         self.dropped_ranges.iter().any(|range| range.contains(at))
     }
 
-    /// Whether the sealed batch needs bytes of `segment`.
+    /// Whether bytes of `segment` are needed by the sealed batch, or by one that a dead agent had sealed.
     pub(super) fn pins(&self, segment: &Segment) -> bool {
-        self.batch().is_some_and(|batch| batch.range.start < segment.end() && segment.start < batch.range.end)
+        let sealed = self.batch().map(|batch| (batch.range.start, batch.range.end));
+        let resumed = self.resumed.iter().map(|batch| (batch.start, batch.end));
+        sealed.into_iter().chain(resumed).any(|(start, end)| start < segment.end() && segment.start < end)
     }
 
     /// Lines already counted whose last frame is still ahead.

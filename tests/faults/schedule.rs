@@ -6,13 +6,13 @@ use std::fmt;
 /// Faults that other issues are about: off until those are mended, so that they do not hide new ones.
 pub(crate) mod known {
     /// Losses that were not yet announced when their agent ended are announced by the next one.
-    pub(crate) const LOSSES_SURVIVE_THEIR_AGENT: bool = false;
+    pub(crate) const LOSSES_SURVIVE_THEIR_AGENT: bool = true;
     /// Files of others, FIFOs and sockets in the directories of the spool.
-    pub(crate) const FOREIGN_FILES: bool = false;
+    pub(crate) const FOREIGN_FILES: bool = true;
     /// A checkpoint that is damaged, or removed.
-    pub(crate) const DAMAGED_CHECKPOINTS: bool = false;
+    pub(crate) const DAMAGED_CHECKPOINTS: bool = true;
     /// Lines dropped from the spool of a dead agent, because it is damaged or too large, are counted and announced.
-    pub(crate) const ADOPTED_LOSSES_ARE_ANNOUNCED: bool = false;
+    pub(crate) const ADOPTED_LOSSES_ARE_ANNOUNCED: bool = true;
 }
 
 /// An output of the app.
