@@ -65,6 +65,11 @@ pub(crate) enum FailureKind {
 pub(crate) enum ToSupervisor {
     /// The shipper is alive.
     Ping,
+    /// How the shipper is confined.
+    Confined {
+        /// For people.
+        how: String,
+    },
     /// Asks to seal a batch.
     SealRequest {
         /// The drain.
@@ -247,6 +252,7 @@ impl Message for ToSupervisor {
     fn write(&self, out: &mut Vec<u8>) {
         let text = match self {
             Self::Ping => "ping".to_owned(),
+            Self::Confined { how } => format!("confined {}", one_line(how)),
             Self::SealRequest { drain, range: BatchRange { start, end, frames } } => {
                 format!("seal-request {drain} {start} {end} {frames}")
             }
@@ -272,6 +278,7 @@ impl Message for ToSupervisor {
         let mut fields = Fields(line);
         Some(match fields.next()? {
             "ping" => Self::Ping,
+            "confined" => Self::Confined { how: fields.text() },
             "seal-request" => Self::SealRequest { drain: fields.parse()?, range: fields.batch_range()? },
             "delivered" => Self::Delivered { drain: fields.parse()? },
             "too-large" => Self::TooLarge { drain: fields.parse()? },
@@ -443,6 +450,7 @@ mod tests {
         round_trip(&ToShipper::EndOfLog);
         round_trip(&ToShipper::ClearPendingSignals);
         round_trip(&ToSupervisor::Ping);
+        round_trip(&ToSupervisor::Confined { how: "seccomp (landlock: no)".to_owned() });
         round_trip(&ToSupervisor::SealRequest { drain, range });
         round_trip(&ToSupervisor::Delivered { drain });
         round_trip(&ToSupervisor::TooLarge { drain });

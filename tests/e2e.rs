@@ -16,6 +16,8 @@ mod published_parsers;
 #[path = "e2e/suspended_threads.rs"]
 mod suspended_threads;
 
+#[path = "e2e/confinement.rs"]
+mod confinement;
 #[path = "e2e/contract.rs"]
 mod contract;
 #[path = "e2e/damage.rs"]

@@ -39,6 +39,8 @@ pub(crate) struct Coordinator {
     health: HealthTracker,
     view: ShipperView,
     waiting: VecDeque<WaitingAnswer>,
+    /// How the shipper is confined, in its own words.
+    confined: String,
 }
 
 impl Coordinator {
@@ -50,7 +52,15 @@ impl Coordinator {
         let disk_worker = thread.unwrap_or_else(|| DiskWorker::inline(Arc::clone(&spool)));
         let loss_notices = LossNotices::new(host, source);
         let view = ShipperView::default();
-        Self { spool, disk_worker, loss_notices, health, view, waiting: VecDeque::new() }
+        Self {
+            spool,
+            disk_worker,
+            loss_notices,
+            health,
+            view,
+            waiting: VecDeque::new(),
+            confined: String::new(),
+        }
     }
 
     /// The spool.
@@ -62,6 +72,7 @@ impl Coordinator {
     pub(crate) fn resync(&mut self, connection: &mut Connection) {
         self.view = ShipperView::default();
         self.waiting.clear(); // the new shipper asks anew
+        self.confined.clear();
         self.send_updates(connection);
         let ledger = self.spool.shared.lock();
         for drain in ledger.drains() {
@@ -89,6 +100,7 @@ impl Coordinator {
             handled.alive = true;
             match message {
                 ToSupervisor::Ping => {}
+                ToSupervisor::Confined { how } => self.confined = how,
                 ToSupervisor::SealRequest { drain, range } => {
                     let answer = self.seal(drain, range);
                     self.send_updates(connection); // it is awake anyway
@@ -203,6 +215,11 @@ impl Coordinator {
     /// Whether the work of this ticket is done.
     pub(crate) fn has_done(&self, ticket: u64) -> bool {
         self.disk_worker.is_done(ticket)
+    }
+
+    /// How the shipper is confined; empty until it said so.
+    pub(crate) fn confined(&self) -> &str {
+        &self.confined
     }
 
     /// The state of the drains.
