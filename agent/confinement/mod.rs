@@ -17,6 +17,8 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Random numbers, where the kernel refuses getrandom(2).
+const RANDOM_FILES: [&str; 2] = ["/dev/urandom", "/dev/random"];
 /// What the resolver of the C library reads: musl the first two, glibc all.
 const RESOLVER_FILES: [&str; 5] =
     ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
@@ -138,7 +140,7 @@ impl std::fmt::Display for Applied {
 /// The files that the shipper reads, beside the spool.
 fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
     let bundles = config.ca_file.iter().chain(&config.ssl_cert_file).cloned();
-    RESOLVER_FILES.into_iter().map(PathBuf::from).chain(bundles)
+    RESOLVER_FILES.into_iter().chain(RANDOM_FILES).map(PathBuf::from).chain(bundles)
 }
 
 /// The TCP ports that the shipper connects to: the proxy's or the drains', and that of DNS, for answers that are too

@@ -64,7 +64,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_eventfd2,
     libc::SYS_ppoll,
     libc::SYS_signalfd4,
-    // Threads and signals. Not: kill, tkill, tgkill.
+    // Threads and signals. Not: kill.
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_futex,
@@ -156,6 +156,12 @@ fn allowed() -> Result<Rules, BackendError> {
     let requests = [libc::FIONBIO as i32, libc::FIONREAD as i32, libc::FIOCLEX as i32];
     add(libc::SYS_ioctl, requests.into_iter().map(|request| equals(1, request)).collect::<Result<_, _>>()?);
     add(libc::SYS_prctl, vec![equals(0, libc::PR_SET_NAME)?]);
+    // abort(3): glibc and musl raise the signal in the calling thread; a refusal ends in a crash all the same.
+    let own_pid = std::process::id() as i32;
+    for (call, signal) in [(libc::SYS_tgkill, 2), (libc::SYS_tkill, 1)] {
+        let abort = argument(signal, SeccompCmpOp::Eq, libc::SIGABRT)?;
+        add(call, vec![rule([argument(0, SeccompCmpOp::Eq, own_pid)?, abort])?]);
+    }
     // Reading the limits of this process.
     let no_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
     add(libc::SYS_prlimit64, vec![rule([argument(0, SeccompCmpOp::Eq, 0)?, no_limit])?]);
@@ -241,8 +247,6 @@ mod tests {
             libc::SYS_process_vm_writev,
             libc::SYS_pidfd_getfd,
             libc::SYS_kill,
-            libc::SYS_tkill,
-            libc::SYS_tgkill,
             libc::SYS_rt_sigqueueinfo,
             libc::SYS_pidfd_send_signal,
             libc::SYS_listen,
