@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// The exit status of a process that made a forbidden system call (seccomp(2)).
 const ENDED_BY_SIGSYS: u8 = 128 + Signal::SIGSYS as u8;
+/// How often the messages of a dead shipper are read, each time up to 64 KiB: more than a socket holds.
+const MAX_LAST_READS: usize = 64;
 /// How long a killed shipper may take to end. Longer only in a system call that cannot be interrupted.
 const KILL_TIMEOUT: Duration = Duration::from_millis(200);
 /// A shipper that sends nothing for so long hangs, once delivery has a deadline. It then sends a ping every 500 ms.
@@ -96,7 +98,12 @@ struct Running {
 impl Running {
     /// Handles the messages that a dead or killed shipper sent before: a delivery that it reported is a delivery.
     fn handle_remaining_messages(&mut self, coordinator: &mut Coordinator) {
-        while !self.link.is_closed() && coordinator.handle_messages(&mut self.link).alive {}
+        // Bounded: a process that cannot be killed at once may go on sending.
+        for _ in 0..MAX_LAST_READS {
+            if self.link.is_closed() || !coordinator.handle_messages(&mut self.link).alive {
+                return;
+            }
+        }
     }
 
     fn kill(&self) {
@@ -203,8 +210,12 @@ impl ShipperProcess {
                 .field("silent", diag::seconds(now.saturating_duration_since(running.last_message)))
                 .emit();
         }
+        let violation = running.link.take_violation();
         if hangs || running.link.is_closed() {
             running.kill();
+        }
+        if let Some(violation) = violation {
+            self.report_violation(violation);
         }
     }
 
