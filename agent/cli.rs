@@ -33,6 +33,8 @@ pub enum Command {
         /// The agent id of the supervisor.
         agent: String,
     },
+    /// Try what the shipper's confinement forbids. Not in the help: for tests.
+    ConfinementProbe(Vec<OsString>),
 }
 
 /// Whether `check` posts a test frame to each drain.
@@ -114,6 +116,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             let agent = rest.first().and_then(|agent| agent.to_str()).unwrap_or_default().to_owned();
             return without_arguments(Command::Shipper { agent }, rest.get(1..).unwrap_or_default());
         }
+        Some("confinement-probe") => return Ok(Command::ConfinementProbe(rest)),
         Some("check") => {
             return Ok(match parse_option(&rest, "check", "--no-send")? {
                 Parsed::Absent => Command::Check(TestFrame::Send),
@@ -248,6 +251,7 @@ mod tests {
             ("--version", Command::Version),
             ("ship", Command::Ship),
             ("shipper 00ff", Command::Shipper { agent: "00ff".to_owned() }),
+            ("confinement-probe free kill 1", Command::ConfinementProbe(args("free kill 1"))),
             ("check", Command::Check(TestFrame::Send)),
             ("check --no-send", Command::Check(TestFrame::Omit)),
             ("status", Command::Status(StatusFormat::Text)),

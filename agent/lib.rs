@@ -57,6 +57,8 @@
 //!    `supervisor::shutdown` the deadlines after SIGTERM, and the supervisor's loop acts on both. `tailrace ship` has no
 //!    app: its signals are in `commands::stop_signals`.
 //! 8. **No secret is printed**: of a drain URL nothing behind the host, no header value ([`config`], [`shipper`]).
+//! 9. **The shipper is confined** before it touches the network, as far as the kernel can; and the supervisor believes
+//!    nothing that contradicts its ledger (`confinement`, `delivery`).
 //!
 //! # Who may import whom
 //!
@@ -66,10 +68,11 @@
 //! line, frame, procfs, poll, diag, exit_code     pure, or thin over the system; line and frame import nothing
 //! dyno        ◀ frame                            config   ◀ dyno::name, frame: reads no file
 //! sample      ◀ config, frame, procfs            signals  ◀ procfs
+//! confinement ◀ config
 //! ledger      ◀ frame, line                      protocol ◀ ledger
 //! spool       ◀ config, diag, frame, ledger      recorder ◀ config, diag, frame, ledger, line, spool
 //! capture     ◀ diag, frame, line, poll, recorder (never the spool)
-//! shipper     ◀ config, ledger, protocol, signals::pending, spool (never recorder, delivery, supervisor)
+//! shipper     ◀ config, confinement, ledger, protocol, signals::pending, spool (never recorder, delivery, supervisor)
 //! delivery    ◀ config, diag, frame, ledger, protocol, spool
 //! status      ◀ config, delivery, frame, ledger, spool
 //! supervisor  ◀ all of these but shipper
@@ -108,6 +111,7 @@ mod capture;
 pub mod cli;
 pub mod commands;
 pub mod config;
+mod confinement;
 mod delivery;
 mod diag;
 mod dyno;

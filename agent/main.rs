@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use tailrace::cli::{self, Command};
-use tailrace::commands::{check, run, ship, shipper, status};
+use tailrace::commands::{check, confinement_probe, run, ship, shipper, status};
 use tailrace::config;
 use tailrace::exit_code::ExitCode;
 
@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
         Command::HelpSettings => print(&config::help_text()),
         Command::Version => print(concat!("tailrace ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Shipper { agent } => shipper::run(&agent),
+        Command::ConfinementProbe(arguments) => confinement_probe::run(&arguments).into(),
     };
     status.into()
 }

@@ -65,6 +65,11 @@ pub(crate) enum FailureKind {
 pub(crate) enum ToSupervisor {
     /// The shipper is alive.
     Ping,
+    /// How the shipper is confined.
+    Confined {
+        /// For people.
+        how: String,
+    },
     /// Asks to seal a batch.
     SealRequest {
         /// The drain.
@@ -133,9 +138,12 @@ pub(crate) trait Message: Sized {
     fn read(line: &[u8]) -> Option<Self>;
 }
 
-/// Any text on one line.
+/// The longest text in a message, in characters.
+const MAX_TEXT_CHARS: usize = 1024;
+
+/// Any text on one line, cut where it is too long.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().take(MAX_TEXT_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The fields of a line, separated by single blanks.
@@ -167,7 +175,7 @@ impl<'a> Fields<'a> {
     }
 
     fn text(self) -> String {
-        String::from_utf8_lossy(self.0).into_owned()
+        one_line(&String::from_utf8_lossy(self.0))
     }
 }
 
@@ -251,6 +259,7 @@ impl Message for ToSupervisor {
     fn write(&self, out: &mut Vec<u8>) {
         let text = match self {
             Self::Ping => "ping".to_owned(),
+            Self::Confined { how } => format!("confined {}", one_line(how)),
             Self::SealRequest { drain, range: BatchRange { start, end, frames } } => {
                 format!("seal-request {drain} {start} {end} {frames}")
             }
@@ -276,6 +285,7 @@ impl Message for ToSupervisor {
         let mut fields = Fields(line);
         Some(match fields.next()? {
             "ping" => Self::Ping,
+            "confined" => Self::Confined { how: fields.text() },
             "seal-request" => Self::SealRequest { drain: fields.parse()?, range: fields.batch_range()? },
             "delivered" => Self::Delivered { drain: fields.parse()? },
             "too-large" => Self::TooLarge { drain: fields.parse()? },
@@ -319,6 +329,11 @@ impl Decoder {
         self.bytes.drain(..=end);
         Some(message)
     }
+
+    /// Received bytes that were not taken.
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 /// The supervisor's end of the socket. It never blocks; what the peer does not read waits in the outbox, which
@@ -329,11 +344,16 @@ pub(crate) struct Connection {
     decoder: Decoder,
     outbox: Vec<u8>,
     closed: bool,
+    violation: Option<&'static str>,
 }
 
 impl Connection {
     /// Bytes in the outbox from which on updates are held back.
     pub(crate) const OUTBOX_BYTES: usize = 16 << 10;
+    /// The longest message of a shipper, in bytes: its text in UTF-8, and some.
+    const MAX_MESSAGE_BYTES: usize = 8 << 10;
+    /// Bytes in the outbox with which no shipper asks for more: it has not read its earlier answers.
+    const MAX_UNREAD_BYTES: usize = 1 << 20;
 
     /// A connection over `socket`, which becomes non-blocking.
     ///
@@ -341,7 +361,7 @@ impl Connection {
     /// When that fails.
     pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, decoder: Decoder::default(), outbox: Vec::new(), closed: false })
+        Ok(Self { socket, decoder: Decoder::default(), outbox: Vec::new(), closed: false, violation: None })
     }
 
     /// The socket, to poll it.
@@ -352,6 +372,22 @@ impl Connection {
     /// Whether the peer is gone, or sent something that is no message.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Closes the connection: the peer did what no shipper does.
+    pub(crate) fn fail(&mut self, violation: &'static str) {
+        self.closed = true;
+        self.violation = Some(violation);
+    }
+
+    /// What the peer did that no shipper does; reported once.
+    pub(crate) fn take_violation(&mut self) -> Option<&'static str> {
+        self.violation.take()
+    }
+
+    /// Whether the peer has read so little that it cannot have a further question.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.outbox.len() > Self::MAX_UNREAD_BYTES
     }
 
     /// Whether bytes wait for the peer.
@@ -403,10 +439,12 @@ impl Connection {
 
     /// Takes the next received message. A line that is no message closes the connection.
     pub(crate) fn take<M: Message>(&mut self) -> Option<M> {
-        if let Ok(message) = self.decoder.take()? {
-            return Some(message);
+        match self.decoder.take() {
+            Some(Ok(message)) => return Some(message),
+            Some(Err(_)) => self.fail("a line that is no message"),
+            None if self.decoder.len() > Self::MAX_MESSAGE_BYTES => self.fail("a message without an end"),
+            None => {}
         }
-        self.closed = true;
         None
     }
 }
@@ -447,6 +485,7 @@ mod tests {
         round_trip(&ToShipper::EndOfLog);
         round_trip(&ToShipper::ClearPendingSignals);
         round_trip(&ToSupervisor::Ping);
+        round_trip(&ToSupervisor::Confined { how: "seccomp (landlock: no)".to_owned() });
         round_trip(&ToSupervisor::SealRequest { drain, range });
         round_trip(&ToSupervisor::Delivered { drain });
         round_trip(&ToSupervisor::TooLarge { drain });
@@ -464,6 +503,20 @@ mod tests {
         let drain = DrainIndex::new(0);
         ToSupervisor::Rejected { drain, status: 400, detail: "a\nb\r\nc".to_owned() }.write(&mut bytes);
         assert_eq!(bytes, b"rejected 0 400 a b  c\n");
+    }
+
+    #[test]
+    fn a_message_without_an_end_closes_the_connection_and_is_not_kept() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
+        let mut connection = Connection::new(ours).expect("a connection");
+        for bytes in [8 << 10, 1] {
+            assert!(!connection.is_closed());
+            theirs.write_all(&vec![b'x'; bytes]).expect("a write");
+            connection.fill();
+            assert_eq!(connection.take::<ToSupervisor>(), None);
+        }
+        assert!(connection.is_closed());
+        assert_eq!(connection.take_violation(), Some("a message without an end"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may import. `module::file` means that file of the module only.
-const RULES: [(&str, &[&str]); 20] = [
+const RULES: [(&str, &[&str]); 21] = [
     ("line", &[]),
     ("frame", &[]),
     ("procfs", &[]),
@@ -14,6 +14,7 @@ const RULES: [(&str, &[&str]); 20] = [
     ("exit_code", &[]),
     ("dyno", &["frame"]),
     ("config", &["dyno::name", "frame"]),
+    ("confinement", &["config"]),
     ("sample", &["config", "frame", "procfs"]),
     ("signals", &["procfs"]),
     ("ledger", &["frame", "line"]),
@@ -21,7 +22,7 @@ const RULES: [(&str, &[&str]); 20] = [
     ("spool", &["config", "diag", "frame", "ledger"]),
     ("recorder", &["config", "diag", "frame", "ledger", "line", "spool"]),
     ("capture", &["diag", "frame", "line", "poll", "recorder"]),
-    ("shipper", &["config", "ledger", "protocol", "signals::pending", "spool"]),
+    ("shipper", &["config", "confinement", "ledger", "protocol", "signals::pending", "spool"]),
     ("delivery", &["config", "diag", "frame", "ledger", "protocol", "spool"]),
     ("status", &["config", "delivery", "frame", "ledger", "spool"]),
     (

@@ -18,6 +18,8 @@ mod suspended_threads;
 #[path = "threads.rs"]
 mod threads;
 
+#[path = "e2e/confinement.rs"]
+mod confinement;
 #[path = "e2e/contract.rs"]
 mod contract;
 #[path = "e2e/damage.rs"]

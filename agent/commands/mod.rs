@@ -1,6 +1,7 @@
 //! The subcommands.
 
 pub mod check;
+pub mod confinement_probe;
 mod discard;
 pub mod run;
 pub mod ship;

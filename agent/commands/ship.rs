@@ -177,7 +177,8 @@ fn deliver(
     let main_loop = MainLoop { config, stdin: &stdin, signals, coordinator, connection };
     thread::scope(|scope| {
         let shipper = thread::Builder::new().name("shipper".to_owned());
-        let shipper = shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent))?;
+        let shipper =
+            shipper.spawn_scoped(scope, || shipper::serve(config, theirs, memory, &spool.agent, None))?;
         match source {
             Source::Stdin => spawn_reader(config, spool, &stdin)?,
             Source::AdoptedSpool => stdin.finish(InputEnd::EndOfFile),

@@ -2,6 +2,7 @@
 //! standard input and the memory file as standard output.
 
 use super::{settings, ship};
+use crate::confinement::{Confinement, Violation};
 use crate::exit_code::ExitCode;
 use crate::shipper::{self, Exit};
 use std::fs::File;
@@ -32,8 +33,10 @@ pub fn run(agent: &str) -> u8 {
     let (config, _) = settings(); // the supervisor reported the problems
     std::env::set_current_dir("/").ok(); // keeps no directory busy that the app was started in
     raise_oom_score();
+    let confinement = Confinement::apply(&config, Violation::of(&config));
     let control = || io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from);
-    match control().and_then(|control| shipper::serve(&config, control, memory().as_ref(), agent)) {
+    let serve = |control| shipper::serve(&config, control, memory().as_ref(), agent, Some(&confinement));
+    match control().and_then(serve) {
         Ok(Exit::Finished) => 0,
         // The supervisor was killed: what it left is delivered from here.
         Ok(Exit::SupervisorGone(takeover)) => {

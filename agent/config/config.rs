@@ -91,6 +91,8 @@ pub struct Config {
     pub frame_app: Field,
     /// PROCID of the frames.
     pub frame_proc: Field,
+    /// For tests (`tests/README.md`): a system call that the shipper must not make ends it.
+    pub confinement_kills: bool,
     /// Where the final ledger is written.
     pub ledger_file: Option<PathBuf>,
     /// `TAILRACE_TYPES`, a list.
@@ -199,6 +201,9 @@ impl Config {
             frame_app: env.field("TAILRACE_FRAME_APP", Field::coerce("app")),
             frame_proc: env.field("TAILRACE_FRAME_PROC", Field::coerce(&dyno)),
             ledger_file: env.read("TAILRACE_LEDGER_FILE").map(PathBuf::from),
+            confinement_kills: env
+                .read_unlisted("TAILRACE_TEST_CONFINEMENT")
+                .is_some_and(|what| what == "kill"),
             wrapped_types: read_types(env),
             dyno,
             explicit: Vec::new(),

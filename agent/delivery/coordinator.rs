@@ -11,8 +11,12 @@ use crate::ledger::{Offset, SealRange};
 use crate::protocol::{Connection, FailureKind, ToShipper, ToSupervisor};
 use crate::spool::Spool;
 use nix::sys::eventfd::EventFd;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest wait of a shipper that is believed.
+const MAX_WAIT: Duration = Duration::from_hours(24);
 
 /// What the messages of the shipper brought.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +30,7 @@ pub(crate) struct Handled {
 /// An answer that is sent once the checkpoint that precedes it is written.
 #[derive(Debug)]
 struct WaitingAnswer {
+    drain: DrainIndex,
     ticket: u64,
     answer: ToShipper,
 }
@@ -39,18 +44,35 @@ pub(crate) struct Coordinator {
     health: HealthTracker,
     view: ShipperView,
     waiting: VecDeque<WaitingAnswer>,
+    /// How the shipper is confined, in its own words.
+    confined: String,
+    /// Whether the shipper is a process of its own.
+    is_other_process: bool,
+    /// Where a shipper's number of frames was not believed last, by the number of the drain.
+    doubts: BTreeMap<usize, Offset>,
 }
 
 impl Coordinator {
     /// For this spool; `host` and `source` are for loss notices. Work on the disk is done by another thread, which
     /// writes to `wake` then, or without `wake` by the calling one.
     pub(crate) fn new(spool: Arc<Spool>, host: &Field, source: &str, wake: Option<Arc<EventFd>>) -> Self {
+        let is_other_process = wake.is_some();
         let health = HealthTracker::new(Arc::clone(&spool));
         let thread = wake.and_then(|wake| DiskWorker::spawn(Arc::clone(&spool), wake).ok());
         let disk_worker = thread.unwrap_or_else(|| DiskWorker::inline(Arc::clone(&spool)));
         let loss_notices = LossNotices::new(host, source);
         let view = ShipperView::default();
-        Self { spool, disk_worker, loss_notices, health, view, waiting: VecDeque::new() }
+        Self {
+            spool,
+            disk_worker,
+            loss_notices,
+            health,
+            view,
+            waiting: VecDeque::new(),
+            confined: String::new(),
+            is_other_process,
+            doubts: BTreeMap::new(),
+        }
     }
 
     /// The spool.
@@ -62,6 +84,7 @@ impl Coordinator {
     pub(crate) fn resync(&mut self, connection: &mut Connection) {
         self.view = ShipperView::default();
         self.waiting.clear(); // the new shipper asks anew
+        self.confined.clear();
         self.send_updates(connection);
         let ledger = self.spool.shared.lock();
         for drain in ledger.drains() {
@@ -87,45 +110,89 @@ impl Coordinator {
         connection.fill();
         while let Some(message) = connection.take::<ToSupervisor>() {
             handled.alive = true;
-            match message {
-                ToSupervisor::Ping => {}
-                ToSupervisor::SealRequest { drain, range } => {
-                    let answer = self.seal(drain, range);
-                    self.send_updates(connection); // it is awake anyway
-                    // The batch is in the checkpoint before the shipper may send it, so that an agent that adopts the
-                    // spool repeats it under its own id.
-                    let ticket = self.disk_worker.save();
-                    self.waiting.push_back(WaitingAnswer { ticket, answer });
-                    self.release_answers(connection);
-                }
-                ToSupervisor::Delivered { drain } => {
-                    handled.delivered = true;
-                    self.complete_batch(drain, BatchOutcome::Delivered);
-                    self.health.delivered(drain);
-                }
-                ToSupervisor::Rejected { drain, status, detail } => {
-                    self.complete_batch(drain, BatchOutcome::Rejected);
-                    self.health.rejected(drain, status, &detail);
-                }
-                ToSupervisor::TooLarge { drain } => self.count_attempt(drain),
-                ToSupervisor::AttemptFailed { drain, status, kind, wait, detail } => {
-                    self.count_attempt(drain);
-                    let failure = Failure {
-                        status: (status != 0).then_some(status),
-                        needs_action: kind == FailureKind::Hold,
-                        wait,
-                        detail: &detail,
-                    };
-                    self.health.failed(drain, &failure);
-                }
-                ToSupervisor::SpoolDamaged { drain, at } => {
-                    let answer = self.skip_damage(drain, at);
-                    connection.send(&answer);
+            match self.handle(message, connection) {
+                Ok(delivered) => handled.delivered |= delivered,
+                Err(violation) => {
+                    connection.fail(violation);
+                    break;
                 }
             }
         }
         connection.flush();
         handled
+    }
+
+    /// Handles a message. Returns whether it reports a delivery.
+    ///
+    /// # Errors
+    /// What contradicts the ledger or the protocol: the message has no effect.
+    fn handle(&mut self, message: ToSupervisor, connection: &mut Connection) -> Result<bool, &'static str> {
+        self.check(&message, connection)?;
+        match message {
+            ToSupervisor::Ping => {}
+            ToSupervisor::Confined { how } => self.confined = how,
+            ToSupervisor::SealRequest { drain, range } => {
+                let answer = self.seal(drain, range)?;
+                self.send_updates(connection); // it is awake anyway
+                // The batch is in the checkpoint before the shipper may send it, so that an agent that adopts the
+                // spool repeats it under its own id.
+                let ticket = self.disk_worker.save();
+                self.waiting.push_back(WaitingAnswer { drain, ticket, answer });
+                self.release_answers(connection);
+            }
+            ToSupervisor::Delivered { drain } => {
+                self.complete_batch(drain, BatchOutcome::Delivered);
+                self.health.delivered(drain);
+                return Ok(true);
+            }
+            ToSupervisor::Rejected { drain, status, detail } => {
+                self.complete_batch(drain, BatchOutcome::Rejected);
+                self.health.rejected(drain, status, &detail);
+            }
+            ToSupervisor::TooLarge { drain } => self.count_attempt(drain),
+            ToSupervisor::AttemptFailed { drain, status, kind, wait, detail } => {
+                self.count_attempt(drain);
+                let failure = Failure {
+                    status: (status != 0).then_some(status),
+                    needs_action: kind == FailureKind::Hold,
+                    wait: wait.min(MAX_WAIT),
+                    detail: &detail,
+                };
+                self.health.failed(drain, &failure);
+            }
+            ToSupervisor::SpoolDamaged { drain, at } => {
+                let answer = self.skip_damage(drain, at);
+                connection.send(&answer);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Checks that a shipper can have sent this message in its state: drains exist, outcomes are of a batch that it was
+    /// given, and a drain has one question at a time.
+    fn check(&self, message: &ToSupervisor, connection: &Connection) -> Result<(), &'static str> {
+        let (drain, is_outcome, is_question) = match message {
+            ToSupervisor::Ping | ToSupervisor::Confined { .. } => return Ok(()),
+            ToSupervisor::AttemptFailed { drain, .. } => (drain, false, false),
+            ToSupervisor::SealRequest { drain, .. } | ToSupervisor::SpoolDamaged { drain, .. } => {
+                (drain, false, true)
+            }
+            ToSupervisor::Delivered { drain }
+            | ToSupervisor::Rejected { drain, .. }
+            | ToSupervisor::TooLarge { drain } => (drain, true, false),
+        };
+        let ledger = self.spool.shared.lock();
+        let Some(account) = ledger.account(*drain) else {
+            return Err("a message about a drain that does not exist");
+        };
+        let waits = self.waiting.iter().any(|waiting| waiting.drain == *drain);
+        if is_outcome && (waits || account.batch().is_none()) {
+            return Err("the outcome of a batch that it was not given");
+        }
+        if is_question && (waits || connection.is_overfull()) {
+            return Err("a question before the answer to another");
+        }
+        Ok(())
     }
 
     fn count_attempt(&self, drain: DrainIndex) {
@@ -134,16 +201,25 @@ impl Coordinator {
         }
     }
 
-    fn seal(&mut self, drain: DrainIndex, range: BatchRange) -> ToShipper {
+    fn seal(&mut self, drain: DrainIndex, range: BatchRange) -> Result<ToShipper, &'static str> {
+        if !self.spool.shared.lock().is_possible(drain, range) {
+            // A process that errs or lies is replaced. When the next one counts wrongly there too, the spool is damaged;
+            // a thread of this process has no reason to lie.
+            let before = self.doubts.insert(drain.get(), range.start);
+            if self.is_other_process && before != Some(range.start) {
+                return Err("a number of frames that contradicts the ledger");
+            }
+            return Ok(self.skip_damage(drain, range.start));
+        }
         let Some(id) = self.spool.drains().get(drain.get()) else {
             let nowhere = SealRange { cursor: Offset::MAX, limit: Offset::MAX, is_one_batch: false };
-            return ToShipper::SealRange { drain, range: nowhere };
+            return Ok(ToShipper::SealRange { drain, range: nowhere });
         };
         let identity = Identity { agent: &self.spool.agent, drain: &id.token };
         self.health.begin_attempt(drain);
         let loss_notices = &mut self.loss_notices;
         let mut ledger = self.spool.shared.lock();
-        answers::seal(&mut ledger, drain, range, &identity, |loss| loss_notices.frame(loss))
+        Ok(answers::seal(&mut ledger, drain, range, &identity, |loss| loss_notices.frame(loss)))
     }
 
     /// Sends the answers whose checkpoint is written.
@@ -205,6 +281,11 @@ impl Coordinator {
         self.disk_worker.is_done(ticket)
     }
 
+    /// How the shipper is confined; empty until it said so.
+    pub(crate) fn confined(&self) -> &str {
+        &self.confined
+    }
+
     /// The state of the drains.
     pub(crate) fn health(&self) -> &HealthTracker {
         &self.health
@@ -241,5 +322,115 @@ impl Coordinator {
             event.emit();
         }
         any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Appended, SegmentLocation};
+    use crate::spool::{DrainId, Opened, SpoolOwner, agent_id};
+    use nix::sys::eventfd::EfdFlags;
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    /// A coordinator with a segment of 9 frames of 10 bytes and one of 3, and the shipper's end of its socket.
+    fn coordinator() -> (Coordinator, Connection, UnixStream, tempfile::TempDir) {
+        let dir = tempfile::TempDir::new().unwrap();
+        let drains = vec![DrainId { name: "drain".to_owned(), token: "d.1".to_owned() }];
+        let Opened { spool, .. } =
+            Spool::open(&dir.path().join("spool"), agent_id().unwrap(), SpoolOwner::of_test(drains), None);
+        for (slot, frames) in [(0, 9), (1, 3)] {
+            let mut ledger = spool.shared.lock();
+            ledger.open_segment(SegmentLocation::Memory(slot));
+            ledger.append(&Appended { len: frames * 10, frames, ended: frames, ..Appended::default() });
+        }
+        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap());
+        let host = Field::coerce("host");
+        let mut coordinator = Coordinator::new(Arc::new(spool), &host, "web.1", Some(wake));
+        // The answers need no disk here.
+        coordinator.disk_worker = DiskWorker::inline(Arc::clone(&coordinator.spool));
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (coordinator, Connection::new(ours).unwrap(), theirs, dir)
+    }
+
+    fn assert_untouched(coordinator: &Coordinator) {
+        let drain = DrainIndex::new(0);
+        let ledger = coordinator.spool.shared.lock();
+        let account = ledger.account(drain).unwrap();
+        assert_eq!((account.delivered(), account.rejected(), ledger.held(drain)), (0, 0, 12));
+        assert_eq!(ledger.imbalance(drain), 0);
+    }
+
+    #[test]
+    fn lies_of_a_shipper_close_the_connection_and_change_nothing() {
+        for lie in [
+            "delivered 0",
+            "rejected 0 400 no",
+            "too-large 0",
+            "delivered 1",
+            "delivered 18446744073709551615",
+            "seal-request 7 0 10 1",
+            "attempt-failed 9 0 retry 1 x",
+            "spool-damaged 3 0",
+            "seal-request 0 0 90 8",
+            "seal-request 0 0 90 10",
+            "seal-request 0 0 90 18446744073709551615",
+            "seal-request 0 0 20 9",
+            "seal-request 0 0 120 13",
+            "seal-request 0 0 90 0",
+            "delivered",
+            "GET / HTTP/1.1",
+            "\u{1}\u{2}",
+        ] {
+            let (mut coordinator, mut connection, mut shipper, _dir) = coordinator();
+            shipper.write_all(format!("ping\n{lie}\nping\n").as_bytes()).unwrap();
+            assert!(!coordinator.handle_messages(&mut connection).delivered, "{lie}");
+            assert!(connection.is_closed() && connection.take_violation().is_some(), "{lie}");
+            assert_untouched(&coordinator);
+        }
+    }
+
+    #[test]
+    fn requests_that_are_only_late_keep_the_connection() {
+        for late in [
+            "seal-request 0 10 90 8",
+            "seal-request 0 0 121 12",
+            "seal-request 0 18446744073709551614 18446744073709551615 1",
+            "spool-damaged 0 18446744073709551615",
+            "attempt-failed 0 0 retry 18446744073709551615 x",
+        ] {
+            let (mut coordinator, mut connection, mut shipper, _dir) = coordinator();
+            shipper.write_all(format!("{late}\n").as_bytes()).unwrap();
+            coordinator.handle_messages(&mut connection);
+            assert!(!connection.is_closed(), "{late}");
+            assert_untouched(&coordinator);
+        }
+    }
+
+    #[test]
+    fn a_true_batch_is_delivered_once() {
+        let (mut coordinator, mut connection, mut shipper, _dir) = coordinator();
+        shipper.write_all(b"seal-request 0 0 120 12\ndelivered 0\ndelivered 0\n").unwrap();
+        assert!(coordinator.handle_messages(&mut connection).delivered);
+        assert_eq!(connection.take_violation(), Some("the outcome of a batch that it was not given"));
+        let ledger = coordinator.spool.shared.lock();
+        assert_eq!(ledger.accounts()[0].delivered(), 12);
+    }
+
+    #[test]
+    fn a_wrong_number_of_the_next_shipper_too_is_a_damaged_spool() {
+        let (mut coordinator, mut connection, mut shipper, _dir) = coordinator();
+        shipper.write_all(b"seal-request 0 0 90 8\n").unwrap();
+        coordinator.handle_messages(&mut connection);
+        assert!(connection.is_closed());
+        let (ours, mut shipper) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(ours).unwrap();
+        coordinator.resync(&mut connection);
+        shipper.write_all(b"seal-request 0 0 90 8\n").unwrap();
+        coordinator.handle_messages(&mut connection);
+        assert!(!connection.is_closed());
+        let ledger = coordinator.spool.shared.lock();
+        assert_eq!((ledger.accounts()[0].dropped(), ledger.held(DrainIndex::new(0))), (9, 3));
     }
 }

@@ -129,6 +129,9 @@ events! {
     ShipperOk = "shipper-ok", "down",
         "The shipper delivers again, after trouble of the duration `down` that was reported.",
         "Nothing.";
+    ShipperViolation = "shipper-violation", "error detail",
+        "The shipper did what it must not: a system call outside of its confinement, or a message that contradicts the ledger. It is killed and started again.",
+        "Report the bug. If it repeats, ask who controls the receiver.";
     SpoolDamaged = "spool-damaged", "drain bytes detail",
         "Bytes of the spool are not frames. Their lines count as dropped.",
         "Check the disk, and whether something else writes to `TAILRACE_SPOOL_DIR`.";

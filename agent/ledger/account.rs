@@ -6,7 +6,7 @@ use super::segment::{FrameKind, Segment};
 use crate::frame::{DropReason, Loss};
 use crate::line::{PerStream, Stream};
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// The sealed batch, and the loss that its notice announces.
 #[derive(Debug)]
@@ -353,6 +353,33 @@ impl Account {
         };
         let batch = SealedBatch { range, notice, id };
         Ok(&self.sealed.insert(Sealed { batch, announced, is_resumed }).batch)
+    }
+
+    /// How many frames a range from the cursor can hold, by the frames that its segments have and by those in it and
+    /// behind it that are known one by one. At the end of a segment the count is exact. Of adopted segments only the
+    /// bytes are known.
+    pub(super) fn possible_frames(
+        &self,
+        segments: &VecDeque<Segment>,
+        range: BatchRange,
+    ) -> RangeInclusive<u64> {
+        /// `1 ` and LF: the shortest frame that the reader of the spool takes.
+        const MIN_FRAME_BYTES: u64 = 3;
+        let (mut least, mut most) = (0_u64, 0_u64);
+        for segment in segments.iter().filter(|s| s.start < range.end && range.start < s.end()) {
+            let (from, to) = (segment.start.max(range.start), segment.end().min(range.end));
+            let known = |from, to| segment.special_in(from, to).len() as u64;
+            if segment.origin.is_some() {
+                least += 1;
+                most += (to - from) / MIN_FRAME_BYTES;
+                continue;
+            }
+            let left = segment.frames.saturating_sub(self.frames_consumed(segment));
+            let is_whole = to == segment.end();
+            least += if is_whole { left } else { known(from, to).max(1) };
+            most += if is_whole { left } else { left.saturating_sub(known(to, segment.end()).max(1)) };
+        }
+        least..=most
     }
 
     /// Gives the sealed batch up. What it would have announced is announced later.

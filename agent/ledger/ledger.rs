@@ -311,6 +311,15 @@ impl Ledger {
         account.seal(segments, log_end, range, identity, notice)
     }
 
+    /// Whether a range that the drain may seal can hold as many frames as it says.
+    pub(crate) fn is_possible(&self, drain: DrainIndex, range: BatchRange) -> bool {
+        let SealRange { cursor, limit, .. } = self.seal_range(drain);
+        let may_seal = range.start == cursor && range.start < range.end && range.end <= limit;
+        self.account(drain).is_none_or(|account| {
+            !may_seal || account.possible_frames(&self.segments, range).contains(&range.frames)
+        })
+    }
+
     /// Where a drain may seal: from its cursor to its next dropped range, or to the end of the spool.
     pub(crate) fn seal_range(&self, drain: DrainIndex) -> SealRange {
         self.account(drain)

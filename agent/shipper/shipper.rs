@@ -4,6 +4,7 @@ use super::control_stream::ControlStream;
 use super::http::{Client, Endpoint, tls};
 use super::worker::{BatchLimits, DrainWorker, KnownSegments, SpoolProgress, SupervisorGone, WorkerChannels};
 use crate::config::{Config, DrainSettings};
+use crate::confinement::Confinement;
 use crate::ledger::{DrainIndex, Offset, SegmentLocation, SegmentStart};
 use crate::protocol::{FailureKind, Message, ToShipper, ToSupervisor};
 use crate::signals::pending::{self, StalePending};
@@ -44,7 +45,7 @@ pub(crate) enum Exit {
 }
 
 /// Ships until the supervisor says that no more will come, or is gone. `control` is our end of its socket, `memory` the
-/// memory file, `agent` the supervisor's id.
+/// memory file, `agent` the supervisor's id, `confinement` that of this process, when it is one of its own.
 ///
 /// # Errors
 /// When the runtime or the socket cannot be set up.
@@ -53,6 +54,7 @@ pub(crate) fn serve(
     control: StdStream,
     memory: Option<&File>,
     agent: &str,
+    confinement: Option<&Confinement>,
 ) -> io::Result<Exit> {
     control.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -63,7 +65,7 @@ pub(crate) fn serve(
         .build()?;
     let exit = runtime.block_on(async {
         let shipper = Shipper::new(config, control, memory, agent)?;
-        shipper.run().await
+        shipper.run(confinement).await
     });
     runtime.shutdown_background(); // a lookup that hangs is not waited for
     exit
@@ -145,14 +147,21 @@ impl Shipper {
     }
 
     /// Passes messages between supervisor and workers until either ends.
-    async fn run(mut self) -> io::Result<Exit> {
-        match self.pass_messages().await {
+    async fn run(mut self, confinement: Option<&Confinement>) -> io::Result<Exit> {
+        match self.pass_messages(confinement).await {
             Ok(result) => result.map(|()| Exit::Finished),
             Err(SupervisorGone) => Ok(Exit::SupervisorGone(self.takeover)),
         }
     }
 
-    async fn pass_messages(&mut self) -> Result<io::Result<()>, SupervisorGone> {
+    async fn pass_messages(
+        &mut self,
+        confinement: Option<&Confinement>,
+    ) -> Result<io::Result<()>, SupervisorGone> {
+        if let Some(confinement) = confinement {
+            let how = confinement.description().to_owned();
+            self.control.send(&ToSupervisor::Confined { how }).await?;
+        }
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ping_at_end = interval(PING_INTERVAL_AT_END);
@@ -175,6 +184,9 @@ impl Shipper {
                         self.stale_pending.check();
                     }
                     self.control.send(&ToSupervisor::Ping).await?;
+                    if confinement.is_some_and(Confinement::is_outdated) {
+                        return Ok(Ok(())); // the supervisor starts another one at once
+                    }
                 }
                 Some(_) = self.tasks.join_next() => {
                     if self.tasks.is_empty() {

@@ -224,6 +224,8 @@ pub(crate) struct StatusSnapshot {
     own_frames: u64,
     /// What is sampled, and how; empty until that is known.
     probe: String,
+    /// How the shipper is confined; empty until it said so.
+    confined: String,
     shipper: ShipperStatus,
     drains: Vec<DrainStatus>,
     other_spools: Vec<OtherSpoolStatus>,
@@ -260,6 +262,7 @@ impl StatusSnapshot {
             captured_lines: report.captured,
             own_frames: report.own_frames,
             probe: probe.unwrap_or_default().to_owned(),
+            confined: coordinator.confined().to_owned(),
             shipper: *shipper,
             drains: drains.collect(),
             other_spools: spool.others().take(MAX_OTHER_SPOOLS).map(OtherSpoolStatus::new).collect(),
@@ -282,6 +285,9 @@ impl fmt::Display for StatusSnapshot {
                 }
                 if starts > 1 {
                     write!(f, ", started {starts} times")?;
+                }
+                if !self.confined.is_empty() {
+                    write!(f, ", confined={}", self.confined)?;
                 }
                 writeln!(f)?;
             }
@@ -343,6 +349,7 @@ mod tests {
             captured_lines: 20,
             own_frames: 6,
             probe: "cgroup2, no quota".to_owned(),
+            confined: "seccomp,no-new-privs (landlock: not in this kernel)".to_owned(),
             shipper: ShipperStatus { pid: Some(5), silent: S(1), starts: 1 },
             drains: vec![
                 drain("a", Some(LastAnswer::Delivered { at })),
@@ -367,7 +374,7 @@ mod tests {
 web.1 of shop: tailrace 1.2.3, pid 4, up 1d 1h
   captured    20 lines
   probe       cgroup2, no quota
-  shipper     pid 5, heard 1s ago
+  shipper     pid 5, heard 1s ago, confined=seccomp,no-new-privs (landlock: not in this kernel)
 drain d.a at a
   delivered   3 lines
   held        0 lines
@@ -406,6 +413,7 @@ left by a dead agent of an app without a name: 77 bytes in /tmp/tailrace/00ac
             let snapshot = StatusSnapshot {
                 shipper,
                 probe: String::new(),
+                confined: String::new(),
                 drains: Vec::new(),
                 other_spools: Vec::new(),
                 ..snapshot()
@@ -431,6 +439,7 @@ left by a dead agent of an app without a name: 77 bytes in /tmp/tailrace/00ac
         let expected = concat!(
             r#"{"agent":"00ff","version":"1.2.3","pid":4,"app":"shop","dyno":"web.1","up_seconds":90061,"#,
             r#""captured_lines":20,"own_frames":6,"probe":"cgroup2, no quota","#,
+            r#""confined":"seccomp,no-new-privs (landlock: not in this kernel)","#,
             r#""shipper":{"pid":5,"silent_seconds":1,"starts":1},"drains":["#,
             r#"{"drain":"a","token":"d.a","delivered_lines":3,"held_lines":0,"held_bytes":0,"oldest_seconds":0,"#,
             r#""dropped_lines":0,"dropped":{},"rejected_lines":0,"batches":2,"attempts":2,"failures":0,"#,

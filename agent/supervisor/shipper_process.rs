@@ -16,6 +16,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// The exit status of a process that made a forbidden system call (seccomp(2)).
+const ENDED_BY_SIGSYS: u8 = 128 + Signal::SIGSYS as u8;
+/// How often the messages of a dead shipper are read, each time up to 64 KiB: more than a socket holds.
+const MAX_LAST_READS: usize = 64;
 /// How long a killed shipper may take to end. Longer only in a system call that cannot be interrupted.
 const KILL_TIMEOUT: Duration = Duration::from_millis(200);
 /// A shipper that sends nothing for so long hangs, once delivery has a deadline. It then sends a ping every 500 ms.
@@ -94,7 +98,12 @@ struct Running {
 impl Running {
     /// Handles the messages that a dead or killed shipper sent before: a delivery that it reported is a delivery.
     fn handle_remaining_messages(&mut self, coordinator: &mut Coordinator) {
-        while !self.link.is_closed() && coordinator.handle_messages(&mut self.link).alive {}
+        // Bounded: a process that cannot be killed at once may go on sending.
+        for _ in 0..MAX_LAST_READS {
+            if self.link.is_closed() || !coordinator.handle_messages(&mut self.link).alive {
+                return;
+            }
+        }
     }
 
     fn kill(&self) {
@@ -201,8 +210,12 @@ impl ShipperProcess {
                 .field("silent", diag::seconds(now.saturating_duration_since(running.last_message)))
                 .emit();
         }
+        let violation = running.link.take_violation();
         if hangs || running.link.is_closed() {
             running.kill();
+        }
+        if let Some(violation) = violation {
+            self.report_violation(violation);
         }
     }
 
@@ -251,6 +264,13 @@ impl ShipperProcess {
         }
     }
 
+    fn report_violation(&mut self, error: &str) {
+        if self.alert.permit(Instant::now()) {
+            let line = diag::event(diag::Event::ShipperViolation).field("error", error);
+            line.field("detail", "it is started again; lines are kept").emit();
+        }
+    }
+
     /// Schedules the next start; returns its delay.
     fn schedule_start(&mut self) -> Duration {
         let delay = self.backoff.next_delay(self.end.deadline.is_some());
@@ -258,10 +278,13 @@ impl ShipperProcess {
         delay
     }
 
-    /// The process `pid` was reaped. When it was the shipper, the next start is scheduled.
-    pub(super) fn reaped(&mut self, pid: Pid, coordinator: &mut Coordinator) {
+    /// The process `pid` was reaped, with this exit status. When it was the shipper, the next start is scheduled.
+    pub(super) fn reaped(&mut self, pid: Pid, status: u8, coordinator: &mut Coordinator) {
         let Some(mut running) = self.running.take_if(|running| running.pid == pid) else { return };
         running.handle_remaining_messages(coordinator);
+        if status == ENDED_BY_SIGSYS {
+            self.report_violation("a system call that it must not make");
+        }
         let delay = self.schedule_start();
         if self.backoff.is_alert_due() && self.alert.permit(Instant::now()) {
             let line = diag::event(diag::Event::ShipperFails).field("starts", self.starts);

@@ -237,9 +237,9 @@ impl Supervisor<'_> {
         while let Some(event) = spawn::next_child_event() {
             match event {
                 ChildEvent::Ended { pid, status } if pid == self.app => self.app_exited(status),
-                ChildEvent::Ended { pid, .. } => {
+                ChildEvent::Ended { pid, status } => {
                     if let Some(coordinator) = &mut self.coordinator {
-                        self.shipper.reaped(pid, coordinator);
+                        self.shipper.reaped(pid, status, coordinator);
                     }
                 }
                 // `suspend` checks the app's state.

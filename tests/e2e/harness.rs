@@ -113,6 +113,7 @@ impl Harness {
             ("TAILRACE_CA_FILE", harness.drain.ca_file().display().to_string()),
             ("TAILRACE_SPOOL_DIR", harness.spool_dir().display().to_string()),
             ("TAILRACE_HEADER_X_KEY", "s3cret-header".to_owned()),
+            ("TAILRACE_TEST_CONFINEMENT", "kill".to_owned()),
         ] {
             harness.settings.insert(name.to_owned(), value);
         }
@@ -360,6 +361,7 @@ impl Agent {
         // Under a file size limit of 0 the file exists and is empty.
         let ledger = fs::read_to_string(&self.ledger_file).ok().filter(|text| !text.is_empty());
         let (stdout, stderr) = (self.stdout(), self.stderr());
+        assert!(!stderr.contains("at=shipper-violation"), "{stderr}");
         for text in [&String::from_utf8_lossy(&stdout), stderr.as_str(), ledger.as_deref().unwrap_or("")] {
             for secret in SECRETS {
                 assert!(!text.contains(secret), "{secret} was printed: {text}");
