@@ -163,7 +163,8 @@ impl Adoption {
         }
         let checkpoint = Checkpoint::open(&directory).ok();
         let origin = Arc::new(Origin { agent, shift });
-        for SegmentFile { offset, len, path } in files {
+        // Our first segment would start where an empty one does: one start, two files.
+        for SegmentFile { offset, len, path } in files.into_iter().filter(|file| file.len > 0) {
             let mut segment = Segment::new(offset + shift, SegmentLocation::File(path));
             segment.len = len;
             segment.origin = Some(Arc::clone(&origin));

@@ -245,6 +245,23 @@ fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
     assert!(!base.path().join("00aa").exists());
 }
 
+#[test]
+fn an_adopted_segment_without_frames_shares_its_start_with_no_other() {
+    let base = tempfile::tempdir().expect("a directory");
+    for agent in ["00aa", "00bb"] {
+        let directory = Directory::create(base.path(), agent).expect("ours").of_app(AppIdentity::of_test());
+        std::fs::write(directory.segment(Offset::ZERO), frames(0..9).0).expect("written");
+        // Its agent was killed after it took a used file for it, and before the first append.
+        std::fs::write(directory.segment(Offset::new(4000)), [&[0], &frames(0..9).0[1..]].concat())
+            .expect("written");
+    }
+    let segments = adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed").segments;
+    assert_eq!(segments.len(), 2);
+    // Also the next one, which is ours, starts behind the last.
+    assert!(segments.iter().all(|segment| segment.len > 0));
+    assert!(segments.is_sorted_by(|one, other| one.start < other.start));
+}
+
 /// Writes several segments, delivers them all, and removes what is consumed; returns the end of the log.
 fn fill_and_consume(spool: &Spool, writer: &mut Writer<'_>) -> Offset {
     for start in (0..20_000).step_by(1000) {

@@ -38,7 +38,7 @@ impl OwnDisk {
 
     /// Uses the rest of the space.
     pub(crate) fn fill(&self) {
-        let mut file = File::create(self.0.join("ballast")).unwrap();
+        let Ok(mut file) = File::create(self.0.join("ballast")) else { return }; // it is full already
         let mut size = 1 << 20;
         while size > 0 {
             if file.write_all(&vec![1; size]).is_err() {

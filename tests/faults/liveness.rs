@@ -33,6 +33,10 @@ impl Watch {
         self.is_well[drain].store(is_well, Ordering::SeqCst);
     }
 
+    pub(crate) fn is_well(&self, drain: usize) -> bool {
+        self.is_well[drain].load(Ordering::SeqCst)
+    }
+
     pub(crate) fn freeze(&self) {
         self.frozen.fetch_add(1, Ordering::SeqCst);
     }
@@ -68,7 +72,7 @@ impl Liveness {
                 socket = socket.or_else(|| find_socket(supervisor));
                 let Some(status) = socket.as_ref().and_then(|name| ask(name, supervisor)) else { continue };
                 for (index, idle) in idle.iter_mut().enumerate() {
-                    let is_well = watch.is_well[index].load(Ordering::SeqCst);
+                    let is_well = watch.is_well(index);
                     if let Some(text) = idle.look(&status, index, is_well, is_late) {
                         return Some(text);
                     }

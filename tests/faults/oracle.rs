@@ -22,6 +22,8 @@ pub(crate) struct Ended {
     pub(crate) written: [Written; 2],
     /// By drain: lines of this run that it had then.
     pub(crate) whole_at_end: Vec<u64>,
+    /// By drain: whether it answered well.
+    pub(crate) was_well: Vec<bool>,
     /// None when the agent was killed.
     pub(crate) finished: Option<Finished>,
 }
@@ -143,14 +145,9 @@ fn judge_requests(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
     if faults != (0, 0, 0) {
         wrong.push(format!("(malformed, changed bodies, wrong counts): {faults:?}"));
     }
-    // What a dead agent did not announce is announced early, with the time of the last line that was lost.
-    if report.out_of_order > report.losses.notices && !seen.is_unordered {
-        wrong.push(format!("{} frames before the time of the one before", report.out_of_order));
+    if !seen.is_unordered {
+        wrong.extend(tally.unordered.iter().take(3).map(|frames| format!("out of order: {frames:.400}")));
     }
-}
-
-fn whole(tally: &Tally, run: usize) -> u64 {
-    Output::ALL.into_iter().map(|output| tally.whole(run, output)).sum()
 }
 
 /// What the ledger of a run says of a drain, and what the drain has.
@@ -161,7 +158,7 @@ fn judge_run(seen: &Observed, run: &Ended, drain: usize, wrong: &mut Vec<String>
     if account.delivered > run.whole_at_end[drain] {
         wrong.push(format!("run {number}: stored {} lines of {account:?}", run.whole_at_end[drain]));
     }
-    let missing = ledger.captured.saturating_sub(whole(tally, number));
+    let missing = ledger.captured.saturating_sub(tally.whole(number, &run.written));
     let least = account.dropped + account.rejected;
     let most = least + if account.held > 0 { lost_later(seen, account.held) } else { 0 };
     let is_known = (least..=most).contains(&missing) || (seen.takes_and_refuses[drain] && missing <= most);
@@ -190,7 +187,7 @@ fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
     let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
     let mut is_exact = true;
     for run in &seen.runs {
-        let whole = whole(tally, run.number);
+        let whole = tally.whole(run.number, &run.written);
         let Some(finished) = run.finished.as_ref().filter(|finished| finished.has_ledger()) else {
             // Not all of what the app wrote was read, and the account of the agent is gone with it.
             most += sum(&run.written).begun.saturating_sub(whole);
@@ -206,7 +203,8 @@ fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
         };
         let account = &finished.ledger().drains[drain];
         most += finished.ledger().captured.saturating_sub(whole).saturating_sub(account.rejected);
-        if account.held == 0 || known::LOSSES_SURVIVE_THEIR_AGENT {
+        // A drain that refuses everything holds nothing, and does not take the notice either.
+        if (account.held == 0 && run.was_well[drain]) || known::LOSSES_SURVIVE_THEIR_AGENT {
             least += account.dropped;
         }
         is_exact &= account.held == 0;

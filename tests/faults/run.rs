@@ -7,7 +7,7 @@ use crate::harness::{Agent, Harness, Output as Finished, wait_until};
 use crate::liveness::{Liveness, Watch};
 use crate::oracle::{self, Ended, Observed};
 use crate::procfs;
-use crate::schedule::{Disk, End, Event, Output, Run, Schedule, Target};
+use crate::schedule::{Disk, End, Event, Run, Schedule, Target};
 use crate::suspended_threads::SuspendedThreads;
 use crate::tally::Tally;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -295,12 +295,12 @@ impl<'a> Stage<'a> {
 
     fn note(&mut self, number: usize, finished: Option<Finished>) {
         let tallies: Vec<Tally> = (0..self.schedule.drains).map(|index| self.tally(index)).collect();
-        let whole =
-            |tally: &Tally| Output::ALL.into_iter().map(|output| tally.whole(number, output)).sum::<u64>();
+        let written = app::read_notes(&self.notes_of(number));
         self.observed.runs.push(Ended {
             number,
-            written: app::read_notes(&self.notes_of(number)),
-            whole_at_end: tallies.iter().map(whole).collect(),
+            written,
+            whole_at_end: tallies.iter().map(|tally| tally.whole(number, &written)).collect(),
+            was_well: (0..self.schedule.drains).map(|index| self.watch.is_well(index)).collect(),
             finished,
         });
     }

@@ -1,6 +1,6 @@
 //! What one drain stored: how much of each line arrived, and the losses that were announced.
 
-use crate::app::LineName;
+use crate::app::{LineName, Written};
 use crate::schedule::Output;
 use std::collections::BTreeMap;
 use tailrace_drain::stats::Line;
@@ -13,8 +13,10 @@ struct Lines {
 }
 
 impl Lines {
-    fn whole(&self) -> u64 {
-        self.bytes.iter().filter(|(got, len)| *got > 0 && got == len).count() as u64
+    /// Lines that arrived as a whole. Of a line behind number `done` the app may have printed a part only.
+    fn whole(&self, done: u64) -> u64 {
+        let is_whole = |(number, (got, len)): &(u64, &(u64, u64))| *got > 0 && (got >= len || *number > done);
+        (1..).zip(&self.bytes).filter(is_whole).count() as u64
     }
 }
 
@@ -26,6 +28,10 @@ pub(crate) struct Tally {
     pub(crate) announced: BTreeMap<String, u64>,
     /// Lines that arrived again, under another frame id.
     pub(crate) twice: Vec<LineName>,
+    /// Frames before the time of the one before of the same process, in words.
+    pub(crate) unordered: Vec<String>,
+    /// By process: time and message of its last frame.
+    last: BTreeMap<String, (String, String)>,
     /// What must never happen, in words.
     pub(crate) wrong: Vec<String>,
 }
@@ -34,6 +40,12 @@ impl Tally {
     /// Adds the lines of a request.
     pub(crate) fn add(&mut self, lines: &[Line]) {
         for line in lines {
+            let now = (line.time.clone(), line.message.chars().take(120).collect());
+            if let Some(last) = self.last.insert(line.proc_id.clone(), now)
+                && line.time < last.0
+            {
+                self.unordered.push(format!("{} {} behind {} {}", line.time, line.message, last.0, last.1));
+            }
             if line.is_app {
                 self.add_line(&line.message);
             } else if let Some(rest) = line.message.strip_prefix("Error L10 (output buffer overflow): ") {
@@ -64,9 +76,12 @@ impl Tally {
         }
     }
 
-    /// Lines of a run that arrived as a whole.
-    pub(crate) fn whole(&self, run: usize, output: Output) -> u64 {
-        self.lines.get(&(run, output)).map_or(0, Lines::whole)
+    /// Lines of a run that arrived as a whole, of which the app had `done` printed for sure.
+    pub(crate) fn whole(&self, run: usize, written: &[Written; 2]) -> u64 {
+        let whole = |output: Output| {
+            self.lines.get(&(run, output)).map_or(0, |lines| lines.whole(written[output as usize].done))
+        };
+        Output::ALL.into_iter().map(whole).sum()
     }
 
     /// The highest number of a run of which something arrived.
