@@ -157,10 +157,17 @@ impl Segment {
     /// leaves at most.
     pub(super) fn adopted_lines_from(&self, from: Offset, consumed: u64) -> u64 {
         let before = from.bytes_since(self.start);
-        let Some(lines) = &self.adopted_lines else {
-            return self.recorded_lines.min(self.frames.saturating_sub(consumed));
-        };
-        (lines.len() - lines.partition_point(|at| u64::from(*at) < before)) as u64
+        let counted = self
+            .adopted_lines
+            .as_ref()
+            .map(|lines| (lines.len() - lines.partition_point(|at| u64::from(*at) < before)) as u64);
+        // What is counted are frames: a long line has several.
+        let is_recorded = self.frames > 0;
+        let recorded = is_recorded.then(|| self.recorded_lines.min(self.frames.saturating_sub(consumed)));
+        match (counted, recorded) {
+            (Some(counted), Some(recorded)) => counted.min(recorded),
+            (counted, recorded) => counted.or(recorded).unwrap_or(0),
+        }
     }
 
     /// What is recorded of it in the checkpoint.

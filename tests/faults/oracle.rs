@@ -6,7 +6,7 @@
 use crate::app::Written;
 use crate::harness::Output as Finished;
 use crate::run::sum;
-use crate::schedule::{End, Event, Output, Schedule, known};
+use crate::schedule::{Disk, End, Event, Output, Schedule, known};
 use crate::tally::Tally;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -70,7 +70,8 @@ impl Observed {
             tallies: Vec::new(),
             reports: Vec::new(),
             dead: Vec::new(),
-            is_in_memory: false,
+            // A small disk may have been full.
+            is_in_memory: matches!(schedule.disk, Disk::Own(_)),
             adopted_damaged: 0,
             takes_and_refuses: (0..schedule.drains).map(refuses).collect(),
             // A shipper without a supervisor delivers beside the next agent.
@@ -196,7 +197,8 @@ fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
                 && !seen.takes_and_refuses[drain]
             {
                 let seen = Output::ALL.into_iter().map(|output| tally.last(run.number, output)).sum::<u64>();
-                least += seen.saturating_sub(whole);
+                // Of the last line on each output a part may have been recorded, and the rest was in the killed agent.
+                least += seen.saturating_sub(whole).saturating_sub(Output::ALL.len() as u64);
             }
             is_exact = false;
             continue;
@@ -212,7 +214,9 @@ fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
             *reasons.entry(reason.as_str()).or_default() += lines;
         }
     }
+    // How much of a damaged segment of a dead agent had been delivered is not known to the line.
     least = least.saturating_sub(seen.adopted_damaged * MAX_LINES_OF_SEGMENT);
+    most += seen.adopted_damaged * MAX_LINES_OF_SEGMENT;
     if seen.is_in_memory && !is_exact {
         least = 0; // what was in the memory of an agent that was killed, nobody announces
     }
