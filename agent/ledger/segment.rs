@@ -121,6 +121,8 @@ pub(crate) struct SegmentRecord {
     pub frames: u64,
     /// Lines of the app.
     pub lines: u64,
+    /// The times of its frames.
+    pub times: Option<TimeRange>,
 }
 
 /// A dead agent whose spool was adopted.
@@ -177,7 +179,7 @@ impl Segment {
             .filter(|frame| matches!(frame.kind, FrameKind::Agent | FrameKind::Partial(_)))
             .count() as u64;
         let lines = if self.origin.is_some() { self.recorded_lines } else { self.frames - no_lines };
-        SegmentRecord { start: self.start, len: self.len, frames: self.frames, lines }
+        SegmentRecord { start: self.start, len: self.len, frames: self.frames, lines, times: self.times }
     }
 
     /// Offset behind the last byte.

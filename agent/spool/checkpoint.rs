@@ -3,7 +3,7 @@
 use super::directory::{Directory, SpoolError, open_regular, read_small};
 use super::identity::hash;
 use crate::frame::{DropReason, Loss, Timestamp};
-use crate::ledger::{Account, Offset, ResumedBatch, SegmentRecord};
+use crate::ledger::{Account, Offset, ResumedBatch, SegmentRecord, TimeRange};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -54,9 +54,10 @@ impl Cursor {
 /// The checkpoint file of a directory. It is overwritten in one `write` at every seal and every completion, so that
 /// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
-/// One line per drain and one per segment: `TOKEN OFFSET LOSS END ANNOUNCED NOTICE`. Without a sealed batch END and what follows are `-`. A
-/// loss is `LINES,SINCE,UNTIL,REASON` with times in microseconds, or `-`. A segment is `+ START BYTES FRAMES LINES`. The last line is `. CHECKSUM`; what is behind
-/// it remains of a longer checkpoint.
+/// One line per drain: `TOKEN OFFSET LOSS END ANNOUNCED NOTICE`. Without a sealed batch END and what follows are `-`. A
+/// loss is `LINES,SINCE,UNTIL,REASON` with times in microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES
+/// LINES FIRST LAST`, with the times of its first and last frame. The last line is `. CHECKSUM`; what is behind it remains
+/// of a longer checkpoint.
 #[derive(Debug)]
 pub(crate) struct Checkpoint(File);
 
@@ -91,8 +92,10 @@ impl Checkpoint {
             }
             text.push(b'\n');
         }
-        for SegmentRecord { start, len, frames, lines } in segments {
-            text.extend_from_slice(format!("+ {start} {len} {frames} {lines}\n").as_bytes());
+        for SegmentRecord { start, len, frames, lines, times } in segments {
+            let times = times.map_or((0, 0), |times| (times.first.as_micros(), times.last.as_micros()));
+            let line = format!("+ {start} {len} {frames} {lines} {} {}\n", times.0, times.1);
+            text.extend_from_slice(line.as_bytes());
         }
         let checksum = hash([text.as_slice()]);
         text.extend_from_slice(format!(". {checksum}\n").as_bytes());
@@ -143,7 +146,10 @@ fn parse_segment(line: &[u8]) -> Option<SegmentRecord> {
     let mut fields = std::str::from_utf8(line).ok()?.split(' ');
     let start = fields.next()?.parse().ok()?;
     let mut number = || fields.next()?.parse().ok();
-    Some(SegmentRecord { start, len: number()?, frames: number()?, lines: number()? })
+    let (len, frames, lines) = (number()?, number()?, number()?);
+    let (first, last) = (Timestamp::from_micros(number()?), Timestamp::from_micros(number()?));
+    let times = (last > Timestamp::default()).then_some(TimeRange { first, last });
+    Some(SegmentRecord { start, len, frames, lines, times })
 }
 
 fn parse_cursor(line: &[u8]) -> Option<Cursor> {

@@ -170,6 +170,7 @@ impl Adoption {
             segment.origin = Some(Arc::clone(&origin));
             if let Some(record) = records.iter().find(|record| (record.start, record.len) == (offset, len)) {
                 (segment.frames, segment.recorded_lines) = (record.frames, record.lines);
+                segment.times = record.times;
             }
             self.segments.push(segment);
         }

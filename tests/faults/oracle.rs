@@ -29,6 +29,7 @@ pub(crate) struct Ended {
 }
 
 /// What was seen of a schedule.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a schedule")]
 pub(crate) struct Observed {
     pub(crate) runs: Vec<Ended>,
     /// What the agents at the end said.
@@ -45,6 +46,8 @@ pub(crate) struct Observed {
     pub(crate) adopted_damaged: u64,
     /// By drain: it may have stored a batch and then have refused it, which then goes out under another id.
     takes_and_refuses: Vec<bool>,
+    /// A checkpoint was damaged or removed.
+    loses_checkpoint: bool,
     /// Frames need not be in the order of their times.
     is_unordered: bool,
     has_foreign_files: bool,
@@ -63,6 +66,8 @@ impl Observed {
         let supervisor_dies = schedule.runs.iter().any(|run| run.end == End::KillSupervisor);
         // A run that cannot read the directory leaves what is there to a later one.
         let skips_spools = schedule.runs.iter().any(|run| run.read_only);
+        // Where the batches were that had been sent, and what was announced, is known from the checkpoint only.
+        let loses_checkpoint = schedule.has(|event| matches!(event, Event::DamageCheckpoint { .. }));
         Self {
             runs: Vec::new(),
             last: Vec::new(),
@@ -73,9 +78,11 @@ impl Observed {
             // A small disk may have been full.
             is_in_memory: matches!(schedule.disk, Disk::Own(_)),
             adopted_damaged: 0,
-            takes_and_refuses: (0..schedule.drains).map(refuses).collect(),
+            takes_and_refuses: (0..schedule.drains).map(|drain| refuses(drain) || loses_checkpoint).collect(),
+            loses_checkpoint,
             // A shipper without a supervisor delivers beside the next agent.
-            is_unordered: supervisor_dies
+            is_unordered: loses_checkpoint
+                || supervisor_dies
                 || skips_spools
                 || schedule.has(|event| matches!(event, Event::StepClock { .. })),
             has_foreign_files: schedule.has(|event| matches!(event, Event::ForeignFile { .. })),
@@ -136,7 +143,8 @@ fn judge_captured(run: &Ended, wrong: &mut Vec<String>) {
 fn judge_requests(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
     let (tally, report) = (&seen.tallies[drain], &seen.reports[drain]);
     wrong.extend(tally.wrong.iter().take(5).cloned());
-    if !seen.takes_and_refuses[drain] {
+    // A batch that is damaged is sent as far as it is good, under another id.
+    if !seen.takes_and_refuses[drain] && seen.adopted_damaged == 0 {
         wrong.extend(tally.twice.iter().take(5).map(|line| format!("twice, under different ids: {line:?}")));
     }
     for (receiver, complaints) in report.conformance.iter().filter(|(_, complaints)| complaints.errors > 0) {
@@ -217,7 +225,7 @@ fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
     // How much of a damaged segment of a dead agent had been delivered is not known to the line.
     least = least.saturating_sub(seen.adopted_damaged * MAX_LINES_OF_SEGMENT);
     most += seen.adopted_damaged * MAX_LINES_OF_SEGMENT;
-    if seen.is_in_memory && !is_exact {
+    if seen.loses_checkpoint || (seen.is_in_memory && !is_exact) {
         least = 0; // what was in the memory of an agent that was killed, nobody announces
     }
     if announced < least || (announced > most && !seen.takes_and_refuses[drain]) {
