@@ -1,7 +1,7 @@
 //! Holes and damage in the spool: delivery goes on behind them, and what is missing is counted and announced.
 
-use crate::harness::{Agent, Harness, WAIT_TIMEOUT, contents, skip, wait_for, wait_until};
-use crate::procfs;
+use crate::harness::{Harness, WAIT_TIMEOUT, contents, skip, wait_for};
+use crate::spool::kill_dyno;
 use crate::status::status_of;
 use memchr::memmem;
 use nix::sys::signal::{Signal, kill};
@@ -60,14 +60,6 @@ fn wait_for_spooled(harness: &Harness, number: u64) {
     wait_for("the line in the spool", || {
         memmem::find(&contents(&harness.spool_dir()), format!("seq={number} ").as_bytes())
     });
-}
-
-/// Kills supervisor, shipper and app, as the platform kills a dyno.
-fn kill_dyno(agent: Agent) {
-    let group = agent.pid();
-    agent.signal_group(Signal::SIGKILL);
-    agent.finish();
-    wait_until("the end of the group", || !procfs::is_group_alive(group));
 }
 
 /// Waits until the drain has the line with this number.
