@@ -184,9 +184,7 @@ impl Ledger {
         let mut lines = self.unfinished_lines();
         for Unconsumed { segment, from } in self.unconsumed(account) {
             let special = segment.special_in(from, segment.end()).iter();
-            let no_lines = special
-                .filter(|frame| matches!(frame.kind, FrameKind::Agent | FrameKind::Partial(_)))
-                .count() as u64;
+            let no_lines = special.filter(|frame| !frame.kind.ends_line()).count() as u64;
             lines += (segment.frames - account.frames_consumed(segment)).saturating_sub(no_lines);
         }
         lines.saturating_sub(account.already_counted_lines())

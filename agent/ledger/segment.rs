@@ -37,6 +37,11 @@ impl FrameKind {
         }
     }
 
+    /// Whether a line ends with this frame.
+    pub(super) fn ends_line(self) -> bool {
+        !matches!(self, Self::Agent | Self::Partial(_))
+    }
+
     /// Whether a line of `stream` ends with this frame.
     pub(super) fn ends_line_of(self, stream: Stream) -> bool {
         matches!(self, Self::Final(s) | Self::Incomplete(s, _) if s == stream)
@@ -174,10 +179,7 @@ impl Segment {
 
     /// What is recorded of it in the checkpoint.
     pub(crate) fn record(&self) -> SegmentRecord {
-        let special = self.special.iter();
-        let no_lines = special
-            .filter(|frame| matches!(frame.kind, FrameKind::Agent | FrameKind::Partial(_)))
-            .count() as u64;
+        let no_lines = self.special.iter().filter(|frame| !frame.kind.ends_line()).count() as u64;
         let lines = if self.origin.is_some() { self.recorded_lines } else { self.frames - no_lines };
         SegmentRecord { start: self.start, len: self.len, frames: self.frames, lines, times: self.times }
     }

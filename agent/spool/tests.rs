@@ -437,6 +437,12 @@ enum End {
     Killed,
 }
 
+/// The spool of an agent with one drain.
+fn open_spool(base: &std::path::Path, agent: &str) -> Spool {
+    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    Spool::open(base, agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
+}
+
 /// The spool's agent ends.
 fn end(spool: Spool, end: End) {
     spool.save_checkpoint();
@@ -450,10 +456,7 @@ fn end(spool: Spool, end: End) {
 fn losses_outlive_their_agent_and_are_announced_once() {
     for ends in [[End::Closed; 2], [End::Killed; 2], [End::Closed, End::Killed], [End::Killed, End::Closed]] {
         let base = tempfile::tempdir().expect("a directory");
-        let open = |agent: &str| {
-            let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
-            Spool::open(base.path(), agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
-        };
+        let open = |agent: &str| open_spool(base.path(), agent);
         let first = open("00aa");
         let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
         for start in (0..60_000).step_by(1000) {
@@ -477,10 +480,7 @@ fn losses_outlive_their_agent_and_are_announced_once() {
 #[test]
 fn what_a_sealed_batch_announces_is_not_lost_with_the_batch() {
     let base = tempfile::tempdir().expect("a directory");
-    let open = |agent: &str| {
-        let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
-        Spool::open(base.path(), agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
-    };
+    let open = |agent: &str| open_spool(base.path(), agent);
     let first = open("00aa");
     let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
     for start in (0..60_000).step_by(1000) {
