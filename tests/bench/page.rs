@@ -1,20 +1,5 @@
 //! The page under load: how fast it opens, how late its lines are, and what it costs the drain.
 
-#[path = "../drain/tests/page/browser.rs"]
-#[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
-mod browser;
-#[path = "../drain/tests/page/client.rs"]
-mod client;
-#[path = "../drain/tests/page/expected.rs"]
-#[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
-mod expected;
-#[path = "../drain/tests/page/script.rs"]
-#[expect(dead_code, reason = "shared with the page's tests, which use all of it")]
-mod script;
-
-use browser::Window;
-use client::{Client, frame};
-use expected::Expected;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,6 +9,10 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 use tailrace::frame::Timestamp;
 use tailrace_drain::{Drain, Options};
+use tailrace_page::browser::Window;
+use tailrace_page::client::{Client, frame};
+use tailrace_page::expected::Expected;
+use tailrace_page::script;
 
 const HELP: &str = "\
 tests/bench/page [--seconds N]                      the table; N seconds under load (10), N/10 for each measurement.

@@ -1,11 +1,11 @@
 //! A scripted run: an app on three dynos, its router, platform errors, and the agent.
 
-use super::client::{Client, frame};
-use super::expected::{Expected, Request};
+use crate::client::{Client, frame};
+use crate::expected::{Expected, Request};
 use tailrace::frame::Timestamp;
 
 /// Drain tokens: the platform's, then tailrace's.
-pub(crate) const TOKENS: [&str; 2] =
+pub const TOKENS: [&str; 2] =
     ["d.5f2c1b0e-8d3a-4c6f-9a71-2e4b6d8f0a13", "d.c0ffee00-1111-4222-8333-444455556666"];
 const PLATFORM: &str = TOKENS[0];
 const AGENT: &str = TOKENS[1];
@@ -63,7 +63,7 @@ fn mix(number: u64) -> u64 {
 }
 
 /// Sends one second of the run from both drains.
-pub(crate) fn send_second(client: &mut Client, expected: &mut Expected, number: u64, at: u64) {
+pub fn send_second(client: &mut Client, expected: &mut Expected, number: u64, at: u64) {
     send_platform(client, expected, number, at);
     send_agent(client, expected, number, at);
 }
@@ -87,7 +87,7 @@ fn visit(n: u64) -> Request {
 }
 
 /// Sends what the platform's drain delivers in that second.
-pub(crate) fn send_platform(client: &mut Client, expected: &mut Expected, number: u64, at: u64) {
+pub fn send_platform(client: &mut Client, expected: &mut Expected, number: u64, at: u64) {
     let mut post = Post::new(expected, PLATFORM);
     for (index, n) in visits(number) {
         post.request(at + index * 1000, visit(n), &format!("{number:06}{index:06}"));
@@ -99,7 +99,7 @@ pub(crate) fn send_platform(client: &mut Client, expected: &mut Expected, number
 }
 
 /// Sends what tailrace delivers in that second.
-pub(crate) fn send_agent(client: &mut Client, expected: &mut Expected, number: u64, at: u64) {
+pub fn send_agent(client: &mut Client, expected: &mut Expected, number: u64, at: u64) {
     let mut post = Post::new(expected, AGENT);
     for (index, n) in visits(number) {
         let Request { path, dyno, status, service, .. } = visit(n);
@@ -177,7 +177,7 @@ fn platform_errors(post: &mut Post<'_>, at: u64, number: u64) {
 }
 
 /// Sends `seconds` of the run at once; the last of them is the current second.
-pub(crate) fn send_history(client: &mut Client, seconds: u64) -> Expected {
+pub fn send_history(client: &mut Client, seconds: u64) -> Expected {
     let mut expected = Expected::default();
     let start = Timestamp::now().as_micros() - seconds * 1_000_000;
     let mut post = Post::new(&mut expected, AGENT);

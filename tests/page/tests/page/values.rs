@@ -1,14 +1,14 @@
 //! The values on the page: equal to what the test sent, and to `/model.json`.
 
-use super::browser::{TIMEOUT, Window};
-use super::client::{Client, frame};
-use super::expected::Expected;
-use super::script::{self, TOKENS};
 use crate::{address, app_frame, assert_no_browser_errors, drain, drain_with_platform, open, open_tab};
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tailrace::frame::Timestamp;
+use tailrace_page::browser::{TIMEOUT, Window};
+use tailrace_page::client::{Client, frame};
+use tailrace_page::expected::{Expected, Request};
+use tailrace_page::script::{self, TOKENS};
 
 const PLATFORM: &str = TOKENS[0];
 const AGENT: &str = TOKENS[1];
@@ -163,7 +163,7 @@ fn overview(window: &Window, expected: &Expected) {
         ],
     );
     let requests = || expected.requests.iter();
-    let max = |of: fn(&super::expected::Request) -> u64| requests().map(of).max().unwrap_or_default() as f64;
+    let max = |of: fn(&Request) -> u64| requests().map(of).max().unwrap_or_default() as f64;
     let memory = &expected.samples[&("web.1".to_owned(), "memory_total")];
     let last = *memory.last().expect("a memory sample");
     assert_near(

@@ -1,7 +1,7 @@
 //! The fault switches.
 
-use super::client::Client;
 use crate::{app_frame, assert_no_browser_errors, drain, open, open_tab};
+use tailrace_page::client::Client;
 
 const SPEC_VALUE: &str = "document.querySelector('#fault-spec').value";
 

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Timeout of every wait; long, because the machine may be busy.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
+pub const TIMEOUT: Duration = Duration::from_secs(90);
 /// Attempts to launch the browser; each times out after 30 s.
 const LAUNCH_ATTEMPTS: usize = 3;
 
 /// A tab of a browser.
-pub(crate) struct Window {
+pub struct Window {
     tab: Arc<Tab>,
     browser_errors: Arc<Mutex<Vec<String>>>,
     browser: Browser,
@@ -30,7 +30,7 @@ fn browser_path() -> PathBuf {
 
 impl Window {
     /// Opens `url`.
-    pub(crate) fn open(url: &str) -> Self {
+    pub fn open(url: &str) -> Self {
         let arguments = ["--disable-dev-shm-usage", "--hide-scrollbars", "--force-prefers-reduced-motion"];
         let options = LaunchOptions::default_builder()
             .path(Some(browser_path()))
@@ -53,7 +53,8 @@ impl Window {
     }
 
     /// Opens `url` in another tab of the same browser.
-    pub(crate) fn new_tab(&self, url: &str) -> Self {
+    #[must_use]
+    pub fn new_tab(&self, url: &str) -> Self {
         Self::new(self.browser.clone(), url)
     }
 
@@ -76,12 +77,12 @@ impl Window {
     }
 
     /// Navigates to a URL and waits until it is loaded.
-    pub(crate) fn navigate(&self, url: &str) {
+    pub fn navigate(&self, url: &str) {
         self.tab.navigate_to(url).and_then(|tab| tab.wait_until_navigated()).expect("the page opens");
     }
 
     /// Evaluates an expression and returns its value as text. Promises are awaited.
-    pub(crate) fn evaluate(&self, expression: &str) -> String {
+    pub fn evaluate(&self, expression: &str) -> String {
         let value = self.tab.evaluate(expression, true).expect(expression).value;
         match value {
             Some(serde_json::Value::String(text)) => text,
@@ -91,7 +92,7 @@ impl Window {
     }
 
     /// Waits until an expression is true.
-    pub(crate) fn wait_until(&self, expression: &str) {
+    pub fn wait_until(&self, expression: &str) {
         let start = Instant::now();
         while self.evaluate(&format!("Boolean({expression})")) != "true" {
             assert!(
@@ -104,23 +105,23 @@ impl Window {
     }
 
     /// Brings the tab to the front.
-    pub(crate) fn bring_to_front(&self) {
+    pub fn bring_to_front(&self) {
         self.tab.activate().expect("the tab is activated");
     }
 
     /// Clicks on the first element that matches.
-    pub(crate) fn click(&self, selector: &str) {
+    pub fn click(&self, selector: &str) {
         self.wait_until(&format!("document.querySelector({selector:?})"));
         self.evaluate(&format!("document.querySelector({selector:?}).click()"));
     }
 
     /// Presses a key.
-    pub(crate) fn press_key(&self, key: &str) {
+    pub fn press_key(&self, key: &str) {
         self.tab.press_key(key).expect("a key");
     }
 
     /// Sets the value of a field and fires `input`, as typing does.
-    pub(crate) fn set_value(&self, selector: &str, value: &str) {
+    pub fn set_value(&self, selector: &str, value: &str) {
         let set = format!(
             "(() => {{ const field = document.querySelector({selector:?}); field.value = {value:?}; \
              field.dispatchEvent(new Event('input', {{ bubbles: true }})); }})()"
@@ -129,7 +130,7 @@ impl Window {
     }
 
     /// Sets the viewport size in CSS pixels and the preferred colour scheme, `light` or `dark`.
-    pub(crate) fn set_viewport(&self, width: u32, height: u32, theme: &str) {
+    pub fn set_viewport(&self, width: u32, height: u32, theme: &str) {
         let size = Emulation::SetDeviceMetricsOverride {
             width,
             height,
@@ -154,7 +155,7 @@ impl Window {
     }
 
     /// Writes a PNG of the viewport.
-    pub(crate) fn screenshot(&self, path: &Path) {
+    pub fn screenshot(&self, path: &Path) {
         let format = Page::CaptureScreenshotFormatOption::Png;
         let png = self.tab.capture_screenshot(format, None, None, true).expect("a screenshot");
         if let Some(dir) = path.parent() {
@@ -164,7 +165,7 @@ impl Window {
     }
 
     /// Errors so far: on the console, uncaught exceptions, policy violations.
-    pub(crate) fn browser_errors(&self) -> Vec<String> {
+    pub fn browser_errors(&self) -> Vec<String> {
         self.browser_errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -1,9 +1,9 @@
 //! Layout at phone and desktop width in both themes, and keyboard access.
 
-use super::client::Client;
-use super::script;
 use crate::{LINE_COUNT, assert_no_browser_errors, drain_with_platform, open};
 use std::path::Path;
+use tailrace_page::client::Client;
+use tailrace_page::script;
 
 #[test]
 fn the_page_fits_360_and_1440_px_in_both_themes() {

@@ -1,22 +1,16 @@
 //! End-to-end tests of the drain's page in headless Chromium.
 
-mod page {
-    pub(crate) mod browser;
-    pub(crate) mod client;
-    pub(crate) mod expected;
-    mod faults;
-    mod layout;
-    mod reconnect;
-    pub(crate) mod script;
-    mod tail;
-    mod values;
-}
+mod faults;
+mod layout;
+mod reconnect;
+mod tail;
+mod values;
 
-use page::browser::Window;
-use page::client::frame;
 use std::net::SocketAddr;
 use tailrace::frame::Timestamp;
 use tailrace_drain::{Drain, Options};
+use tailrace_page::browser::Window;
+use tailrace_page::client::frame;
 
 /// Starts a drain with a page.
 fn drain() -> Drain {

@@ -1,8 +1,8 @@
 //! The live tail.
 
-use super::client::{Client, frame};
 use crate::{LINE_COUNT, app_frame, assert_no_browser_errors, drain, drain_with_platform, open, open_tab};
 use tailrace::frame::Timestamp;
+use tailrace_page::client::{Client, frame};
 
 const NOTE: &str = "document.querySelector('#tail-note').textContent";
 

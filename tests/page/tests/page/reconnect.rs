@@ -1,9 +1,9 @@
 //! A page whose drain is down, and pages in background tabs.
 
-use super::browser::Window;
-use super::client::Client;
 use crate::{LINE_COUNT, address, app_frame, drain, open};
 use tailrace_drain::{Drain, Options};
+use tailrace_page::browser::Window;
+use tailrace_page::client::Client;
 
 #[test]
 fn a_tab_selected_while_the_drain_is_down_loads_after_its_restart() {

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// A connection to a drain.
-pub(crate) struct Client {
+pub struct Client {
     stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
     path: String,
     requests: u64,
@@ -21,7 +21,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn connect(drain: &Drain) -> Self {
+    /// Connects over TLS, with the drain's own CA.
+    #[must_use]
+    pub fn connect(drain: &Drain) -> Self {
         let url = drain.url();
         let rest = url.strip_prefix("https://").expect("https");
         let (address, path) = rest.split_once('/').expect("a path");
@@ -49,7 +51,7 @@ impl Client {
     }
 
     /// Sends frames as one request until it is accepted, at most 100 times.
-    pub(crate) fn deliver(&mut self, token: &str, frames: &[String]) {
+    pub fn deliver(&mut self, token: &str, frames: &[String]) {
         let id = self.next_id();
         let is_accepted = (0..100).any(|attempt: u64| {
             std::thread::sleep(Duration::from_millis(20 * attempt));
@@ -67,18 +69,18 @@ impl Client {
     }
 
     /// Sends frames as one request with a new id; returns the status.
-    pub(crate) fn send(&mut self, token: &str, frames: &[String]) -> u16 {
+    pub fn send(&mut self, token: &str, frames: &[String]) -> u16 {
         let id = self.next_id();
         self.send_with_id(&id, token, frames)
     }
 
     /// Sends frames as one request with the given id; returns the status.
-    pub(crate) fn send_with_id(&mut self, id: &str, token: &str, frames: &[String]) -> u16 {
+    pub fn send_with_id(&mut self, id: &str, token: &str, frames: &[String]) -> u16 {
         self.post(id, token, frames.len(), frames.concat().as_bytes())
     }
 
     /// Sends a request with this body; returns the status.
-    pub(crate) fn post(&mut self, id: &str, token: &str, count: usize, body: &[u8]) -> u16 {
+    pub fn post(&mut self, id: &str, token: &str, count: usize, body: &[u8]) -> u16 {
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/logplex-1\r\nUser-Agent: test\r\n\
              Logplex-Msg-Count: {count}\r\nLogplex-Frame-Id: {id}\r\nLogplex-Drain-Token: {token}\r\n\
@@ -109,7 +111,7 @@ impl Client {
 }
 
 /// A frame. `at` is in µs since the Unix epoch, `from` is `APP-NAME PROCID`.
-pub(crate) fn frame(at: u64, pri: u8, from: &str, message: &str) -> String {
+pub fn frame(at: u64, pri: u8, from: &str, message: &str) -> String {
     let stamp = Timestamp::from_micros(at);
     let time = stamp.to_string();
     let rest = format!("<{pri}>1 {time} host {from} - {message}\n");
