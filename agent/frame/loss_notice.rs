@@ -2,6 +2,9 @@
 
 use super::{Encoder, Field, PRI_NOTICE, Timestamp};
 
+/// How the message of a loss notice starts.
+const NOTICE_START: &str = "Error L10 (output buffer overflow): ";
+
 /// Why lines were dropped, in loss notices and in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DropReason {
@@ -53,6 +56,16 @@ pub struct Loss {
 }
 
 impl Loss {
+    /// What a notice of [`LossNotices`] announces; none for another message, such as the platform's own L10.
+    pub(crate) fn of_notice(msg: &str) -> Option<Self> {
+        let (lines, rest) = msg.strip_prefix(NOTICE_START)?.split_once(" messages dropped since ")?;
+        let (since, rest) = rest.split_once(". tailrace source=")?;
+        let (until, reason) = rest.split_once(" until=")?.1.split_once(" reason=")?;
+        let reason = DropReason::ALL.into_iter().find(|known| known.as_str() == reason)?;
+        let lines = lines.parse().ok()?;
+        Some(Self { lines, since: Timestamp::parse(since)?, until: Timestamp::parse(until)?, reason })
+    }
+
     /// Both losses as one; the later reason stands for both.
     pub(crate) fn join(mine: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (mine, other) {
@@ -87,8 +100,7 @@ impl LossNotices {
     pub fn encode(&mut self, out: &mut Vec<u8>, time: Timestamp, loss: &Loss) {
         let (since, until) = (loss.since, loss.until);
         let text = format!(
-            "Error L10 (output buffer overflow): {} messages dropped since {since}. tailrace source={} \
-             until={until} reason={}",
+            "{NOTICE_START}{} messages dropped since {since}. tailrace source={} until={until} reason={}",
             loss.lines,
             self.source,
             loss.reason.as_str()
@@ -113,13 +125,18 @@ mod tests {
         let mut notices = LossNotices::new(&Field::coerce("host"), "web.1");
         let since = Timestamp::from_micros(1_772_600_767_000_000);
         let until = Timestamp::from_micros(1_772_600_770_500_000);
-        let frame = notices.frame(&Loss { lines: 13, since, until, reason: DropReason::SpoolFull });
-        let text = String::from_utf8(frame).expect("text");
+        let loss = Loss { lines: 13, since, until, reason: DropReason::SpoolFull };
+        let text = String::from_utf8(notices.frame(&loss)).expect("text");
         assert_eq!(
             text,
             "237 <172>1 2026-03-04T05:06:10.500000+00:00 host heroku logplex - Error L10 (output buffer \
              overflow): 13 messages dropped since 2026-03-04T05:06:07.000000+00:00. tailrace source=web.1 \
              until=2026-03-04T05:06:10.500000+00:00 reason=spool-full\n"
         );
+        let msg = |text: &'static str| crate::frame::parse(text.as_bytes(), 0).expect("a frame").msg;
+        assert_eq!(Loss::of_notice(msg(text.leak())), Some(loss));
+        let platform =
+            "Error L10 (output buffer overflow): 3 messages dropped since 2026-03-04T05:06:07+00:00.";
+        assert_eq!(Loss::of_notice(platform), None);
     }
 }

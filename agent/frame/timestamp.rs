@@ -24,7 +24,12 @@ impl Timestamp {
 
     /// The system clock's time; the epoch itself when the clock stands before it.
     pub fn now() -> Self {
-        Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64))
+        Self::of(SystemTime::now())
+    }
+
+    /// A time of the system; the epoch for one before it.
+    pub(crate) fn of(time: SystemTime) -> Self {
+        Self(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64))
     }
 
     /// The time that passed since `earlier`; zero when that is later.

@@ -408,6 +408,7 @@ impl Account {
                 if !is_adopted {
                     self.count_rejected(segments, range);
                 }
+                let announced = Loss::join(announced, announced_in(segments, range.start, range.end));
                 self.unannounced = Loss::join(announced, self.unannounced);
             }
         }
@@ -417,14 +418,9 @@ impl Account {
         }
     }
 
-    /// Lines of a range that count as its own: those whose last frame is in it and that are not already counted.
-    /// `incomplete` gets the reason of each line that arrives without a part of it.
-    fn count_lines(
-        &mut self,
-        segments: &VecDeque<Segment>,
-        range: BatchRange,
-        mut incomplete: impl FnMut(&mut Self, DropReason) -> u64,
-    ) -> u64 {
+    /// Lines of a range that count as its own: those whose last frame is in it and that are not already counted. A line
+    /// whose rest was dropped is dropped, whatever becomes of this part.
+    fn count_lines(&mut self, segments: &VecDeque<Segment>, range: BatchRange) -> u64 {
         let mut lines = range.frames;
         for kind in special(segments, range.start, range.end) {
             match kind {
@@ -435,22 +431,21 @@ impl Account {
                     lines -= 1;
                 }
                 FrameKind::Final(_) => {}
-                FrameKind::Incomplete(_, reason) => lines -= incomplete(self, reason),
+                FrameKind::Incomplete(_, reason) => {
+                    self.drop_lines(1, reason);
+                    lines -= 1;
+                }
             }
         }
         lines
     }
 
     fn count_delivered(&mut self, segments: &VecDeque<Segment>, range: BatchRange) {
-        let lines = self.count_lines(segments, range, |account, reason| {
-            account.drop_lines(1, reason);
-            1
-        });
-        self.delivered += lines;
+        self.delivered += self.count_lines(segments, range);
     }
 
     fn count_rejected(&mut self, segments: &VecDeque<Segment>, range: BatchRange) {
-        let mut lines = self.count_lines(segments, range, |_, _| 0);
+        let mut lines = self.count_lines(segments, range);
         for stream in Stream::ALL {
             let last =
                 special(segments, range.start, range.end).filter(|kind| kind.stream() == Some(stream)).last();
@@ -516,7 +511,7 @@ impl Account {
             return;
         }
         let mut range = DroppedRange { from, to: segment.end(), loss: None, continues: PerStream::default() };
-        let lines = if segment.origin.is_some() {
+        let to_announce = if segment.origin.is_some() {
             let lines = segment.adopted_lines_from(from, self.frames_consumed(segment));
             self.adopted_dropped += lines;
             lines
@@ -536,7 +531,12 @@ impl Account {
                 let mut continues = false;
                 for kind in kinds {
                     continues = matches!(kind, FrameKind::Partial(_));
-                    lines -= u64::from(continues || std::mem::take(&mut counted));
+                    let is_no_line = continues || std::mem::take(&mut counted);
+                    lines -= u64::from(is_no_line);
+                    if let (FrameKind::Incomplete(_, gap), false) = (kind, is_no_line) {
+                        self.drop_lines(1, gap); // the notice of the gap that took its rest announces it
+                        lines -= 1;
+                    }
                 }
                 let ahead = continues && !counted && self.counted_ahead(segments, stream, segment.end());
                 lines += u64::from(continues && !counted && !ahead);
@@ -548,7 +548,8 @@ impl Account {
         };
         let times = segment.times.map(|times| (times.first, times.last));
         let (since, until) = times.unwrap_or_default();
-        range.loss = (lines > 0).then_some(Loss { lines, since, until, reason });
+        let loss = (to_announce > 0).then_some(Loss { lines: to_announce, since, until, reason });
+        range.loss = Loss::join(segment.announced_in(from, segment.end()), loss);
         self.insert_dropped(range);
         if self.cursor == segment.end() {
             self.consumed = Consumed { segment: segment.start, frames: segment.frames }; // it may still grow
@@ -566,6 +567,12 @@ impl Account {
             }
         }
     }
+}
+
+/// What the loss notices in `from..to` announce.
+fn announced_in(segments: &VecDeque<Segment>, from: Offset, to: Offset) -> Option<Loss> {
+    let inside = segments.iter().filter(|s| s.start < to && from < s.end());
+    inside.fold(None, |loss, segment| Loss::join(loss, segment.announced_in(from, to)))
 }
 
 /// The kinds of the special frames in `from..to`.

@@ -2,7 +2,9 @@
 
 use super::account::Account;
 use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
-use super::segment::{Appended, FrameKind, Segment, SegmentLocation, SpecialFrame, TimeRange};
+use super::segment::{
+    AdoptedContent, Appended, FrameKind, Segment, SegmentLocation, SpecialFrame, SpooledNotice, TimeRange,
+};
 use super::{DrainIndex, Offset};
 use crate::frame::{DropReason, Loss};
 use crate::line::PerStream;
@@ -114,6 +116,9 @@ impl Ledger {
         let shifted =
             appended.special.iter().map(|frame| SpecialFrame { offset: offset + frame.offset, ..*frame });
         segment.special.extend(shifted);
+        let shifted =
+            appended.notices.iter().map(|notice| SpooledNotice { offset: offset + notice.offset, ..*notice });
+        segment.notices.extend(shifted);
         segment.len += appended.len;
         segment.frames += appended.frames;
         if let Some(times) = appended.times {
@@ -253,11 +258,12 @@ impl Ledger {
         self.oldest_unpinned().map(|index| &self.segments[index])
     }
 
-    /// Books what is in the adopted segment at `start`, so that it can be dropped: where the lines of its app start, in
-    /// bytes from its start, and the times of the first and the last.
-    pub(crate) fn count_adopted(&mut self, start: Offset, lines: Vec<u32>, times: Option<TimeRange>) {
+    /// Books what is in the adopted segment at `start`, so that it can be dropped.
+    pub(crate) fn count_adopted(&mut self, start: Offset, content: AdoptedContent) {
         if let Some(segment) = self.segments.iter_mut().find(|s| s.start == start && s.origin.is_some()) {
+            let AdoptedContent { lines, notices, times } = content;
             segment.adopted_lines = Some(lines);
+            segment.notices = notices;
             segment.times = times;
         }
     }

@@ -57,6 +57,26 @@ pub(crate) struct SpecialFrame {
     pub kind: FrameKind,
 }
 
+/// A loss notice in the spool. Where it is dropped or rejected, what it announces is announced anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpooledNotice {
+    /// Bytes from the start of the segment, or of what was appended, to its frame.
+    pub offset: u32,
+    /// What it announces.
+    pub loss: Loss,
+}
+
+/// What is in a segment of a dead agent, for when it is dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AdoptedContent {
+    /// Where the lines of its app start, in bytes from its start. Each frame of a long line counts.
+    pub lines: Vec<u32>,
+    /// The loss notices.
+    pub notices: Vec<SpooledNotice>,
+    /// The times of the first and of the last line.
+    pub times: Option<TimeRange>,
+}
+
 /// Where the bytes of a segment are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentLocation {
@@ -113,6 +133,8 @@ pub(crate) struct Segment {
     pub recorded_lines: u64,
     /// Ascending by offset.
     pub(super) special: Vec<SpecialFrame>,
+    /// Ascending by offset.
+    pub(super) notices: Vec<SpooledNotice>,
 }
 
 /// What the checkpoint says of a segment, for the agent that adopts it: how much is missing where its file is damaged.
@@ -152,6 +174,7 @@ impl Segment {
             adopted_lines: None,
             recorded_lines: 0,
             special: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -175,6 +198,12 @@ impl Segment {
             (Some(counted), Some(recorded)) => counted.min(recorded),
             (counted, recorded) => counted.or(recorded).unwrap_or(0),
         }
+    }
+
+    /// What the loss notices that start in `from..to` announce.
+    pub(super) fn announced_in(&self, from: Offset, to: Offset) -> Option<Loss> {
+        let is_in = |notice: &&SpooledNotice| (from..to).contains(&(self.start + u64::from(notice.offset)));
+        self.notices.iter().filter(is_in).fold(None, |loss, notice| Loss::join(loss, Some(notice.loss)))
     }
 
     /// What is recorded of it in the checkpoint.
@@ -219,6 +248,6 @@ pub(crate) struct Appended {
     pub closed: Vec<FrameKind>,
     /// The times of the frames.
     pub times: Option<TimeRange>,
-    /// What the loss notices among the frames announce.
-    pub announced: Option<Loss>,
+    /// The loss notices among the frames, by offset from the first of these bytes, ascending.
+    pub notices: Vec<SpooledNotice>,
 }

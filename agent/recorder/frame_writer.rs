@@ -4,7 +4,7 @@ use super::FrameFormat;
 use crate::frame::{
     AgentLine, ClockStep, DropReason, Encoder, Field, FrameClock, Loss, LossNotices, PRI_APP, Timestamp,
 };
-use crate::ledger::{Appended, FrameKind, SpecialFrame, TimeRange};
+use crate::ledger::{Appended, FrameKind, SpecialFrame, SpooledNotice, TimeRange};
 use crate::line::{Fragment, Stream};
 use crate::spool::{AppendOutcome, SpoolError, Writer};
 
@@ -108,9 +108,9 @@ impl<'a> FrameWriter<'a> {
     /// frames already.
     pub(super) fn loss_notice(&mut self, loss: &Loss) {
         self.add_special(FrameKind::Agent);
+        self.appended.notices.push(SpooledNotice { offset: self.pending.len() as u32, loss: *loss });
         let time = self.clock.next(loss.until);
         self.loss_notices.encode(&mut self.pending, time, loss);
-        self.appended.announced = Loss::join(self.appended.announced, Some(*loss));
         self.count(time);
     }
 
@@ -145,8 +145,9 @@ impl<'a> FrameWriter<'a> {
         self.pending.clear();
         self.appended.special.clear();
         self.appended.closed.clear();
+        self.appended.notices.clear();
         (self.appended.len, self.appended.frames, self.appended.ended) = (0, 0, 0);
-        (self.appended.times, self.appended.announced) = (None, None);
+        self.appended.times = None;
     }
 
     /// Discards the pending frames. Returns the lines that ended and were appended since [`FrameWriter::begin`].

@@ -5,8 +5,12 @@ use super::SEGMENT_BYTES;
 use super::checkpoint::{Checkpoint, Cursor, Recorded, SealedEnd};
 use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change};
 use super::identity::AppIdentity;
+use super::writer::content_of;
 use crate::diag;
-use crate::ledger::{Account, Offset, Origin, ResumedBatch, Segment, SegmentLocation, SegmentRecord};
+use crate::frame::Timestamp;
+use crate::ledger::{
+    Account, Offset, Origin, ResumedBatch, Segment, SegmentLocation, SegmentRecord, TimeRange,
+};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -168,10 +172,14 @@ impl Adoption {
             let mut segment = Segment::new(offset + shift, SegmentLocation::File(path));
             segment.len = len;
             segment.origin = Some(Arc::clone(&origin));
-            if let Some(record) = records.iter().find(|record| (record.start, record.len) == (offset, len)) {
+            let record = records.iter().find(|record| record.start == offset);
+            if let Some(record) = record.filter(|record| record.len == len) {
                 (segment.frames, segment.recorded_lines) = (record.frames, record.lines);
-                segment.times = record.times;
             }
+            segment.times = match record {
+                Some(record) if record.len == len => record.times,
+                _ => times_of(&segment).or(record.and_then(|record| record.times)),
+            };
             self.segments.push(segment);
         }
         let end = self.segments.last().map_or(Offset::new(shift), Segment::end);
@@ -241,6 +249,16 @@ fn segments_of(directory: &mut Directory, shift: u64) -> Vec<SegmentFile> {
     }
     directory.ignore(foreign);
     found
+}
+
+/// When a segment was written whose end no record tells: the times of its lines, as far as they can be read, or else
+/// the last change of its file. For the notice of its loss.
+fn times_of(segment: &Segment) -> Option<TimeRange> {
+    let SegmentLocation::File(path) = &segment.location else { return None };
+    content_of(segment, None).times.or_else(|| {
+        let changed = Timestamp::of(std::fs::metadata(path).ok()?.modified().ok()?);
+        Some(TimeRange { first: changed, last: changed })
+    })
 }
 
 fn report_foreign(directory: &Path, files: usize, detail: &str) {

@@ -1,4 +1,5 @@
 use super::checkpoint::{Checkpoint, Cursor};
+use super::directory::Listing;
 use super::identity::AppIdentity;
 use super::recovery::{Adoption, adopt};
 use super::*;
@@ -428,6 +429,28 @@ fn announced_by_next(spool: &Spool, outcome: BatchOutcome) -> Option<u64> {
     ledger.seal(D0, range, &IDENTITY, notice).expect("sealed");
     ledger.complete_batch(D0, outcome);
     lines
+}
+
+#[test]
+fn a_loss_in_a_segment_that_no_checkpoint_tells_of_has_times() {
+    let base = tempfile::tempdir().expect("a directory");
+    let first = open_spool(base.path(), "00aa");
+    let mut writer = first.writer(64 << 20, WhenFull::DropOldest, || false);
+    for start in (0..20_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    drop(first); // killed
+    let path = base.path().join("00aa");
+    std::fs::write(path.join("cursors"), "").expect("emptied");
+    let segments = Listing::of(&path).expect("listed").segments;
+    std::fs::write(&segments[1].path, "no frame").expect("damaged");
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+    let times: Vec<TimeRange> = adoption.segments.iter().filter_map(|segment| segment.times).collect();
+    let at = Timestamp::from_micros(1);
+    assert_eq!(times[0], TimeRange { first: at, last: at }, "of its frames");
+    assert!(Timestamp::now().since(times[1].last).as_secs() < 60, "of its last change");
+    assert_eq!(times.len(), segments.len());
 }
 
 /// How an agent ends in a test.

@@ -5,7 +5,8 @@ use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache, read_slot};
 use crate::diag::Throttle;
 use crate::frame::{self, DropReason, Loss, Timestamp};
 use crate::ledger::{
-    Appended, FrameKind, Ledger, Segment, SegmentLocation, SharedLedger, SpecialFrame, TimeRange,
+    AdoptedContent, Appended, FrameKind, Ledger, Segment, SegmentLocation, SharedLedger, SpecialFrame,
+    SpooledNotice, TimeRange,
 };
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -225,9 +226,9 @@ impl<'a> Writer<'a> {
     {
         while let Some(uncounted) = ledger.next_to_drop().filter(|segment| segment.is_uncounted()).cloned() {
             drop(ledger);
-            let (lines, times) = lines_of(&uncounted, self.memory);
+            let content = content_of(&uncounted, self.memory);
             ledger = self.shared.lock();
-            ledger.count_adopted(uncounted.start, lines, times);
+            ledger.count_adopted(uncounted.start, content);
         }
         let segment = ledger.drop_oldest(DropReason::SpoolFull);
         (ledger, segment)
@@ -357,7 +358,8 @@ fn unannounced(appended: &Appended, lines: u64) -> Option<Loss> {
     let reason = DropReason::SpoolUnwritable;
     let times = appended.times.filter(|_| lines > 0);
     let loss = times.map(|times| Loss { lines, since: times.first, until: times.last, reason });
-    Loss::join(appended.announced, loss)
+    let notices = appended.notices.iter().map(|notice| Some(notice.loss));
+    notices.chain([loss]).fold(None, Loss::join)
 }
 
 /// The segments to write back and drop from the page cache now, which counts as the dyno's memory.
@@ -367,9 +369,9 @@ fn to_uncache(ledger: &Ledger) -> Vec<SegmentLocation> {
     older.filter_map(|index| ledger.segments().nth(index)).map(|segment| segment.location.clone()).collect()
 }
 
-/// Where the lines of the app start in a segment of a dead agent, and the times of the first and the last. The frames
-/// of the agent itself are no lines. A line of several frames cannot be told from several lines.
-fn lines_of(segment: &Segment, memory: Option<&File>) -> (Vec<u32>, Option<TimeRange>) {
+/// What is in a segment of a dead agent. The frames of the agent itself are no lines. A line of several frames cannot be
+/// told from several lines.
+pub(super) fn content_of(segment: &Segment, memory: Option<&File>) -> AdoptedContent {
     let mut bytes = match &segment.location {
         SegmentLocation::File(path) => read_small(path, SEGMENT_BYTES).unwrap_or_default(), // somebody removed it
         SegmentLocation::Memory(slot) => {
@@ -377,17 +379,20 @@ fn lines_of(segment: &Segment, memory: Option<&File>) -> (Vec<u32>, Option<TimeR
         }
     };
     bytes.truncate(segment.len as usize);
-    let (mut lines, mut times, mut at) = (Vec::new(), None, 0);
+    let (mut content, mut at) = (AdoptedContent::default(), 0);
     while let Ok(frame) = frame::parse(&bytes, at) {
         if frame.is_app_line() {
-            lines.push(at as u32);
+            content.lines.push(at as u32);
             if let Some(time) = Timestamp::of_frame(&bytes[at..]) {
-                times = Some(TimeRange::extended(times, TimeRange { first: time, last: time }));
+                let times = TimeRange { first: time, last: time };
+                content.times = Some(TimeRange::extended(content.times, times));
             }
+        } else if let Some(loss) = Loss::of_notice(frame.msg) {
+            content.notices.push(SpooledNotice { offset: at as u32, loss });
         }
         at += frame.total;
     }
-    (lines, times)
+    content
 }
 
 fn create(path: &Path) -> io::Result<File> {

@@ -216,6 +216,12 @@ impl Schedule {
         shorter
     }
 
+    /// Bytes of a message at most.
+    pub(crate) fn max_line(&self) -> u64 {
+        let setting = self.settings.iter().find(|(name, _)| *name == "TAILRACE_MAX_LINE");
+        setting.map_or(10_000, |(_, value)| value.parse().unwrap())
+    }
+
     /// Whether an event of this kind is part of it.
     pub(crate) fn has(&self, is_it: impl Fn(&Event) -> bool) -> bool {
         self.runs.iter().flat_map(|run| &run.events).any(|(_, event)| is_it(event))

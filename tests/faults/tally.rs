@@ -32,6 +32,8 @@ pub(crate) struct Tally {
     pub(crate) unordered: Vec<String>,
     /// By process: time and message of its last frame.
     last: BTreeMap<String, (String, String)>,
+    /// Frames of the agent itself.
+    pub(crate) no_lines: u64,
     /// What must never happen, in words.
     pub(crate) wrong: Vec<String>,
 }
@@ -46,6 +48,7 @@ impl Tally {
             {
                 self.unordered.push(format!("{} {} behind {} {}", line.time, line.message, last.0, last.1));
             }
+            self.no_lines += u64::from(!line.is_app);
             if line.is_app {
                 self.add_line(&line.message);
             } else if let Some(rest) = line.message.strip_prefix("Error L10 (output buffer overflow): ") {

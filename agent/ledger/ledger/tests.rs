@@ -34,7 +34,7 @@ fn append(ledger: &mut Ledger, fragments: &[(Stream, Fragment)]) {
         Some(SpecialFrame { offset: index as u32 * FRAME as u32, kind })
     });
     ledger.append(&Appended {
-        announced: None,
+        notices: Vec::new(),
         len: fragments.len() as u64 * FRAME,
         frames: fragments.len() as u64,
         special: special.collect(),
@@ -42,6 +42,30 @@ fn append(ledger: &mut Ledger, fragments: &[(Stream, Fragment)]) {
         closed: Vec::new(),
         times: Some(TIMES),
     });
+}
+
+/// Appends a notice of this loss.
+fn append_notice(ledger: &mut Ledger, loss: Loss) {
+    ledger.append(&Appended {
+        len: FRAME,
+        frames: 1,
+        special: vec![SpecialFrame { offset: 0, kind: FrameKind::Agent }],
+        notices: vec![SpooledNotice { offset: 0, loss }],
+        times: Some(TIMES),
+        ..Appended::default()
+    });
+}
+
+/// The loss that the next batch, of one frame, announces.
+fn next_announced(ledger: &mut Ledger) -> Option<Loss> {
+    let start = ledger.seal_range(D0).cursor;
+    let (mut announced, range) = (None, BatchRange { start, end: start + FRAME, frames: 1 });
+    let sealed = ledger.seal(D0, range, &IDENTITY, |loss| {
+        announced = Some(*loss);
+        b"notice".to_vec()
+    });
+    sealed.expect("a frame");
+    announced
 }
 
 fn seal(ledger: &mut Ledger, frames: u64) -> SealedBatch {
@@ -119,6 +143,44 @@ fn a_sealed_batch_is_pinned_and_the_loss_is_announced_at_the_gap() {
     ledger.complete_batch(D0, BatchOutcome::Rejected);
     let again = ledger.seal(D0, range(7..8), &IDENTITY, |loss| loss.lines.to_string().into_bytes());
     assert_eq!(again.expect("next").notice, b"3", "a notice that was refused is announced again");
+    assert_eq!(ledger.imbalance(D0), 0);
+}
+
+/// A line whose rest was lost, and the notice of that loss, in a segment of their own; behind it a whole line.
+fn ledger_with_gap() -> (Ledger, Loss) {
+    let (since, until) = (TIMES.first, TIMES.last);
+    let gap = Loss { lines: 5, since, until, reason: DropReason::RecorderBehind };
+    let mut ledger = ledger(1);
+    append(&mut ledger, &[(Stream::Out, Fragment::Full), (Stream::Out, Fragment::Partial)]);
+    let kind = FrameKind::Incomplete(Stream::Out, gap.reason);
+    ledger.append(&Appended { ended: 1, closed: vec![kind], ..Appended::default() });
+    append_notice(&mut ledger, gap);
+    ledger.drop_unrecorded(4, gap.reason);
+    ledger.open_segment(SegmentLocation::Memory(1));
+    append(&mut ledger, &[(Stream::Out, Fragment::Full)]);
+    (ledger, gap)
+}
+
+#[test]
+fn what_a_dropped_notice_would_have_announced_is_announced_anew() {
+    let (mut ledger, gap) = ledger_with_gap();
+    ledger.drop_oldest(DropReason::SpoolFull).expect("the segment with the notice");
+    assert_eq!(
+        ledger.accounts()[0].dropped(),
+        6,
+        "one whole line, one of which a part was lost, four unrecorded"
+    );
+    let announced = next_announced(&mut ledger).expect("a notice");
+    assert_eq!((announced.lines, announced.since), (6, gap.since), "each line once");
+    assert_eq!(ledger.imbalance(D0), 0);
+}
+
+#[test]
+fn what_a_refused_notice_in_the_spool_announces_is_announced_anew() {
+    let (mut ledger, gap) = ledger_with_gap();
+    seal(&mut ledger, 3);
+    ledger.complete_batch(D0, BatchOutcome::Rejected);
+    assert_eq!(next_announced(&mut ledger), Some(gap));
     assert_eq!(ledger.imbalance(D0), 0);
 }
 
