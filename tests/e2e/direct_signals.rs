@@ -1,6 +1,6 @@
 //! A signal that only the supervisor got is forwarded once; a signal that the app already has is not.
 
-use crate::harness::{Agent, Harness, WAIT_TIMEOUT, program, skip, wait_until};
+use crate::harness::{Agent, Harness, WAIT_TIMEOUT, program, quoted, skip, wait_until};
 use crate::procfs::{children, is_pending, state};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
@@ -153,8 +153,9 @@ fn a_change_of_the_terminal_size_reaches_the_app() {
     size("24", "80");
     let sizes = harness.path("sizes");
     let script = format!(
-        "trap 'stty size >>{0}' WINCH; stty size >>{0}; for i in $(seq 200); do sleep 0.05 & wait $!; [ $(wc -l <{0}) = 2 ] && exit 4; done",
-        sizes.display()
+        "sizes={}; trap 'stty size >>\"$sizes\"' WINCH; stty size >>\"$sizes\"; for i in $(seq 200); do \
+         sleep 0.05 & wait $!; [ $(wc -l <\"$sizes\") = 2 ] && exit 4; done",
+        quoted(&sizes)
     );
     let agent = harness.start_with(|command| {
         let terminal = || Stdio::from(pty.slave.try_clone().unwrap());
@@ -177,14 +178,14 @@ fn ctrl_c_in_a_terminal_reaches_the_app_once() {
     let log = harness.path("log");
     // An app without children: a child would get the signal too, possibly before its exec.
     let app = format!(
-        "trap 'echo int >>{0}; got=1' INT; mkfifo {0}.none; exec 3<>{0}.none; echo up >>{0}
+        "log={}; trap 'echo int >>\"$log\"; got=1' INT; mkfifo \"$log.none\"; exec 3<>\"$log.none\"; echo up >>\"$log\"
         until [ $got ]; do read -rt 0.05 <&3; done
         for ((n = 0; n < 20; n++)); do read -rt 0.05 <&3; done; exit 4",
-        log.display()
+        quoted(&log)
     );
     let file = harness.path("app.sh");
     fs::write(&file, app).unwrap();
-    let line = format!("exec {} run -- bash {}", program().display(), file.display());
+    let line = format!("exec {} run -- bash {}", quoted(&program()), quoted(&file));
     let Ok(mut script) = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
         .env_clear()

@@ -2,7 +2,7 @@
 //! their own process group or session.
 
 use crate::harness::{
-    Harness, WAIT_TIMEOUT, assert_in_order, contents, numbers, program, skip, wait_for, wait_until,
+    Harness, WAIT_TIMEOUT, assert_in_order, contents, numbers, program, quoted, skip, wait_for, wait_until,
 };
 use crate::launch::LaunchMode;
 use crate::procfs;
@@ -225,9 +225,9 @@ fn the_hangup_of_the_terminal_reaches_the_app() {
     let harness = Harness::new().set("TAILRACE_TTY", "wrap");
     let (log, up) = (harness.path("log"), harness.path("up"));
     let script = format!(
-        "trap 'echo hup >>{}; exit 4' HUP; echo >{}; while :; do sleep 0.05; done",
-        log.display(),
-        up.display()
+        "log={}; trap 'echo hup >>\"$log\"; exit 4' HUP; echo >{}; while :; do sleep 0.05; done",
+        quoted(&log),
+        quoted(&up)
     );
     let pty = openpty(None, None).unwrap();
     // Only this process may hold the master end.
@@ -257,7 +257,7 @@ fn the_hangup_of_the_terminal_reaches_the_app() {
 #[test]
 fn a_shell_on_a_terminal_has_job_control() {
     let harness = Harness::new();
-    let line = format!("exec {} run -- bash --norc --noprofile -i", program().display());
+    let line = format!("exec {} run -- bash --norc --noprofile -i", quoted(&program()));
     let Ok(mut script) = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
         .env_clear()

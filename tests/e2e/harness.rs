@@ -72,6 +72,13 @@ pub(crate) fn program() -> PathBuf {
     std::env::var_os("TAILRACE_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tailrace").into()).into()
 }
 
+/// A path as one word of a shell script. The directory of the tests may have spaces in its name.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.to_str().expect("UTF-8");
+    assert!(!text.contains('\''), "{text}");
+    format!("'{text}'")
+}
+
 /// A test drain, and the settings of agents that deliver to it.
 pub(crate) struct Harness {
     pub(crate) drain: Drain,

@@ -1,6 +1,6 @@
 //! The app inherits the same environment, limits, descriptors and signal dispositions as without the agent.
 
-use crate::harness::{Harness, wait_until};
+use crate::harness::{Harness, quoted, wait_until};
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -77,7 +77,7 @@ fn the_agent_does_not_keep_inherited_descriptors_open() {
     // The subshell reads until the last write end of the pipe is closed.
     let script = format!(
         "mkfifo {0}.pipe; (cat {0}.pipe; echo >{0}) & exec 8>{0}.pipe; \"$@\" 8>&8 & exec 8>&-; wait",
-        closed.display()
+        quoted(&closed)
     );
     let agent = harness.start_via(
         &["bash", "-c", &script, "bash"],

@@ -1,6 +1,6 @@
 //! As PID 1 of a PID namespace, as in a container on Fir: orphans are reaped, signals come from outside.
 
-use crate::harness::{Agent, Harness, skip, wait_for, wait_until};
+use crate::harness::{Agent, Harness, quoted, skip, wait_for, wait_until};
 use crate::procfs::{self, children};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -155,7 +155,7 @@ fn an_init_that_signals_all_processes_stops_the_app_once() {
     let go = harness.path("go");
     let init = format!(
         "\"$@\" & child=$!; while [ ! -e {} ]; do sleep 0.05; done; trap '' TERM; kill -TERM -1; wait $child",
-        go.display()
+        quoted(&go)
     );
     let prefix = [AS_PID_1, &["bash", "-c", &init, "bash"]].concat();
     let agent = harness.start_via(&prefix, &["run", "--", "bash", "-c", PRINTS_SIGTERMS]);

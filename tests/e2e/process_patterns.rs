@@ -1,6 +1,6 @@
 //! Patterns of processes and streams in apps: each behaves as without the agent.
 
-use crate::harness::{Harness, numbers, program, skip, wait_until};
+use crate::harness::{Harness, numbers, program, quoted, skip, wait_until};
 use nix::sys::signal::Signal;
 use std::fs;
 
@@ -45,7 +45,7 @@ fn a_nested_supervisor_replaces_itself_with_the_app() {
     // The inner supervisor stays where the outer one does not see the output.
     let harness = Harness::new();
     let file = harness.path("file");
-    let line = format!("'{agent}' run -- echo inner >{}; echo outer", file.display());
+    let line = format!("'{agent}' run -- echo inner >{}; echo outer", quoted(&file));
     let output = harness.run(&["bash", "-c", &line]).finish();
     assert_eq!((output.status, output.stdout_text().as_str()), (0, "outer\n"));
     let mut lines = harness.drain.lines();
@@ -67,8 +67,9 @@ fn a_daemon_in_its_own_session_survives() {
     let harness = Harness::new();
     let pid = harness.path("pid");
     let script = format!(
-        "setsid sh -c 'echo $$ >{0}.new; mv {0}.new {0}; exec sleep 60' >/dev/null 2>&1 & echo up; exit 3",
-        pid.display()
+        "file={}; export file; setsid sh -c 'echo $$ >\"$file.new\"; mv \"$file.new\" \"$file\"; exec sleep 60' \
+         >/dev/null 2>&1 & echo up; exit 3",
+        quoted(&pid)
     );
     let output = harness.run(&["bash", "-c", &script]).finish();
     output.assert_exit(3, "up\n", "");
@@ -139,7 +140,7 @@ sys.exit(6)
 fn an_app_may_redirect_its_own_output_to_a_file() {
     let harness = Harness::new();
     let file = harness.path("file");
-    let script = format!("echo one; exec >{}; echo two; echo three >&2; exit 3", file.display());
+    let script = format!("echo one; exec >{}; echo two; echo three >&2; exit 3", quoted(&file));
     let output = harness.run(&["bash", "-c", &script]).finish();
     output.assert_exit(3, "one\n", "three\n");
     assert_eq!(fs::read_to_string(file).unwrap(), "two\n", "the file must have what the app redirected");

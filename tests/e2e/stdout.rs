@@ -1,6 +1,6 @@
 //! Failures of the agent's standard output affect neither the app nor the delivery.
 
-use crate::harness::{Harness, numbers, wait_until};
+use crate::harness::{Harness, numbers, quoted, wait_until};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, pipe};
@@ -159,7 +159,7 @@ fn two_streams_into_one_file_keep_their_order() {
 fn two_open_files_of_one_name_are_written_as_without_the_agent() {
     let harness = Harness::new();
     let file = harness.path("log");
-    let files = format!("exec \"$@\" >'{0}' 2>'{0}'", file.display());
+    let files = format!("exec \"$@\" >{0} 2>{0}", quoted(&file));
     let script = "echo longer; echo err >&2; exit 3";
     let plain = std::process::Command::new("sh").args(["-c", &files, "sh", "sh", "-c", script]).status();
     let expected = (plain.unwrap().code(), fs::read_to_string(&file).unwrap());

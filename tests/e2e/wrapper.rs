@@ -1,6 +1,6 @@
 //! Behaviour that tini, dumb-init and catatonit are tested for, and more: in both launch modes, in three languages.
 
-use crate::harness::{Harness, numbers, wait_until};
+use crate::harness::{Harness, numbers, quoted, wait_until};
 use crate::launch::{COUNTS_SIGTERM, Language, LaunchMode};
 use crate::threads::check_in_threads;
 use nix::sys::signal::Signal;
@@ -320,7 +320,7 @@ fn the_agent_does_not_keep_its_working_directory_busy() {
         let harness = Harness::new();
         let dir = harness.path("app");
         fs::create_dir(&dir).unwrap();
-        let script = format!("cd {} && exec \"$@\"", dir.display());
+        let script = format!("cd {} && exec \"$@\"", quoted(&dir));
         let command = ["bash", "-c", "pwd; read line; exit 3"];
         let mut launched = mode.run_via(&harness, &["bash", "-c", &script, "bash"], &command);
         launched.agent.wait_for_stdout("/app\n");
