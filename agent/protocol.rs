@@ -12,6 +12,7 @@
 //!                           ◀───────────────   delivered | rejected | attempt-failed, and again
 //! ```
 
+use crate::frame::{frames_from_line, frames_to_line};
 use crate::ledger::{BatchRange, DrainIndex, Offset, SealRange, SealedBatch, SegmentLocation, SegmentStart};
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -207,7 +208,7 @@ impl Message for ToShipper {
             Self::SealedBatch { drain, batch: SealedBatch { range, notice, id } } => {
                 let BatchRange { start, end, frames } = range;
                 text(format!("sealed-batch {drain} {start} {end} {frames} {id} "));
-                out.extend_from_slice(notice.strip_suffix(b"\n").unwrap_or(notice));
+                out.extend(frames_to_line(notice));
             }
             Self::Deadline(left) => text(format!("deadline {}", left.as_millis())),
             Self::EndOfLog => text("end-of-log".to_owned()),
@@ -241,10 +242,7 @@ impl Message for ToShipper {
             "sealed-batch" => {
                 let (drain, range) = (fields.parse()?, fields.batch_range()?);
                 let id = fields.next()?.to_owned();
-                let mut notice = fields.rest().to_vec();
-                if !notice.is_empty() {
-                    notice.push(b'\n');
-                }
+                let notice = frames_from_line(fields.rest());
                 Self::SealedBatch { drain, batch: SealedBatch { range, notice, id } }
             }
             "deadline" => Self::Deadline(fields.millis()?),
@@ -477,7 +475,7 @@ mod tests {
         let range = SealRange { cursor: Offset::new(2), limit: Offset::new(3), is_one_batch: true };
         round_trip(&ToShipper::SealRange { drain, range });
         let range = BatchRange { start, end: Offset::new(9), frames: 4 };
-        for notice in [b"9 <172>1 x\n".to_vec(), Vec::new()] {
+        for notice in [b"9 <172>1 x\n9 <172>1 y\n".to_vec(), Vec::new()] {
             let batch = SealedBatch { range, notice, id: "0A".repeat(16) };
             round_trip(&ToShipper::SealedBatch { drain, batch });
         }

@@ -1,6 +1,6 @@
 //! What the supervisor answers the shipper: pure over the ledger. (What a drain answers: `shipper::verdict`.)
 
-use crate::frame::Loss;
+use crate::frame::Losses;
 use crate::ledger::{BatchRange, DrainIndex, Identity, Ledger, Offset, SegmentStart};
 use crate::protocol::{Connection, ToShipper};
 
@@ -79,7 +79,7 @@ pub(super) fn seal(
     drain: DrainIndex,
     range: BatchRange,
     identity: &Identity<'_>,
-    notice: impl FnOnce(&Loss) -> Vec<u8>,
+    notice: impl FnOnce(&Losses) -> Vec<u8>,
 ) -> ToShipper {
     match ledger.seal(drain, range, identity, notice) {
         Ok(batch) => ToShipper::SealedBatch { drain, batch: batch.clone() },

@@ -219,7 +219,7 @@ impl Coordinator {
         self.health.begin_attempt(drain);
         let loss_notices = &mut self.loss_notices;
         let mut ledger = self.spool.shared.lock();
-        Ok(answers::seal(&mut ledger, drain, range, &identity, |loss| loss_notices.frame(loss)))
+        Ok(answers::seal(&mut ledger, drain, range, &identity, |losses| loss_notices.frames(losses)))
     }
 
     /// Sends the answers whose checkpoint is written.

@@ -1,6 +1,7 @@
 //! Loss notices: a frame in the stream that says how many lines are missing, since when, until when and why.
 
 use super::{Encoder, Field, PRI_NOTICE, Timestamp};
+use std::collections::BTreeMap;
 
 /// How the message of a loss notice starts.
 const NOTICE_START: &str = "Error L10 (output buffer overflow): ";
@@ -65,19 +66,71 @@ impl Loss {
         let lines = lines.parse().ok()?;
         Some(Self { lines, since: Timestamp::parse(since)?, until: Timestamp::parse(until)?, reason })
     }
+}
 
-    /// Both losses as one; the later reason stands for both.
-    pub(crate) fn join(mine: Option<Self>, other: Option<Self>) -> Option<Self> {
-        match (mine, other) {
-            (Some(a), Some(b)) => Some(Self {
-                lines: a.lines + b.lines,
-                since: a.since.min(b.since),
-                until: a.until.max(b.until),
-                reason: b.reason,
-            }),
-            (one, other) => one.or(other),
+/// Dropped lines that the drain has not been told of yet: one loss for each reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses(BTreeMap<DropReason, Loss>);
+
+impl Losses {
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The losses, in the order in which they ended.
+    pub fn iter(&self) -> impl Iterator<Item = &Loss> {
+        let mut losses: Vec<&Loss> = self.0.values().collect();
+        losses.sort_by_key(|loss| loss.until);
+        losses.into_iter()
+    }
+}
+
+impl Extend<Loss> for Losses {
+    /// Adds losses to those of the same reason.
+    fn extend<T: IntoIterator<Item = Loss>>(&mut self, losses: T) {
+        for loss in losses {
+            let sum = self.0.entry(loss.reason);
+            sum.and_modify(|sum| {
+                sum.lines += loss.lines;
+                sum.since = sum.since.min(loss.since);
+                sum.until = sum.until.max(loss.until);
+            })
+            .or_insert(loss);
         }
     }
+}
+
+impl FromIterator<Loss> for Losses {
+    fn from_iter<T: IntoIterator<Item = Loss>>(losses: T) -> Self {
+        let mut sum = Self::default();
+        sum.extend(losses);
+        sum
+    }
+}
+
+impl IntoIterator for Losses {
+    type Item = Loss;
+    type IntoIter = std::collections::btree_map::IntoValues<DropReason, Loss>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_values()
+    }
+}
+
+/// Whole frames as a part of a line of text.
+pub(crate) fn frames_to_line(frames: &[u8]) -> impl Iterator<Item = u8> {
+    frames.iter().map(|byte| if *byte == b'\n' { 0 } else { *byte }) // no frame holds a NUL
+}
+
+/// The inverse of [`frames_to_line`].
+pub(crate) fn frames_from_line(line: &[u8]) -> Vec<u8> {
+    line.iter().map(|byte| if *byte == 0 { b'\n' } else { *byte }).collect()
 }
 
 /// Encodes the loss notices of one dyno.
@@ -108,10 +161,12 @@ impl LossNotices {
         self.encoder.encode(out, time, text.as_bytes());
     }
 
-    /// One frame whose timestamp is that of the last missing line.
-    pub fn frame(&mut self, loss: &Loss) -> Vec<u8> {
+    /// One frame for each loss, with the timestamp of the last missing line.
+    pub fn frames(&mut self, losses: &Losses) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
-        self.encode(&mut out, loss.until, loss);
+        for loss in losses.iter() {
+            self.encode(&mut out, loss.until, loss);
+        }
         out
     }
 }
@@ -126,7 +181,7 @@ mod tests {
         let since = Timestamp::from_micros(1_772_600_767_000_000);
         let until = Timestamp::from_micros(1_772_600_770_500_000);
         let loss = Loss { lines: 13, since, until, reason: DropReason::SpoolFull };
-        let text = String::from_utf8(notices.frame(&loss)).expect("text");
+        let text = String::from_utf8(notices.frames(&Losses::from_iter([loss]))).expect("text");
         assert_eq!(
             text,
             "237 <172>1 2026-03-04T05:06:10.500000+00:00 host heroku logplex - Error L10 (output buffer \
@@ -138,5 +193,31 @@ mod tests {
         let platform =
             "Error L10 (output buffer overflow): 3 messages dropped since 2026-03-04T05:06:07+00:00.";
         assert_eq!(Loss::of_notice(platform), None);
+    }
+
+    #[test]
+    fn losses_of_one_reason_are_one_and_those_of_several_stay_apart() {
+        let at = Timestamp::from_micros;
+        let loss = |lines, since, until, reason| Loss { lines, since: at(since), until: at(until), reason };
+        let (full, behind) = (DropReason::SpoolFull, DropReason::RecorderBehind);
+        let losses = Losses::from_iter([
+            loss(1, 5, 9, full),
+            loss(2, 1, 3, behind),
+            loss(4, 4, 6, full),
+            loss(8, 2, 2, behind),
+        ]);
+        let all: Vec<Loss> = losses.iter().copied().collect();
+        assert_eq!(all, [loss(10, 1, 3, behind), loss(5, 4, 9, full)], "in the order of their ends");
+        let mut notices = LossNotices::new(&Field::coerce("host"), "web.1");
+        let frames = notices.frames(&losses);
+        let found: Vec<_> = crate::frame::parse_all(&frames)
+            .expect("frames")
+            .iter()
+            .map(|f| Loss::of_notice(f.msg))
+            .collect();
+        assert_eq!(found, [Some(all[0]), Some(all[1])]);
+        let line: Vec<u8> = frames_to_line(&frames).collect();
+        assert!(!line.contains(&b'\n'));
+        assert_eq!(frames_from_line(&line), frames);
     }
 }

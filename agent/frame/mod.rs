@@ -15,7 +15,8 @@ mod timestamp;
 pub use agent_line::{AgentLine, AgentLineKind};
 pub use encode::Encoder;
 pub use field::{Field, FieldError};
-pub use loss_notice::{DropReason, Loss, LossNotices};
+pub use loss_notice::{DropReason, Loss, LossNotices, Losses};
+pub(crate) use loss_notice::{frames_from_line, frames_to_line};
 pub use parse::{Frame, ParseError, ParseErrorKind, parse, parse_all, span};
 pub use timestamp::{ClockStep, FrameClock, TIMESTAMP_LEN, Timestamp};
 

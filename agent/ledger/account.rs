@@ -3,16 +3,16 @@
 use super::Offset;
 use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
 use super::segment::{FrameKind, Segment};
-use crate::frame::{DropReason, Loss};
+use crate::frame::{DropReason, Loss, Losses};
 use crate::line::{PerStream, Stream};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Range, RangeInclusive};
 
-/// The sealed batch, and the loss that its notice announces.
+/// The sealed batch, and the losses that its notices announce.
 #[derive(Debug)]
 struct Sealed {
     batch: SealedBatch,
-    announced: Option<Loss>,
+    announced: Losses,
     /// A dead agent had sealed it: its notice is not ours.
     is_resumed: bool,
 }
@@ -24,10 +24,10 @@ pub(crate) struct ResumedBatch {
     pub start: Offset,
     /// Offset behind its last byte.
     pub end: Offset,
-    /// The loss notice that precedes it: a whole frame, or nothing.
+    /// The loss notices that precede it: whole frames, or nothing.
     pub notice: Vec<u8>,
-    /// The loss that the notice announces.
-    pub announced: Option<Loss>,
+    /// The losses that they announce.
+    pub announced: Losses,
 }
 
 /// A range ahead of the cursor that was dropped.
@@ -35,7 +35,7 @@ pub(crate) struct ResumedBatch {
 struct DroppedRange {
     from: Offset,
     to: Offset,
-    loss: Option<Loss>,
+    losses: Losses,
     /// Whether a line continues behind the range of which a part was in it; none where the range has no special
     /// frame of the stream and so does not tell.
     continues: PerStream<Option<bool>>,
@@ -65,8 +65,8 @@ pub(crate) struct Account {
     dropped_ranges: Vec<DroppedRange>,
     /// The line under way at the cursor is already counted.
     already_counted: PerStream<bool>,
-    /// Lost lines for the next notice.
-    unannounced: Option<Loss>,
+    /// Lost lines for the next notices.
+    unannounced: Losses,
     resumed: Vec<ResumedBatch>,
     delivered: u64,
     rejected: u64,
@@ -88,7 +88,7 @@ impl Account {
             sealed: None,
             dropped_ranges: Vec::new(),
             already_counted: PerStream::default(),
-            unannounced: None,
+            unannounced: Losses::default(),
             resumed: Vec::new(),
             delivered: 0,
             rejected: 0,
@@ -163,21 +163,22 @@ impl Account {
         }
     }
 
-    /// Announces a loss in front of the frames that follow `at`, the end of the log.
-    pub(super) fn announce_at(&mut self, at: Offset, loss: &Loss) {
+    /// Announces losses in front of the frames that follow `at`, the end of the log.
+    pub(super) fn announce_at(&mut self, at: Offset, losses: &Losses) {
         let here = |range: &&mut DroppedRange| range.from == at && range.to == at;
         if let Some(range) = self.dropped_ranges.last_mut().filter(here) {
-            range.loss = Loss::join(range.loss, Some(*loss));
-        } else {
+            range.losses.extend(losses.iter().copied());
+        } else if !losses.is_empty() {
             let continues = PerStream::default();
-            self.insert_dropped(DroppedRange { from: at, to: at, loss: Some(*loss), continues });
+            self.insert_dropped(DroppedRange { from: at, to: at, losses: losses.clone(), continues });
         }
     }
 
     /// Moves over a range of a dead agent that it had delivered or removed: no line of ours, nothing to announce.
     pub(crate) fn skip_range(&mut self, from: Offset, to: Offset) {
         if from < to {
-            self.insert_dropped(DroppedRange { from, to, loss: None, continues: PerStream::default() });
+            let (losses, continues) = Default::default();
+            self.insert_dropped(DroppedRange { from, to, losses, continues });
         }
     }
 
@@ -186,14 +187,15 @@ impl Account {
         self.resumed.push(batch);
     }
 
-    /// The next notice announces also what a dead agent did not.
-    pub(crate) fn inherit_loss(&mut self, loss: Loss) {
-        self.unannounced = Loss::join(Some(loss), self.unannounced);
+    /// The next notices announce also what a dead agent did not.
+    pub(crate) fn inherit_losses(&mut self, losses: Losses) {
+        self.unannounced.extend(losses);
     }
 
     /// What no sealed batch announces yet.
-    pub(crate) fn unannounced(&self) -> Option<Loss> {
-        self.dropped_ranges.iter().fold(self.unannounced, |loss, range| Loss::join(loss, range.loss))
+    pub(crate) fn unannounced(&self) -> Losses {
+        let ahead = self.dropped_ranges.iter().flat_map(|range| range.losses.iter());
+        self.unannounced.iter().chain(ahead).copied().collect()
     }
 
     /// Up to where everything in `range` of the spool is delivered, dropped or rejected.
@@ -212,14 +214,15 @@ impl Account {
             start: batch.range.start,
             end: batch.range.end,
             notice: batch.notice.clone(),
-            announced: *announced,
+            announced: announced.clone(),
         });
         ours.into_iter().chain(self.resumed.iter().cloned()).find(|batch| batch.start == at && at < range.end)
     }
 
     /// Whether a loss is still to be announced: by the sealed batch or by the next one.
-    pub(super) fn has_to_announce(&self) -> bool {
-        self.unannounced.is_some() || self.sealed.as_ref().is_some_and(|sealed| sealed.announced.is_some())
+    pub(crate) fn has_to_announce(&self) -> bool {
+        !self.unannounced.is_empty()
+            || self.sealed.as_ref().is_some_and(|sealed| !sealed.announced.is_empty())
     }
 
     /// Frames of `segment` that are behind the cursor.
@@ -293,20 +296,20 @@ impl Account {
     pub(super) fn cancel_resumed(&mut self, at: Offset) {
         let cursor = self.cursor;
         for batch in self.resumed.extract_if(.., |batch| batch.start == cursor && at < batch.end) {
-            self.unannounced = Loss::join(batch.announced, self.unannounced);
+            self.unannounced.extend(batch.announced);
         }
     }
 
     /// Lines that are dropped and not announced yet.
     #[cfg(test)]
     pub(super) fn to_announce(&self) -> u64 {
-        let sealed = self.sealed.as_ref().and_then(|sealed| sealed.announced);
-        let ahead = self.dropped_ranges.iter().filter_map(|range| range.loss);
-        ahead.chain(sealed).chain(self.unannounced).map(|loss| loss.lines).sum()
+        let unannounced = self.unannounced();
+        let sealed = self.sealed.iter().flat_map(|sealed| sealed.announced.iter());
+        unannounced.iter().chain(sealed).map(|loss| loss.lines).sum()
     }
 
     fn has_notice_at(&self, at: Offset) -> bool {
-        self.unannounced.is_some() || self.resumed.iter().any(|batch| (batch.start, batch.end) == (at, at))
+        !self.unannounced.is_empty() || self.resumed.iter().any(|batch| (batch.start, batch.end) == (at, at))
     }
 
     pub(super) fn seal(
@@ -315,7 +318,7 @@ impl Account {
         log_end: Offset,
         range: BatchRange,
         identity: &Identity<'_>,
-        notice: impl FnOnce(&Loss) -> Vec<u8>,
+        notice: impl FnOnce(&Losses) -> Vec<u8>,
     ) -> Result<&SealedBatch, SealRange> {
         let BatchRange { start, end, frames } = range;
         let allowed = self.seal_range(segments, log_end);
@@ -338,8 +341,8 @@ impl Account {
                 (notice, announced, true)
             }
             (None, None) => {
-                let loss = self.unannounced.take();
-                (loss.as_ref().map(notice).unwrap_or_default(), loss, false)
+                let losses = std::mem::take(&mut self.unannounced);
+                (if losses.is_empty() { Vec::new() } else { notice(&losses) }, losses, false)
             }
         };
         let origin = segments.iter().find(|s| s.contains(start)).and_then(|s| s.origin.as_ref());
@@ -385,7 +388,7 @@ impl Account {
     /// Gives the sealed batch up. What it would have announced is announced later.
     pub(super) fn cancel_batch(&mut self) {
         if let Some(sealed) = self.sealed.take() {
-            self.unannounced = Loss::join(sealed.announced, self.unannounced);
+            self.unannounced.extend(sealed.announced);
         }
     }
 
@@ -402,14 +405,16 @@ impl Account {
                     self.count_delivered(segments, range);
                 }
                 self.batches += 1;
-                self.notices += u64::from(announced.is_some() && !is_resumed);
+                if !is_resumed {
+                    self.notices += announced.len() as u64;
+                }
             }
             BatchOutcome::Rejected => {
                 if !is_adopted {
                     self.count_rejected(segments, range);
                 }
-                let announced = Loss::join(announced, announced_in(segments, range.start, range.end));
-                self.unannounced = Loss::join(announced, self.unannounced);
+                self.unannounced.extend(announced);
+                self.unannounced.extend(announced_in(segments, range.start, range.end));
             }
         }
         // A notice alone pins no segment: the cursor may have moved on over dropped ones.
@@ -490,7 +495,7 @@ impl Account {
         while self.dropped_ranges.first().is_some_and(|range| range.from <= self.cursor) {
             let range = self.dropped_ranges.remove(0);
             self.cursor = self.cursor.max(range.to);
-            self.unannounced = Loss::join(self.unannounced, range.loss);
+            self.unannounced.extend(range.losses);
             for stream in Stream::ALL {
                 if let Some(continues) = range.continues[stream] {
                     self.already_counted[stream] = continues;
@@ -499,7 +504,7 @@ impl Account {
         }
         // A batch that a dead agent had sealed, and of which the start was dropped, announces nothing.
         for batch in self.resumed.extract_if(.., |batch| batch.start < self.cursor) {
-            self.unannounced = Loss::join(batch.announced, self.unannounced);
+            self.unannounced.extend(batch.announced);
         }
     }
 
@@ -510,7 +515,8 @@ impl Account {
         if from >= segment.end() || self.in_dropped_range(from) {
             return;
         }
-        let mut range = DroppedRange { from, to: segment.end(), loss: None, continues: PerStream::default() };
+        let (losses, continues) = Default::default();
+        let mut range = DroppedRange { from, to: segment.end(), losses, continues };
         let to_announce = if segment.origin.is_some() {
             let lines = segment.adopted_lines_from(from, self.frames_consumed(segment));
             self.adopted_dropped += lines;
@@ -549,7 +555,7 @@ impl Account {
         let times = segment.times.map(|times| (times.first, times.last));
         let (since, until) = times.unwrap_or_default();
         let loss = (to_announce > 0).then_some(Loss { lines: to_announce, since, until, reason });
-        range.loss = Loss::join(segment.announced_in(from, segment.end()), loss);
+        range.losses = segment.announced_in(from, segment.end()).chain(loss).collect();
         self.insert_dropped(range);
         if self.cursor == segment.end() {
             self.consumed = Consumed { segment: segment.start, frames: segment.frames }; // it may still grow
@@ -570,9 +576,9 @@ impl Account {
 }
 
 /// What the loss notices in `from..to` announce.
-fn announced_in(segments: &VecDeque<Segment>, from: Offset, to: Offset) -> Option<Loss> {
-    let inside = segments.iter().filter(|s| s.start < to && from < s.end());
-    inside.fold(None, |loss, segment| Loss::join(loss, segment.announced_in(from, to)))
+fn announced_in(segments: &VecDeque<Segment>, from: Offset, to: Offset) -> impl Iterator<Item = Loss> {
+    let inside = segments.iter().filter(move |s| s.start < to && from < s.end());
+    inside.flat_map(move |segment| segment.announced_in(from, to))
 }
 
 /// The kinds of the special frames in `from..to`.

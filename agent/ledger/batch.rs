@@ -18,7 +18,7 @@ pub(crate) struct BatchRange {
 pub(crate) struct SealedBatch {
     /// Its frames, without the notice.
     pub range: BatchRange,
-    /// The loss notice that precedes them: a whole frame, or nothing.
+    /// The loss notices that precede them: whole frames, or nothing.
     pub notice: Vec<u8>,
     /// `Logplex-Frame-Id`.
     pub id: String,

@@ -6,7 +6,7 @@ use super::segment::{
     AdoptedContent, Appended, FrameKind, Segment, SegmentLocation, SpecialFrame, SpooledNotice, TimeRange,
 };
 use super::{DrainIndex, Offset};
-use crate::frame::{DropReason, Loss};
+use crate::frame::{DropReason, Losses};
 use crate::line::PerStream;
 use std::collections::VecDeque;
 
@@ -151,9 +151,9 @@ impl Ledger {
     }
 
     /// Lines that are dropped before anything else is appended: each drain is told in front of what follows.
-    pub(crate) fn announce(&mut self, loss: &Loss) {
+    pub(crate) fn announce(&mut self, losses: &Losses) {
         for account in &mut self.accounts {
-            account.announce_at(self.log_end, loss);
+            account.announce_at(self.log_end, losses);
         }
     }
 
@@ -303,7 +303,7 @@ impl Ledger {
         drain: DrainIndex,
         range: BatchRange,
         identity: &Identity<'_>,
-        notice: impl FnOnce(&Loss) -> Vec<u8>,
+        notice: impl FnOnce(&Losses) -> Vec<u8>,
     ) -> Result<&SealedBatch, SealRange> {
         let log_end = self.log_end;
         let segments = &self.segments;

@@ -201,9 +201,10 @@ impl Segment {
     }
 
     /// What the loss notices that start in `from..to` announce.
-    pub(super) fn announced_in(&self, from: Offset, to: Offset) -> Option<Loss> {
-        let is_in = |notice: &&SpooledNotice| (from..to).contains(&(self.start + u64::from(notice.offset)));
-        self.notices.iter().filter(is_in).fold(None, |loss, notice| Loss::join(loss, Some(notice.loss)))
+    pub(super) fn announced_in(&self, from: Offset, to: Offset) -> impl Iterator<Item = Loss> {
+        let is_in =
+            move |notice: &&SpooledNotice| (from..to).contains(&(self.start + u64::from(notice.offset)));
+        self.notices.iter().filter(is_in).map(|notice| notice.loss)
     }
 
     /// What is recorded of it in the checkpoint.

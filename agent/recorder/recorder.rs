@@ -3,7 +3,7 @@
 use super::frame_writer::FrameWriter;
 use super::input::Gap;
 use crate::config::Config;
-use crate::frame::{AgentLine, ClockStep, DropReason, Field, Loss, Timestamp};
+use crate::frame::{AgentLine, ClockStep, DropReason, Field, Loss, Losses, Timestamp};
 use crate::line::{PerStream, Splitter, Stream};
 use crate::spool::{AppendOutcome, Spool, SpoolError, Writer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -217,7 +217,7 @@ impl<'a> Recorder<'a> {
         // A gap was announced when it began.
         if reason == DropReason::SpoolUnwritable {
             let now = self.frames.now();
-            ledger.announce(&Loss { lines: 1, since: now, until: now, reason });
+            ledger.announce(&Losses::from_iter([Loss { lines: 1, since: now, until: now, reason }]));
         }
     }
 

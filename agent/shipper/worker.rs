@@ -295,7 +295,7 @@ impl DrainWorker {
             let frames = std::mem::replace(&mut body, BytesMut::from(&notice[..]));
             body.extend_from_slice(&frames);
         }
-        let frames = range.frames + u64::from(!notice.is_empty());
+        let frames = range.frames + memchr::memchr_iter(b'\n', &notice).count() as u64;
         let request = BatchRequest { body: body.freeze(), frames, id };
         let smaller = self.post(range, &request).await?;
         // The buffer comes back when the client holds it no longer.

@@ -2,7 +2,7 @@
 
 use super::directory::{Directory, SpoolError, open_regular, read_small};
 use super::identity::hash;
-use crate::frame::{DropReason, Loss, Timestamp};
+use crate::frame::{DropReason, Loss, Losses, Timestamp, frames_from_line, frames_to_line};
 use crate::ledger::{Account, Offset, ResumedBatch, SegmentRecord, TimeRange};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,10 +19,10 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(crate) struct SealedEnd {
     /// Offset behind its last byte.
     pub end: Offset,
-    /// The loss notice that precedes it: a whole frame, or nothing.
+    /// The loss notices that precede it: whole frames, or nothing.
     pub notice: Vec<u8>,
-    /// The loss that the notice announces, for the next batch when the drain refuses this one.
-    pub announced: Option<Loss>,
+    /// The losses that they announce, for the next batch when the drain refuses this one.
+    pub announced: Losses,
 }
 
 /// How far one drain is in the spool of one agent, in that spool's own offsets.
@@ -33,7 +33,7 @@ pub(crate) struct Cursor {
     /// Everything before it is delivered, dropped or rejected.
     pub offset: Offset,
     /// Lines that were dropped, for the next notice. In the checkpoint of the agent that is to announce them.
-    pub loss: Option<Loss>,
+    pub losses: Losses,
     /// The sealed batch that starts there.
     pub sealed: Option<SealedEnd>,
 }
@@ -47,15 +47,25 @@ impl Cursor {
             notice,
             announced,
         });
-        Self { token: token.to_owned(), offset: account.cursor_in(range) - shift, loss: None, sealed }
+        Self {
+            token: token.to_owned(),
+            offset: account.cursor_in(range) - shift,
+            losses: Losses::default(),
+            sealed,
+        }
+    }
+
+    /// Whether a loss is still to be announced: by the sealed batch or by the next one.
+    pub(super) fn has_to_announce(&self) -> bool {
+        !self.losses.is_empty() || self.sealed.as_ref().is_some_and(|sealed| !sealed.announced.is_empty())
     }
 }
 
 /// The checkpoint file of a directory. It is overwritten in one `write` at every seal and every completion, so that
 /// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
-/// One line per drain: `TOKEN OFFSET LOSS END ANNOUNCED NOTICE`. Without a sealed batch END and what follows are `-`. A
-/// loss is `LINES,SINCE,UNTIL,REASON` with times in microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES
+/// One line per drain: `TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. Without a sealed batch END and what follows are `-`.
+/// Losses are `LINES,SINCE,UNTIL,REASON;…` with times in microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES
 /// LINES FIRST LAST`, with the times of its first and last frame. The last line is `. CHECKSUM`; what is behind it remains
 /// of a longer checkpoint.
 #[derive(Debug)]
@@ -80,13 +90,13 @@ impl Checkpoint {
     pub(crate) fn save(&self, cursors: &[Cursor], segments: &[SegmentRecord]) -> io::Result<()> {
         let mut text = Vec::with_capacity(128);
         for cursor in cursors {
-            let loss = loss_text(cursor.loss.as_ref());
-            text.extend_from_slice(format!("{} {} {loss} ", cursor.token, cursor.offset).as_bytes());
+            let losses = losses_text(&cursor.losses);
+            text.extend_from_slice(format!("{} {} {losses} ", cursor.token, cursor.offset).as_bytes());
             match &cursor.sealed {
                 Some(SealedEnd { end, notice, announced }) => {
-                    let announced = loss_text(announced.as_ref());
+                    let announced = losses_text(announced);
                     text.extend_from_slice(format!("{end} {announced} ").as_bytes());
-                    text.extend_from_slice(notice.strip_suffix(b"\n").unwrap_or(notice));
+                    text.extend(frames_to_line(notice));
                 }
                 None => text.extend_from_slice(b"- - -"),
             }
@@ -155,36 +165,30 @@ fn parse_segment(line: &[u8]) -> Option<SegmentRecord> {
 fn parse_cursor(line: &[u8]) -> Option<Cursor> {
     let mut fields = line.splitn(6, |b| *b == b' ');
     let mut text = || std::str::from_utf8(fields.next()?).ok();
-    let (token, offset, loss) = (text()?.to_owned(), text()?.parse().ok()?, parse_loss(text()?).ok()?);
-    let (end, announced) = (text()?, parse_loss(text()?).ok()?);
-    let mut notice = fields.next()?.to_vec();
-    if !notice.is_empty() {
-        notice.push(b'\n');
-    }
+    let (token, offset, losses) = (text()?.to_owned(), text()?.parse().ok()?, parse_losses(text()?)?);
+    let (end, announced) = (text()?, parse_losses(text()?)?);
+    let notice = frames_from_line(fields.next()?);
     let sealed = match end {
         "-" => None,
         end => Some(SealedEnd { end: end.parse().ok()?, notice, announced }),
     };
-    Some(Cursor { token, offset, loss, sealed })
+    Some(Cursor { token, offset, losses, sealed })
 }
 
-struct NotALoss;
-
-fn loss_text(loss: Option<&Loss>) -> String {
-    loss.map_or_else(
-        || "-".to_owned(),
-        |Loss { lines, since, until, reason }| {
-            format!("{lines},{},{},{}", since.as_micros(), until.as_micros(), reason.as_str())
-        },
-    )
+fn losses_text(losses: &Losses) -> String {
+    let texts = losses.iter().map(|Loss { lines, since, until, reason }| {
+        format!("{lines},{},{},{}", since.as_micros(), until.as_micros(), reason.as_str())
+    });
+    let texts: Vec<String> = texts.collect();
+    if texts.is_empty() { "-".to_owned() } else { texts.join(";") }
 }
 
-/// A loss; `-` without one.
-fn parse_loss(text: &str) -> Result<Option<Loss>, NotALoss> {
-    if text == "-" { Ok(None) } else { parse_fields(text).map(Some).ok_or(NotALoss) }
+/// Losses; `-` without one.
+fn parse_losses(text: &str) -> Option<Losses> {
+    if text == "-" { Some(Losses::default()) } else { text.split(';').map(parse_loss).collect() }
 }
 
-fn parse_fields(text: &str) -> Option<Loss> {
+fn parse_loss(text: &str) -> Option<Loss> {
     let mut fields = text.split(',');
     let mut number = || fields.next()?.parse::<u64>().ok();
     let (lines, since, until) = (number()?, number()?, number()?);

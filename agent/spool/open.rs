@@ -257,7 +257,7 @@ impl Spool {
             adopted.iter().map(|spool| cursors(&spool.range(), spool.origin.shift)).collect();
         let keeper = if self.checkpoint.is_some() { Some(&mut ours) } else { theirs.first_mut() };
         for (cursor, account) in keeper.into_iter().flatten().zip(ledger.accounts()) {
-            cursor.loss = account.unannounced();
+            cursor.losses = account.unannounced();
         }
         (ours, theirs)
     }
@@ -306,7 +306,7 @@ impl Spool {
         let (cursor, log_end, has_losses) = {
             let ledger = self.shared.lock();
             let cursor = ledger.accounts().iter().map(Account::cursor).min();
-            let has_losses = ledger.accounts().iter().any(|account| account.unannounced().is_some());
+            let has_losses = ledger.accounts().iter().any(Account::has_to_announce);
             (cursor.unwrap_or(ledger.log_end()), ledger.log_end(), has_losses)
         };
         self.remove_adopted(|end| cursor >= end);

@@ -44,11 +44,14 @@ impl AdoptedSpool {
             let offset = (cursor.offset + shift).min(self.end);
             account.skip_range(Offset::new(shift), offset);
             if let Some(SealedEnd { end, notice, announced }) = cursor.sealed.clone() {
-                account.resume(ResumedBatch { start: offset, end: end + shift, notice, announced });
+                let end = end + shift;
+                if offset == cursor.offset + shift && end <= self.end {
+                    account.resume(ResumedBatch { start: offset, end, notice, announced });
+                } else {
+                    account.inherit_losses(announced); // its frames are gone, or it had none
+                }
             }
-            if let Some(loss) = cursor.loss {
-                account.inherit_loss(loss);
-            }
+            account.inherit_losses(cursor.losses.clone());
         }
     }
 
@@ -162,7 +165,7 @@ impl Adoption {
             Recorded::default()
         });
         restore_missing(&mut files, &records, &directory, shift);
-        if files.is_empty() && cursors.iter().all(|cursor| cursor.loss.is_none()) {
+        if files.is_empty() && !cursors.iter().any(Cursor::has_to_announce) {
             return directory.remove();
         }
         let checkpoint = Checkpoint::open(&directory).ok();

@@ -4,6 +4,7 @@
 use super::checkpoint::{Cursor, SealedEnd};
 use super::read_slot;
 use super::recovery::{AdoptedSpool, Adoption};
+use crate::frame::Losses;
 use crate::ledger::{DrainIndex, Offset, Origin, Segment, SegmentLocation};
 use std::fs::File;
 use std::sync::Arc;
@@ -29,8 +30,9 @@ pub(crate) struct TakeoverState {
 impl TakeoverState {
     /// For the agent with this id and drains with these tokens; nothing is delivered yet.
     pub(crate) fn new(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
-        let cursors =
-            tokens.map(|token| Cursor { token, offset: Offset::ZERO, loss: None, sealed: None }).collect();
+        let cursors = tokens
+            .map(|token| Cursor { token, offset: Offset::ZERO, losses: Losses::default(), sealed: None })
+            .collect();
         Self { agent: agent.to_owned(), cursors, ..Self::default() }
     }
 

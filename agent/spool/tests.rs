@@ -4,7 +4,7 @@ use super::identity::AppIdentity;
 use super::recovery::{Adoption, adopt};
 use super::*;
 use crate::frame::Timestamp;
-use crate::frame::{Encoder, Field, Loss, PRI_APP};
+use crate::frame::{DropReason, Encoder, Field, Loss, Losses, PRI_APP};
 use crate::ledger::{
     Appended, BatchOutcome, BatchRange, DrainIndex, Identity, Ledger, Offset, SealRange, SegmentStart,
     SharedLedger, TimeRange,
@@ -422,8 +422,8 @@ fn announced_by_next(spool: &Spool, outcome: BatchOutcome) -> Option<u64> {
     }
     let range = reader.read(cursor, limit, 8 << 20, &mut bytes::BytesMut::new()).expect("readable");
     let mut lines = None;
-    let notice = |loss: &Loss| {
-        lines = Some(loss.lines);
+    let notice = |losses: &Losses| {
+        lines = Some(losses.iter().map(|loss| loss.lines).sum());
         b"1 x\n".to_vec()
     };
     ledger.seal(D0, range, &IDENTITY, notice).expect("sealed");
@@ -451,6 +451,33 @@ fn a_loss_in_a_segment_that_no_checkpoint_tells_of_has_times() {
     assert_eq!(times[0], TimeRange { first: at, last: at }, "of its frames");
     assert!(Timestamp::now().since(times[1].last).as_secs() < 60, "of its last change");
     assert_eq!(times.len(), segments.len());
+}
+
+#[test]
+fn a_loss_that_was_announced_to_nobody_but_a_silent_drain_outlives_its_agent() {
+    let base = tempfile::tempdir().expect("a directory");
+    let first = open_spool(base.path(), "00aa");
+    write(&mut first.writer(4 << 20, WhenFull::DropOldest, || false), 0..1);
+    assert_eq!(announced_by_next(&first, BatchOutcome::Delivered), None);
+    let (since, until) = (Timestamp::from_micros(1), Timestamp::from_micros(2));
+    let loss = Loss { lines: 7, since, until, reason: DropReason::RecorderBehind };
+    first.shared.lock().announce(&Losses::from_iter([loss]));
+    let notice = |_: &Losses| b"1 x\n".to_vec();
+    let at = first.shared.lock().log_end();
+    let alone = BatchRange { start: at, end: at, frames: 0 };
+    first.shared.lock().seal(D0, alone, &IDENTITY, notice).expect("a notice alone");
+    end(first, End::Closed);
+    let second = open_spool(base.path(), "00bb");
+    let mut ledger = second.shared.lock();
+    let SealRange { cursor, limit, .. } = ledger.seal_range(D0);
+    let alone = BatchRange { start: cursor, end: limit, frames: 0 };
+    let batch = ledger.seal(D0, alone, &IDENTITY, |_| unreachable!("it is the same notice"));
+    assert_eq!(batch.expect("a notice alone").notice, b"1 x\n");
+    ledger.complete_batch(D0, BatchOutcome::Delivered);
+    drop(ledger);
+    second.save_and_remove_consumed();
+    second.close();
+    assert_eq!(std::fs::read_dir(base.path()).expect("listed").count(), 0, "nothing is left");
 }
 
 /// How an agent ends in a test.

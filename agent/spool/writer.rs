@@ -3,7 +3,7 @@
 use super::directory::{Directory, SpoolError, read_small};
 use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache, read_slot};
 use crate::diag::Throttle;
-use crate::frame::{self, DropReason, Loss, Timestamp};
+use crate::frame::{self, DropReason, Loss, Losses, Timestamp};
 use crate::ledger::{
     AdoptedContent, Appended, FrameKind, Ledger, Segment, SegmentLocation, SharedLedger, SpecialFrame,
     SpooledNotice, TimeRange,
@@ -161,9 +161,7 @@ impl<'a> Writer<'a> {
         ledger.append(&kept);
         let lines = appended.ended - closed;
         ledger.drop_unrecorded(lines, DropReason::SpoolUnwritable);
-        if let Some(loss) = unannounced(appended, lines) {
-            ledger.announce(&loss);
-        }
+        ledger.announce(&unannounced(appended, lines));
         AppendOutcome::Dropped
     }
 
@@ -351,15 +349,14 @@ impl<'a> Writer<'a> {
 
 /// What is to be announced when `appended` could not be written, `lines` of which are dropped by that: those lines, and
 /// what the notices among the frames would have announced.
-fn unannounced(appended: &Appended, lines: u64) -> Option<Loss> {
+fn unannounced(appended: &Appended, lines: u64) -> Losses {
     // A line whose rest was dropped earlier is in one of those notices.
     let is_announced = |frame: &&SpecialFrame| matches!(frame.kind, FrameKind::Incomplete(..));
     let lines = lines.saturating_sub(appended.special.iter().filter(is_announced).count() as u64);
     let reason = DropReason::SpoolUnwritable;
     let times = appended.times.filter(|_| lines > 0);
     let loss = times.map(|times| Loss { lines, since: times.first, until: times.last, reason });
-    let notices = appended.notices.iter().map(|notice| Some(notice.loss));
-    notices.chain([loss]).fold(None, Loss::join)
+    appended.notices.iter().map(|notice| notice.loss).chain(loss).collect()
 }
 
 /// The segments to write back and drop from the page cache now, which counts as the dyno's memory.

@@ -6,6 +6,7 @@ mod cores;
 mod full_speed;
 mod harness;
 mod load;
+mod long_outage;
 mod measure;
 mod options;
 mod outage;
@@ -95,6 +96,13 @@ fn bench(args: &[String]) -> Result<ExitCode> {
     let mut results = Results::default();
     results.add("binary", std::fs::metadata(&binary)?.len() as f64);
     let mut harness = Harness::new(binary, &options.dir, options.lines, cores)?;
+    if let Some(minutes) = options.outage {
+        long_outage::run(&mut harness, minutes, &mut results)?;
+        for fault in results.faults() {
+            eprintln!(" !     {fault}");
+        }
+        return Ok(if results.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     for run in 1..=options.runs {
         eprintln!("-----> Run {run} of {}", options.runs);
         run_all(&mut harness, &options, &mut results);

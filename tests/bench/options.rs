@@ -9,6 +9,7 @@ use crate::steady_load::Scale;
 pub(crate) const HELP: &str = "\
 Usage: tests/bench/run [--quick] [--runs N] [--lines N] [--cores N] [--dir DIR] [--only LIST]
                        [--json FILE] [--readme]
+       tests/bench/run --outage MINUTES
 
 Measures the cost of tailrace beside that of the bare loop, and prints a table with the budget of each figure.
 Exits 1 if lines were lost or a measurement failed, whatever the figures are.
@@ -22,6 +23,9 @@ Exits 1 if lines were lost or a measurement failed, whatever the figures are.
                 tee bare ship run paced.1000 paced.10000 write burst outage start end idle sample
   --json FILE   write all figures of all runs to FILE
   --readme      put the table between the markers in README.md
+  --outage MINUTES
+                instead: the drain is down for so long at 1,000 lines/s, in a control group with 128 MiB; exits 1
+                unless every line arrives, 20 times as fast as they came. Needs root
 
 Set TAILRACE_BENCH_BINARY to measure another binary than that of this tree.
 ";
@@ -35,6 +39,7 @@ pub(crate) struct Options {
     pub(crate) only: Vec<String>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) readme: bool,
+    pub(crate) outage: Option<u64>,
     pub(crate) scale: Scale,
 }
 
@@ -65,6 +70,7 @@ impl Options {
             only: Vec::new(),
             json: None,
             readme: false,
+            outage: None,
             scale: if quick { QUICK } else { FULL },
         };
         let mut args = args.iter();
@@ -74,6 +80,7 @@ impl Options {
                 "--help" | "-h" => return Ok(None),
                 "--quick" => {}
                 "--readme" => options.readme = true,
+                "--outage" => options.outage = Some(value()?.parse()?),
                 "--runs" => options.runs = value()?.parse()?,
                 "--lines" => options.lines = value()?.parse()?,
                 "--cores" => options.cores = value()?.parse()?,

@@ -1,6 +1,7 @@
 //! A temporary directory to build an app in: buildpack, app, cache, config vars. All its paths contain blanks.
 
 use crate::release;
+use nix::sys::stat::{Mode, umask};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -74,6 +75,7 @@ impl Workspace {
 
     /// With a buildpack from git, which contains no archive.
     pub(crate) fn without_archive() -> Self {
+        umask(Mode::from_bits_truncate(0o022)); // as on the platform
         let dir = TempDir::with_prefix("tailrace build ").unwrap();
         // The dyno runs as another user.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();

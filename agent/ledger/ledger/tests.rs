@@ -1,6 +1,6 @@
 use super::super::TimeRange;
 use super::*;
-use crate::frame::Timestamp;
+use crate::frame::{Loss, Timestamp};
 use crate::line::{Fragment, Stream};
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -44,6 +44,10 @@ fn append(ledger: &mut Ledger, fragments: &[(Stream, Fragment)]) {
     });
 }
 
+fn lines_of(losses: &Losses) -> Vec<u64> {
+    losses.iter().map(|loss| loss.lines).collect()
+}
+
 /// Appends a notice of this loss.
 fn append_notice(ledger: &mut Ledger, loss: Loss) {
     ledger.append(&Appended {
@@ -56,12 +60,12 @@ fn append_notice(ledger: &mut Ledger, loss: Loss) {
     });
 }
 
-/// The loss that the next batch, of one frame, announces.
-fn next_announced(ledger: &mut Ledger) -> Option<Loss> {
+/// The losses that the next batch, of one frame, announces.
+fn next_announced(ledger: &mut Ledger) -> Losses {
     let start = ledger.seal_range(D0).cursor;
-    let (mut announced, range) = (None, BatchRange { start, end: start + FRAME, frames: 1 });
-    let sealed = ledger.seal(D0, range, &IDENTITY, |loss| {
-        announced = Some(*loss);
+    let (mut announced, range) = (Losses::default(), BatchRange { start, end: start + FRAME, frames: 1 });
+    let sealed = ledger.seal(D0, range, &IDENTITY, |losses| {
+        announced = losses.clone();
         b"notice".to_vec()
     });
     sealed.expect("a frame");
@@ -131,9 +135,10 @@ fn a_sealed_batch_is_pinned_and_the_loss_is_announced_at_the_gap() {
     assert!(seal(&mut ledger, 1).notice.is_empty(), "not before the gap");
     deliver(&mut ledger);
     assert_eq!(ledger.seal_range(D0).cursor, offset(6));
-    let batch = ledger.seal(D0, range(6..9), &IDENTITY, |loss| {
+    let batch = ledger.seal(D0, range(6..9), &IDENTITY, |losses| {
         let (since, until) = (TIMES.first, TIMES.last);
-        assert_eq!(*loss, Loss { lines: 3, since, until, reason: DropReason::SpoolFull });
+        let loss = Loss { lines: 3, since, until, reason: DropReason::SpoolFull };
+        assert_eq!(*losses, Losses::from_iter([loss]));
         b"notice".to_vec()
     });
     let first = batch.expect("behind the gap").clone();
@@ -141,8 +146,9 @@ fn a_sealed_batch_is_pinned_and_the_loss_is_announced_at_the_gap() {
     assert_eq!((first.notice.as_slice(), half.notice.as_slice()), (&b"notice"[..], &b"notice"[..]));
     assert_ne!(first.id, half.id);
     ledger.complete_batch(D0, BatchOutcome::Rejected);
-    let again = ledger.seal(D0, range(7..8), &IDENTITY, |loss| loss.lines.to_string().into_bytes());
-    assert_eq!(again.expect("next").notice, b"3", "a notice that was refused is announced again");
+    let again =
+        ledger.seal(D0, range(7..8), &IDENTITY, |losses| format!("{:?}", lines_of(losses)).into_bytes());
+    assert_eq!(again.expect("next").notice, b"[3]", "a notice that was refused is announced again");
     assert_eq!(ledger.imbalance(D0), 0);
 }
 
@@ -170,8 +176,8 @@ fn what_a_dropped_notice_would_have_announced_is_announced_anew() {
         6,
         "one whole line, one of which a part was lost, four unrecorded"
     );
-    let announced = next_announced(&mut ledger).expect("a notice");
-    assert_eq!((announced.lines, announced.since), (6, gap.since), "each line once");
+    let full = Loss { lines: 1, reason: DropReason::SpoolFull, ..gap };
+    assert_eq!(next_announced(&mut ledger), Losses::from_iter([full, gap]), "each line once, by its reason");
     assert_eq!(ledger.imbalance(D0), 0);
 }
 
@@ -180,7 +186,7 @@ fn what_a_refused_notice_in_the_spool_announces_is_announced_anew() {
     let (mut ledger, gap) = ledger_with_gap();
     seal(&mut ledger, 3);
     ledger.complete_batch(D0, BatchOutcome::Rejected);
-    assert_eq!(next_announced(&mut ledger), Some(gap));
+    assert_eq!(next_announced(&mut ledger), Losses::from_iter([gap]));
     assert_eq!(ledger.imbalance(D0), 0);
 }
 
@@ -264,8 +270,8 @@ struct Model {
 
 impl Model {
     /// A notice: a byte for each line.
-    fn notice(loss: &Loss) -> Vec<u8> {
-        vec![b'n'; loss.lines as usize]
+    fn notice(losses: &Losses) -> Vec<u8> {
+        vec![b'n'; lines_of(losses).iter().sum::<u64>() as usize]
     }
 
     fn apply(&mut self, act: &Act) {
@@ -312,7 +318,7 @@ impl Model {
                 let reason = DropReason::SpoolUnwritable;
                 self.ledger.drop_unrecorded(1, reason);
                 let (since, until) = Default::default();
-                self.ledger.announce(&Loss { lines: 1, since, until, reason });
+                self.ledger.announce(&Losses::from_iter([Loss { lines: 1, since, until, reason }]));
             }
         }
         let unfinished = self.unfinished;

@@ -36,6 +36,7 @@ pub mod verdict;
 use args::{Args, Request};
 use console::{Console, OutputStream};
 use error::SimulationError;
+use nix::sys::stat::{Mode, umask};
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io;
@@ -53,6 +54,8 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the program with these arguments; returns its exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    // As on the platform: the user of a dyno reads what others wrote.
+    umask(Mode::from_bits_truncate(0o022));
     let args: Vec<OsString> = args.into_iter().collect();
     if let [mode, argument] = &args[..]
         && let Some(mode @ ("--init" | "--init-first" | "--grow")) = mode.to_str()
