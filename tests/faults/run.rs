@@ -40,6 +40,8 @@ struct Stage<'a> {
     /// Agents whose supervisor was killed; their shippers may run.
     killed: Vec<Agent>,
     observed: Observed,
+    /// Segments of the current agent that were damaged.
+    damaged_now: u64,
     /// Threads that undo what was done for a time.
     timers: Vec<JoinHandle<()>>,
 }
@@ -98,6 +100,7 @@ impl<'a> Stage<'a> {
             schedule,
             watch: Arc::new(Watch::new(schedule.drains)),
             observed: Observed::new(schedule),
+            damaged_now: 0,
             harness,
             more_drains,
             tallies,
@@ -189,8 +192,12 @@ impl<'a> Stage<'a> {
                 if !segments.is_empty() {
                     let path = &segments[index % segments.len()];
                     disk::damage(*damage, path);
-                    self.observed.adopted_damaged +=
-                        u64::from(path.parent().is_some_and(|dir| before.iter().any(|old| old == dir)));
+                    let is_adopted = path.parent().is_some_and(|dir| before.iter().any(|old| old == dir));
+                    if is_adopted {
+                        self.observed.adopted_damaged += 1;
+                    } else {
+                        self.damaged_now += 1;
+                    }
                 }
             }
             Event::DamageCheckpoint { damage, index } => {
@@ -296,6 +303,11 @@ impl<'a> Stage<'a> {
     fn note(&mut self, number: usize, finished: Option<Finished>) {
         let tallies: Vec<Tally> = (0..self.schedule.drains).map(|index| self.tally(index)).collect();
         let written = app::read_notes(&self.notes_of(number));
+        let damaged = std::mem::take(&mut self.damaged_now);
+        let ledger = finished.as_ref().filter(|finished| finished.has_ledger()).map(Finished::ledger);
+        if ledger.is_none_or(|ledger| ledger.drains.iter().any(|drain| drain.held > 0)) {
+            self.observed.adopted_damaged += damaged;
+        }
         self.observed.runs.push(Ended {
             number,
             written,
