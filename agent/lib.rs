@@ -69,7 +69,7 @@
 //! dyno        ◀ frame                            config   ◀ dyno::name, frame: reads no file
 //! sample      ◀ config, frame, procfs            signals  ◀ procfs
 //! confinement ◀ config
-//! ledger      ◀ frame, line                      protocol ◀ ledger
+//! ledger      ◀ frame, line                      protocol ◀ frame, ledger
 //! spool       ◀ config, diag, frame, ledger      recorder ◀ config, diag, frame, ledger, line, spool
 //! capture     ◀ diag, frame, line, poll, recorder (never the spool)
 //! shipper     ◀ config, confinement, ledger, protocol, signals::pending, spool (never recorder, delivery, supervisor)

@@ -18,7 +18,7 @@ const RULES: [(&str, &[&str]); 21] = [
     ("sample", &["config", "frame", "procfs"]),
     ("signals", &["procfs"]),
     ("ledger", &["frame", "line"]),
-    ("protocol", &["ledger"]),
+    ("protocol", &["frame", "ledger"]),
     ("spool", &["config", "diag", "frame", "ledger"]),
     ("recorder", &["config", "diag", "frame", "ledger", "line", "spool"]),
     ("capture", &["diag", "frame", "line", "poll", "recorder"]),
