@@ -331,6 +331,12 @@ impl Coordinator {
 
 #[cfg(test)]
 mod tests {
+    mod agent;
+    mod crashes;
+    mod drain;
+    mod protocol;
+    mod shipper;
+
     use super::*;
     use crate::ledger::{Appended, SegmentLocation};
     use crate::spool::{DrainId, Opened, SpoolOwner, agent_id};
