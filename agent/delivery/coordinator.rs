@@ -80,14 +80,18 @@ impl Coordinator {
         &self.spool
     }
 
-    /// Tells a new shipper all segments, and per drain where it continues.
+    /// Tells a new shipper all segments, and per drain where it continues. A batch that is not in the checkpoint yet
+    /// waits for that.
     pub(crate) fn resync(&mut self, connection: &mut Connection) {
         self.view = ShipperView::default();
-        self.waiting.clear(); // the new shipper asks anew
         self.confined.clear();
         self.send_updates(connection);
         let ledger = self.spool.shared.lock();
-        for drain in ledger.drains() {
+        for waiting in &mut self.waiting {
+            waiting.answer = answers::position(&ledger, waiting.drain);
+        }
+        let waits = |drain: &DrainIndex| self.waiting.iter().any(|waiting| waiting.drain == *drain);
+        for drain in ledger.drains().filter(|drain| !waits(drain)) {
             connection.send(&answers::position(&ledger, drain));
         }
     }
@@ -327,11 +331,17 @@ impl Coordinator {
 
 #[cfg(test)]
 mod tests {
+    mod agent;
+    mod crashes;
+    mod drain;
+    mod protocol;
+    mod shipper;
+
     use super::*;
     use crate::ledger::{Appended, SegmentLocation};
     use crate::spool::{DrainId, Opened, SpoolOwner, agent_id};
     use nix::sys::eventfd::EfdFlags;
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
     /// A coordinator with a segment of 9 frames of 10 bytes and one of 3, and the shipper's end of its socket.
@@ -416,6 +426,28 @@ mod tests {
         assert_eq!(connection.take_violation(), Some("the outcome of a batch that it was not given"));
         let ledger = coordinator.spool.shared.lock();
         assert_eq!(ledger.accounts()[0].delivered(), 12);
+    }
+
+    #[test]
+    fn a_batch_waits_for_its_checkpoint_also_when_the_shipper_is_replaced() {
+        let (mut coordinator, mut connection, mut shipper, _dir) = coordinator();
+        coordinator.disk_worker = DiskWorker::stalled(Arc::clone(&coordinator.spool));
+        shipper.write_all(b"seal-request 0 0 120 12\n").unwrap();
+        coordinator.handle_messages(&mut connection);
+        let (ours, mut shipper) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(ours).unwrap();
+        coordinator.resync(&mut connection);
+        let mut told = |coordinator: &mut Coordinator| {
+            coordinator.handle_messages(&mut connection);
+            let mut bytes = [0; 4096];
+            let len = shipper.read(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes[..len]).into_owned()
+        };
+        let first = told(&mut coordinator);
+        assert!(first.contains("log-end 120") && !first.contains("sealed-batch"), "{first}");
+        coordinator.disk_worker.run_round();
+        let then = told(&mut coordinator);
+        assert!(then.starts_with("sealed-batch 0 0 120 12 "), "{then}");
     }
 
     #[test]

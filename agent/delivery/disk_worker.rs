@@ -85,6 +85,18 @@ impl DiskWorker {
         Ok(Self { spool, queue, waker: Some(waker) })
     }
 
+    /// A worker that works when a test calls [`DiskWorker::run_round`].
+    #[cfg(test)]
+    pub(super) fn stalled(spool: Arc<Spool>) -> Self {
+        Self { spool, queue: Arc::default(), waker: Some(bounded(1).0) }
+    }
+
+    /// Does all that was requested until now.
+    #[cfg(test)]
+    pub(super) fn run_round(&self) {
+        self.queue.run_round(&self.spool);
+    }
+
     /// Requests a round; returns its ticket.
     fn request(&self) -> u64 {
         let ticket = self.queue.requested.fetch_add(1, Ordering::AcqRel) + 1;

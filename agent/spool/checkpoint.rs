@@ -1,13 +1,14 @@
 //! The checkpoint: how far each drain is in the spool of one agent, in a file beside its segments.
 
 use super::directory::{Directory, SpoolError, open_regular, read_small};
+use super::disk;
 use super::identity::hash;
 use crate::frame::{DropReason, Loss, Losses, Timestamp, frames_from_line, frames_to_line};
 use crate::ledger::{Account, Offset, ResumedBatch, SegmentRecord, TimeRange};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "cursors";
@@ -109,7 +110,7 @@ impl Checkpoint {
         }
         let checksum = hash([text.as_slice()]);
         text.extend_from_slice(format!(". {checksum}\n").as_bytes());
-        self.0.write_all_at(&text, 0)
+        disk::write_all_at(&self.0, &text, 0)
     }
 
     /// What is in the file of `directory`; nothing when nothing was written yet.

@@ -1,6 +1,7 @@
 //! The directory of one agent: its lock, whose it is, its segment files, and spare files to recycle.
 
 use super::SEGMENT_BYTES;
+use super::disk;
 use super::identity::{self, AppIdentity};
 use crate::frame;
 use crate::ledger::Offset;
@@ -8,7 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -174,6 +175,7 @@ impl Directory {
         builder.create(base).map_err(SpoolError::io("cannot make", base))?;
         check_ours(base)?;
         let path = base.join(agent);
+        disk::before_change();
         builder.recursive(false).create(&path).map_err(SpoolError::io("cannot make", &path))?;
         match Self::lock(&path)? {
             Some(lock) => Ok(Self::new(path, lock)),
@@ -238,6 +240,7 @@ impl Directory {
         let lock = path.join(LOCK);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
+        disk::before_change();
         let file = open_regular(&lock, &mut options).map_err(SpoolError::io("cannot open", &lock))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
@@ -263,10 +266,10 @@ impl Directory {
         let mut spares = self.spares();
         let free = SPARES.map(|name| self.path.join(name)).into_iter().find(|spare| !spares.contains(spare));
         match free {
-            Some(spare) if path.parent() == Some(&self.path) && std::fs::rename(path, &spare).is_ok() => {
+            Some(spare) if path.parent() == Some(&self.path) && disk::rename(path, &spare).is_ok() => {
                 spares.push(spare);
             }
-            _ => drop(std::fs::remove_file(path)), // somebody may have cleaned the directory
+            _ => drop(disk::remove_file(path)), // somebody may have cleaned the directory
         }
     }
 
@@ -275,15 +278,15 @@ impl Directory {
         let spare = self.spares().pop()?;
         let file = OpenOptions::new().write(true).custom_flags(nix::libc::O_NOFOLLOW).open(&spare).ok()?;
         // The terminating NUL goes in before the rename: what the file holds belongs to its old name.
-        file.write_all_at(&[0], 0).ok()?;
-        std::fs::rename(&spare, self.segment(offset)).ok()?;
+        disk::write_all_at(&file, &[0], 0).ok()?;
+        disk::rename(&spare, &self.segment(offset)).ok()?;
         Some(file)
     }
 
     /// Removes the spare files.
     pub(crate) fn trim(&self) {
         for path in self.spares().drain(..) {
-            std::fs::remove_file(path).ok(); // somebody may have cleaned the directory
+            disk::remove_file(&path).ok(); // somebody may have cleaned the directory
         }
     }
 
@@ -320,7 +323,7 @@ impl Directory {
     /// Removes the segments and the spare files.
     pub(super) fn clear_segments(&self) {
         for file in self.segments().unwrap_or_default() {
-            std::fs::remove_file(file.path).ok(); // what cannot be removed stays for the next agent
+            disk::remove_file(&file.path).ok(); // what cannot be removed stays for the next agent
         }
         self.trim();
     }
@@ -329,9 +332,9 @@ impl Directory {
     pub(crate) fn clear(&self) {
         self.clear_segments();
         for name in OTHER_FILES {
-            std::fs::remove_file(self.path.join(name)).ok(); // as above
+            disk::remove_file(&self.path.join(name)).ok(); // as above
         }
-        std::fs::remove_dir(&self.path).ok(); // as above
+        disk::remove_dir(&self.path).ok(); // as above
     }
 }
 

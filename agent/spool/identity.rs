@@ -1,9 +1,10 @@
 //! Whose spool a directory is: lines of one app must not go to the drains of another that uses the same disk.
 
 use super::directory::{open_regular, read_small};
+use super::disk;
 use crate::config::{Config, DrainSettings};
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::SystemTime;
@@ -56,8 +57,9 @@ impl AppIdentity {
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = open_regular(&directory.join(FILE_NAME), &mut options)?;
-        file.write_all(format!("{} {}\n", self.key, self.name).as_bytes())
+        disk::before_change();
+        let file = open_regular(&directory.join(FILE_NAME), &mut options)?;
+        disk::write_all_at(&file, format!("{} {}\n", self.key, self.name).as_bytes(), 0)
     }
 
     /// Reads the file in `directory`; none without a complete one.

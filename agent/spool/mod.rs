@@ -40,6 +40,7 @@
 
 mod checkpoint;
 mod directory;
+mod disk;
 mod identity;
 mod open;
 mod reader;
@@ -49,6 +50,8 @@ mod writer;
 
 pub(crate) use checkpoint::SealedEnd;
 pub(crate) use directory::{Directory, SpoolError};
+#[cfg(test)]
+pub(crate) use disk::crash;
 #[cfg(test)]
 pub(crate) use open::DrainId;
 pub(crate) use open::{Opened, Spool, SpoolOwner, agent_id};
@@ -94,7 +97,7 @@ fn dispose(segment: &Segment, directory: Option<&Directory>, memory: Option<&Fil
         SegmentLocation::File(path) => match directory {
             Some(directory) => directory.retire(path),
             None => {
-                std::fs::remove_file(path).ok(); // somebody may have cleaned the directory
+                disk::remove_file(path).ok(); // somebody may have cleaned the directory
             }
         },
         SegmentLocation::Memory(slot) => {

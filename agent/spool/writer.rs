@@ -1,6 +1,7 @@
 //! Writing the spool: segments, the size limit, and what happens when the disk cannot be written to.
 
 use super::directory::{Directory, SpoolError, read_small};
+use super::disk;
 use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache, read_slot};
 use crate::diag::Throttle;
 use crate::frame::{self, DropReason, Loss, Losses, Timestamp};
@@ -9,10 +10,8 @@ use crate::ledger::{
     SpooledNotice, TimeRange,
 };
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
@@ -238,7 +237,7 @@ impl<'a> Writer<'a> {
         let Some((file, start)) = open.location(self.memory) else { return false };
         let at = start + self.len;
         let written = match open {
-            OpenSegment::NewFile(_) => file.write_all_at(frames, at),
+            OpenSegment::NewFile(_) => disk::write_all_at(file, frames, at),
             OpenSegment::RecycledFile(_) | OpenSegment::Memory(_) => {
                 overwrite(file, frames, at, start + SEGMENT_BYTES)
             }
@@ -246,7 +245,7 @@ impl<'a> Writer<'a> {
         let Err(error) = written else { return true };
         if !matches!(open, OpenSegment::Memory(_)) {
             // An agent that adopts the directory must not find frames that are not booked.
-            file.set_len(self.len).ok(); // the disk failed: nothing more can be done
+            disk::set_len(file, self.len).ok(); // the disk failed: nothing more can be done
             self.disk_failed(error);
         }
         self.open = None;
@@ -277,7 +276,7 @@ impl<'a> Writer<'a> {
                 return true;
             }
             if let SegmentLocation::File(path) = &location {
-                std::fs::remove_file(path).ok(); // the disk failed: nothing more can be done
+                disk::remove_file(path).ok(); // the disk failed: nothing more can be done
             }
         }
         false
@@ -286,7 +285,7 @@ impl<'a> Writer<'a> {
     /// Opens the next segment: in a file, else in a slot of memory, else in what dropping the oldest frees.
     fn rotate(&mut self) -> Option<SegmentLocation> {
         if let Some(OpenSegment::RecycledFile(file)) = &self.open {
-            file.set_len(self.len).ok(); // what is behind are old frames, and a NUL precedes them
+            disk::set_len(file, self.len).ok(); // what is behind are old frames, and a NUL precedes them
         }
         self.open = None;
         self.len = 0;
@@ -321,7 +320,7 @@ impl<'a> Writer<'a> {
         let path = directory.segment(start);
         let opened = match directory.write_identity().map(|()| directory.recycle(start)) {
             Ok(Some(file)) => Ok(OpenSegment::RecycledFile(file)),
-            Ok(None) => create(&path).map(OpenSegment::NewFile),
+            Ok(None) => disk::create_new(&path).map(OpenSegment::NewFile),
             Err(error) => Err(error),
         };
         match opened {
@@ -392,10 +391,6 @@ pub(super) fn content_of(segment: &Segment, memory: Option<&File>) -> AdoptedCon
     content
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-}
-
 /// Appends to a recycled file, which still holds old frames behind the write position. Writes the terminating NUL
 /// first, then all bytes but the first, then the first (over the previous NUL). At any crash point a reader sees whole
 /// frames followed by NUL. `end` is where the segment ends at the latest.
@@ -403,8 +398,8 @@ pub(super) fn overwrite(file: &File, frames: &[u8], at: u64, end: u64) -> io::Re
     let (first, rest) = frames.split_at(frames.len().min(1));
     let behind = at + frames.len() as u64;
     if behind < end {
-        file.write_all_at(&[0], behind)?;
+        disk::write_all_at(file, &[0], behind)?;
     }
-    file.write_all_at(rest, at + 1)?;
-    file.write_all_at(first, at)
+    disk::write_all_at(file, rest, at + 1)?;
+    disk::write_all_at(file, first, at)
 }
