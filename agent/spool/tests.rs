@@ -593,3 +593,23 @@ fn what_replaced_the_file_of_a_segment_is_not_waited_for() {
     let result = receiver.recv_timeout(wait).expect("nobody waits for the other end of the FIFO");
     assert!(matches!(result, Err(ReadError::Gone { at: Offset::ZERO })), "{result:?}");
 }
+
+#[test]
+fn lines_behind_damage_are_counted_when_their_segment_is_dropped() {
+    for damaged_frames in [0, 4] {
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = dead_agent(base.path());
+        let path = directory.segment(Offset::ZERO);
+        drop(directory);
+        let mut bytes = std::fs::read(&path).expect("read");
+        let at = bytes.len() / 10 * damaged_frames;
+        bytes[at] = b'x';
+        std::fs::write(&path, bytes).expect("written");
+        let spool = open_spool(base.path(), "00bb");
+        let mut writer = spool.writer(1, WhenFull::DropOldest, || false);
+        write(&mut writer, 100..101);
+        write(&mut writer, 101..102);
+        drop(writer);
+        assert_eq!(spool.shared.lock().accounts()[0].adopted_dropped(), 20, "damaged at {damaged_frames}");
+    }
+}

@@ -368,7 +368,8 @@ fn to_uncache(ledger: &Ledger) -> Vec<SegmentLocation> {
 }
 
 /// Where the lines of the app start in a segment of a dead agent, and the times of the first and the last. The frames
-/// of the agent itself are no lines. A line of several frames cannot be told from several lines.
+/// of the agent itself are no lines. A line of several frames cannot be told from several lines. Of a damaged segment the
+/// lines that cannot be read are those that the checkpoint knows of besides; they count at its end, behind every cursor.
 fn lines_of(segment: &Segment, memory: Option<&File>) -> (Vec<u32>, Option<TimeRange>) {
     let mut bytes = match &segment.location {
         SegmentLocation::File(path) => read_small(path, SEGMENT_BYTES).unwrap_or_default(), // somebody removed it
@@ -386,6 +387,11 @@ fn lines_of(segment: &Segment, memory: Option<&File>) -> (Vec<u32>, Option<TimeR
             }
         }
         at += frame.total;
+    }
+    if (at as u64) < segment.len {
+        let missing = segment.recorded_lines.saturating_sub(lines.len() as u64);
+        lines.resize(lines.len() + missing as usize, segment.len as u32 - 1);
+        times = times.or(segment.times);
     }
     (lines, times)
 }
