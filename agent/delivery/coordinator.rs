@@ -326,6 +326,9 @@ impl Coordinator {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::ledger::{Appended, SegmentLocation};

@@ -117,4 +117,6 @@ fn drop_cache(location: &SegmentLocation) {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
