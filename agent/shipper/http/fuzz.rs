@@ -139,7 +139,7 @@ fuzz_test!(
             "\0HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
             "\0HTTP/1.1 503 Service Unavailable\r\nRetry-After: 120\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbusy \r\n\
              c;x=y\r\n/receiver/$ \r\n0\r\nX: y\r\n\r\n",
-            "\0HTTP/1.1 429 Slow\r\nRetry-After: Sun, 06 Nov 2094 08:49:37 GMT\r\nContent-Length: 20\r\n\r\nnot for $",
+            "\0HTTP/1.1 429 Slow\r\nRetry-After: Sat, 06 Nov 2094 08:49:37 GMT\r\nContent-Length: 20\r\n\r\nnot for $",
             "\0HTTP/1.0 401 No\r\nWWW-Authenticate: Basic\r\n\r\nu:$ dTpxN1pzZWNyZXR4OQ==",
             "\0HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n",
             "\0HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
