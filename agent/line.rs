@@ -283,4 +283,6 @@ impl Splitter {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

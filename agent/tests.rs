@@ -1,5 +1,7 @@
 //! What the unit tests of several modules share.
 
+pub(crate) mod fuzz;
+
 use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm};
 
 /// For property tests: proptest's defaults (256 cases, or `PROPTEST_CASES`), but failing inputs are stored below `tests/`.

@@ -49,8 +49,8 @@ impl EnvReader {
             let Ok(name) = name.into_string() else { continue };
             match value.into_string() {
                 Ok(value) => drop(env.vars.insert(name, value)),
-                Err(_) if name.starts_with("TAILRACE") => env.error(&name, "its value is not UTF-8"),
-                Err(_) => {}
+                Err(_) if settings::is_known(&name) => env.error(&name, "its value is not UTF-8"),
+                Err(_) => drop(env.vars.insert(name, String::new())), // as if it were not set
             }
         }
         env

@@ -9,6 +9,8 @@ mod settings;
 pub mod value;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use config::{Config, Tty};

@@ -125,6 +125,14 @@ pub(super) fn names() -> impl Iterator<Item = String> {
     SETTINGS.iter().flat_map(|setting| setting.name.split(" / ")).map(str::to_owned)
 }
 
+/// Whether a setting has this name.
+pub(super) fn is_known(name: &str) -> bool {
+    names().any(|known| match known.strip_suffix("<NAME>") {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == known,
+    })
+}
+
 /// The text of `tailrace help settings`, at most 100 columns wide.
 pub fn help_text() -> String {
     const WIDTH: usize = 96;

@@ -66,6 +66,22 @@ fn all_problems_are_reported_at_once_and_each_names_its_variable() {
 }
 
 #[test]
+fn only_settings_have_to_be_utf_8() {
+    let not_utf8 = || std::os::unix::ffi::OsStringExt::from_vec(b"\xff".to_vec());
+    for (name, fatal) in [
+        ("TAILRACE_APP", Some(true)),
+        ("TAILRACE_HEADER_X", Some(true)),
+        ("TAILRACE_APPS", Some(false)),
+        ("TAILRACER_CONFIG", None),
+        ("DYNO", None),
+    ] {
+        let (_, problems) = Config::from_env([(OsString::from(name), not_utf8())]);
+        let is_fatal: Vec<bool> = problems.iter().map(|problem| problem.is_fatal).collect();
+        assert_eq!(is_fatal, Vec::from_iter(fatal), "{name}: {problems:?}");
+    }
+}
+
+#[test]
 fn tokens_do_not_depend_on_secrets() {
     let token = |app: &str, url: &str| {
         let config = valid(&[("TAILRACE_APP", app), ("TAILRACE_DRAIN_URL", url)]);

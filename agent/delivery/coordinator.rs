@@ -330,6 +330,9 @@ impl Coordinator {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     mod agent;
     mod crashes;

@@ -31,4 +31,6 @@ pub const PRI_DYNO: u8 = 134;
 pub const MAX_FRAME: usize = 10_240;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -5,7 +5,6 @@ use super::http::{Client, Endpoint, tls};
 use super::worker::{BatchLimits, DrainWorker, KnownSegments, SpoolProgress, SupervisorGone, WorkerChannels};
 use crate::config::{Config, DrainSettings};
 use crate::confinement::Confinement;
-use crate::frame::Losses;
 use crate::ledger::{DrainIndex, Offset, SegmentLocation, SegmentStart};
 use crate::protocol::{FailureKind, Message, ToShipper, ToSupervisor};
 use crate::signals::pending::{self, StalePending};
@@ -247,7 +246,7 @@ impl Shipper {
             ToShipper::SealRange { drain, range } => self.takeover.set_cursor(*drain, range.cursor, None),
             ToShipper::SealedBatch { drain, batch } => {
                 let (end, notice) = (batch.range.end, batch.notice.clone());
-                let sealed = SealedEnd { end, notice, announced: Losses::default() };
+                let sealed = SealedEnd::without_losses(end, notice);
                 self.takeover.set_cursor(*drain, batch.range.start, Some(sealed));
             }
             _ => {}

@@ -26,6 +26,13 @@ pub(crate) struct SealedEnd {
     pub announced: Losses,
 }
 
+impl SealedEnd {
+    /// For who does not know what the notices announce.
+    pub(crate) fn without_losses(end: Offset, notice: Vec<u8>) -> Self {
+        Self { end, notice, announced: Losses::default() }
+    }
+}
+
 /// How far one drain is in the spool of one agent, in that spool's own offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {

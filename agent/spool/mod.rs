@@ -62,7 +62,7 @@ pub(crate) use writer::{AppendOutcome, WhenFull, Writer};
 
 use crate::ledger::{Segment, SegmentLocation};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 
@@ -113,11 +113,13 @@ fn dispose(segment: &Segment, directory: Option<&Directory>, memory: Option<&Fil
 /// Starts the write-back of a segment's dirty pages and drops its clean ones from the page cache.
 fn drop_cache(location: &SegmentLocation) {
     if let SegmentLocation::File(path) = location
-        && let Ok(file) = File::open(path)
+        && let Ok(file) = directory::open_regular(path, OpenOptions::new().read(true))
     {
         posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok(); // only advice
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

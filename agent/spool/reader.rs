@@ -1,14 +1,16 @@
 //! Reading the spool: whole frames from an offset on, across segments.
 
 use super::SEGMENT_BYTES;
+use super::directory::open_regular;
 use crate::frame::{self, ParseErrorKind};
 use crate::ledger::{BatchRange, Offset, SegmentLocation, SegmentStart};
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Why the spool cannot be read.
 #[derive(Debug)]
@@ -220,13 +222,7 @@ impl Reader {
             Some(SegmentLocation::File(path)) => {
                 let open = match self.open.take().filter(|open| open.start == known.start) {
                     Some(open) => open,
-                    None => OpenFile {
-                        start: known.start,
-                        file: File::open(path).map_err(|error| match error.kind() {
-                            io::ErrorKind::NotFound => ReadError::Gone { at },
-                            _ => ReadError::Io(error),
-                        })?,
-                    },
+                    None => OpenFile { start: known.start, file: open_segment(path, at)? },
                 };
                 (&self.open.insert(open).file, 0)
             }
@@ -246,6 +242,15 @@ impl Reader {
         }
         Ok(got)
     }
+}
+
+/// Opens the file of a segment in which `at` is. What stands there instead of it, such as a FIFO, is not waited for.
+fn open_segment(path: &Path, at: Offset) -> Result<File, ReadError> {
+    open_regular(path, OpenOptions::new().read(true)).map_err(|error| match std::fs::symlink_metadata(path) {
+        Ok(meta) if !meta.is_file() => ReadError::Gone { at },
+        Err(_) if error.kind() == io::ErrorKind::NotFound => ReadError::Gone { at },
+        _ => ReadError::Io(error),
+    })
 }
 
 /// Which frames are taken.

@@ -6,8 +6,8 @@ use super::*;
 use crate::frame::Timestamp;
 use crate::frame::{DropReason, Encoder, Field, Loss, Losses, PRI_APP};
 use crate::ledger::{
-    Appended, BatchOutcome, BatchRange, DrainIndex, Identity, Ledger, Offset, SealRange, SegmentStart,
-    SharedLedger, TimeRange,
+    Appended, BatchOutcome, BatchRange, DrainIndex, Identity, Ledger, Offset, SealRange, SegmentRecord,
+    SegmentStart, SharedLedger, TimeRange,
 };
 
 const IDENTITY: Identity<'_> = Identity { agent: "00aa", drain: "d.1" };
@@ -604,4 +604,63 @@ fn spools_are_adopted_in_the_order_in_which_their_agents_started() {
     let adoption = adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed");
     let agents: Vec<&str> = adoption.spools.iter().map(|spool| spool.origin.agent.as_str()).collect();
     assert_eq!(agents, ["00bb", "00aa"]);
+}
+
+/// The directory of a dead agent with two segments of ten frames, both in its checkpoint.
+fn dead_agent(base: &std::path::Path) -> Directory {
+    let directory = Directory::create(base, "00aa").expect("ours").of_app(AppIdentity::of_test());
+    let mut records = Vec::new();
+    let mut start = Offset::ZERO;
+    for number in [0, 10] {
+        let (bytes, appended) = frames(number..number + 10);
+        std::fs::write(directory.segment(start), &bytes).expect("written");
+        let (len, lines) = (appended.len, appended.frames);
+        records.push(SegmentRecord { start, len, frames: lines, lines, times: appended.times });
+        start += len;
+    }
+    let cursor =
+        Cursor { token: "d.1".to_owned(), offset: Offset::ZERO, losses: Losses::default(), sealed: None };
+    Checkpoint::open(&directory).expect("opened").save(&[cursor], &records).expect("saved");
+    directory
+}
+
+#[test]
+fn what_replaced_the_file_of_a_segment_is_not_waited_for() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = dead_agent(base.path());
+    let path = directory.segment(Offset::ZERO);
+    drop(directory);
+    std::fs::remove_file(&path).expect("removed");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let spool = open_spool(base.path(), "00bb");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut reader = reader_of(&spool.shared, None);
+        let result = reader.read(Offset::ZERO, Offset::MAX, 1 << 20, &mut bytes::BytesMut::new());
+        drop_cache(&SegmentLocation::File(path));
+        sender.send(result).expect("the test waits");
+    });
+    let wait = std::time::Duration::from_secs(20);
+    let result = receiver.recv_timeout(wait).expect("nobody waits for the other end of the FIFO");
+    assert!(matches!(result, Err(ReadError::Gone { at: Offset::ZERO })), "{result:?}");
+}
+
+#[test]
+fn lines_behind_damage_are_counted_when_their_segment_is_dropped() {
+    for damaged_frames in [0, 4] {
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = dead_agent(base.path());
+        let path = directory.segment(Offset::ZERO);
+        drop(directory);
+        let mut bytes = std::fs::read(&path).expect("read");
+        let at = bytes.len() / 10 * damaged_frames;
+        bytes[at] = b'x';
+        std::fs::write(&path, bytes).expect("written");
+        let spool = open_spool(base.path(), "00bb");
+        let mut writer = spool.writer(1, WhenFull::DropOldest, || false);
+        write(&mut writer, 100..101);
+        write(&mut writer, 101..102);
+        drop(writer);
+        assert_eq!(spool.shared.lock().accounts()[0].adopted_dropped(), 20, "damaged at {damaged_frames}");
+    }
 }

@@ -366,7 +366,8 @@ fn to_uncache(ledger: &Ledger) -> Vec<SegmentLocation> {
 }
 
 /// What is in a segment of a dead agent. The frames of the agent itself are no lines. A line of several frames cannot be
-/// told from several lines.
+/// told from several lines. Of a damaged segment the lines that cannot be read are those that the checkpoint knows of
+/// besides; they count at its end, behind every cursor.
 pub(super) fn content_of(segment: &Segment, memory: Option<&File>) -> AdoptedContent {
     let mut bytes = match &segment.location {
         SegmentLocation::File(path) => read_small(path, SEGMENT_BYTES).unwrap_or_default(), // somebody removed it
@@ -387,6 +388,11 @@ pub(super) fn content_of(segment: &Segment, memory: Option<&File>) -> AdoptedCon
             content.notices.push(SpooledNotice { offset: at as u32, loss });
         }
         at += frame.total;
+    }
+    if (at as u64) < segment.len {
+        let missing = segment.recorded_lines.saturating_sub(content.lines.len() as u64);
+        content.lines.resize(content.lines.len() + missing as usize, segment.len as u32 - 1);
+        content.times = content.times.or(segment.times);
     }
     content
 }

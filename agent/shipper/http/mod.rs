@@ -19,3 +19,6 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::AttemptError;
 pub use gzip::Gzip;
 pub use retry_after::{MAX_RETRY_AFTER, retry_after};
+
+#[cfg(test)]
+mod fuzz;
