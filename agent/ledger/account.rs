@@ -36,6 +36,8 @@ struct DroppedRange {
     from: Offset,
     to: Offset,
     losses: Losses,
+    /// What of the segment under its end is behind that, where a dead agent had delivered up to there.
+    consumed: Option<Consumed>,
     /// Whether a line continues behind the range of which a part was in it; none where the range has no special
     /// frame of the stream and so does not tell.
     continues: PerStream<Option<bool>>,
@@ -47,11 +49,15 @@ impl DroppedRange {
     }
 }
 
-/// How many frames of the segment under the cursor are behind it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Consumed {
-    segment: Offset,
-    frames: u64,
+/// What of the segment under the cursor is behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Consumed {
+    /// The start of the segment.
+    pub segment: Offset,
+    /// Frames.
+    pub frames: u64,
+    /// Lines of a dead agent's app, as far as its checkpoint knows. Not kept up for segments of our own.
+    pub lines: u64,
 }
 
 /// One drain's account.
@@ -170,16 +176,23 @@ impl Account {
             range.losses.extend(losses.iter().copied());
         } else if !losses.is_empty() {
             let continues = PerStream::default();
-            self.insert_dropped(DroppedRange { from: at, to: at, losses: losses.clone(), continues });
+            let (losses, consumed) = (losses.clone(), None);
+            self.insert_dropped(DroppedRange { from: at, to: at, losses, consumed, continues });
         }
     }
 
     /// Moves over a range of a dead agent that it had delivered or removed: no line of ours, nothing to announce.
-    pub(crate) fn skip_range(&mut self, from: Offset, to: Offset) {
+    /// `consumed` is what it had delivered of the segment under `to`.
+    pub(crate) fn skip_range(&mut self, from: Offset, to: Offset, consumed: Option<Consumed>) {
         if from < to {
             let (losses, continues) = Default::default();
-            self.insert_dropped(DroppedRange { from, to, losses, continues });
+            self.insert_dropped(DroppedRange { from, to, losses, consumed, continues });
         }
+    }
+
+    /// What of the segment under the cursor is behind it.
+    pub(super) fn consumed(&self) -> Consumed {
+        self.consumed
     }
 
     /// At its start the next batch is one that a dead agent had sealed: end and notice stay the same.
@@ -227,7 +240,11 @@ impl Account {
 
     /// Frames of `segment` that are behind the cursor.
     pub(super) fn frames_consumed(&self, segment: &Segment) -> u64 {
-        if self.consumed.segment == segment.start { self.consumed.frames } else { 0 }
+        self.consumed_of(segment).frames
+    }
+
+    fn consumed_of(&self, segment: &Segment) -> Consumed {
+        if self.consumed.segment == segment.start { self.consumed } else { Consumed::default() }
     }
 
     pub(super) fn in_dropped_range(&self, at: Offset) -> bool {
@@ -472,15 +489,19 @@ impl Account {
         }
         while let Some(next) = segments.get(here + 1).filter(|next| next.start <= to) {
             let consumed = &segments[here];
-            let is_unknown = consumed.origin.is_some() && consumed.frames == 0;
-            frames = if is_unknown { 0 } else { frames.saturating_sub(consumed.frames) };
+            // Of a dead agent's segment the count may be wrong, which must not reach ours: a batch ends with its last.
+            let is_unknown = consumed.frames == 0 || next.origin != consumed.origin;
+            let is_reset = consumed.origin.is_some() && is_unknown;
+            frames = if is_reset { 0 } else { frames.saturating_sub(consumed.frames) };
             here += 1;
             debug_assert!(
                 next.start < to || frames == 0 || consumed.origin.is_some(),
                 "the frames of a consumed segment add up"
             );
         }
-        self.consumed = Consumed { segment: segments.get(here).map_or(to, |segment| segment.start), frames };
+        let segment = segments.get(here).map_or(to, |segment| segment.start);
+        let lines = if segment == self.consumed.segment { self.consumed.lines } else { 0 };
+        self.consumed = Consumed { segment, frames, lines };
         self.cursor = to;
         self.enter_dropped_ranges();
     }
@@ -494,6 +515,9 @@ impl Account {
     fn enter_dropped_ranges(&mut self) {
         while self.dropped_ranges.first().is_some_and(|range| range.from <= self.cursor) {
             let range = self.dropped_ranges.remove(0);
+            if let Some(consumed) = range.consumed.filter(|_| range.to > self.cursor) {
+                self.consumed = consumed;
+            }
             self.cursor = self.cursor.max(range.to);
             self.unannounced.extend(range.losses);
             for stream in Stream::ALL {
@@ -516,9 +540,9 @@ impl Account {
             return;
         }
         let (losses, continues) = Default::default();
-        let mut range = DroppedRange { from, to: segment.end(), losses, continues };
+        let mut range = DroppedRange { from, to: segment.end(), losses, consumed: None, continues };
         let to_announce = if segment.origin.is_some() {
-            let lines = segment.adopted_lines_from(from, self.frames_consumed(segment));
+            let lines = segment.adopted_lines_from(from, self.consumed_of(segment));
             self.adopted_dropped += lines;
             lines
         } else {
@@ -558,7 +582,8 @@ impl Account {
         range.losses = segment.announced_in(from, segment.end()).chain(loss).collect();
         self.insert_dropped(range);
         if self.cursor == segment.end() {
-            self.consumed = Consumed { segment: segment.start, frames: segment.frames }; // it may still grow
+            let (segment, frames) = (segment.start, segment.frames);
+            self.consumed = Consumed { segment, frames, lines: 0 }; // it may still grow
         }
     }
 

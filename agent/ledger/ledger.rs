@@ -1,6 +1,6 @@
 //! The ledger of one agent: its segments, and an account per drain.
 
-use super::account::Account;
+use super::account::{Account, Consumed};
 use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
 use super::segment::{
     AdoptedContent, Appended, FrameKind, Segment, SegmentLocation, SpecialFrame, SpooledNotice, TimeRange,
@@ -42,7 +42,7 @@ impl Ledger {
         for segment in &adopted {
             // What the dead agent had removed is a gap that nobody can read.
             for account in &mut accounts {
-                account.skip_range(end, segment.start);
+                account.skip_range(end, segment.start, None);
             }
             end = segment.end();
         }
@@ -204,6 +204,26 @@ impl Ledger {
     pub(crate) fn is_consumed(&self, drain: DrainIndex) -> bool {
         self.account(drain).is_none_or(|account| account.cursor() >= self.log_end)
             && !self.has_to_announce(drain)
+    }
+
+    /// What of the segment under `at` is behind it; nothing is known of another place than the account's cursor.
+    pub(crate) fn consumed_before(&self, account: &Account, at: Offset) -> Option<Consumed> {
+        let consumed = account.consumed();
+        if account.cursor() != at {
+            return None;
+        }
+        let segment = self.segments.iter().find(|segment| segment.start == consumed.segment)?;
+        if segment.origin.is_some() {
+            return Some(consumed);
+        }
+        let special = segment.special_in(segment.start, at).iter();
+        let no_lines = special.filter(|frame| !frame.kind.ends_line()).count() as u64;
+        Some(Consumed { lines: consumed.frames.saturating_sub(no_lines), ..consumed })
+    }
+
+    /// Lines of which parts are in the spool, and their end is not.
+    pub(crate) fn partial_lines(&self) -> u64 {
+        self.last_part.iter().flatten().count() as u64
     }
 
     /// Bytes of ours that this drain has not consumed.

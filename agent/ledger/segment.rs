@@ -1,6 +1,6 @@
 //! Segments as the ledger knows them: byte ranges of the spool, their frame counts, and which frames are special.
 
-use super::Offset;
+use super::{Consumed, Offset};
 use crate::frame::{DropReason, Loss, Timestamp};
 use crate::line::{Fragment, Stream};
 use std::path::PathBuf;
@@ -183,9 +183,9 @@ impl Segment {
         self.origin.is_some() && self.adopted_lines.is_none()
     }
 
-    /// Lines of a dead agent's app from `from` on, `consumed` frames being before that: counted, or what the checkpoint
-    /// leaves at most.
-    pub(super) fn adopted_lines_from(&self, from: Offset, consumed: u64) -> u64 {
+    /// Lines of a dead agent's app from `from` on, `consumed` being before that: counted, or what the checkpoint leaves at
+    /// most.
+    pub(super) fn adopted_lines_from(&self, from: Offset, consumed: Consumed) -> u64 {
         let before = from.bytes_since(self.start);
         let counted = self
             .adopted_lines
@@ -193,7 +193,10 @@ impl Segment {
             .map(|lines| (lines.len() - lines.partition_point(|at| u64::from(*at) < before)) as u64);
         // What is counted are frames: a long line has several.
         let is_recorded = self.frames > 0;
-        let recorded = is_recorded.then(|| self.recorded_lines.min(self.frames.saturating_sub(consumed)));
+        let recorded = is_recorded.then(|| {
+            let lines = self.recorded_lines.saturating_sub(consumed.lines);
+            lines.min(self.frames.saturating_sub(consumed.frames))
+        });
         match (counted, recorded) {
             (Some(counted), Some(recorded)) => counted.min(recorded),
             (counted, recorded) => counted.or(recorded).unwrap_or(0),

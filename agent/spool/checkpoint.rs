@@ -4,7 +4,7 @@ use super::directory::{Directory, SpoolError, open_regular, read_small};
 use super::disk;
 use super::identity::hash;
 use crate::frame::{DropReason, Loss, Losses, Timestamp, frames_from_line, frames_to_line};
-use crate::ledger::{Account, Offset, ResumedBatch, SegmentRecord, TimeRange};
+use crate::ledger::{Account, Consumed, Ledger, Offset, ResumedBatch, SegmentRecord, TimeRange};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -14,6 +14,8 @@ use std::os::unix::fs::OpenOptionsExt;
 pub(super) const FILE_NAME: &str = "cursors";
 /// Bytes of the file at most: a line has a token and at most one frame.
 const MAX_BYTES: u64 = 1 << 20;
+/// No count of lines or frames is larger, so that sums of them fit.
+const MAX_COUNT: u64 = 1 << 48;
 
 /// The end and the notice of a sealed batch that starts at a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub(crate) struct Cursor {
     pub token: String,
     /// Everything before it is delivered, dropped or rejected.
     pub offset: Offset,
+    /// What of the segment there is before it.
+    pub consumed: Option<Consumed>,
     /// Lines that were dropped, for the next notice. In the checkpoint of the agent that is to announce them.
     pub losses: Losses,
     /// The sealed batch that starts there.
@@ -49,18 +53,23 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// The cursor of an account in the spool that takes `range` of ours; its offsets are smaller by `shift`. Without
     /// the losses.
-    pub(crate) fn of(account: &Account, token: &str, range: &Range<Offset>, shift: u64) -> Self {
+    pub(crate) fn of(
+        ledger: &Ledger,
+        account: &Account,
+        token: &str,
+        range: &Range<Offset>,
+        shift: u64,
+    ) -> Self {
         let sealed = account.sealed_in(range).map(|ResumedBatch { end, notice, announced, .. }| SealedEnd {
             end: end - shift,
             notice,
             announced,
         });
-        Self {
-            token: token.to_owned(),
-            offset: account.cursor_in(range) - shift,
-            losses: Losses::default(),
-            sealed,
-        }
+        let at = account.cursor_in(range);
+        let consumed =
+            ledger.consumed_before(account, at).filter(|consumed| range.contains(&consumed.segment));
+        let consumed = consumed.map(|consumed| Consumed { segment: consumed.segment - shift, ..consumed });
+        Self { token: token.to_owned(), offset: at - shift, consumed, losses: Losses::default(), sealed }
     }
 
     /// Whether a loss is still to be announced: by the sealed batch or by the next one.
@@ -72,8 +81,9 @@ impl Cursor {
 /// The checkpoint file of a directory. It is overwritten in one `write` at every seal and every completion, so that
 /// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
-/// One line per drain: `TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. Without a sealed batch END and what follows are `-`.
-/// Losses are `LINES,SINCE,UNTIL,REASON;…` with times in microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES
+/// One line per drain: `TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. OFFSET is followed by `,SEGMENT,FRAMES,LINES`, which
+/// tell how much of the segment there is before it, where that is known. Without a sealed batch END and what follows are
+/// `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES
 /// LINES FIRST LAST`, with the times of its first and last frame. The last line is `. CHECKSUM`; what is behind it remains
 /// of a longer checkpoint.
 #[derive(Debug)]
@@ -99,7 +109,11 @@ impl Checkpoint {
         let mut text = Vec::with_capacity(128);
         for cursor in cursors {
             let losses = losses_text(&cursor.losses);
-            text.extend_from_slice(format!("{} {} {losses} ", cursor.token, cursor.offset).as_bytes());
+            text.extend_from_slice(format!("{} {}", cursor.token, cursor.offset).as_bytes());
+            if let Some(Consumed { segment, frames, lines }) = cursor.consumed {
+                text.extend_from_slice(format!(",{segment},{frames},{lines}").as_bytes());
+            }
+            text.extend_from_slice(format!(" {losses} ").as_bytes());
             match &cursor.sealed {
                 Some(SealedEnd { end, notice, announced }) => {
                     let announced = losses_text(announced);
@@ -167,20 +181,32 @@ fn parse_segment(line: &[u8]) -> Option<SegmentRecord> {
     let (len, frames, lines) = (number()?, number()?, number()?);
     let (first, last) = (Timestamp::from_micros(number()?), Timestamp::from_micros(number()?));
     let times = (last > Timestamp::default()).then_some(TimeRange { first, last });
-    Some(SegmentRecord { start, len, frames, lines, times })
+    let is_possible = frames <= MAX_COUNT && lines <= MAX_COUNT;
+    is_possible.then_some(SegmentRecord { start, len, frames, lines, times })
 }
 
 fn parse_cursor(line: &[u8]) -> Option<Cursor> {
     let mut fields = line.splitn(6, |b| *b == b' ');
     let mut text = || std::str::from_utf8(fields.next()?).ok();
-    let (token, offset, losses) = (text()?.to_owned(), text()?.parse().ok()?, parse_losses(text()?)?);
+    let (token, (offset, consumed), losses) =
+        (text()?.to_owned(), parse_offset(text()?)?, parse_losses(text()?)?);
     let (end, announced) = (text()?, parse_losses(text()?)?);
     let notice = frames_from_line(fields.next()?);
     let sealed = match end {
         "-" => None,
         end => Some(SealedEnd { end: end.parse().ok()?, notice, announced }),
     };
-    Some(Cursor { token, offset, losses, sealed })
+    Some(Cursor { token, offset, consumed, losses, sealed })
+}
+
+/// `OFFSET` or `OFFSET,SEGMENT,FRAMES,LINES`.
+fn parse_offset(text: &str) -> Option<(Offset, Option<Consumed>)> {
+    let Some((offset, consumed)) = text.split_once(',') else { return Some((text.parse().ok()?, None)) };
+    let (segment, rest) = consumed.split_once(',')?;
+    let (frames, lines) = rest.split_once(',')?;
+    let (segment, frames, lines) = (segment.parse().ok()?, frames.parse().ok()?, lines.parse().ok()?);
+    let (offset, is_possible) = (offset.parse().ok()?, frames <= MAX_COUNT && lines <= MAX_COUNT);
+    (is_possible && segment <= offset).then_some((offset, Some(Consumed { segment, frames, lines })))
 }
 
 fn losses_text(losses: &Losses) -> String {
@@ -203,5 +229,5 @@ fn parse_loss(text: &str) -> Option<Loss> {
     let (since, until) = (Timestamp::from_micros(since), Timestamp::from_micros(until));
     let reason = fields.next()?;
     let reason = DropReason::ALL.into_iter().find(|known| known.as_str() == reason)?;
-    Some(Loss { lines, since, until, reason })
+    (lines <= MAX_COUNT).then_some(Loss { lines, since, until, reason })
 }

@@ -222,9 +222,16 @@ impl Spool {
         // Held while writing: an older checkpoint must not replace a newer one.
         let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         let (ours, theirs) = self.cursors(&adopted);
-        if let Some(checkpoint) = &self.checkpoint
-            && checkpoint.save(&ours, &self.records(&(self.start..Offset::MAX), 0)).is_err()
-        {
+        let save_ours = |cursors: &[Cursor]| {
+            let save = |checkpoint: &Checkpoint| {
+                checkpoint.save(cursors, &self.records(&(self.start..Offset::MAX), 0))
+            };
+            self.checkpoint.as_ref().is_none_or(|checkpoint| save(checkpoint).is_ok())
+        };
+        // A loss moves from theirs to ours when a segment is dropped, and from ours to theirs when a batch is sealed.
+        // Killed in between, it is in both: announced twice, not never.
+        let both = with_sealed_losses(&ours, &theirs);
+        if !save_ours(both.as_deref().unwrap_or(&ours)) {
             return; // costs repetition, see there
         }
         for (spool, cursors) in adopted.iter().zip(&theirs) {
@@ -232,6 +239,9 @@ impl Spool {
                 let segments = self.records(&spool.range(), spool.origin.shift);
                 checkpoint.save(cursors, &segments).ok(); // costs repetition
             }
+        }
+        if both.is_some() {
+            save_ours(&ours);
         }
     }
 
@@ -241,7 +251,12 @@ impl Spool {
         let in_files = ledger.segments().filter(|s| matches!(s.location, SegmentLocation::File(_)));
         let records = in_files.map(Segment::record).filter(|record| range.contains(&record.start));
         let known = records.filter(|record| record.frames > 0);
-        known.map(|record| SegmentRecord { start: record.start - shift, ..record }).collect()
+        let mut records: Vec<_> =
+            known.map(|record| SegmentRecord { start: record.start - shift, ..record }).collect();
+        if let Some(last) = records.last_mut().filter(|_| range.end == Offset::MAX) {
+            last.lines += ledger.partial_lines(); // if we are killed now they have ended
+        }
+        records
     }
 
     /// The cursors of all drains at one instant: in our own part of the spool, and in each adopted one. The losses are
@@ -250,7 +265,9 @@ impl Spool {
         let ledger = self.shared.lock();
         let cursors = |range: &Range<Offset>, shift: u64| -> Vec<Cursor> {
             let accounts = ledger.accounts().iter().zip(&self.drains);
-            accounts.map(|(account, drain)| Cursor::of(account, &drain.token, range, shift)).collect()
+            accounts
+                .map(|(account, drain)| Cursor::of(&ledger, account, &drain.token, range, shift))
+                .collect()
         };
         let mut ours = cursors(&(self.start..Offset::MAX), 0);
         let mut theirs: Vec<_> =
@@ -316,4 +333,14 @@ impl Spool {
             if has_losses { directory.clear_segments() } else { directory.clear() }
         }
     }
+}
+
+/// Our cursors with the losses that batches in adopted spools announce; none when there are no such batches.
+fn with_sealed_losses(ours: &[Cursor], theirs: &[Vec<Cursor>]) -> Option<Vec<Cursor>> {
+    let mut both = ours.to_vec();
+    for (index, cursor) in both.iter_mut().enumerate() {
+        let sealed = theirs.iter().filter_map(|cursors| cursors.get(index)?.sealed.as_ref());
+        cursor.losses.extend(sealed.flat_map(|sealed| sealed.announced.iter().copied()).collect::<Vec<_>>());
+    }
+    (both != ours).then_some(both)
 }

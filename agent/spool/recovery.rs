@@ -3,13 +3,13 @@
 
 use super::SEGMENT_BYTES;
 use super::checkpoint::{Checkpoint, Cursor, Recorded, SealedEnd};
-use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change};
+use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change, read_small};
 use super::identity::AppIdentity;
 use super::writer::content_of;
 use crate::diag;
-use crate::frame::Timestamp;
+use crate::frame::{self, Timestamp};
 use crate::ledger::{
-    Account, Offset, Origin, ResumedBatch, Segment, SegmentLocation, SegmentRecord, TimeRange,
+    Account, Consumed, Offset, Origin, ResumedBatch, Segment, SegmentLocation, SegmentRecord, TimeRange,
 };
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -42,10 +42,14 @@ impl AdoptedSpool {
         let shift = self.origin.shift;
         if let Some(cursor) = self.cursors.iter().find(|cursor| cursor.token == token) {
             let offset = (cursor.offset + shift).min(self.end);
-            account.skip_range(Offset::new(shift), offset);
+            let is_there = offset == cursor.offset + shift;
+            let consumed = cursor.consumed.filter(|_| is_there);
+            let consumed =
+                consumed.map(|consumed| Consumed { segment: consumed.segment + shift, ..consumed });
+            account.skip_range(Offset::new(shift), offset, consumed);
             if let Some(SealedEnd { end, notice, announced }) = cursor.sealed.clone() {
                 let end = end + shift;
-                if offset == cursor.offset + shift && end <= self.end {
+                if is_there && end <= self.end {
                     account.resume(ResumedBatch { start: offset, end, notice, announced });
                 } else {
                     account.inherit_losses(announced); // its frames are gone, or it had none
@@ -164,6 +168,7 @@ impl Adoption {
             event.field("error", error).emit();
             Recorded::default()
         });
+        remove_dropped(&mut files, &records);
         restore_missing(&mut files, &records, &directory, shift);
         if files.is_empty() && !cursors.iter().any(Cursor::has_to_announce) {
             return directory.remove();
@@ -175,18 +180,30 @@ impl Adoption {
             let mut segment = Segment::new(offset + shift, SegmentLocation::File(path));
             segment.len = len;
             segment.origin = Some(Arc::clone(&origin));
-            let record = records.iter().find(|record| record.start == offset);
-            if let Some(record) = record.filter(|record| record.len == len) {
-                (segment.frames, segment.recorded_lines) = (record.frames, record.lines);
+            let record = records.iter().find(|record| record.start == offset && record.len <= len);
+            if let Some(SegmentRecord { frames, lines, len: recorded, times, .. }) = record.copied() {
+                let (more_frames, more_lines) =
+                    if recorded < len { tail_of(&segment, recorded) } else { (0, 0) };
+                (segment.frames, segment.recorded_lines) = (frames + more_frames, lines + more_lines);
+                segment.times = if recorded < len { times_of(&segment).or(times) } else { times };
+            } else {
+                segment.times = times_of(&segment);
             }
-            segment.times = match record {
-                Some(record) if record.len == len => record.times,
-                _ => times_of(&segment).or(record.and_then(|record| record.times)),
-            };
             self.segments.push(segment);
         }
         let end = self.segments.last().map_or(Offset::new(shift), Segment::end);
         self.spools.push(AdoptedSpool { origin, end, directory: Some(directory), cursors, checkpoint });
+    }
+}
+
+/// Removes the files that the checkpoint does not list although it lists later ones: what was in them is dropped and
+/// announced, or delivered, and their agent was killed before it removed them.
+fn remove_dropped(files: &mut Vec<SegmentFile>, records: &[SegmentRecord]) {
+    let Some(last) = records.last() else { return };
+    for file in files.extract_if(.., |file| {
+        file.offset < last.start && !records.iter().any(|record| record.start == file.offset)
+    }) {
+        std::fs::remove_file(file.path).ok(); // then the next agent tries
     }
 }
 
@@ -262,6 +279,20 @@ fn times_of(segment: &Segment) -> Option<TimeRange> {
         let changed = Timestamp::of(std::fs::metadata(path).ok()?.modified().ok()?);
         Some(TimeRange { first: changed, last: changed })
     })
+}
+
+/// Frames and lines of the app that a segment has behind its first `recorded` bytes.
+fn tail_of(segment: &Segment, recorded: u64) -> (u64, u64) {
+    let SegmentLocation::File(path) = &segment.location else { return (0, 0) };
+    let mut bytes = read_small(path, SEGMENT_BYTES).unwrap_or_default();
+    bytes.truncate(segment.len as usize);
+    let (mut frames, mut lines, mut at) = (0, 0, recorded as usize);
+    while let Ok(frame) = frame::parse(&bytes, at) {
+        frames += 1;
+        lines += u64::from(frame.is_app_line());
+        at += frame.total;
+    }
+    (frames, lines)
 }
 
 fn report_foreign(directory: &Path, files: usize, detail: &str) {

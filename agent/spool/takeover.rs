@@ -31,7 +31,13 @@ impl TakeoverState {
     /// For the agent with this id and drains with these tokens; nothing is delivered yet.
     pub(crate) fn new(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
         let cursors = tokens
-            .map(|token| Cursor { token, offset: Offset::ZERO, losses: Losses::default(), sealed: None })
+            .map(|token| Cursor {
+                token,
+                offset: Offset::ZERO,
+                consumed: None,
+                losses: Losses::default(),
+                sealed: None,
+            })
             .collect();
         Self { agent: agent.to_owned(), cursors, ..Self::default() }
     }

@@ -6,8 +6,8 @@ use super::*;
 use crate::frame::Timestamp;
 use crate::frame::{DropReason, Encoder, Field, Loss, Losses, PRI_APP};
 use crate::ledger::{
-    Appended, BatchOutcome, BatchRange, DrainIndex, Identity, Ledger, Offset, SealRange, SegmentRecord,
-    SegmentStart, SharedLedger, TimeRange,
+    Appended, BatchOutcome, BatchRange, Consumed, DrainIndex, Identity, Ledger, Offset, SealRange,
+    SegmentRecord, SegmentStart, SharedLedger, TimeRange,
 };
 
 const IDENTITY: Identity<'_> = Identity { agent: "00aa", drain: "d.1" };
@@ -215,7 +215,7 @@ fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
         ledger.complete_batch(D0, BatchOutcome::Delivered);
         let second = reader.read(first.end, Offset::MAX, 1 << 18, &mut body).expect("read");
         let batch = ledger.seal(D0, second, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
-        let cursor = Cursor::of(&ledger.accounts()[0], "d.1", &(Offset::ZERO..Offset::MAX), 0);
+        let cursor = Cursor::of(&ledger, &ledger.accounts()[0], "d.1", &(Offset::ZERO..Offset::MAX), 0);
         Checkpoint::open(&directory).expect("a file").save(&[cursor], &[]).expect("saved");
         (batch, ledger.log_end())
     };
@@ -618,8 +618,13 @@ fn dead_agent(base: &std::path::Path) -> Directory {
         records.push(SegmentRecord { start, len, frames: lines, lines, times: appended.times });
         start += len;
     }
-    let cursor =
-        Cursor { token: "d.1".to_owned(), offset: Offset::ZERO, losses: Losses::default(), sealed: None };
+    let cursor = Cursor {
+        token: "d.1".to_owned(),
+        offset: Offset::ZERO,
+        consumed: None,
+        losses: Losses::default(),
+        sealed: None,
+    };
     Checkpoint::open(&directory).expect("opened").save(&[cursor], &records).expect("saved");
     directory
 }
@@ -663,4 +668,51 @@ fn lines_behind_damage_are_counted_when_their_segment_is_dropped() {
         drop(writer);
         assert_eq!(spool.shared.lock().accounts()[0].adopted_dropped(), 20, "damaged at {damaged_frames}");
     }
+}
+
+/// Lines that are announced when the first segment of `dead_agent` is damaged at frame `at`, and others that follow.
+#[test]
+fn damage_behind_a_cursor_within_a_segment_counts_only_what_is_behind_it() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = dead_agent(base.path());
+    let path = directory.segment(Offset::ZERO);
+    let len = std::fs::metadata(&path).expect("there").len();
+    let records: Vec<SegmentRecord> = [0, len]
+        .map(|start| SegmentRecord { start: Offset::new(start), len, frames: 10, lines: 10, times: None })
+        .to_vec();
+    // Three frames were delivered.
+    let cursor = Cursor {
+        token: "d.1".to_owned(),
+        offset: Offset::new(len / 10 * 3),
+        consumed: Some(Consumed { segment: Offset::ZERO, frames: 3, lines: 3 }),
+        losses: Losses::default(),
+        sealed: None,
+    };
+    Checkpoint::open(&directory).expect("opened").save(&[cursor], &records).expect("saved");
+    drop(directory);
+    std::fs::remove_file(path).expect("removed");
+    let spool = open_spool(base.path(), "00bb");
+    spool.shared.lock().skip_damaged(D0);
+    assert_eq!(spool.shared.lock().accounts()[0].adopted_dropped(), 7);
+}
+
+#[test]
+fn damage_in_a_segment_that_grew_after_the_checkpoint_is_counted() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = dead_agent(base.path());
+    let len = std::fs::metadata(directory.segment(Offset::ZERO)).expect("there").len();
+    let path = directory.segment(Offset::new(len));
+    drop(directory);
+    // Two frames more than the checkpoint says; then the first is damaged.
+    let mut bytes = [std::fs::read(&path).expect("read"), frames(20..22).0].concat();
+    bytes[0] = b'x';
+    std::fs::write(&path, bytes).expect("written");
+    let spool = open_spool(base.path(), "00bb");
+    let first = BatchRange { start: Offset::ZERO, end: Offset::new(len), frames: 10 };
+    let mut ledger = spool.shared.lock();
+    ledger.seal(D0, first, &IDENTITY, |_| Vec::new()).expect("sealed");
+    ledger.complete_batch(D0, BatchOutcome::Delivered);
+    ledger.skip_damaged(D0);
+    let dropped = ledger.accounts()[0].adopted_dropped();
+    assert!((10..=12).contains(&dropped), "{dropped}");
 }

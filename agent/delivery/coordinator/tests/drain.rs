@@ -114,13 +114,6 @@ pub(super) struct Line {
     pub(super) agent: usize,
 }
 
-/// Where agents died in the middle of what is not one step, though it should be.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KnownGaps {
-    pub(super) may_not_announce: bool,
-    pub(super) may_announce_twice: bool,
-}
-
 /// What all agents wrote, and the drains.
 #[derive(Debug)]
 pub(super) struct World {
@@ -130,7 +123,8 @@ pub(super) struct World {
     frames: Vec<Written>,
     /// The line under way of each stream.
     pub(super) open: [Option<usize>; 2],
-    pub(super) known_gaps: KnownGaps,
+    /// An agent died between two checkpoints that a loss moves from and to.
+    pub(super) may_announce_twice: bool,
 }
 
 /// A frame that an agent wrote.
@@ -143,13 +137,7 @@ struct Written {
 impl World {
     pub(super) fn new(drains: usize) -> Self {
         let drains = std::iter::repeat_with(Drain::new).take(drains).collect();
-        Self {
-            drains,
-            lines: Vec::new(),
-            frames: Vec::new(),
-            open: [None; 2],
-            known_gaps: KnownGaps::default(),
-        }
+        Self { drains, lines: Vec::new(), frames: Vec::new(), open: [None; 2], may_announce_twice: false }
     }
 
     /// The drains as the agents know them.
@@ -203,9 +191,7 @@ impl World {
             let of_app = |number: &u64| self.frames[*number as usize].is_of_app;
             let most = (0..self.frames.len() as u64).filter(|n| of_app(n) && is_missing(n)).count() as u64;
             let announced = drain.announced;
-            let KnownGaps { may_not_announce, may_announce_twice } = self.known_gaps;
-            let least = if may_not_announce { 0 } else { least };
-            let most = if may_announce_twice { u64::MAX } else { most };
+            let most = if self.may_announce_twice { u64::MAX } else { most };
             assert!(
                 (least..=most).contains(&announced),
                 "drain {index}: {announced} lines are announced, {least} to {most} are missing"
