@@ -157,9 +157,10 @@ const SPARES: [&str; 2] = ["spare0", "spare1"];
 /// Name of the lock file.
 const LOCK: &str = "lock";
 
-/// Names of the files that are no segments.
+/// Names of the files that are no segments, in the order in which they are removed: who is killed meanwhile leaves a
+/// directory that the next agent of the app knows as its own, and removes.
 const OTHER_FILES: [&str; 5] =
-    [super::checkpoint::FILE_NAME, identity::FILE_NAME, SPARES[0], SPARES[1], LOCK];
+    [SPARES[0], SPARES[1], super::checkpoint::FILE_NAME, LOCK, identity::FILE_NAME];
 
 /// Digits of a segment's name.
 const NAME_DIGITS: usize = 20;

@@ -1,11 +1,11 @@
 //! Recovery: an agent adopts what dead agents of its app left in the same directory, from where each drain was. (A
 //! shipper that outlives its supervisor: `takeover`.)
 
-use super::SEGMENT_BYTES;
 use super::checkpoint::{Checkpoint, Cursor, Recorded, SealedEnd};
 use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change, read_small};
 use super::identity::AppIdentity;
 use super::writer::content_of;
+use super::{SEGMENT_BYTES, disk};
 use crate::diag;
 use crate::frame::{self, Timestamp};
 use crate::ledger::{
@@ -203,7 +203,7 @@ fn remove_dropped(files: &mut Vec<SegmentFile>, records: &[SegmentRecord]) {
     for file in files.extract_if(.., |file| {
         file.offset < last.start && !records.iter().any(|record| record.start == file.offset)
     }) {
-        std::fs::remove_file(file.path).ok(); // then the next agent tries
+        disk::remove_file(&file.path).ok(); // then the next agent tries
     }
 }
 
