@@ -156,7 +156,7 @@ impl Sampler {
         Sample { lines, needs_prefetch }
     }
 
-    /// R14 and R15. They need an exact reading, because a false alarm wakes people.
+    /// R14 and R15. They need what is certain, because a false alarm wakes people.
     fn alarm_lines(&mut self, reading: Reading, all: &[Process], now: Instant) -> Vec<AgentLine> {
         let Some(quota) = self.alarm_limit() else { return Vec::new() };
         if Alarm::for_usage(&reading.memory, quota).is_none() {

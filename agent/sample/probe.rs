@@ -76,7 +76,8 @@ pub(crate) trait Probe: fmt::Debug + Send {
         None
     }
 
-    /// Replaces a reading that was not exact and would raise an alarm; none when an exact one is not available now.
+    /// Replaces a reading that was not exact and would raise an alarm: by what is certain; none when that is not known
+    /// now.
     fn exact_memory(
         &mut self,
         _processes: &mut Processes,
@@ -185,7 +186,8 @@ impl Probe for ProcessSum {
 
     fn exact_memory(&mut self, processes: &mut Processes, all: &[Process], now: Instant) -> Option<Memory> {
         processes.refresh_all(all, now, EXACT_READ_TIMEOUT);
-        self.memory(processes, all, now).filter(|reading| reading.is_exact).map(|reading| reading.memory)
+        let sum = processes.measured_sum(all, now);
+        Some(Memory { rss: sum.resident, swap: sum.swapped, ..Memory::default() })
     }
 }
 

@@ -242,6 +242,16 @@ impl Processes {
         sum
     }
 
+    /// The memory of those that were measured at this moment: the dyno has at least that, also where a process of another
+    /// user cannot be read.
+    pub(crate) fn measured_sum(&self, all: &[Process], now: Instant) -> Sum {
+        let is_measured = |process: &&Process| {
+            self.record(process).is_some_and(|record| record.read_at == now && record.is_measured)
+        };
+        let measured: Vec<Process> = all.iter().filter(is_measured).copied().collect();
+        self.sum(&measured, now)
+    }
+
     /// Whether all processes have to be read at the same time, in a sample, because readings at different times never
     /// make an exact sum. True when the sum by the last readings exceeds `alarm_limit`; also when it may exceed it (some
     /// processes were never read) and all may be read now.

@@ -112,13 +112,15 @@ fn memory_is_read_one_process_at_a_time_and_estimated_between_readings() {
 }
 
 #[test]
-fn memory_that_cannot_be_read_counts_in_full_and_is_not_exact() {
-    let text = stat(2, 1, 'S', 1, 100);
-    let (_dir, procfs) = fixture(&[("proc/2/stat", &text)]);
+fn memory_that_cannot_be_read_counts_in_full_but_not_for_an_alarm() {
+    let (text, other) = (stat(2, 1, 'S', 1, 100), stat(3, 2, 'S', 1, 100));
+    let readable = ("proc/3/smaps_rollup", "Pss: 300 kB\n");
+    let (_dir, procfs) = fixture(&[("proc/2/stat", &text), ("proc/3/stat", &other), readable]);
     let mut processes = Processes::new(procfs);
     let all = processes.list(ProcessFilter { app: 2, agent: [0, 0] });
     let now = Instant::now();
-    assert!(!processes.refresh(&all, now));
+    while processes.refresh(&all, now) {}
     let sum = processes.sum(&all, now);
-    assert_eq!((sum.resident, sum.is_exact), (409_600, false), "it must not raise an alarm");
+    assert_eq!((sum.resident, sum.is_exact), (409_600 + 307_200, false));
+    assert_eq!(processes.measured_sum(&all, now).resident, 307_200);
 }

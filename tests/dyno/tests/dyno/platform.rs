@@ -32,7 +32,7 @@ fn a_cedar_dyno_has_the_surroundings_of_the_platform() {
     let harness = Harness::new(&format!("worker: {PRINT_SURROUNDINGS}"))
         .with(".env", "MINE=\"from the file\"\nYOURS=file\n");
     let (status, report, err) =
-        harness.report(&["--for", "300ms", "--config", "YOURS=line", "--size", "standard-2x"]);
+        harness.report(&["--for", "2s", "--config", "YOURS=line", "--size", "standard-2x"]);
     assert_eq!(status, 0, "{report:#}{err}");
     assert!(err.contains(" app[worker.1]: mine=from the file yours=line\n"), "{err}");
     if is_isolated(&err) {
@@ -47,7 +47,7 @@ fn a_cedar_dyno_has_the_surroundings_of_the_platform() {
 #[test]
 fn in_a_fir_dyno_the_app_is_pid_1_and_only_it_gets_sigterm() {
     let harness = Harness::new(&format!("worker: trap 'echo stopping' TERM; {PRINT_SURROUNDINGS}"));
-    let (status, report, err) = harness.report(&["--for", "300ms", "--generation", "fir", "--no-metadata"]);
+    let (status, report, err) = harness.report(&["--for", "2s", "--generation", "fir", "--no-metadata"]);
     assert_eq!(status, 0, "{report:#}{err}");
     let name = report["dynos"][0]["name"].as_str().expect("is text").to_owned();
     assert!(name.starts_with("worker-") && name.len() == "worker-12a34b56d-e78f9".len(), "{name}");
