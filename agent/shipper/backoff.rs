@@ -189,6 +189,14 @@ mod tests {
     }
 
     #[test]
+    fn a_smaller_batch_goes_out_at_once_unless_the_drain_failed_before() {
+        assert_eq!(range_of_waits(1, Verdict::Split, None), (Duration::ZERO, Duration::ZERO));
+        let (low, high) = range_of_waits(2, Verdict::Split, None);
+        assert!(low < SECOND_WINDOW / 50, "{low:?}");
+        assert!(high <= SECOND_WINDOW && high > SECOND_WINDOW * 49 / 50, "{high:?}");
+    }
+
+    #[test]
     fn waits_differ_unless_the_seeds_are_equal() {
         let waits = |backoff: &mut Backoff| -> Vec<Duration> {
             (0..8).map(|_| backoff.next(Verdict::Retry, None)).collect()

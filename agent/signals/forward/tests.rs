@@ -191,3 +191,38 @@ fn other_signals_are_forwarded_each_time_in_order() {
         [(105, two)]
     );
 }
+
+#[test]
+fn it_is_due_when_a_decision_may_change() {
+    let hup = Signal::SIGHUP;
+    let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
+    let (mut forwarder, start) = (SignalForwarder::new(ToEveryProcess), Instant::now());
+    assert_eq!((forwarder.due(start), forwarder.is_deciding()), (None, false));
+    forwarder.receive(from(7, TERM), start, &view);
+    assert_eq!((forwarder.due(start), forwarder.is_deciding()), (Some(start + PROBE_INTERVAL), true));
+    forwarder.receive(from(7, hup), start, &view);
+    assert_eq!(forwarder.due(start), Some(start + GROUP_PROBE_TIMEOUT));
+    let now = start + TERM_PROBE_TIMEOUT;
+    assert_eq!(forwarder.decide(now, &view), [TERM, hup]);
+    // The shipper does not clear what it may get late: it is asked for a while.
+    view.pending_in_shipper.set(Some(bit(hup)));
+    assert_eq!((forwarder.due(now), forwarder.is_deciding()), (Some(now + 2 * PROBE_INTERVAL), false));
+    assert!(forwarder.take_clear_request() && !forwarder.take_clear_request(), "once");
+    for _ in 0..MAX_STALE_RECHECKS {
+        assert!(forwarder.due(now).is_some());
+        assert_eq!(forwarder.decide(now, &view), []);
+    }
+    assert_eq!(forwarder.due(now), None);
+}
+
+#[test]
+fn the_shipper_clears_nothing_that_a_decision_needs() {
+    let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
+    let (mut forwarder, start) = (SignalForwarder::new(ToEveryProcess), Instant::now());
+    forwarder.receive(from(7, Signal::SIGHUP), start, &view);
+    assert_eq!(forwarder.decide(start + GROUP_PROBE_TIMEOUT, &view), [Signal::SIGHUP]);
+    forwarder.receive(from(7, TERM), start, &view);
+    assert!(!forwarder.take_clear_request(), "SIGTERM is being decided on");
+    assert_eq!(forwarder.decide(start + TERM_PROBE_TIMEOUT, &view), [TERM]);
+    assert!(forwarder.take_clear_request());
+}

@@ -58,7 +58,7 @@ impl<T> Sender<T> {
     /// Sends a message if there is room and somebody to take it.
     ///
     /// # Errors
-    /// [`Failed`].
+    /// `Failed`.
     pub fn try_send(&self, message: T) -> Result<(), Failed> {
         let mut queue = self.0.lock();
         if queue.messages.len() >= queue.capacity || queue.receivers == 0 {
@@ -74,7 +74,7 @@ impl<T> Receiver<T> {
     /// A message if there is one.
     ///
     /// # Errors
-    /// [`Failed`].
+    /// `Failed`.
     pub fn try_recv(&self) -> Result<T, Failed> {
         self.0.lock().messages.pop_front().ok_or(Failed)
     }
@@ -82,7 +82,7 @@ impl<T> Receiver<T> {
     /// Waits for a message.
     ///
     /// # Errors
-    /// [`Failed`] when no sender is left.
+    /// `Failed` when no sender is left.
     pub fn recv(&self) -> Result<T, Failed> {
         let mut queue = self.0.lock();
         loop {
@@ -99,7 +99,7 @@ impl<T> Receiver<T> {
     /// Waits for a message, or until a time that chance decides.
     ///
     /// # Errors
-    /// [`Failed`].
+    /// `Failed`.
     pub fn recv_timeout(&self, _: Duration) -> Result<T, Failed> {
         if shuttle::rand::thread_rng().gen_bool(0.5) { self.try_recv() } else { self.recv() }
     }
