@@ -151,10 +151,13 @@ impl Case {
         self.agents += 1;
         let place = Place { base: self.base.path(), number: self.agents };
         let ended = crash::run(at, || live(&mut self.world, self.settings, place, work));
-        // The checkpoints of several directories are not written at once.
-        if let Ended::Crashed(Step::Write(path)) = &ended {
-            self.world.may_announce_twice |= self.agents > 1 && path.ends_with("cursors");
-        }
+        self.world.may_announce_twice |= match &ended {
+            // The checkpoints of several directories are not written at once.
+            Ended::Crashed(Step::Write(path)) => self.agents > 1 && path.ends_with("cursors"),
+            // The last segment of a dead agent: that it was dropped no later record tells.
+            Ended::Crashed(Step::Remove) => true,
+            Ended::Crashed(Step::Other) | Ended::Finished(_) => false,
+        };
         ended
     }
 
