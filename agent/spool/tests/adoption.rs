@@ -1,0 +1,308 @@
+//! What the next agent finds in the directory of a dead one: losses, damage, the order of directories.
+
+use super::*;
+
+/// What the next batch of a drain announces; it is rejected if that is asked for, else delivered.
+fn announced_by_next(spool: &Spool, outcome: BatchOutcome) -> Option<u64> {
+    let mut ledger = spool.shared.lock();
+    let SealRange { cursor, limit, .. } = ledger.seal_range(D0);
+    let mut reader = Reader::new(None);
+    for segment in ledger.segments() {
+        reader.add(SegmentStart { start: segment.start, location: segment.location.clone() });
+    }
+    let range = reader.read(cursor, limit, 8 << 20, &mut bytes::BytesMut::new()).expect("readable");
+    let mut lines = None;
+    let notice = |losses: &Losses| {
+        lines = Some(losses.iter().map(|loss| loss.lines).sum());
+        b"1 x\n".to_vec()
+    };
+    ledger.seal(D0, range, &IDENTITY, notice).expect("sealed");
+    ledger.complete_batch(D0, outcome);
+    lines
+}
+
+#[test]
+fn a_loss_in_a_segment_that_no_checkpoint_tells_of_has_times() {
+    let base = tempfile::tempdir().expect("a directory");
+    let first = open_spool(base.path(), "00aa");
+    let mut writer = first.writer(64 << 20, WhenFull::DropOldest, || false);
+    for start in (0..20_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    drop(first); // killed
+    let path = base.path().join("00aa");
+    std::fs::write(path.join("cursors"), "").expect("emptied");
+    let segments = Listing::of(&path).expect("listed").segments;
+    std::fs::write(&segments[1].path, "no frame").expect("damaged");
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+    let times: Vec<TimeRange> = adoption.segments.iter().filter_map(|segment| segment.times).collect();
+    let at = Timestamp::from_micros(1);
+    assert_eq!(times[0], TimeRange { first: at, last: at }, "of its frames");
+    assert!(Timestamp::now().since(times[1].last).as_secs() < 60, "of its last change");
+    assert_eq!(times.len(), segments.len());
+}
+
+#[test]
+fn a_loss_that_was_announced_to_nobody_but_a_silent_drain_outlives_its_agent() {
+    let base = tempfile::tempdir().expect("a directory");
+    let first = open_spool(base.path(), "00aa");
+    write(&mut first.writer(4 << 20, WhenFull::DropOldest, || false), 0..1);
+    assert_eq!(announced_by_next(&first, BatchOutcome::Delivered), None);
+    let (since, until) = (Timestamp::from_micros(1), Timestamp::from_micros(2));
+    let loss = Loss { lines: 7, since, until, reason: DropReason::RecorderBehind };
+    first.shared.lock().announce(&Losses::from_iter([loss]));
+    let notice = |_: &Losses| b"1 x\n".to_vec();
+    let at = first.shared.lock().log_end();
+    let alone = BatchRange { start: at, end: at, frames: 0 };
+    first.shared.lock().seal(D0, alone, &IDENTITY, notice).expect("a notice alone");
+    end(first, End::Closed);
+    let second = open_spool(base.path(), "00bb");
+    let mut ledger = second.shared.lock();
+    let SealRange { cursor, limit, .. } = ledger.seal_range(D0);
+    let alone = BatchRange { start: cursor, end: limit, frames: 0 };
+    let batch = ledger.seal(D0, alone, &IDENTITY, |_| unreachable!("it is the same notice"));
+    assert_eq!(batch.expect("a notice alone").notice, b"1 x\n");
+    ledger.complete_batch(D0, BatchOutcome::Delivered);
+    drop(ledger);
+    second.save_and_remove_consumed();
+    second.close();
+    assert_eq!(std::fs::read_dir(base.path()).expect("listed").count(), 0, "nothing is left");
+}
+
+/// How an agent ends in a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    Killed,
+}
+
+/// The spool of an agent with one drain.
+fn open_spool(base: &std::path::Path, agent: &str) -> Spool {
+    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    Spool::open(base, agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
+}
+
+/// The spool's agent ends.
+fn end(spool: Spool, end: End) {
+    spool.save_checkpoint();
+    if end == End::Closed {
+        spool.close();
+    }
+    drop(spool);
+}
+
+#[test]
+fn losses_outlive_their_agent_and_are_announced_once() {
+    for ends in [[End::Closed; 2], [End::Killed; 2], [End::Closed, End::Killed], [End::Killed, End::Closed]] {
+        let base = tempfile::tempdir().expect("a directory");
+        let open = |agent: &str| open_spool(base.path(), agent);
+        let first = open("00aa");
+        let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
+        for start in (0..60_000).step_by(1000) {
+            write(&mut writer, start..start + 1000);
+        }
+        drop(writer);
+        let dropped = first.shared.lock().accounts()[0].dropped();
+        assert_eq!(announced_by_next(&first, BatchOutcome::Rejected), Some(dropped), "the drain refuses it");
+        end(first, ends[0]);
+        end(open("00bb"), ends[1]);
+        let third = open("00cc");
+        let mut writer = third.writer(8 << 20, WhenFull::DropOldest, || false);
+        write(&mut writer, 0..1);
+        drop(writer);
+        assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped), "{ends:?}");
+        end(third, End::Closed);
+        assert_eq!(std::fs::read_dir(base.path()).expect("listed").count(), 0, "nothing is left: {ends:?}");
+    }
+}
+
+#[test]
+fn what_a_sealed_batch_announces_is_not_lost_with_the_batch() {
+    let base = tempfile::tempdir().expect("a directory");
+    let open = |agent: &str| open_spool(base.path(), agent);
+    let first = open("00aa");
+    let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
+    for start in (0..60_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    let sealed = {
+        let mut ledger = first.shared.lock();
+        let start = ledger.seal_range(D0).cursor;
+        let (one, _) = frames(0..1);
+        let range = BatchRange { start, end: start + one.len() as u64, frames: 1 };
+        ledger.seal(D0, range, &IDENTITY, |_| b"1 x\n".to_vec()).expect("sealed");
+        range
+    };
+    let dropped = first.shared.lock().accounts()[0].dropped();
+    end(first, End::Killed);
+    end(open("00bb"), End::Killed);
+    // The batch turns out to be damaged before it is sealed again.
+    let third = open("00cc");
+    assert_eq!(
+        third.shared.lock().seal_range(D0),
+        SealRange { cursor: sealed.start, limit: sealed.end, is_one_batch: true }
+    );
+    third.shared.lock().skip_damaged(D0);
+    let more = third.shared.lock().accounts()[0].adopted_dropped();
+    assert!(more > 1000);
+    assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped + more));
+}
+
+#[test]
+fn a_shipper_without_supervisor_adopts_also_without_a_directory_of_its_own() {
+    let base = tempfile::tempdir().expect("a directory");
+    let owner = || {
+        let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+        SpoolOwner::of_test(vec![drain])
+    };
+    let first = Spool::open(base.path(), "00aa".to_owned(), owner(), None).spool;
+    let mut writer = first.writer(4 << 20, WhenFull::DropOldest, || false);
+    for start in (0..60_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    drop(writer);
+    let dropped = first.shared.lock().accounts()[0].dropped();
+    end(first, End::Killed);
+    std::fs::write(base.path().join("00bb"), "in the way of the directory").expect("written");
+    let takeover = TakeoverState::new("00aa", std::iter::empty());
+    let Opened { spool: second, error } =
+        Spool::open_after(base.path(), "00bb".to_owned(), owner(), None, &takeover);
+    assert!(error.is_some());
+    assert!(second.adopted_bytes() > 1 << 20);
+    end(second, End::Killed);
+    let third = Spool::open(base.path(), "00cc".to_owned(), owner(), None).spool;
+    assert!(third.adopted_bytes() > 1 << 20, "what was not delivered stays");
+    assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped));
+}
+
+#[test]
+fn spools_are_adopted_in_the_order_in_which_their_agents_started() {
+    let base = tempfile::tempdir().expect("a directory");
+    let start = std::time::SystemTime::now() - std::time::Duration::from_mins(10);
+    // The directory of the first was changed last: the second had adopted it, and removed a segment.
+    for (agent, started, changed) in [("00bb", 0, 9), ("00aa", 1, 2)] {
+        let directory = Directory::create(base.path(), agent).expect("ours").of_app(AppIdentity::of_test());
+        std::fs::write(directory.segment(Offset::ZERO), frames(0..1).0).expect("written");
+        let at = |minutes| start + std::time::Duration::from_mins(minutes);
+        let set =
+            |path: &std::path::Path, time| File::open(path).expect("open").set_modified(time).expect("set");
+        set(&directory.path().join("app"), at(started));
+        set(directory.path(), at(changed));
+    }
+    let adoption = adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed");
+    let agents: Vec<&str> = adoption.spools.iter().map(|spool| spool.origin.agent.as_str()).collect();
+    assert_eq!(agents, ["00bb", "00aa"]);
+}
+
+/// The directory of a dead agent with two segments of ten frames, both in its checkpoint.
+fn dead_agent(base: &std::path::Path) -> Directory {
+    let directory = Directory::create(base, "00aa").expect("ours").of_app(AppIdentity::of_test());
+    let mut records = Vec::new();
+    let mut start = Offset::ZERO;
+    for number in [0, 10] {
+        let (bytes, appended) = frames(number..number + 10);
+        std::fs::write(directory.segment(start), &bytes).expect("written");
+        let (len, lines) = (appended.len, appended.frames);
+        records.push(SegmentRecord { start, len, frames: lines, lines, times: appended.times });
+        start += len;
+    }
+    let cursor = Cursor {
+        token: "d.1".to_owned(),
+        offset: Offset::ZERO,
+        consumed: None,
+        losses: Losses::default(),
+        sealed: None,
+    };
+    Checkpoint::open(&directory).expect("opened").save(&[cursor], &records).expect("saved");
+    directory
+}
+
+#[test]
+fn what_replaced_the_file_of_a_segment_is_not_waited_for() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = dead_agent(base.path());
+    let path = directory.segment(Offset::ZERO);
+    drop(directory);
+    std::fs::remove_file(&path).expect("removed");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let spool = open_spool(base.path(), "00bb");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut reader = reader_of(&spool.shared, None);
+        let result = reader.read(Offset::ZERO, Offset::MAX, 1 << 20, &mut bytes::BytesMut::new());
+        drop_cache(&SegmentLocation::File(path));
+        sender.send(result).expect("the test waits");
+    });
+    let wait = std::time::Duration::from_secs(20);
+    let result = receiver.recv_timeout(wait).expect("nobody waits for the other end of the FIFO");
+    assert!(matches!(result, Err(ReadError::Gone { at: Offset::ZERO })), "{result:?}");
+}
+
+#[test]
+fn lines_behind_damage_are_counted_when_their_segment_is_dropped() {
+    for damaged_frames in [0, 4] {
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = dead_agent(base.path());
+        let path = directory.segment(Offset::ZERO);
+        drop(directory);
+        let mut bytes = std::fs::read(&path).expect("read");
+        let at = bytes.len() / 10 * damaged_frames;
+        bytes[at] = b'x';
+        std::fs::write(&path, bytes).expect("written");
+        let spool = open_spool(base.path(), "00bb");
+        let mut writer = spool.writer(1, WhenFull::DropOldest, || false);
+        write(&mut writer, 100..101);
+        write(&mut writer, 101..102);
+        drop(writer);
+        assert_eq!(spool.shared.lock().accounts()[0].adopted_dropped(), 20, "damaged at {damaged_frames}");
+    }
+}
+
+/// Lines that are announced when the first segment of `dead_agent` is damaged at frame `at`, and others that follow.
+#[test]
+fn damage_behind_a_cursor_within_a_segment_counts_only_what_is_behind_it() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = dead_agent(base.path());
+    let path = directory.segment(Offset::ZERO);
+    let len = std::fs::metadata(&path).expect("there").len();
+    let records: Vec<SegmentRecord> = [0, len]
+        .map(|start| SegmentRecord { start: Offset::new(start), len, frames: 10, lines: 10, times: None })
+        .to_vec();
+    // Three frames were delivered.
+    let cursor = Cursor {
+        token: "d.1".to_owned(),
+        offset: Offset::new(len / 10 * 3),
+        consumed: Some(Consumed { segment: Offset::ZERO, frames: 3, lines: 3 }),
+        losses: Losses::default(),
+        sealed: None,
+    };
+    Checkpoint::open(&directory).expect("opened").save(&[cursor], &records).expect("saved");
+    drop(directory);
+    std::fs::remove_file(path).expect("removed");
+    let spool = open_spool(base.path(), "00bb");
+    spool.shared.lock().skip_damaged(D0);
+    assert_eq!(spool.shared.lock().accounts()[0].adopted_dropped(), 7);
+}
+
+#[test]
+fn damage_in_a_segment_that_grew_after_the_checkpoint_is_counted() {
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = dead_agent(base.path());
+    let len = std::fs::metadata(directory.segment(Offset::ZERO)).expect("there").len();
+    let path = directory.segment(Offset::new(len));
+    drop(directory);
+    // Two frames more than the checkpoint says; then the first is damaged.
+    let mut bytes = [std::fs::read(&path).expect("read"), frames(20..22).0].concat();
+    bytes[0] = b'x';
+    std::fs::write(&path, bytes).expect("written");
+    let spool = open_spool(base.path(), "00bb");
+    let first = BatchRange { start: Offset::ZERO, end: Offset::new(len), frames: 10 };
+    let mut ledger = spool.shared.lock();
+    ledger.seal(D0, first, &IDENTITY, |_| Vec::new()).expect("sealed");
+    ledger.complete_batch(D0, BatchOutcome::Delivered);
+    ledger.skip_damaged(D0);
+    let dropped = ledger.accounts()[0].adopted_dropped();
+    assert!((10..=12).contains(&dropped), "{dropped}");
+}
