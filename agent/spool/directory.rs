@@ -274,9 +274,11 @@ impl Directory {
         }
     }
 
-    /// Renames a spare file to the segment at `offset`, and opens it.
+    /// Renames a spare file to the segment at `offset`, and opens it. None also while another thread retires a segment:
+    /// until the rename nobody may take the name of the spare for another file.
     pub(super) fn recycle(&self, offset: Offset) -> Option<File> {
-        let spare = self.spares().pop()?;
+        let mut spares = self.spares.try_lock().ok()?;
+        let spare = spares.pop()?;
         let file = OpenOptions::new().write(true).custom_flags(nix::libc::O_NOFOLLOW).open(&spare).ok()?;
         // The terminating NUL goes in before the rename: what the file holds belongs to its old name.
         disk::write_all_at(&file, &[0], 0).ok()?;

@@ -322,6 +322,30 @@ fn a_recycled_file_shows_no_old_frames() {
 }
 
 #[test]
+fn a_file_that_is_recycled_is_not_replaced_by_one_that_is_retired() {
+    use std::os::unix::fs::MetadataExt as _;
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = Directory::create(base.path(), "00aa").expect("ours");
+    let consumed = |number: u64| Offset::new(number + (1 << 32));
+    std::thread::scope(|scope| {
+        let retiring = scope.spawn(|| {
+            for number in 0..1000 {
+                let path = directory.segment(consumed(number));
+                std::fs::write(&path, "old").expect("written");
+                directory.retire(&path);
+            }
+        });
+        for number in (0..).take_while(|_| !retiring.is_finished()) {
+            if let Some(file) = directory.recycle(Offset::new(number)) {
+                let path = directory.segment(Offset::new(number));
+                let (written, read) = (file.metadata().expect("open"), path.metadata().expect("there"));
+                assert_eq!(written.ino(), read.ino(), "what is written is what is read");
+            }
+        }
+    });
+}
+
+#[test]
 fn an_interrupted_append_to_a_recycled_file_is_not_seen() {
     let base = tempfile::tempdir().expect("a directory");
     let path = base.path().join("segment");
