@@ -5,7 +5,7 @@ use super::http::{Client, Endpoint, tls};
 use super::worker::{BatchLimits, DrainWorker, KnownSegments, SpoolProgress, SupervisorGone, WorkerChannels};
 use crate::config::{Config, DrainSettings};
 use crate::confinement::Confinement;
-use crate::ledger::{DrainIndex, Offset, SegmentLocation, SegmentStart};
+use crate::ledger::{DrainIndex, Offset, SegmentStart};
 use crate::protocol::{FailureKind, Message, ToShipper, ToSupervisor};
 use crate::signals::pending::{self, StalePending};
 use crate::spool::{Reader, SealedEnd, TakeoverState};
@@ -240,9 +240,6 @@ impl Shipper {
     /// Keeps what is needed to deliver the rest when the supervisor is gone.
     fn note_for_takeover(&mut self, message: &ToShipper) {
         match message {
-            ToShipper::Segment(SegmentStart { start, location: SegmentLocation::Memory(slot) }) => {
-                self.takeover.open_segment(*start, *slot);
-            }
             ToShipper::SealRange { drain, range } => self.takeover.set_cursor(*drain, range.cursor, None),
             ToShipper::SealedBatch { drain, batch } => {
                 let (end, notice) = (batch.range.end, batch.notice.clone());

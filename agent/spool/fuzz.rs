@@ -423,12 +423,12 @@ impl Adopter {
 
 fn take_over() -> (TakeoverState, File) {
     let memory = memory_file().expect("a memory file");
-    let mut takeover = TakeoverState::new("00ab", TOKENS.into_iter().map(str::to_owned));
+    let takeover = TakeoverState::new("00ab", TOKENS.into_iter().map(str::to_owned));
     for slot in 0..2_u8 {
         let first = IN_MEMORY + u64::from(slot) * FRAMES;
         let at = u64::from(slot) * SEGMENT_BYTES;
         memory.write_all_at(&frames(first..first + FRAMES), at).expect("written");
-        takeover.open_segment(segment_start(slot.into()), slot);
+        note_slot_start(&memory, slot, segment_start(slot.into())).expect("written");
     }
     (takeover, memory)
 }

@@ -60,7 +60,7 @@ pub(crate) use recovery::OtherSpool;
 pub(crate) use takeover::TakeoverState;
 pub(crate) use writer::{AppendOutcome, WhenFull, Writer};
 
-use crate::ledger::{Segment, SegmentLocation};
+use crate::ledger::{Offset, Segment, SegmentLocation};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -89,6 +89,26 @@ fn read_slot(memory: &File, slot: u8) -> io::Result<Vec<u8>> {
     let got = memory.read_at(&mut bytes, u64::from(slot) * SEGMENT_BYTES)?;
     bytes.truncate(got);
     Ok(bytes)
+}
+
+/// Where the memory file tells the start of the segment in a slot: behind the slots.
+const fn start_position(slot: u8) -> u64 {
+    MEMORY_SLOTS as u64 * SEGMENT_BYTES + slot as u64 * 8
+}
+
+/// Notes where the segment starts that is about to be written to a slot of the memory file, for who takes over.
+///
+/// # Errors
+/// When it cannot be written.
+fn note_slot_start(memory: &File, slot: u8, start: Offset) -> io::Result<()> {
+    memory.write_all_at(&start.get().to_le_bytes(), start_position(slot))
+}
+
+/// The start of the segment that was written to a slot last.
+fn slot_start(memory: &File, slot: u8) -> Option<Offset> {
+    let mut start = [0; 8];
+    memory.read_exact_at(&mut start, start_position(slot)).ok()?;
+    Some(Offset::new(u64::from_le_bytes(start)))
 }
 
 /// Removes the bytes of a segment that is no longer in the ledger; `directory` may recycle its file.

@@ -116,7 +116,7 @@ impl Spool {
         // A shipper without a supervisor needs no directory of its own. An agent does: there is no room in memory for
         // its lines while it delivers another's.
         let may_adopt = directory.is_some() || takeover.is_supervisor_gone();
-        let found = may_adopt.then(|| adopt(base, &agent, &app).ok()).flatten();
+        let found = may_adopt.then(|| adopt(base, &agent, &app, &takeover.agent).ok()).flatten();
         let mut adoption = found.unwrap_or_default();
         if let Some(memory) = &memory {
             takeover.adopt_into(&mut adoption, memory);

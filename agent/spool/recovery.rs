@@ -59,6 +59,20 @@ impl AdoptedSpool {
         }
     }
 
+    /// Its supervisor's shipper knows these positions of the drains, which may be newer than the checkpoint's.
+    pub(super) fn advance(&mut self, known: &[Cursor]) {
+        for newer in known {
+            match self.cursors.iter_mut().find(|cursor| cursor.token == newer.token) {
+                Some(cursor) if cursor.offset < newer.offset => {
+                    let losses = std::mem::take(&mut cursor.losses);
+                    *cursor = Cursor { losses, ..newer.clone() };
+                }
+                Some(_) => {}
+                None => self.cursors.push(newer.clone()),
+            }
+        }
+    }
+
     /// Its range in our spool.
     pub(super) fn range(&self) -> Range<Offset> {
         Offset::new(self.origin.shift)..self.end
@@ -76,24 +90,29 @@ pub(crate) struct Adoption {
     pub others: Vec<OtherSpool>,
 }
 
-/// Adopts the directories of dead agents of this app in `base`, in the order of their starts, and looks at those of
-/// other apps. `own_id` is the id of our agent, whose directory is left out.
+/// Adopts the directories of dead agents of this app in `base`, in the order of their starts but that of agent `last`
+/// behind all others, and looks at those of other apps. `own_id` is the id of our agent, whose directory is left out.
 ///
 /// # Errors
 /// [`SpoolError`] when `base` cannot be listed. A directory that cannot be adopted is left alone.
-pub(crate) fn adopt(base: &Path, own_id: &str, app: &AppIdentity) -> Result<Adoption, SpoolError> {
+pub(crate) fn adopt(
+    base: &Path,
+    own_id: &str,
+    app: &AppIdentity,
+    last: &str,
+) -> Result<Adoption, SpoolError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(base).map_err(SpoolError::io("cannot list", base))?.flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();
         let is_agent =
             name.len() == own_id.len() && name != own_id && name.bytes().all(|b| b.is_ascii_hexdigit());
         if is_agent {
-            found.push((AppIdentity::recorded_at(&entry.path()), name, entry.path()));
+            found.push((name == last, AppIdentity::recorded_at(&entry.path()), name, entry.path()));
         }
     }
     found.sort();
     let mut adoption = Adoption::default();
-    for (_, agent, path) in found {
+    for (_, _, agent, path) in found {
         let owner = AppIdentity::read(&path);
         if !owner.as_ref().is_some_and(|owner| owner.is_same_app(app)) {
             adoption.others.extend(OtherSpool::look(path, owner));

@@ -2,27 +2,18 @@
 //! agent that starts later on the same disk: `recovery`.)
 
 use super::checkpoint::{Cursor, SealedEnd};
-use super::read_slot;
 use super::recovery::{AdoptedSpool, Adoption};
+use super::{MEMORY_SLOTS, read_slot, slot_start};
 use crate::frame::Losses;
 use crate::ledger::{DrainIndex, Offset, Origin, Segment, SegmentLocation};
 use std::fs::File;
 use std::sync::Arc;
-
-/// A segment in memory: it is in no directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct MemorySegment {
-    start: Offset,
-    slot: u8,
-}
 
 /// What a shipper knows of its supervisor's spool, in case that goes without a word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TakeoverState {
     /// The id of the supervisor's agent.
     pub agent: String,
-    /// Ascending.
-    segments: Vec<MemorySegment>,
     /// How far each drain was.
     pub cursors: Vec<Cursor>,
 }
@@ -39,18 +30,12 @@ impl TakeoverState {
                 sealed: None,
             })
             .collect();
-        Self { agent: agent.to_owned(), cursors, ..Self::default() }
+        Self { agent: agent.to_owned(), cursors }
     }
 
     /// Whether a supervisor left it.
     pub(super) fn is_supervisor_gone(&self) -> bool {
         !self.agent.is_empty()
-    }
-
-    /// A segment was opened in this slot of memory; a former one in it is gone.
-    pub(crate) fn open_segment(&mut self, start: Offset, slot: u8) {
-        self.segments.retain(|other| other.slot != slot);
-        self.segments.push(MemorySegment { start, slot });
     }
 
     /// A drain continues at `offset`, with this sealed batch.
@@ -60,27 +45,51 @@ impl TakeoverState {
         }
     }
 
-    /// Adds the segments in the memory file to what was adopted from disk.
+    /// Adds the segments in the memory file to what was adopted from disk: between those of the supervisor's directory,
+    /// when that was adopted last, else behind all.
     pub(super) fn adopt_into(&self, adoption: &mut Adoption, memory: &File) {
-        let shift = adoption.segments.last().map_or(Offset::ZERO, Segment::end).get();
-        let origin = Arc::new(Origin { agent: self.agent.clone(), shift });
-        let ends = self.segments.iter().skip(1).map(|segment| segment.start).chain([Offset::MAX]);
-        let mut end = None;
-        for (MemorySegment { start, slot }, next) in self.segments.iter().zip(ends) {
-            // The last one may hold more than was reported; a NUL ends it, as on disk.
-            let Ok(bytes) = read_slot(memory, *slot) else { return };
-            let len = memchr::memchr(0, &bytes).unwrap_or(bytes.len()) as u64;
-            let mut segment = Segment::new(*start + shift, SegmentLocation::Memory(*slot));
-            segment.len = len.min(next - *start);
-            segment.origin = Some(Arc::clone(&origin));
-            if segment.len > 0 {
-                end = Some(segment.end());
-                adoption.segments.push(segment);
-            }
-        }
-        if let Some(end) = end {
+        let is_own = |spool: &&mut AdoptedSpool| spool.origin.agent == self.agent;
+        let own = adoption.spools.last_mut().filter(is_own);
+        let origin = if let Some(spool) = &own {
+            Arc::clone(&spool.origin)
+        } else {
+            let shift = adoption.segments.last().map_or(Offset::ZERO, Segment::end).get();
+            Arc::new(Origin { agent: self.agent.clone(), shift })
+        };
+        let mut segments = segments_in(memory, &origin);
+        let Some(end) = segments.last().map(Segment::end) else { return };
+        if let Some(spool) = own {
+            spool.end = spool.end.max(end);
+            spool.advance(&self.cursors);
+        } else {
             let cursors = self.cursors.clone();
             adoption.spools.push(AdoptedSpool { origin, end, directory: None, cursors, checkpoint: None });
         }
+        adoption.segments.append(&mut segments);
+        adoption.segments.sort_by_key(|segment| segment.start);
+        // What is behind its end in a recycled file are old frames.
+        for index in 1..adoption.segments.len() {
+            let next = adoption.segments[index].start;
+            let before = &mut adoption.segments[index - 1];
+            before.len = before.len.min(next - before.start);
+        }
+        adoption.segments.retain(|segment| segment.len > 0);
     }
+}
+
+/// The segments in the memory file, ascending.
+fn segments_in(memory: &File, origin: &Arc<Origin>) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = (0..MEMORY_SLOTS)
+        .filter_map(|slot| {
+            // The last one may hold more than was reported; a NUL ends it, as on disk.
+            let bytes = read_slot(memory, slot).ok()?;
+            let start = slot_start(memory, slot)?;
+            let mut segment = Segment::new(start + origin.shift, SegmentLocation::Memory(slot));
+            segment.len = memchr::memchr(0, &bytes).unwrap_or(bytes.len()) as u64;
+            segment.origin = Some(Arc::clone(origin));
+            Some(segment).filter(|segment| segment.len > 0)
+        })
+        .collect();
+    segments.sort_by_key(|segment| segment.start);
+    segments
 }

@@ -221,11 +221,11 @@ fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
     };
     std::fs::create_dir(base.path().join("not an agent")).expect("made");
     let Adoption { spools, segments, .. } =
-        adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+        adopt(base.path(), "00bb", &AppIdentity::of_test(), "").expect("listed");
     assert_eq!(spools.len(), 1);
     assert_eq!(spools[0].end, total);
     assert!(
-        adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed").spools.is_empty(),
+        adopt(base.path(), "00cc", &AppIdentity::of_test(), "").expect("listed").spools.is_empty(),
         "it is locked"
     );
     let mut ledger = Ledger::new(["d0".to_owned(), "d1".to_owned()], segments);
@@ -256,7 +256,7 @@ fn an_adopted_segment_without_frames_shares_its_start_with_no_other() {
         std::fs::write(directory.segment(Offset::new(4000)), [&[0], &frames(0..9).0[1..]].concat())
             .expect("written");
     }
-    let segments = adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed").segments;
+    let segments = adopt(base.path(), "00cc", &AppIdentity::of_test(), "").expect("listed").segments;
     assert_eq!(segments.len(), 2);
     // Also the next one, which is ours, starts behind the last.
     assert!(segments.iter().all(|segment| segment.len > 0));
@@ -315,7 +315,7 @@ fn a_recycled_file_shows_no_old_frames() {
     std::fs::rename(base.path().join("00aa"), base.path().join("00ee")).expect("renamed");
     std::fs::remove_file(base.path().join("00ee/lock")).expect("removed");
     let Adoption { spools, segments, .. } =
-        adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+        adopt(base.path(), "00bb", &AppIdentity::of_test(), "").expect("listed");
     assert_eq!(spools[0].end, last.end());
     let ends: Vec<Offset> = segments.iter().map(Segment::end).collect();
     assert!(segments.iter().skip(1).zip(&ends).all(|(segment, end)| segment.start >= *end), "{segments:?}");
@@ -391,7 +391,7 @@ fn adopted_of(files: &[(u64, &[u8])]) -> Vec<(u64, u64)> {
         std::fs::write(directory.segment(Offset::new(*offset)), bytes).expect("written");
     }
     drop(directory);
-    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test(), "").expect("listed");
     adoption.segments.iter().map(|segment| (segment.start.get(), segment.len)).collect()
 }
 
@@ -427,7 +427,7 @@ fn spare_files_do_not_come_back_as_segments() {
     let starts: Vec<u64> = spool.shared.lock().segments().map(|segment| segment.start.get()).collect();
     assert!(spool.shared.lock().accounts()[0].dropped() > 0);
     drop(spool); // as if its agent had been killed
-    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test(), "").expect("listed");
     let adopted: Vec<u64> = adoption.segments.iter().map(|segment| segment.start.get()).collect();
     assert_eq!(adopted, starts, "what was dropped is counted already");
     for adopted in adoption.spools {

@@ -2,7 +2,7 @@
 
 use super::directory::{Directory, SpoolError, read_small};
 use super::disk;
-use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache, read_slot};
+use super::{MEMORY_SLOTS, SEGMENT_BYTES, dispose, drop_cache, note_slot_start, read_slot};
 use crate::diag::Throttle;
 use crate::frame::{self, DropReason, Loss, Losses, Timestamp};
 use crate::ledger::{
@@ -337,10 +337,13 @@ impl<'a> Writer<'a> {
     }
 
     fn next_slot(&mut self) -> Option<SegmentLocation> {
-        self.memory?;
+        let memory = self.memory?;
         let ledger = self.shared.lock();
         let is_free = |slot: &u8| !ledger.segments().any(|s| s.location == SegmentLocation::Memory(*slot));
         let slot = (0..MEMORY_SLOTS).find(is_free)?;
+        let start = ledger.log_end();
+        drop(ledger);
+        note_slot_start(memory, slot, start).ok()?;
         self.open = Some(OpenSegment::Memory(slot));
         Some(SegmentLocation::Memory(slot))
     }

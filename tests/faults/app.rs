@@ -33,6 +33,14 @@ impl LineName {
         text.extend_from_slice(b";\n");
     }
 
+    /// The line, without its LF.
+    pub(crate) fn text(self) -> Vec<u8> {
+        let mut text = Vec::new();
+        self.append_to(&mut text);
+        text.pop();
+        text
+    }
+
     /// The first name in a message.
     pub(crate) fn find(message: &str) -> Option<Self> {
         let (_, rest) = message.split_once('[')?;

@@ -60,7 +60,7 @@ impl Tally {
     }
 
     fn add_line(&mut self, message: &str) {
-        let Some(name) = LineName::find(message) else {
+        let Some(name) = LineName::find(message).or_else(|| self.continued_by(message)) else {
             self.wrong.push(format!("a line that the app did not print: {message:?}"));
             return;
         };
@@ -77,6 +77,18 @@ impl Tally {
         } else if number < last {
             self.wrong.push(format!("behind number {last}: {name:?}"));
         }
+    }
+
+    /// The line that a part without a whole name continues: the agent sends what it has of a line that does not go on.
+    fn continued_by(&self, part: &str) -> Option<LineName> {
+        let mut last = self.lines.iter().filter_map(|((run, output), lines)| {
+            let (got, len) = *lines.bytes.last()?;
+            Some((LineName { run: *run, output: *output, number: lines.bytes.len() as u64, len }, got))
+        });
+        let continues = |(name, got): &(LineName, u64)| {
+            name.text().get(*got as usize..).is_some_and(|rest| rest.starts_with(part.as_bytes()))
+        };
+        last.find(continues).map(|(name, _)| name)
     }
 
     /// Lines of a run that arrived as a whole, of which the app had `done` printed for sure.

@@ -35,7 +35,7 @@ fn a_loss_in_a_segment_that_no_checkpoint_tells_of_has_times() {
     std::fs::write(path.join("cursors"), "").expect("emptied");
     let segments = Listing::of(&path).expect("listed").segments;
     std::fs::write(&segments[1].path, "no frame").expect("damaged");
-    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test()).expect("listed");
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test(), "").expect("listed");
     let times: Vec<TimeRange> = adoption.segments.iter().filter_map(|segment| segment.times).collect();
     let at = Timestamp::from_micros(1);
     assert_eq!(times[0], TimeRange { first: at, last: at }, "of its frames");
@@ -177,6 +177,62 @@ fn a_shipper_without_supervisor_adopts_also_without_a_directory_of_its_own() {
     assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped));
 }
 
+/// The lines that a shipper without supervisor finds, in their order.
+fn taken_over(base: &std::path::Path, memory: &File) -> Vec<u64> {
+    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let takeover = TakeoverState::new("00aa", std::iter::once("d.1".to_owned()));
+    let copy = || memory.try_clone().expect("a clone");
+    let owner = SpoolOwner::of_test(vec![drain]);
+    let spool = Spool::open_after(base, "00bb".to_owned(), owner, Some(copy()), &takeover).spool;
+    let shared = &spool.shared;
+    let mut reader = reader_of(shared, Some(copy()));
+    let ledger = shared.lock();
+    ledger
+        .segments()
+        .flat_map(|segment| read_all(&mut reader, segment.start, segment.end(), 1 << 20))
+        .collect()
+}
+
+#[test]
+fn a_shipper_without_supervisor_keeps_the_order_of_disk_and_memory() {
+    let base = tempfile::tempdir().expect("a directory");
+    let memory = memory_file().expect("memfd");
+    let directory = Directory::create(base.path(), "00aa").expect("ours").of_app(AppIdentity::of_test());
+    let mut start = Offset::ZERO;
+    // The disk was full meanwhile.
+    for (index, slot) in [(0, None), (1, Some(0)), (2, Some(1)), (3, None), (4, Some(2))] {
+        let (bytes, _) = frames(index * 100..(index + 1) * 100);
+        match slot {
+            None => std::fs::write(directory.segment(start), &bytes).expect("written"),
+            Some(slot) => {
+                memory.write_all_at(&bytes, u64::from(slot) * SEGMENT_BYTES).expect("written");
+                note_slot_start(&memory, slot, start).expect("written");
+            }
+        }
+        start += bytes.len() as u64;
+    }
+    drop(directory);
+    // An agent that started later died as well.
+    let later = Directory::create(base.path(), "00cc").expect("ours").of_app(AppIdentity::of_test());
+    std::fs::write(later.segment(Offset::ZERO), frames(1000..1100).0).expect("written");
+    drop(later);
+    let expected: Vec<u64> = (1000..1100).chain(0..500).collect();
+    assert_eq!(taken_over(base.path(), &memory), expected);
+}
+
+#[test]
+fn a_shipper_without_supervisor_knows_a_slot_of_memory_that_was_used_again() {
+    let base = tempfile::tempdir().expect("a directory");
+    let memory = memory_file().expect("memfd");
+    let shared = shared(1);
+    let mut writer = Writer::new(&shared, None, Some(&memory), 1 << 30, WhenFull::DropOldest, || false);
+    for start in (0..50_000).step_by(1000) {
+        write(&mut writer, start..start + 1000);
+    }
+    let dropped = shared.lock().accounts()[0].dropped();
+    assert!(taken_over(base.path(), &memory).into_iter().eq(dropped..50_000), "nobody told it of one");
+}
+
 #[test]
 fn spools_are_adopted_in_the_order_in_which_their_agents_started() {
     let base = tempfile::tempdir().expect("a directory");
@@ -191,7 +247,7 @@ fn spools_are_adopted_in_the_order_in_which_their_agents_started() {
         set(&directory.path().join("app"), at(started));
         set(directory.path(), at(changed));
     }
-    let adoption = adopt(base.path(), "00cc", &AppIdentity::of_test()).expect("listed");
+    let adoption = adopt(base.path(), "00cc", &AppIdentity::of_test(), "").expect("listed");
     let agents: Vec<&str> = adoption.spools.iter().map(|spool| spool.origin.agent.as_str()).collect();
     assert_eq!(agents, ["00bb", "00aa"]);
 }
