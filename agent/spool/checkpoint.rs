@@ -5,6 +5,7 @@ use super::disk;
 use super::identity::hash;
 use crate::frame::{DropReason, Loss, Losses, Timestamp, frames_from_line, frames_to_line};
 use crate::ledger::{Account, Consumed, Ledger, Offset, ResumedBatch, SegmentRecord, TimeRange};
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -14,6 +15,8 @@ use std::os::unix::fs::OpenOptionsExt;
 pub(super) const FILE_NAME: &str = "cursors";
 /// Bytes of the file at most: a line has a token and at most one frame.
 const MAX_BYTES: u64 = 1 << 20;
+/// Bytes of the file for which room is reserved: enough for a few hundred segments.
+const RESERVED_BYTES: i64 = 32 << 10;
 /// No count of lines or frames is larger, so that sums of them fit.
 const MAX_COUNT: u64 = 1 << 48;
 
@@ -98,7 +101,10 @@ impl Checkpoint {
         let path = directory.path().join(FILE_NAME);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        Ok(Self(open_regular(&path, &mut options).map_err(SpoolError::io("cannot open", &path))?))
+        let file = open_regular(&path, &mut options).map_err(SpoolError::io("cannot open", &path))?;
+        // Also on a disk that gets full it can be written: what the segments took would be delivered twice.
+        fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, RESERVED_BYTES).ok(); // the disk may be full already
+        Ok(Self(file))
     }
 
     /// Writes all cursors, and what the segments hold.

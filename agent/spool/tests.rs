@@ -322,6 +322,27 @@ fn a_recycled_file_shows_no_old_frames() {
 }
 
 #[test]
+fn a_checkpoint_has_room_on_a_disk_that_gets_full() {
+    use std::os::unix::fs::MetadataExt as _;
+    let base = tempfile::tempdir().expect("a directory");
+    let directory = Directory::create(base.path(), "00aa").expect("ours");
+    let checkpoint = Checkpoint::open(&directory).expect("opened");
+    let reserved = directory.path().join("cursors").metadata().expect("there");
+    assert!(reserved.blocks() * 512 >= 32 << 10, "{} blocks", reserved.blocks());
+    let times = None;
+    let record = |n: u64| SegmentRecord {
+        start: Offset::new(n << 20),
+        len: 1 << 20,
+        frames: 9999,
+        lines: 9999,
+        times,
+    };
+    checkpoint.save(&[], &(0..256).map(record).collect::<Vec<_>>()).expect("saved");
+    let used = directory.path().join("cursors").metadata().expect("there");
+    assert_eq!(used.blocks(), reserved.blocks(), "{} bytes", used.len());
+}
+
+#[test]
 fn a_file_that_is_recycled_is_not_replaced_by_one_that_is_retired() {
     use std::os::unix::fs::MetadataExt as _;
     let base = tempfile::tempdir().expect("a directory");
