@@ -42,11 +42,9 @@ impl Tally {
     /// Adds the lines of a request.
     pub(crate) fn add(&mut self, lines: &[Line]) {
         for line in lines {
-            let now = (line.time.clone(), line.message.chars().take(120).collect());
-            if let Some(last) = self.last.insert(line.proc_id.clone(), now)
-                && line.time < last.0
-            {
-                self.unordered.push(format!("{} {} behind {} {}", line.time, line.message, last.0, last.1));
+            // Damage is found when it is read; its notice bears the times of what is missing.
+            if !line.message.ends_with(" reason=spool-damaged") {
+                self.check_time(line);
             }
             self.no_lines += u64::from(!line.is_app);
             if line.is_app {
@@ -56,6 +54,15 @@ impl Tally {
                 let reason = rest.split_once(" reason=").map_or("", |(_, reason)| reason);
                 *self.announced.entry(reason.to_owned()).or_default() += count.unwrap_or(0);
             }
+        }
+    }
+
+    fn check_time(&mut self, line: &Line) {
+        let now = (line.time.clone(), line.message.chars().take(120).collect());
+        if let Some(last) = self.last.insert(line.proc_id.clone(), now)
+            && line.time < last.0
+        {
+            self.unordered.push(format!("{} {} behind {} {}", line.time, line.message, last.0, last.1));
         }
     }
 
