@@ -21,6 +21,7 @@ pub(crate) struct Harness {
     program: PathBuf,
     /// The `tailrace` under measurement.
     pub(crate) binary: PathBuf,
+    bare_loop: PathBuf,
     /// Lines of the load.
     pub(crate) lines: u64,
     pub(crate) sink: Sink,
@@ -36,7 +37,10 @@ impl Harness {
         let bytes = load::write_file(&dir.path().join("load"), lines)?;
         eprintln!("load: {lines} lines, {:.1} bytes a line", bytes as f64 / lines as f64);
         let sink = Sink::start(&program, &dir.path().join("ca.pem"))?;
-        Ok(Self { dir, program, binary, lines, sink, cores })
+        // tests/bench/run builds it, with a profile of its own.
+        let bare_loop =
+            std::env::var_os("TAILRACE_BENCH_BARE_LOOP").ok_or("start it as tests/bench/run")?.into();
+        Ok(Self { dir, program, binary, bare_loop, lines, sink, cores })
     }
 
     /// A path in the directory of the harness.
@@ -54,7 +58,8 @@ impl Harness {
     /// The bare loop into the sink.
     pub(crate) fn bare_loop(&self, encoding: Encoding) -> Command {
         let level = if encoding == Encoding::Gzip { "6" } else { "0" };
-        let mut command = self.role("bare");
+        let mut command = Command::new(&self.bare_loop);
+        command.env_clear().stdin(Stdio::null());
         command.arg(self.sink.port.to_string()).arg(self.path("ca.pem")).arg(level);
         command
     }

@@ -1,7 +1,6 @@
 //! The bench: the cost of tailrace, each figure compared with its budget.
 
 mod app;
-mod baseline;
 mod cores;
 mod full_speed;
 mod harness;
@@ -24,7 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cores::Cores;
-use full_speed::{Contestant, Encoding};
+use full_speed::Contestant;
 use harness::Harness;
 use options::{HELP, Options};
 use results::Results;
@@ -43,15 +42,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs an internal role: the sink, the bare loop, or an app under measurement. `None` if the arguments name none.
+/// Runs an internal role: the sink, or an app under measurement. `None` if the arguments name none.
 fn run_role(args: &[String]) -> Option<Result<ExitCode>> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["sink", ca] => sink::serve(Path::new(ca)),
-        ["bare", port, ca, level] => {
-            let encoding = if *level == "0" { Encoding::Identity } else { Encoding::Gzip };
-            number(port).and_then(|port| baseline::run(port as u16, Path::new(ca), encoding))
-        }
         ["load", file, lines] => {
             number(lines).and_then(|lines| load::write_file(Path::new(file), lines)).map(drop)
         }
@@ -149,6 +144,10 @@ fn run_all(harness: &mut Harness, options: &Options, results: &mut Results) {
     measurements.push((
         "paced.10000",
         Box::new(move |harness, results| steady_load::paced(harness, 10_000, paced, results)),
+    ));
+    measurements.push((
+        "paced.100000",
+        Box::new(move |harness, results| steady_load::paced(harness, 100_000, paced, results)),
     ));
     measurements.push((
         "streams.1000",

@@ -1,4 +1,4 @@
-//! Steady loads: an idle app, 1,000 and 10,000 lines per second, shipper faults, bursts, starts and exits.
+//! Steady loads: an idle app, 1,000, 10,000 and 100,000 lines per second, shipper faults, bursts, starts and exits.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,6 +13,7 @@ use crate::cores::Cores;
 use crate::full_speed::Encoding;
 use crate::harness::{Harness, PipeCapacity, pipe};
 use crate::measure::{Cost, ProcessPair, Rates, UsageSnapshot, monotonic_micros, observe};
+use crate::peak::Peak;
 use crate::results::Results;
 use crate::stats::{Figures, Percentiles};
 
@@ -22,6 +23,9 @@ const WARM_UP: Duration = Duration::from_millis(1500);
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// What the longest shutdown may add to a run.
 const MAX_SHUTDOWN: Duration = Duration::from_secs(40);
+
+/// From this rate on, in lines per second, the page cache is looked at, which costs the machine some time.
+const FAST_RATE: u64 = 100_000;
 
 /// The path of Debian's package `tini`.
 const TINI: &str = "/usr/bin/tini";
@@ -108,11 +112,14 @@ pub(crate) fn idle(harness: &mut Harness, time: Duration, results: &mut Results)
 pub(crate) fn paced(harness: &mut Harness, rate: u64, time: Duration, results: &mut Results) -> Result<()> {
     let key = format!("paced.{rate}");
     harness.sink.ask("reset")?;
-    let mut window = Window::of(time);
+    let (mut window, mut peak) = (Window::of(time), Peak::with_spool(harness.path("spool")));
     let app = &mut paced_app(harness, rate, time);
     let mut command = run_of(harness, app)?;
     let mut child = command.env("TAILRACE_BATCH_LINGER", "250ms").spawn()?;
     let cost = observe(&harness.cores, &mut child, time + MAX_SHUTDOWN, |at, processes| {
+        if rate >= FAST_RATE {
+            peak.sample(at, processes);
+        }
         if window.sample(at, processes) {
             harness.sink.ask("mark")?;
         }
@@ -121,7 +128,12 @@ pub(crate) fn paced(harness: &mut Harness, rate: u64, time: Duration, results: &
     expect_success(&key, &cost)?;
     let rates = window.rates.ok_or("paced: exited too early")?;
     let report = harness.sink.ask("report")?;
-    results.add(format!("{key}.cpu"), rates.supervisor + rates.shipper);
+    let cpu = rates.supervisor + rates.shipper;
+    results.add(format!("{key}.cpu"), cpu);
+    results.add(format!("{key}.million"), cpu * 1e6 / rate as f64);
+    if let Some(cache) = peak.cache {
+        results.add(format!("{key}.cache"), cache as f64);
+    }
     results.add(format!("{key}.supervisor"), rates.supervisor);
     results.add(format!("{key}.shipper"), rates.shipper);
     results.add(format!("{key}.wakeups"), rates.wakeups);

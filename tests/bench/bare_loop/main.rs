@@ -1,11 +1,17 @@
 //! The bare loop: the cost of sending lines without any guarantee. Budgets are expressed in its unit.
 //!
-//! One thread reads standard input, puts a Logplex header before each line and POSTs bodies of 256 KiB over
-//! one TLS connection. It has no timers, retries, spool or limits, and does not inspect the lines.
+//! `bare-loop PORT CA_FILE LEVEL`: one thread reads standard input in pieces of 64 KiB, puts the same Logplex header
+//! before each line and POSTs bodies of 256 KiB over one TLS connection to 127.0.0.1, waiting for each answer; LEVEL is
+//! that of gzip, 0 without. It has no timers, retries, spool or limits, does not inspect the lines, and does not look at
+//! the clock. It is built for speed alone (profile `bare-loop`), with the C library of the machine.
 
+use std::error::Error;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use flate2::Compression;
@@ -13,37 +19,50 @@ use flate2::write::GzEncoder;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use tailrace::frame::Timestamp;
-
-use crate::Result;
-use crate::full_speed::Encoding;
 
 /// Bytes of a body.
 const BODY_BYTES: usize = 256 * 1024;
+/// Bytes of a read, and of a line at most.
+const READ_BYTES: usize = 64 * 1024;
+/// What precedes each line, behind its length.
+const HEADER: &[u8] = b"<190>1 2026-01-01T00:00:00.000000+00:00 host app web.1 - ";
 
-/// Sends standard input to the sink on `port`.
-pub(crate) fn run(port: u16, ca: &Path, encoding: Encoding) -> Result<()> {
-    let mut drain = Drain {
-        stream: connect(port, ca)?,
-        encoding,
-        msgs: 0,
-        body: Vec::with_capacity(BODY_BYTES + 64 * 1024),
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match &arguments[..] {
+        [port, ca, level] => run(port, Path::new(ca), level),
+        _ => Err("usage: bare-loop PORT CA_FILE LEVEL".into()),
     };
-    let mut stdin = std::io::stdin().lock();
-    let mut input = vec![0; BODY_BYTES];
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bare-loop: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(port: &str, ca: &Path, level: &str) -> Result<()> {
+    let body = Vec::with_capacity(BODY_BYTES + READ_BYTES);
+    let mut drain = Drain { stream: connect(port.parse()?, ca)?, level: level.parse()?, lines: 0, body };
+    // Not through the buffer of `Stdin`: it would copy.
+    let mut stdin = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let mut input = vec![0; 2 * READ_BYTES];
     let mut filled = 0;
     loop {
-        let read = stdin.read(&mut input[filled..])?;
+        let read = stdin.read(&mut input[filled..filled + READ_BYTES])?;
         if read == 0 {
             break;
         }
         filled += read;
         let used = drain.frame_lines(&input[..filled])?;
-        if used == 0 && filled == input.len() {
-            return Err("a line does not fit into the buffer".into());
-        }
         input.copy_within(used..filled, 0);
         filled -= used;
+        if filled > READ_BYTES {
+            return Err("a line does not fit into the buffer".into());
+        }
     }
     drain.post()
 }
@@ -51,22 +70,22 @@ pub(crate) fn run(port: u16, ca: &Path, encoding: Encoding) -> Result<()> {
 /// The connection to the sink, and the body under construction.
 struct Drain {
     stream: StreamOwned<ClientConnection, TcpStream>,
-    encoding: Encoding,
-    msgs: u64,
+    /// Of gzip; 0 without.
+    level: u32,
+    lines: u64,
     body: Vec<u8>,
 }
 
 impl Drain {
     /// Frames the complete lines of `bytes`; returns their length.
     fn frame_lines(&mut self, bytes: &[u8]) -> Result<usize> {
-        let header = format!("<190>1 {} host app web.1 - ", Timestamp::now());
         let mut from = 0;
         for lf in memchr::memchr_iter(b'\n', bytes) {
             let line = &bytes[from..=lf];
-            self.append_len(header.len() + line.len());
-            self.body.extend_from_slice(header.as_bytes());
+            self.append_len(HEADER.len() + line.len());
+            self.body.extend_from_slice(HEADER);
             self.body.extend_from_slice(line);
-            self.msgs += 1;
+            self.lines += 1;
             from = lf + 1;
             if self.body.len() >= BODY_BYTES {
                 self.post()?;
@@ -93,8 +112,9 @@ impl Drain {
             return Ok(());
         }
         let compressed;
-        let (body, header) = if self.encoding == Encoding::Gzip {
-            let mut encoder = GzEncoder::new(Vec::with_capacity(BODY_BYTES / 4), Compression::new(6));
+        let (body, header) = if self.level > 0 {
+            let packed = Vec::with_capacity(BODY_BYTES / 4);
+            let mut encoder = GzEncoder::new(packed, Compression::new(self.level));
             encoder.write_all(&self.body)?;
             compressed = encoder.finish()?;
             (compressed.as_slice(), "Content-Encoding: gzip\r\n")
@@ -104,7 +124,7 @@ impl Drain {
         let head = format!(
             "POST /bare HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/logplex-1\r\n\
              Logplex-Msg-Count: {}\r\n{header}Content-Length: {}\r\n\r\n",
-            self.msgs,
+            self.lines,
             body.len()
         );
         self.stream.write_all(head.as_bytes())?;
@@ -112,7 +132,7 @@ impl Drain {
         self.stream.flush()?;
         self.read_answer()?;
         self.body.clear();
-        self.msgs = 0;
+        self.lines = 0;
         Ok(())
     }
 
