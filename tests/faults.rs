@@ -2,7 +2,7 @@
 //! processes, disks that are full, slow or damaged, and clocks that step. Whatever happens, every line is delivered,
 //! or announced as lost.
 //!
-//! As a test it carries out the first schedules. `tests/soak/faults` runs as many as one likes.
+//! As tests it carries out the first schedules, some in each. `tests/soak/faults` runs as many as one likes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
@@ -40,10 +40,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-/// The name of the test.
-const NAME: &str = "schedules";
-/// Schedules of the test.
+/// What the name of each test begins with; then comes its first seed.
+const NAME: &str = "schedules_from_";
+/// Schedules of all tests, and of each.
 const SEEDS: u64 = 40;
+const SEEDS_PER_TEST: u64 = 5;
 
 /// Which schedules are carried out, and how many at once.
 struct Options {
@@ -63,7 +64,9 @@ fn main() -> ExitCode {
     if has("--list") {
         // As nextest asks: https://nexte.st/docs/design/custom-test-harnesses/
         if !has("--ignored") {
-            println!("{NAME}: test");
+            for seed in (0..SEEDS).step_by(SEEDS_PER_TEST as usize) {
+                println!("{NAME}{seed:02}: test");
+            }
         }
         return ExitCode::SUCCESS;
     }
@@ -71,11 +74,12 @@ fn main() -> ExitCode {
         let at = arguments.iter().position(|argument| argument == name)?;
         arguments.get(at + 1)?.parse::<u64>().ok()
     };
+    let test = arguments.iter().find_map(|argument| argument.strip_prefix(NAME)?.parse::<u64>().ok());
     let cores = thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
     let options = Options {
-        from: number("--from").unwrap_or(0),
-        seeds: number("--seeds").unwrap_or(SEEDS),
-        jobs: number("--jobs").unwrap_or(cores * 3),
+        from: test.or(number("--from")).unwrap_or(0),
+        seeds: test.map(|_| SEEDS_PER_TEST).or(number("--seeds")).unwrap_or(SEEDS),
+        jobs: test.map(|_| 1).or(number("--jobs")).unwrap_or(cores * 3),
         only_print: has("--print"),
     };
     disk::isolate_mounts();
