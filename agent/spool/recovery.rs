@@ -143,6 +143,9 @@ pub(crate) struct OtherSpool {
 impl OtherSpool {
     /// How long it is left for an agent of its own app, from its last change on.
     pub(crate) const KEEP_TIME: Duration = Duration::from_hours(24);
+    /// How long one is left that has no segments and is nobody's. Its agent was killed while it made or removed it,
+    /// or is about to lock it.
+    const EMPTY_KEEP_TIME: Duration = Duration::from_mins(1);
 
     /// Looks at the directory at `path`, which is not changed, unless it was kept for long enough: then it is removed,
     /// because nobody can deliver it any more. None for a directory of a living agent, and for one without segments.
@@ -154,9 +157,10 @@ impl OtherSpool {
         if Directory::is_locked(&path) {
             return None;
         }
+        let keep_time = if owner.is_none() && bytes == 0 { Self::EMPTY_KEEP_TIME } else { Self::KEEP_TIME };
         let app = owner.map(|owner| owner.name).unwrap_or_default();
         let other = Self { directory: path, app, bytes, changed };
-        if other.unchanged() >= Self::KEEP_TIME
+        if other.unchanged() >= keep_time
             && let Ok(Some(directory)) = Directory::adopt(other.directory.clone())
         {
             directory.remove();

@@ -76,6 +76,11 @@ fn files(spool: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     found
 }
 
+/// Whether a directory holds nothing but, perhaps, a lock file.
+pub(crate) fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name() == "lock"))
+}
+
 /// All segments, also spare ones.
 pub(crate) fn segments(spool: &Path) -> Vec<PathBuf> {
     files(spool, |name| name.len() == 20)

@@ -347,7 +347,10 @@ impl<'a> Stage<'a> {
                 break;
             }
         }
+        // One that its agent was killed over before it had its name in it, or no longer, is removed when it is old.
+        let is_kept = |path: &PathBuf| path.join("app").exists() || !disk::is_empty(path);
         self.observed.left = disk::agent_directories(&self.harness.spool_dir());
+        self.observed.left.retain(is_kept);
         self.observed.tallies = (0..self.schedule.drains).map(|index| self.tally(index)).collect();
         self.observed.reports = (0..self.schedule.drains).map(|index| self.drain(index).report()).collect();
     }

@@ -252,6 +252,25 @@ fn spools_are_adopted_in_the_order_in_which_their_agents_started() {
     assert_eq!(agents, ["00bb", "00aa"]);
 }
 
+#[test]
+fn a_directory_that_an_agent_was_killed_over_is_removed_when_it_is_old() {
+    let base = tempfile::tempdir().expect("a directory");
+    let now = std::time::SystemTime::now();
+    for (agent, age) in [("00aa", 90), ("00bb", 30)] {
+        let directory = Directory::create(base.path(), agent).expect("ours");
+        let path = directory.path().to_owned();
+        drop(directory);
+        for changed in [path.join("lock"), path] {
+            let time = now - std::time::Duration::from_secs(age);
+            File::open(changed).expect("open").set_modified(time).expect("set");
+        }
+    }
+    let adoption = adopt(base.path(), "00cc", &AppIdentity::of_test(), "").expect("listed");
+    assert!(adoption.spools.is_empty() && adoption.others.is_empty());
+    let exists = |agent: &str| base.path().join(agent).exists();
+    assert!(!exists("00aa") && exists("00bb"), "an agent may be about to lock the younger one");
+}
+
 /// The directory of a dead agent with two segments of ten frames, both in its checkpoint.
 fn dead_agent(base: &std::path::Path) -> Directory {
     let directory = Directory::create(base, "00aa").expect("ours").of_app(AppIdentity::of_test());
