@@ -10,6 +10,32 @@ const TIMESTAMP_AT: usize = LEN_ROOM + 7;
 /// Headers up to this size are copied as an array of this size: a copy whose length is known at compile time takes a
 /// few instructions.
 const HEADER_COPY_BYTES: usize = 96;
+/// Messages up to this size are copied in pieces.
+const MAX_PIECES_BYTES: usize = 1024;
+
+/// Appends `bytes` in pieces whose length is known at compile time; the last one overlaps the one before. musl's copy of
+/// a length that is not known takes several times as long for a line.
+fn append(out: &mut Vec<u8>, bytes: &[u8]) {
+    match bytes.len() {
+        0..8 => bytes.iter().for_each(|byte| out.push(*byte)),
+        8..32 => append_pieces::<8>(out, bytes),
+        32..MAX_PIECES_BYTES => append_pieces::<32>(out, bytes),
+        _ => out.extend_from_slice(bytes),
+    }
+}
+
+/// Appends at least `N` bytes.
+fn append_pieces<const N: usize>(out: &mut Vec<u8>, bytes: &[u8]) {
+    let end = out.len() + bytes.len();
+    let (pieces, rest) = bytes.as_chunks::<N>();
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+    if let (false, Some(last)) = (rest.is_empty(), bytes.last_chunk::<N>()) {
+        out.truncate(end - N);
+        out.extend_from_slice(last);
+    }
+}
 
 /// Encodes the frames of one source. Everything but LEN, time and message is prepared once.
 #[derive(Clone, Debug)]
@@ -60,7 +86,7 @@ impl Encoder {
             }
             _ => out.extend_from_slice(&self.prefix[from..from + prefix_len]),
         }
-        out.extend_from_slice(msg);
+        append(out, msg);
         out.push(b'\n');
     }
 

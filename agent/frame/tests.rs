@@ -37,6 +37,21 @@ fn golden_body_of_the_https_drain() {
 }
 
 #[test]
+fn messages_of_any_length_are_encoded_whole_and_at_any_time() {
+    let message: Vec<u8> = (0..1200).map(|at| b'a' + (at % 26) as u8).collect();
+    let mut one = encoder(PRI_APP, "app", "web.1");
+    // One microsecond apart, over the end of a second.
+    let start = 1_772_600_766_999_400;
+    for len in 0..=message.len() {
+        let (time, mut body) = (Timestamp::from_micros(start + len as u64), Vec::new());
+        one.encode(&mut body, time, &message[..len]);
+        let frame = parse(&body, 0).expect("a frame");
+        assert_eq!((frame.total, frame.msg.as_bytes()), (body.len(), &message[..len]));
+        assert_eq!(Timestamp::of_frame(&body), Some(time), "{len}");
+    }
+}
+
+#[test]
 fn published_samples_parse() {
     // Dev Center "log drains" and heroku/logplex doc/README.http_drains.md; the LF is part of LEN.
     for sample in [

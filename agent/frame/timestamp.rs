@@ -87,7 +87,12 @@ impl TimestampText {
         if time == self.time {
             return false;
         }
+        let follows = time.0 == self.time.0 + 1;
         self.time = time;
+        // The frames of a chunk are 1 µs apart.
+        if follows && self.count_up() {
+            return true;
+        }
         let second = time.0 / 1_000_000;
         if second != self.second {
             self.second = second;
@@ -102,6 +107,20 @@ impl TimestampText {
         }
         write_digits(&mut self.text[20..26], time.0 % 1_000_000);
         true
+    }
+}
+
+impl TimestampText {
+    /// Adds 1 µs; returns whether that did not need a new second.
+    fn count_up(&mut self) -> bool {
+        for digit in self.text[20..26].iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                return true;
+            }
+            *digit = b'0';
+        }
+        false
     }
 }
 

@@ -126,6 +126,11 @@ fn caption(options: &Options, cores: usize) -> String {
     )
 }
 
+/// Whether `wanted` selects the measurement `name`: as its name, or else as the beginning of it.
+fn selects(wanted: &str, name: &str, names: &[&str]) -> bool {
+    if names.contains(&wanted) { name == wanted } else { name.starts_with(wanted) }
+}
+
 /// Runs every selected measurement once. A failure is reported, and its figures are missing.
 fn run_all(harness: &mut Harness, options: &Options, results: &mut Results) {
     type Measurement<'a> = (&'static str, Box<dyn Fn(&mut Harness, &mut Results) -> Result<()> + 'a>);
@@ -163,8 +168,9 @@ fn run_all(harness: &mut Harness, options: &Options, results: &mut Results) {
     measurements.push(("end", Box::new(move |harness, results| steady_load::ends(harness, starts, results))));
     measurements.push(("idle", Box::new(move |harness, results| steady_load::idle(harness, idle, results))));
     measurements.push(("sample", Box::new(sample::run)));
+    let names: Vec<&str> = measurements.iter().map(|(name, _)| *name).collect();
     for (name, measure) in measurements {
-        if options.only.iter().all(|prefix| !name.starts_with(prefix.as_str())) && !options.only.is_empty() {
+        if !options.only.is_empty() && !options.only.iter().any(|wanted| selects(wanted, name, &names)) {
             continue;
         }
         eprintln!("       {name}");

@@ -19,9 +19,9 @@ Exits 1 if lines were lost or a measurement failed, whatever the figures are.
   --lines N     lines at full speed (1000000)
   --cores N     cores that agent, app and sink share (2)
   --dir DIR     directory of load and spool; its file system affects the figures (target/…/tmp)
-  --only LIST   only measurements that begin with one of these, separated by commas:
-                tee bare ship run paced.1000 paced.10000 paced.100000 streams write burst outage start
-                end idle sample
+  --only LIST   only these measurements, separated by commas; `ru` selects all that begin with it:
+                tee bare ship run run.pipe bare.gzip ship.gzip run.gzip paced.1000 paced.10000
+                paced.100000 streams.1000 write burst outage start end idle sample
   --json FILE   write all figures of all runs to FILE
   --readme      put the table between the markers in README.md
   --outage MINUTES
