@@ -3,6 +3,9 @@
 //! A pump does not wait for a stalled recorder: without a free buffer the bytes are passed through and counted as a
 //! gap. For a recorder that makes progress it waits a moment, as a full pipe would make the app wait.
 //!
+//! A pump that has emptied the pipe rests, so that writes gather there: a wake-up costs more than reading many lines. It
+//! rests as long as the pipe is sure to take what the app writes, by the rate at which it wrote before.
+//!
 //! Two pumps, where the streams are two, read them together: what the app wrote to one stream is read when it turns to
 //! the other, at most [`MIN_REST`] and [`HEAD_START`] later. Chunks are recorded in the order in which they were read.
 
@@ -20,10 +23,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A read of fewer bytes was a small write: the pump rests before the next read, so that writes gather in the pipe.
-const SMALL_READ_BYTES: usize = 16 << 10;
-/// How long it rests.
-const REST: Duration = Duration::from_millis(30);
+/// Bytes that may gather in the pipe during a rest, by the rate so far: half of what it holds, so that a burst finds room.
+const REST_BYTES: u64 = 512 << 10;
+/// How long a pump rests at most. What the drain gets is later by as much.
+const REST: Duration = Duration::from_millis(40);
 /// How long it rests at least, however soon the app writes to the other stream.
 const MIN_REST: Duration = Duration::from_millis(2);
 /// After a pause the app has the pipe for itself this long: a burst costs it no more than without the agent.
@@ -72,6 +75,8 @@ enum ReadOutcome {
     /// Bytes.
     Read {
         bytes: usize,
+        /// There was room for more.
+        empties: bool,
         /// A line ends with them, as far as can be known.
         ends_line: bool,
         /// They are to be passed on.
@@ -81,6 +86,27 @@ enum ReadOutcome {
     Nothing,
     /// The pipe ended.
     End,
+}
+
+/// How fast the app writes.
+#[derive(Clone, Copy, Debug)]
+struct WriteRate {
+    /// When the app began to write what is read since.
+    since: Instant,
+    /// What was read.
+    bytes: u64,
+}
+
+impl WriteRate {
+    fn since(since: Instant) -> Self {
+        Self { since, bytes: 0 }
+    }
+
+    /// How long it takes at this rate to write [`REST_BYTES`]; at most [`REST`].
+    fn rest(self, now: Instant) -> Duration {
+        let elapsed = now.saturating_duration_since(self.since);
+        elapsed.mul_f64(REST_BYTES as f64 / self.bytes.max(1) as f64).min(REST)
+    }
 }
 
 /// One stream's pump.
@@ -144,6 +170,7 @@ impl Pump {
     fn copy_until_exit(&mut self, output: &mut Passthrough<'_>) -> CopyEnd {
         let write_lock = self.write_lock.clone();
         let mut guard: Option<MutexGuard<'_, ()>> = None;
+        let mut rate = WriteRate::since(Instant::now());
         loop {
             if guard.is_some() && !self.is_ready() {
                 guard = None; // the rest of the line may take long
@@ -151,12 +178,18 @@ impl Pump {
             match self.wait() {
                 Ready::AppExited => return CopyEnd::AppExited,
                 Ready::Never => return CopyEnd::PipeEnded,
-                Ready::AfterPause if self.coalesces => self.pause(HEAD_START),
+                Ready::AfterPause if self.coalesces => {
+                    rate = WriteRate::since(Instant::now());
+                    self.pause(HEAD_START);
+                }
                 Ready::AfterPause | Ready::Now => {}
             }
             let queued = self.recorder.len();
-            let (bytes, ends_line, passes) = match self.read(output) {
-                ReadOutcome::Read { bytes, ends_line, passes } => (bytes, ends_line, passes),
+            let (empties, ends_line, passes) = match self.read(output) {
+                ReadOutcome::Read { bytes, empties, ends_line, passes } => {
+                    rate.bytes += bytes as u64;
+                    (empties, ends_line, passes)
+                }
                 ReadOutcome::Nothing => continue,
                 ReadOutcome::End => return CopyEnd::PipeEnded,
             };
@@ -170,9 +203,13 @@ impl Pump {
                     guard = None;
                 }
             }
-            if bytes < SMALL_READ_BYTES && self.coalesces {
+            if empties && self.coalesces {
+                let now = Instant::now();
                 // A recorder that is behind must not have all buffers occupied by a few lines each.
-                self.rest(1 << queued.saturating_sub(QUEUE_OF_BUSY_RECORDER).min(5));
+                let factor = 1 << queued.saturating_sub(QUEUE_OF_BUSY_RECORDER).min(5);
+                let rest = rate.rest(now);
+                self.rest(rest * factor, rest.min(MIN_REST) * factor);
+                rate = WriteRate::since(now);
             }
         }
     }
@@ -227,12 +264,14 @@ impl Pump {
             let missing = Gap::of(bytes, now);
             self.gap = Some(self.gap.map_or(missing, |gap| gap.joined(missing)));
             output.add(PendingChunk::Copy(bytes.to_vec()));
-            let ends_line = got < size || bytes.ends_with(b"\n");
-            return ReadOutcome::Read { bytes: got, ends_line, passes: true };
+            let empties = got < size;
+            let ends_line = empties || bytes.ends_with(b"\n");
+            return ReadOutcome::Read { bytes: got, empties, ends_line, passes: true };
         };
         buffer.set_len(got);
         let bytes = Arc::new(buffer);
-        let ends_line = got < size || bytes.ends_with(b"\n");
+        let empties = got < size;
+        let ends_line = empties || bytes.ends_with(b"\n");
         let gap = self.gap.take();
         let chunk = Input::Chunk { stream: self.stream, bytes: Arc::clone(&bytes), now, gap };
         // The queue has a slot for every buffer, so this fails only when the recorder is gone.
@@ -247,7 +286,7 @@ impl Pump {
         if passes {
             output.add(PendingChunk::Buffer(bytes));
         }
-        ReadOutcome::Read { bytes: got, ends_line, passes }
+        ReadOutcome::Read { bytes: got, empties, ends_line, passes }
     }
 
     /// Whether bytes are there already.
@@ -280,18 +319,19 @@ impl Pump {
         }
     }
 
-    /// Lets writes gather in the pipe, `factor` times as long as usual. Ends early when the app exits, and when it writes
-    /// to the other stream: what it wrote to this one came first. The other pump waits for [`HEAD_START`] meanwhile.
-    fn rest(&mut self, factor: u32) {
+    /// Lets writes gather in the pipe for `longest`. Ends early when the app exits, and, `shortest` being over, when it
+    /// writes to the other stream: what it wrote to this one came first. The other pump waits for [`HEAD_START`]
+    /// meanwhile.
+    fn rest(&mut self, longest: Duration, shortest: Duration) {
         let start = Instant::now();
         let peer = self.peer.as_ref().map_or(self.app_exited.as_fd(), |peer| peer.as_fd());
         let mut polled =
             [PollFd::new(self.app_exited.as_fd(), PollFlags::POLLIN), PollFd::new(peer, PollFlags::POLLIN)];
-        poll(&mut polled, timeout(REST * factor)).ok(); // interrupted: a shorter rest does no harm
+        poll(&mut polled, timeout(longest)).ok(); // interrupted: a shorter rest does no harm
         if polled[1].revents() == Some(PollFlags::POLLHUP) {
             self.peer = None; // it has ended, and would end every rest
         }
-        let left = (MIN_REST * factor).saturating_sub(start.elapsed());
+        let left = shortest.saturating_sub(start.elapsed());
         if !left.is_zero() {
             self.pause(left);
         }
