@@ -199,13 +199,13 @@ fn cause(ended: thread::Result<io::Result<Exit>>) -> io::Error {
 /// reads the same pipe.
 fn spawn_reader(config: &Config, spool: &Arc<Spool>, stdin: &Arc<StdinState>) -> io::Result<()> {
     let (spool, stdin) = (Arc::clone(spool), Arc::clone(stdin));
-    let (format, linger) = (FrameFormat::of(config), config.batch_linger);
+    let (format, wakeups) = (FrameFormat::of(config), Wakeups::of(config));
     let limit = config.spool_limit(sample::quota);
     let reader = thread::Builder::new().name("recorder".to_owned());
     reader.spawn(move || {
         let writer = spool.writer(limit, WhenFull::Block, || stdin.is_stopping());
         let recorder = Recorder::new(&spool, writer, &format);
-        stdin.finish(stdin::read(recorder, Wakeups::new(linger), &stdin));
+        stdin.finish(stdin::read(recorder, wakeups, &stdin));
     })?;
     Ok(())
 }

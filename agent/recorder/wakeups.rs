@@ -1,9 +1,10 @@
 //! How often the recorder wakes the main loop, and through it the shipper, for new frames.
 
+use crate::config::Config;
 use std::time::{Duration, Instant};
 
-/// This many new bytes wake at once: a batch may be full.
-const WAKE_BYTES: u64 = 64 << 10;
+/// At most so many new bytes wake at once, or as many as half a batch has: it may be full.
+const MAX_WAKE_BYTES: u64 = 256 << 10;
 /// The shortest and the longest interval between wake-ups for fewer bytes.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_INTERVAL: Duration = Duration::from_millis(250);
@@ -17,11 +18,13 @@ pub(crate) enum Wake {
     Later,
 }
 
-/// Coalesces wake-ups: the first bytes after a pause wake at once, then one wake-up per interval or per 64 KiB.
+/// Coalesces wake-ups: the first bytes after a pause wake at once, then one wake-up per interval or per half a batch.
 #[derive(Debug)]
 pub(crate) struct Wakeups {
     interval: Duration,
     linger: Duration,
+    /// So many new bytes wake at once.
+    wake_bytes: u64,
     last: Option<Instant>,
     /// New bytes of the app since then.
     bytes: u64,
@@ -30,11 +33,18 @@ pub(crate) struct Wakeups {
 }
 
 impl Wakeups {
-    /// For batches that close after `linger`; more frequent wake-ups would be useless. A batch that closes takes in
-    /// what is in the spool, announced or not.
-    pub(crate) fn new(linger: Duration) -> Self {
+    /// For batches that close after `linger` or, the smallest of them, at `batch_bytes`; more frequent wake-ups would be
+    /// useless. A batch that closes takes in what is in the spool, announced or not.
+    pub(crate) fn new(linger: Duration, batch_bytes: u64) -> Self {
         let interval = linger.clamp(MIN_INTERVAL, MAX_INTERVAL);
-        Self { interval, linger, last: None, bytes: 0, agent_lines_due: None }
+        let wake_bytes = (batch_bytes / 2).min(MAX_WAKE_BYTES);
+        Self { interval, linger, wake_bytes, last: None, bytes: 0, agent_lines_due: None }
+    }
+
+    /// For the drains of `config`.
+    pub(crate) fn of(config: &Config) -> Self {
+        let smallest = config.drains.iter().map(|drain| drain.batch_bytes as u64).min();
+        Self::new(config.batch_linger, smallest.unwrap_or(u64::MAX))
     }
 
     /// Adds new bytes of the app at `now`.
@@ -51,7 +61,7 @@ impl Wakeups {
 
     /// Whether to wake at `now`; everything added so far counts as announced then.
     pub(crate) fn poll(&mut self, now: Instant) -> Wake {
-        let is_due = self.bytes >= WAKE_BYTES
+        let is_due = self.bytes >= self.wake_bytes
             || self.bytes > 0 && self.last.is_none_or(|last| last + self.interval <= now)
             || self.agent_lines_due.is_some_and(|due| due <= now);
         if !is_due {
@@ -73,10 +83,11 @@ mod tests {
     use super::*;
 
     const LINGER: Duration = Duration::from_millis(250);
+    const BATCH: u64 = 128 << 10;
 
     #[test]
     fn the_first_bytes_wake_at_once_and_the_next_wait_for_the_interval() {
-        let mut wakeups = Wakeups::new(LINGER);
+        let mut wakeups = Wakeups::new(LINGER, BATCH);
         let start = Instant::now();
         assert_eq!(wakeups.deadline(), None, "nothing new, no wake-up");
         assert_eq!(wakeups.add(100, start), Wake::Now);
@@ -91,7 +102,7 @@ mod tests {
 
     #[test]
     fn agent_lines_wait_for_the_linger_or_for_the_app() {
-        let mut wakeups = Wakeups::new(LINGER);
+        let mut wakeups = Wakeups::new(LINGER, BATCH);
         let start = Instant::now();
         wakeups.add_agent_lines(start);
         assert_eq!((wakeups.poll(start), wakeups.deadline()), (Wake::Later, Some(start + LINGER)));
@@ -103,10 +114,10 @@ mod tests {
 
     #[test]
     fn many_bytes_wake_at_once() {
-        let mut wakeups = Wakeups::new(Duration::from_secs(1));
+        let mut wakeups = Wakeups::new(Duration::from_secs(1), BATCH);
         let start = Instant::now();
         assert_eq!(wakeups.add(1, start), Wake::Now);
-        assert_eq!(wakeups.add(WAKE_BYTES - 1, start), Wake::Later);
+        assert_eq!(wakeups.add(BATCH / 2 - 1, start), Wake::Later);
         assert_eq!(wakeups.add(1, start), Wake::Now);
         assert_eq!(wakeups.add(1, start), Wake::Later);
     }

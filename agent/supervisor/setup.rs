@@ -274,7 +274,7 @@ fn start_recorder(
     let memory = memory.map(File::try_clone).transpose().step("cannot use memory")?;
     let recorder_thread = Arc::clone(recorder_thread);
     start_thread("recorder", move || {
-        let wakeups = Wakeups::new(config.batch_linger);
+        let wakeups = Wakeups::of(&config);
         recorder_thread.run(&inputs, &FrameFormat::of(&config), wakeups, || {
             (
                 Spool::open(&config.spool_dir, agent, SpoolOwner::of(&config), memory),

@@ -31,6 +31,18 @@ const SUSPEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the last writes to the disk are waited for.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How often is looked for signals and ended children, also when nothing tells of them.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What may have happened.
+#[derive(Clone, Copy, Debug)]
+struct Woken {
+    /// A signal came, or a deadline is over.
+    by_signal: bool,
+    /// Somebody asks for the status.
+    by_status: bool,
+}
+
 /// The supervisor, once the app runs.
 pub(super) struct Supervisor<'a> {
     pub(super) config: &'a Config,
@@ -91,14 +103,22 @@ impl ProcessView for ProcView {
 impl Supervisor<'_> {
     /// Runs until the app has ended and its output is delivered, or a deadline is over. Returns the app's exit status.
     pub(super) fn run(mut self) -> u8 {
+        let mut woken = Woken { by_signal: true, by_status: true };
+        let mut looked = Instant::now();
         loop {
-            self.receive_signals();
-            self.reap();
+            // New frames wake this loop most of the time: then there is nothing else to look for, but now and then.
+            if woken.by_signal || looked.elapsed() >= LOOK_INTERVAL {
+                looked = Instant::now();
+                self.receive_signals();
+                self.reap();
+            }
             self.forward_signals();
             self.suspend();
             self.open_coordinator();
             self.tick_shipper();
-            self.answer_status();
+            if woken.by_status {
+                self.answer_status();
+            }
             if let AppState::Exited { at, status, stop_deadline } = self.state
                 && self.may_exit(at, stop_deadline)
             {
@@ -106,7 +126,7 @@ impl Supervisor<'_> {
                 return status;
             }
             self.report_before_kill();
-            self.wait();
+            woken = self.wait();
         }
     }
 
@@ -157,8 +177,8 @@ impl Supervisor<'_> {
         [shipper, self.forwarder.due(Instant::now()), exit].into_iter().flatten().min()
     }
 
-    /// Sleeps until something happens.
-    fn wait(&self) {
+    /// Sleeps until something happens; returns what may have.
+    fn wait(&self) -> Woken {
         let mut polled = vec![
             PollFd::new(self.signals.fd().as_fd(), PollFlags::POLLIN),
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
@@ -170,10 +190,13 @@ impl Supervisor<'_> {
             let out = if link.is_pending() { PollFlags::POLLOUT } else { PollFlags::empty() };
             polled.push(PollFd::new(link.socket().as_fd(), PollFlags::POLLIN | out));
         }
-        poll(&mut polled, until(self.next_deadline())).ok(); // interrupted: the loop checks everything anyway
-        if polled[1].any().unwrap_or(false) {
+        let is_over = poll(&mut polled, until(self.next_deadline())).map_or(true, |ready| ready == 0);
+        let is_ready = |polled: &PollFd<'_>| polled.any().unwrap_or(true);
+        if is_ready(&polled[1]) {
             self.wake.read().ok(); // resets it; nothing to read is fine
         }
+        let by_status = self.status_socket.is_some() && is_ready(&polled[2]);
+        Woken { by_signal: is_over || is_ready(&polled[0]), by_status }
     }
 
     fn proc_view(&self) -> ProcView {
