@@ -142,8 +142,7 @@ impl Splitter {
     /// Takes lines that begin and end in `lines`. They are validated together, so that clean lines cost one search
     /// each and no copy.
     fn push_lines(&mut self, lines: &[u8], emit: &mut impl FnMut(&[u8], Fragment)) {
-        let is_clean =
-            is_plain(lines) || (memchr2(0, b'\r', lines).is_none() && std::str::from_utf8(lines).is_ok());
+        let is_clean = memchr2(0, b'\r', lines).is_none() && simdutf8::basic::from_utf8(lines).is_ok();
         let mut start = 0;
         for end in memchr_iter(b'\n', lines) {
             let line = &lines[start..end];
@@ -281,15 +280,6 @@ impl Splitter {
         }
         self.reset();
     }
-}
-
-/// Whether these bytes are ASCII without NUL and CR: most output is, and one pass over it tells.
-fn is_plain(bytes: &[u8]) -> bool {
-    let (pieces, rest) = bytes.as_chunks::<64>();
-    let is_other = |byte: &u8| *byte == 0 || *byte == b'\r' || *byte >= 0x80;
-    // No early exit within a piece: the compiler compares all its bytes at once.
-    pieces.iter().all(|piece| !piece.iter().fold(false, |found, byte| found | is_other(byte)))
-        && !rest.iter().any(is_other)
 }
 
 #[cfg(test)]
