@@ -146,6 +146,39 @@ fn a_failing_disk_is_replaced_by_memory_and_reported_once() {
 }
 
 #[test]
+fn a_file_that_nobody_finds_any_more_gets_no_more_frames() {
+    type Strike = fn(&Directory, &std::path::Path);
+    let strikes: [(&str, Strike); 4] = [
+        ("removed", |_, file| std::fs::remove_file(file).expect("removed")),
+        ("replaced", |_, file| {
+            std::fs::remove_file(file).expect("removed");
+            std::fs::write(file, "").expect("written");
+        }),
+        ("the directory removed", |directory, _| std::fs::remove_dir_all(directory.path()).expect("removed")),
+        ("the directory moved", |directory, _| {
+            std::fs::rename(directory.path(), directory.path().with_extension("moved")).expect("moved");
+        }),
+    ];
+    for (name, strike) in strikes {
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = Directory::create(base.path(), "00aa").expect("ours");
+        let memory = memory_file().expect("memfd");
+        let shared = shared(1);
+        let mut writer =
+            Writer::new(&shared, Some(&directory), Some(&memory), 1 << 30, WhenFull::DropOldest, || false);
+        write(&mut writer, 0..100);
+        let behind = shared.lock().log_end();
+        strike(&directory, &directory.segment(Offset::ZERO));
+        write(&mut writer, 100..200);
+        write(&mut writer, 200..300);
+        let mut reader = reader_of(&shared, Some(memory.try_clone().expect("a clone")));
+        let log_end = shared.lock().log_end();
+        assert!(read_all(&mut reader, behind, log_end, 1 << 20).into_iter().eq(100..300), "{name}");
+        assert_eq!(shared.lock().segments().len(), 2, "{name}: both are in one segment");
+    }
+}
+
+#[test]
 fn without_disk_and_memory_the_lines_are_counted_as_dropped() {
     let shared = shared(1);
     let mut writer = Writer::new(&shared, None, None, 1 << 30, WhenFull::DropOldest, || false);

@@ -12,6 +12,8 @@ use crate::ledger::{
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
@@ -62,11 +64,42 @@ enum OpenSegment {
 }
 
 impl OpenSegment {
+    /// Its file, if it has one of its own.
+    fn file(&self) -> Option<&File> {
+        match self {
+            Self::NewFile(file) | Self::RecycledFile(file) => Some(file),
+            Self::Memory(_) => None,
+        }
+    }
+
     /// The file of the segment, and where in it the segment starts.
     fn location<'a>(&'a self, memory: Option<&'a File>) -> Option<(&'a File, u64)> {
         match self {
             Self::NewFile(file) | Self::RecycledFile(file) => Some((file, 0)),
             Self::Memory(slot) => memory.map(|memory| (memory, u64::from(*slot) * SEGMENT_BYTES)),
+        }
+    }
+}
+
+/// Which file stood at the path of a segment when it was opened.
+#[derive(Debug)]
+struct SegmentIdentity {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SegmentIdentity {
+    fn of(file: &File, path: &Path) -> Option<Self> {
+        let meta = file.metadata().ok()?;
+        Some(Self { path: path.to_owned(), device: meta.dev(), inode: meta.ino() })
+    }
+
+    /// Whether it is still there. Where that cannot be told, it is.
+    fn is_in_place(&self) -> bool {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(meta) => (meta.dev(), meta.ino()) == (self.device, self.inode),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }
 }
@@ -79,6 +112,8 @@ pub(crate) struct Writer<'a> {
     limit: u64,
     full: WhenFull,
     open: Option<OpenSegment>,
+    /// The file of the open segment, as long as it is the one at its path.
+    open_file: Option<SegmentIdentity>,
     len: u64,
     /// The number of removals at the last wait that timed out: waiting again before the next one is useless.
     timed_out_at: Option<u64>,
@@ -119,6 +154,7 @@ impl<'a> Writer<'a> {
             limit,
             full,
             open: None,
+            open_file: None,
             len: 0,
             timed_out_at: None,
             disk_failed: None,
@@ -142,6 +178,10 @@ impl<'a> Writer<'a> {
             return AppendOutcome::Written;
         }
         self.make_room(frames.len() as u64);
+        // Where somebody cleaned or moved the directory, no reader would find what is written from now on.
+        if self.open_file.as_ref().is_some_and(|file| !file.is_in_place()) {
+            (self.open, self.open_file) = (None, None);
+        }
         let fits = self.open.is_some() && self.len + frames.len() as u64 <= SEGMENT_BYTES;
         if fits && self.write(frames) {
             self.shared.lock().append(appended);
@@ -287,7 +327,7 @@ impl<'a> Writer<'a> {
         if let Some(OpenSegment::RecycledFile(file)) = &self.open {
             disk::set_len(file, self.len).ok(); // what is behind are old frames, and a NUL precedes them
         }
-        self.open = None;
+        (self.open, self.open_file) = (None, None);
         self.len = 0;
         loop {
             if let Some(location) = self.next_file().or_else(|| self.next_slot()) {
@@ -326,6 +366,7 @@ impl<'a> Writer<'a> {
         match opened {
             Ok(open) => {
                 self.disk_failed = None;
+                self.open_file = open.file().and_then(|file| SegmentIdentity::of(file, &path));
                 self.open = Some(open);
                 Some(SegmentLocation::File(path))
             }
