@@ -80,7 +80,15 @@ pub(crate) struct Directory {
     foreign: Vec<PathBuf>,
     /// Files of consumed segments, to be recycled.
     spares: Mutex<Vec<PathBuf>>,
-    _lock: Flock<File>,
+    _lock: DirectoryLock,
+}
+
+/// The locks of a living agent: of the lock file, and of the directory itself, where the file system can lock one. Who
+/// cleans by age removes a file that is never written to.
+#[derive(Debug)]
+struct DirectoryLock {
+    _file: Flock<File>,
+    _directory: Option<Flock<File>>,
 }
 
 /// A segment on disk.
@@ -184,7 +192,7 @@ impl Directory {
         }
     }
 
-    fn new(path: PathBuf, lock: Flock<File>) -> Self {
+    fn new(path: PathBuf, lock: DirectoryLock) -> Self {
         let (has_identity, spares) = (AtomicBool::new(false), Mutex::default());
         Self { path, app: None, has_identity, foreign: Vec::new(), spares, _lock: lock }
     }
@@ -227,24 +235,30 @@ impl Directory {
 
     /// Whether a living agent holds the directory at `path`, which is not changed.
     pub(super) fn is_locked(path: &Path) -> bool {
-        let mut options = OpenOptions::new();
-        let lock = check_ours(path).map(|()| open_regular(&path.join(LOCK), options.read(true)));
-        lock.is_ok_and(|lock| {
-            lock.is_ok_and(|file| {
-                let locked = Flock::lock(file, FlockArg::LockSharedNonblock);
-                matches!(locked, Err((_, nix::errno::Errno::EWOULDBLOCK)))
-            })
+        if check_ours(path).is_err() {
+            return false;
+        }
+        let files = [open_directory(path), open_regular(&path.join(LOCK), OpenOptions::new().read(true))];
+        files.into_iter().flatten().any(|file| {
+            let locked = Flock::lock(file, FlockArg::LockSharedNonblock);
+            matches!(locked, Err((_, nix::errno::Errno::EWOULDBLOCK)))
         })
     }
 
-    fn lock(path: &Path) -> Result<Option<Flock<File>>, SpoolError> {
+    fn lock(path: &Path) -> Result<Option<DirectoryLock>, SpoolError> {
+        let directory =
+            match open_directory(path).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+                Ok(Ok(lock)) => Some(lock),
+                Ok(Err((_, nix::errno::Errno::EWOULDBLOCK))) => return Ok(None),
+                Ok(Err(_)) | Err(_) => None, // the lock file serves
+            };
         let lock = path.join(LOCK);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         disk::before_change();
         let file = open_regular(&lock, &mut options).map_err(SpoolError::io("cannot open", &lock))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
+            Ok(lock) => Ok(Some(DirectoryLock { _file: lock, _directory: directory })),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(SpoolError::io("cannot lock", &lock)(errno.into())),
         }
@@ -356,6 +370,12 @@ pub(super) fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = options.custom_flags(flags).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// Opens a directory, to lock it.
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// Reads a regular file of at most `max_bytes`.

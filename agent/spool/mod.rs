@@ -17,7 +17,7 @@
 //! ```text
 //! DIR/                       $TMPDIR/tailrace, 0700, this user's, not a link
 //!   5f2c…/                   one per agent, 128 random bits in hex, 0700
-//!     lock                   locked by the supervisor (flock(2)) as long as it lives
+//!     lock                   locked by the supervisor (flock(2)) as long as it lives, as is the directory itself
 //!     app                    whose spool it is (see `identity`)
 //!     cursors                the checkpoint: cursor and sealed batch of each drain, lines of each segment (see `checkpoint`)
 //!     00000000000000000000   a segment: at most 1 MiB, named by its offset in 20 decimal digits

@@ -227,6 +227,9 @@ fn a_directory_is_private_and_links_are_not_followed() {
     let error = Directory::create(&link, "00bb").expect_err("a link");
     assert!(error.to_string().contains("TAILRACE_SPOOL_DIR"), "{error}");
     assert!(Directory::adopt(directory.path().to_owned()).expect("ours").is_none(), "it is locked");
+    std::fs::remove_file(directory.path().join("lock")).expect("removed"); // as who cleans /tmp by age
+    assert!(Directory::adopt(directory.path().to_owned()).expect("ours").is_none(), "it is still locked");
+    assert!(Directory::is_held(&real, "00aa"));
 }
 
 #[test]
@@ -345,8 +348,10 @@ fn a_recycled_file_shows_no_old_frames() {
     assert!(all.iter().copied().eq(20_000..27_000), "no more than that, without a limit");
     // As if the agent had died now.
     drop(writer);
-    std::fs::rename(base.path().join("00aa"), base.path().join("00ee")).expect("renamed");
-    std::fs::remove_file(base.path().join("00ee/lock")).expect("removed");
+    std::fs::create_dir(base.path().join("00ee")).expect("made");
+    for entry in std::fs::read_dir(base.path().join("00aa")).expect("listed").flatten() {
+        std::fs::copy(entry.path(), base.path().join("00ee").join(entry.file_name())).expect("copied");
+    }
     let Adoption { spools, segments, .. } =
         adopt(base.path(), "00bb", &AppIdentity::of_test(), "").expect("listed");
     assert_eq!(spools[0].end, last.end());
