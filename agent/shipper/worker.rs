@@ -326,7 +326,8 @@ impl DrainWorker {
                     return Ok(None);
                 }
                 Verdict::Split if range.frames > 1 => {
-                    let half = request.body.len() / 2;
+                    // Of the frames alone: a notice that is longer than they are would leave all of them in one half.
+                    let half = range.end.bytes_since(range.start) as usize / 2;
                     // What was too large once will be so again.
                     self.limits.batch_bytes = self.limits.batch_bytes.min(half.max(MIN_BATCH_BYTES));
                     if let Ok(smaller) = self.read(range.end, half)

@@ -252,3 +252,25 @@ fn a_burst_into_a_small_spool_is_delivered_or_counted() {
     assert_eq!(report.sequence["web.1"].last, Some(400_001));
     assert!(harness.is_spool_empty());
 }
+
+#[test]
+fn a_batch_whose_notice_is_longer_than_its_lines_is_split() {
+    let harness = Harness::with_faults("refuse");
+    let mut agent = harness.run(&["cat"]);
+    agent.feed("seq=1 \n");
+    wait_for_spooled(&harness, 1);
+    agent.wait_for_message(&["at=drain-unreachable"]); // the first shipper has read it
+    fs::remove_file(&segments(&harness)[0]).unwrap();
+    agent.feed("seq=2 \nseq=3 \n");
+    wait_for_spooled(&harness, 3);
+    // The next shipper cannot read the first line, so that a notice goes out with the other two.
+    kill(Pid::from_raw(agent.wait_for_shipper()), Signal::SIGKILL).unwrap();
+    agent.wait_for_message(&["at=spool-damaged"]);
+    harness.drain.set_faults("status=413:n=1").unwrap();
+    let is_decided = |report: &Report| report.by_status.contains_key(&413) && report.losses.lines > 0;
+    assert!(harness.drain.wait_until(WAIT_TIMEOUT, is_decided), "{:?}", harness.report());
+    let output = agent.finish();
+    let (account, report) = (harness.reconcile(&output), harness.report());
+    assert_eq!((account.delivered, account.dropped, account.rejected), (2, 1, 0), "{}", output.stderr);
+    assert_eq!((report.by_status[&413], report.losses.lines), (1, 1));
+}
