@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::isatty;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -16,6 +17,12 @@ use std::time::{Duration, Instant};
 
 /// Bytes that a writable pipe accepts without blocking (`PIPE_BUF`, pipe(7)).
 const PIPE_BUF: usize = 4096;
+
+/// Opens what is behind a descriptor a second time, to write to it without blocking.
+fn open_again(to: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    open(format!("/proc/self/fd/{}", to.as_raw_fd()).as_str(), flags, Mode::empty())
+}
 
 /// Bytes that wait to be written.
 #[derive(Debug)]
@@ -38,13 +45,14 @@ impl PendingChunk {
 /// How the stream is written to without blocking.
 #[derive(Debug)]
 enum WriteMode {
-    /// A pipe, through a non-blocking open file description of our own: the inherited one is shared with others.
-    OwnPipe(OwnedFd),
+    /// A pipe or a terminal, through a non-blocking open file description of our own: the inherited one is shared with
+    /// others. A terminal stands still after Ctrl-S.
+    OwnDescription(OwnedFd),
     /// A pipe that cannot be opened again: written in pieces of [`PIPE_BUF`] while it is writable.
     InheritedPipe,
     /// A socket, with `MSG_DONTWAIT`.
     Socket,
-    /// A file or a terminal: blocking.
+    /// A file: blocking. Also a terminal that cannot be opened again.
     Other,
 }
 
@@ -80,12 +88,11 @@ impl<'a> Passthrough<'a> {
     pub(crate) fn new(to: BorrowedFd<'a>) -> Self {
         let kind = fstat(to).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
         let mode = match kind {
-            Ok(SFlag::S_IFIFO) => {
-                let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-                let path = format!("/proc/self/fd/{}", to.as_raw_fd());
-                open(path.as_str(), flags, Mode::empty()).map_or(WriteMode::InheritedPipe, WriteMode::OwnPipe)
-            }
+            Ok(SFlag::S_IFIFO) => open_again(to).map_or(WriteMode::InheritedPipe, WriteMode::OwnDescription),
             Ok(SFlag::S_IFSOCK) => WriteMode::Socket,
+            Ok(SFlag::S_IFCHR) if isatty(to).unwrap_or(false) => {
+                open_again(to).map_or(WriteMode::Other, WriteMode::OwnDescription)
+            }
             _ => WriteMode::Other,
         };
         Self { to, mode, queue: VecDeque::new(), written: 0, broken: false }
@@ -182,7 +189,7 @@ impl<'a> Passthrough<'a> {
 
     fn write_some(&self, bytes: &[u8]) -> nix::Result<usize> {
         match &self.mode {
-            WriteMode::OwnPipe(pipe) => nix::unistd::write(pipe, bytes),
+            WriteMode::OwnDescription(own) => nix::unistd::write(own, bytes),
             WriteMode::Socket => {
                 send(self.to.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
             }

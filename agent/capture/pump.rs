@@ -18,6 +18,7 @@ use crossbeam_channel::Sender;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
+use rustix::io::ioctl_fionread;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -252,6 +253,7 @@ impl Pump {
         let size = space.len();
         let order = self.order.clone();
         let _guard = order.as_deref().map(lock);
+        let waiting = if self.coalesces { ioctl_fionread(&*self.from).unwrap_or(0) } else { 0 };
         let got = match nix::unistd::read(&self.from, space) {
             Ok(0) => return ReadOutcome::End,
             Ok(got) => got,
@@ -259,6 +261,9 @@ impl Pump {
             Err(_) => return ReadOutcome::End,
         };
         let now = Timestamp::now();
+        if (got as u64) < waiting.min(size as u64) {
+            self.coalesces = false; // it is in packet mode (pipe(2)): a read brings one write, and rests fill the pipe
+        }
         let Some(mut buffer) = buffer else {
             let bytes = &self.spare[..got];
             let missing = Gap::of(bytes, now);

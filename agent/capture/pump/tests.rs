@@ -2,7 +2,9 @@ use super::*;
 use crate::recorder::buffer_pool::BUFFER_BYTES;
 use crossbeam_channel::bounded;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::pty::openpty;
 use nix::sys::eventfd::EfdFlags;
+use nix::sys::termios::{FlowArg, tcflow};
 use std::io::Write;
 
 /// A pump of a new pipe, with the app's end of it. It does not rest, and has no peer.
@@ -90,4 +92,40 @@ fn a_rest_is_as_long_as_the_pipe_takes_what_comes() {
     assert_eq!(rest(REST_BYTES / 2, 10), Duration::from_millis(20));
     assert_eq!(rest(REST_BYTES, 2), Duration::from_millis(2));
     assert_eq!(rest(0, 5), REST);
+}
+
+#[test]
+fn a_terminal_that_stands_still_does_not_stop_the_recording_at_the_end() {
+    let terminal = openpty(None, None).unwrap();
+    tcflow(&terminal.slave, FlowArg::TCOOFF).unwrap(); // as Ctrl-S does
+    let (recorder, input) = bounded(8);
+    let (pump, end) = pump(recorder);
+    let (app_exited, mut app) = (Arc::clone(&pump.app_exited), std::fs::File::from(end));
+    let slave = terminal.slave;
+    let pump = std::thread::spawn(move || pump.run(slave.as_fd()));
+    let next = || match input.recv_timeout(Duration::from_secs(5)) {
+        Ok(Input::Chunk { bytes, .. }) => String::from_utf8_lossy(&bytes).into_owned(),
+        other => panic!("{other:?}"),
+    };
+    app.write_all(b"first\n").unwrap();
+    assert_eq!(next(), "first\n");
+    app.write_all(b"last\n").unwrap();
+    app_exited.write(1).unwrap();
+    assert_eq!(next(), "last\n");
+    pump.join().unwrap();
+}
+
+#[test]
+fn a_pipe_in_packet_mode_is_not_rested_for() {
+    for (flags, coalesces) in [(OFlag::empty(), true), (OFlag::O_DIRECT, false)] {
+        let (mut pump, end) = pump(bounded(8).0);
+        pump.coalesces = true;
+        fcntl(&end, FcntlArg::F_SETFL(flags)).unwrap();
+        let (mut app, to) = (std::fs::File::from(end), tempfile::tempfile().unwrap());
+        for line in ["a\n", "b\n"] {
+            app.write_all(line.as_bytes()).unwrap();
+        }
+        pump.read(&mut Passthrough::new(to.as_fd()));
+        assert_eq!(pump.coalesces, coalesces, "{flags:?}");
+    }
 }
