@@ -245,11 +245,11 @@ impl Spool {
         }
     }
 
-    /// What the segments in `range` of our spool hold, those in files; their offsets are smaller by `shift`.
+    /// What the segments in `range` of our spool hold; their offsets are smaller by `shift`. Also those in memory: they
+    /// end with us, and the next agent announces what was in them.
     fn records(&self, range: &Range<Offset>, shift: u64) -> Vec<SegmentRecord> {
         let ledger = self.shared.lock();
-        let in_files = ledger.segments().filter(|s| matches!(s.location, SegmentLocation::File(_)));
-        let records = in_files.map(Segment::record).filter(|record| range.contains(&record.start));
+        let records = ledger.segments().map(Segment::record).filter(|record| range.contains(&record.start));
         let known = records.filter(|record| record.frames > 0);
         let mut records: Vec<_> =
             known.map(|record| SegmentRecord { start: record.start - shift, ..record }).collect();

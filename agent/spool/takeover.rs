@@ -65,6 +65,8 @@ impl TakeoverState {
             let cursors = self.cursors.clone();
             adoption.spools.push(AdoptedSpool { origin, end, directory: None, cursors, checkpoint: None });
         }
+        // The checkpoint tells of them as well; without a file there they would be lost.
+        adoption.segments.retain(|known| segments.iter().all(|segment| segment.start != known.start));
         adoption.segments.append(&mut segments);
         adoption.segments.sort_by_key(|segment| segment.start);
         // What is behind its end in a recycled file are old frames.

@@ -177,6 +177,24 @@ fn a_shipper_without_supervisor_adopts_also_without_a_directory_of_its_own() {
     assert_eq!(announced_by_next(&third, BatchOutcome::Delivered), Some(dropped));
 }
 
+#[test]
+fn lines_in_the_memory_of_a_killed_agent_are_known_to_the_next_as_lost() {
+    let base = tempfile::tempdir().expect("a directory");
+    let first = open_spool(base.path(), "00aa");
+    write(&mut first.writer(4 << 20, WhenFull::DropOldest, || false), 0..100);
+    let mut ledger = first.shared.lock();
+    ledger.open_segment(SegmentLocation::Memory(0));
+    ledger.append(&frames(100..150).1);
+    drop(ledger);
+    first.save_checkpoint();
+    end(first, End::Killed);
+    let adoption = adopt(base.path(), "00bb", &AppIdentity::of_test(), "").expect("listed");
+    let lines: Vec<u64> = adoption.segments.iter().map(|segment| segment.recorded_lines).collect();
+    assert_eq!(lines, [100, 50]);
+    let SegmentLocation::File(path) = &adoption.segments[1].location else { panic!("in memory") };
+    assert!(!path.exists(), "where it is read, it is missing");
+}
+
 /// The lines that a shipper without supervisor finds, in their order.
 fn taken_over(base: &std::path::Path, memory: &File) -> Vec<u64> {
     let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
@@ -198,7 +216,7 @@ fn a_shipper_without_supervisor_keeps_the_order_of_disk_and_memory() {
     let base = tempfile::tempdir().expect("a directory");
     let memory = memory_file().expect("memfd");
     let directory = Directory::create(base.path(), "00aa").expect("ours").of_app(AppIdentity::of_test());
-    let mut start = Offset::ZERO;
+    let (mut start, mut starts) = (Offset::ZERO, vec![Offset::ZERO]);
     // The disk was full meanwhile.
     for (index, slot) in [(0, None), (1, Some(0)), (2, Some(1)), (3, None), (4, Some(2))] {
         let (bytes, _) = frames(index * 100..(index + 1) * 100);
@@ -210,7 +228,17 @@ fn a_shipper_without_supervisor_keeps_the_order_of_disk_and_memory() {
             }
         }
         start += bytes.len() as u64;
+        starts.push(start);
     }
+    // As its checkpoint tells of those in memory.
+    let records: Vec<SegmentRecord> = starts
+        .windows(2)
+        .map(|start| {
+            let (start, len) = (start[0], start[1] - start[0]);
+            SegmentRecord { start, len, frames: 100, lines: 100, times: None }
+        })
+        .collect();
+    Checkpoint::open(&directory).expect("opened").save(&[], &records).expect("saved");
     drop(directory);
     // An agent that started later died as well.
     let later = Directory::create(base.path(), "00cc").expect("ours").of_app(AppIdentity::of_test());
