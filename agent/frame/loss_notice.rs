@@ -208,6 +208,8 @@ mod tests {
         ]);
         let all: Vec<Loss> = losses.iter().copied().collect();
         assert_eq!(all, [loss(10, 1, 3, behind), loss(5, 4, 9, full)], "in the order of their ends");
+        assert_eq!((losses.len(), losses.is_empty(), Losses::default().is_empty()), (2, false, true));
+        assert_eq!(losses.clone().into_iter().collect::<Losses>(), losses);
         let mut notices = LossNotices::new(&Field::coerce("host"), "web.1");
         let frames = notices.frames(&losses);
         let found: Vec<_> = crate::frame::parse_all(&frames)

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn encoder(pri: u8, app: &str, proc_id: &str) -> Encoder {
     Encoder::new(pri, &Field::coerce("host"), &Field::coerce(app), &Field::coerce(proc_id))
@@ -119,6 +120,143 @@ fn l10_of_logplex_glued_to_the_next_frame_is_refused_where_it_ends() {
 }
 
 #[test]
+fn times_are_those_of_rfc_5424_and_others_are_refused() {
+    let parsed = |time: &str| {
+        let body = format!("<40>1 {time} host app web.3 - x\n");
+        let frame = format!("{} {body}", body.len());
+        parse(frame.as_bytes(), 0).map(|frame| frame.time.to_owned()).map_err(|error| error.kind)
+    };
+    for time in [
+        "2026-01-01T00:00:00Z",
+        "2026-12-31T23:59:59Z",
+        "2026-03-04T05:06:07+00:00",
+        "2026-03-04T05:06:07.1Z",
+        "2026-03-04T05:06:07.123456-23:59",
+        "2026-03-04T05:06:07.123456+09:30",
+    ] {
+        assert_eq!(parsed(time).as_deref(), Ok(time));
+    }
+    for time in [
+        "2026-00-04T05:06:07Z",
+        "2026-13-04T05:06:07Z",
+        "2026-20-04T05:06:07Z",
+        "2026-03-00T05:06:07Z",
+        "2026-03-32T05:06:07Z",
+        "2026-03-04T24:06:07Z",
+        "2026-03-04T05:60:07Z",
+        "2026-03-04T05:06:60Z",
+        "2026-03-04t05:06:07Z",
+        "2026-03-04T05:06:07z",
+        "2026-03-04T05:06:0",
+        "2026-03-04T05:06:07.Z",
+        "2026-03-04T05:06:07.1234567Z",
+        "2026-03-04T05:06:07ZZ",
+        "2026-03-04T05:06:07+24:00",
+        "2026-03-04T05:06:07+00:60",
+        "2026-03-04T05:06:07+00:000",
+        "2026-03-04T05:06:07+0000",
+        "2026-03-04T05:06:07*00:00",
+        "2026-03-04T05:06:07",
+    ] {
+        assert_eq!(parsed(time), Err(ParseErrorKind::Time), "{time}");
+    }
+}
+
+#[test]
+fn priorities_are_numbers_up_to_255() {
+    let parsed = |priority: &str| {
+        let body = format!("{priority}1 2026-03-04T05:06:07Z host app web.3 - x\n");
+        let frame = format!("{} {body}", body.len());
+        parse(frame.as_bytes(), 0).map(|frame| frame.pri).map_err(|error| error.kind)
+    };
+    for (text, pri) in [("<0>", 0), ("<7>", 7), ("<190>", 190), ("<255>", 255)] {
+        assert_eq!(parsed(text), Ok(pri), "{text}");
+    }
+    for text in ["<>", "<00>", "<01>", "<256>", "<+1>", "<1a>", "190>", "190"] {
+        assert_eq!(parsed(text), Err(ParseErrorKind::Priority), "{text}");
+    }
+}
+
+#[test]
+fn a_frame_may_be_as_long_as_receivers_take_and_no_longer() {
+    let frame_of = |total: usize| {
+        let mut frame = format!("{} <40>1 2026-03-04T05:06:07Z host app web.3 - ", total - 6);
+        frame.extend(std::iter::repeat_n('x', total - frame.len() - 1));
+        frame.push('\n');
+        frame
+    };
+    let frame = frame_of(MAX_FRAME);
+    assert_eq!(frame.len(), MAX_FRAME);
+    assert_eq!(span(frame.as_bytes(), 0), Ok((6, MAX_FRAME)));
+    assert_eq!(parse(frame.as_bytes(), 0).map(|frame| frame.total), Ok(MAX_FRAME));
+    let two = format!("{frame}{frame}");
+    assert_eq!(
+        span(two.as_bytes(), MAX_FRAME),
+        Ok((MAX_FRAME + 6, 2 * MAX_FRAME)),
+        "the limit is that of a frame"
+    );
+    let too_long = ParseError { offset: 0, kind: ParseErrorKind::Long };
+    assert_eq!(parse(frame_of(MAX_FRAME + 1).as_bytes(), 0), Err(too_long));
+}
+
+#[test]
+fn an_error_says_where_and_what() {
+    let error = ParseError { offset: 3, kind: ParseErrorKind::Priority };
+    assert_eq!(error.to_string(), "byte 3: expected `<PRI>1 ` with PRI from 0 to 255");
+}
+
+#[test]
+fn lines_of_the_app_are_told_from_those_about_it() {
+    let mut bytes = Vec::new();
+    encoder(PRI_APP, "app", "web.1").encode(&mut bytes, AT, b"a line of the app");
+    encoder(PRI_NOTICE, "heroku", "logplex").encode(&mut bytes, AT, b"a notice");
+    for kind in [AgentLineKind::Sample, AgentLineKind::Lifecycle, AgentLineKind::Agent] {
+        AgentLine::new(kind, "a line of the agent").encode(
+            &mut bytes,
+            AT,
+            &Field::coerce("host"),
+            &Field::coerce("web.1"),
+        );
+    }
+    let frames = parse_all(&bytes).expect("frames");
+    assert_eq!(frames.iter().map(Frame::is_app_line).collect::<Vec<_>>(), [true, false, false, false, false]);
+}
+
+#[test]
+fn headers_of_any_length_are_written_whole() {
+    for len in 1..=Field::MAX {
+        let proc_id = "p".repeat(len);
+        let mut encoder = encoder(PRI_APP, "app", &proc_id);
+        for msg in ["", "m", &"m".repeat(1000)] {
+            let mut bytes = b"before".to_vec();
+            encoder.encode(&mut bytes, AT, msg.as_bytes());
+            let body = format!("<190>1 {AT} host app {proc_id} - {msg}\n");
+            let frame = format!("before{} {body}", body.len());
+            assert_eq!(bytes.escape_ascii().to_string(), frame.escape_default().to_string());
+            assert_eq!(encoder.header_len(), body.len() - msg.len() - 1);
+        }
+    }
+}
+
+#[test]
+fn fields_are_printable_and_at_most_128_bytes_long() {
+    let longest = "x".repeat(Field::MAX);
+    for text in ["~", "!", "web.1", &longest] {
+        assert_eq!(Field::new(text).map(|field| field.as_str().to_owned()).as_deref(), Ok(text));
+        assert_eq!(Field::coerce(text).as_str(), text);
+    }
+    for (text, coerced, error) in [
+        ("", "-", "it is empty"),
+        ("web 1", "web_1", "byte 3 is not a printable ASCII character"),
+        ("\u{e9}", "_", "byte 0 is not a printable ASCII character"),
+        (&format!("{longest}y"), &longest, "129 bytes, at most 128 are allowed"),
+    ] {
+        assert_eq!(Field::new(text).map_err(|error| error.to_string()), Err(error.to_owned()));
+        assert_eq!(Field::coerce(text).to_string(), coerced);
+    }
+}
+
+#[test]
 fn timestamps_of_known_instants() {
     for (seconds, text) in [
         (0u64, "1970-01-01T00:00:00.000000+00:00"),
@@ -131,6 +269,39 @@ fn timestamps_of_known_instants() {
         assert_eq!(time.to_string(), text);
         assert_eq!(Timestamp::parse(text), Some(time));
     }
+}
+
+#[test]
+fn dates_are_those_of_the_gregorian_calendar() {
+    let mut days = 0;
+    for year in 1970..=2401 {
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let february = if is_leap { 29 } else { 28 };
+        for (month, len) in (1..).zip([31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) {
+            for day in [1, len] {
+                let time = Timestamp::from_micros((days + day - 1) * 86_400_000_000);
+                let text = format!("{year}-{month:02}-{day:02}T00:00:00.000000+00:00");
+                assert_eq!(time.to_string(), text);
+                assert_eq!(Timestamp::parse(&text), Some(time), "{text}");
+            }
+            days += len;
+        }
+    }
+}
+
+#[test]
+fn instants_are_those_of_the_system_clock() {
+    let system = |micros| UNIX_EPOCH + Duration::from_micros(micros);
+    assert_eq!(Timestamp::of(system(AT.as_micros())), AT);
+    assert_eq!(
+        Timestamp::of(UNIX_EPOCH - Duration::from_secs(1)),
+        Timestamp::default(),
+        "none before the epoch"
+    );
+    let earlier = SystemTime::now();
+    let now = system(Timestamp::now().as_micros());
+    assert!(earlier < now + Duration::from_micros(1) && now <= SystemTime::now());
+    assert_eq!((AT.since(before(7)), AT.since(after(7))), (Duration::from_micros(7), Duration::ZERO));
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl TimestampText {
             write_digits(&mut self.text[14..16], of_day / 60 % 60);
             write_digits(&mut self.text[17..19], of_day % 60);
         }
-        write_digits(&mut self.text[20..26], time.0 % 1_000_000);
+        write_digits(&mut self.text[20..26], time.0); // its last six digits
         true
     }
 }
@@ -124,6 +124,7 @@ impl TimestampText {
     }
 }
 
+/// Fills `field` with the last digits of `value`.
 fn write_digits(field: &mut [u8], mut value: u64) {
     for digit in field.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
