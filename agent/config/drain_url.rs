@@ -297,6 +297,7 @@ mod tests {
         assert_eq!(url.authorization().as_deref(), Some("Basic dXNlcjpwQHNz"));
         assert_eq!((url.gzip(), url.batch_bytes()), (true, Some(1 << 20)));
         assert_eq!(url.to_string(), "https://…@collectors.example.com:8443/a//…?…");
+        assert_eq!(format!("{url:?}"), format!("DrainUrl({url})"));
     }
 
     #[test]

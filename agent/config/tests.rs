@@ -134,7 +134,9 @@ fn header_names_are_capitalized_and_their_values_are_not_shown() {
 #[test]
 fn the_proxy_is_http_without_credentials() {
     assert_eq!(valid(&[("TAILRACE_PROXY", "http://p:3128")]).proxy, Some(("p".to_owned(), 3128)));
-    assert!(valid(&[("HTTPS_PROXY", "http://p:3128")]).proxy_ignored);
+    for (name, is_ignored) in [("HTTPS_PROXY", true), ("https_proxy", true), ("HTTP_PROXY", false)] {
+        assert_eq!(valid(&[(name, "http://p:3128")]).proxy_ignored, is_ignored, "{name}");
+    }
     for invalid in ["p:3128", "https://p:3128", "http://u:SECRET@p:3128"] {
         let (_, problems) = read(&[("TAILRACE_PROXY", invalid)]);
         assert!(problems[0].text.starts_with("expected http://HOST:PORT"), "{problems:?}");

@@ -117,6 +117,36 @@ fn a_skipped_line_is_discarded_up_to_its_line_feed() {
     assert_eq!(out, full_lines(&["one", "three", "five"]));
 }
 
+#[test]
+fn the_state_of_the_current_line_is_known() {
+    let mut emit = |_: &[u8], _| {};
+    let mut splitter = Splitter::new(100);
+    let state = |splitter: &Splitter| {
+        [splitter.mid_line(), splitter.holds_text(), splitter.emitted_partial(), splitter.is_skipping()]
+    };
+    assert_eq!(state(&splitter), [false; 4]);
+    splitter.push(b"\r", &mut emit);
+    assert_eq!(state(&splitter), [true, false, false, false], "whether it is text is undecided");
+    splitter.push(b"a", &mut emit);
+    assert_eq!(state(&splitter), [true, true, false, false]);
+    splitter.flush(&mut emit);
+    assert_eq!(state(&splitter), [true, false, true, false]);
+    splitter.push(b"b", &mut emit);
+    assert_eq!(state(&splitter), [true, true, true, false]);
+    splitter.skip_line();
+    assert_eq!(state(&splitter), [true, false, false, true]);
+    splitter.push(b"c\n", &mut emit);
+    assert_eq!(state(&splitter), [false; 4]);
+}
+
+#[test]
+fn values_of_streams_are_in_the_order_of_their_numbers() {
+    let mut values = PerStream { out: 1, err: 2 };
+    values[Stream::Err] += 1;
+    assert_eq!(values.iter().copied().collect::<Vec<_>>(), Stream::ALL.map(|stream| values[stream]));
+    assert_eq!((values[Stream::Out], values[Stream::Err]), (1, 3));
+}
+
 proptest! {
     #![proptest_config(crate::tests::property_config())]
 
