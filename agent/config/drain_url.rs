@@ -307,7 +307,13 @@ mod tests {
         let url = DrainUrl::parse("https://[::1]:9/x").expect("valid");
         assert_eq!((url.host(), url.port(), url.is_loopback()), ("[::1]", 9, true));
         assert!(DrainUrl::parse("https://endpoint4.collection.sumologic.com/x").expect("valid").gzip());
-        assert_eq!(DrainUrl::parse("syslog+tls://h").expect("valid").port(), 6514);
+        for (scheme, port, is_tls) in
+            [("https", 443, true), ("HTTP", 80, false), ("syslog+tls", 6514, true), ("syslog", 514, false)]
+        {
+            let url = DrainUrl::parse(&format!("{scheme}://h")).expect("valid");
+            assert_eq!((url.port(), url.is_tls()), (port, is_tls), "{scheme}");
+            assert_eq!(url.to_string(), format!("{}://h/", scheme.to_lowercase()));
+        }
     }
 
     #[test]

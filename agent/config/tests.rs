@@ -27,6 +27,158 @@ fn defaults_are_those_in_the_table() {
 }
 
 #[test]
+fn settings_have_the_values_that_they_are_given() {
+    let config = valid(&[
+        ("DYNO", "web.1"),
+        ("HEROKU_APP_NAME", "shop"),
+        ("HEROKU_DYNO_ID", "1f0c0a5e"),
+        ("PORT", " 5000 "),
+        ("SSL_CERT_FILE", "/certs"),
+        ("TMPDIR", "/var/tmp"),
+        ("TAILRACE", "off"),
+        ("TAILRACE_DRAIN_URL", "https://h/x#batch=1MiB https://h/y"),
+        ("TAILRACE_BATCH_BYTES", "64KiB"),
+        ("TAILRACE_CA_FILE", "ca.pem"),
+        ("TAILRACE_LEDGER_FILE", "ledger.json"),
+        ("TAILRACE_SAMPLE_INTERVAL", "0"),
+        ("TAILRACE_SAMPLE_MORE", "on"),
+        ("TAILRACE_HEARTBEAT", "1m"),
+        ("TAILRACE_LIFECYCLE", "on"),
+        ("TAILRACE_TTY", "wrap"),
+        ("TAILRACE_FRAME_APP", "shop"),
+    ]);
+    assert!(!config.enabled && config.app_known && config.sample_extra && config.lifecycle);
+    assert_eq!((config.app.as_str(), config.dyno_id.as_deref()), ("shop", Some("1f0c0a5e")));
+    assert_eq!((config.port, config.waits_for_port(), config.tty), (Some(5000), true, Tty::Wrap));
+    assert_eq!((config.sample_interval, config.heartbeat), (None, Some(Duration::from_mins(1))));
+    assert_eq!(config.drains.iter().map(|drain| drain.batch_bytes).collect::<Vec<_>>(), [1 << 20, 64 << 10]);
+    assert_eq!(config.frame_app.as_str(), "shop");
+    let paths = config.paths();
+    let expected = [
+        ("TAILRACE_CA_FILE", "ca.pem"),
+        ("SSL_CERT_FILE", "/certs"),
+        ("TAILRACE_LEDGER_FILE", "ledger.json"),
+        ("TAILRACE_SPOOL_DIR", "/var/tmp/tailrace"),
+    ];
+    assert_eq!(paths, expected.map(|(name, path)| (name, PathBuf::from(path))));
+    let mut absolute = config.clone();
+    absolute.absolutize_paths();
+    let here = std::env::current_dir().expect("a current directory");
+    let expected = paths.into_iter().map(|(name, path)| (name, here.join(path))).collect::<Vec<_>>();
+    assert_eq!(absolute.paths(), expected);
+    let explicit = config.explicit();
+    assert!(explicit.contains(&("TAILRACE_HEARTBEAT".to_owned(), "1m".to_owned())), "{explicit:?}");
+    assert!(explicit.contains(&("TAILRACE_DRAIN_URL".to_owned(), "https://h/…".to_owned())), "{explicit:?}");
+    assert!(format!("{config:?}").contains(r#""TAILRACE_HEARTBEAT": "1m""#));
+}
+
+#[test]
+fn the_app_is_up_at_once_unless_a_web_process_has_a_port() {
+    for (dyno, port, waits) in [
+        ("web.1", Some("5000"), true),
+        ("web.1", None, false),
+        ("web.1", Some("none"), false),
+        ("worker.1", Some("5000"), false),
+    ] {
+        let port = port.map(|port| ("PORT", port));
+        let vars: Vec<_> = [("DYNO", dyno)].into_iter().chain(port).collect();
+        let config = valid(&vars);
+        assert_eq!(config.waits_for_port(), waits, "{dyno} {port:?}");
+    }
+}
+
+#[test]
+fn lifecycle_lines_are_sent_where_the_platform_sends_none() {
+    let fir = "web-12a34b56d-e78f9";
+    for (dyno, setting, expected) in [
+        ("web.1", "auto", false),
+        (fir, "auto", true),
+        (fir, "", true),
+        ("web.1", "on", true),
+        (fir, "off", false),
+    ] {
+        let config = valid(&[("DYNO", dyno), ("TAILRACE_LIFECYCLE", setting)]);
+        assert_eq!(config.lifecycle, expected, "{dyno} {setting}");
+    }
+}
+
+#[test]
+fn the_shipper_is_ended_for_a_forbidden_call_only_in_tests() {
+    for (value, kills) in [("kill", true), ("deny", false), ("", false)] {
+        assert_eq!(valid(&[("TAILRACE_TEST_CONFINEMENT", value)]).confinement_kills, kills, "{value}");
+    }
+}
+
+#[test]
+fn values_are_accepted_up_to_their_limits() {
+    for (name, accepted, refused) in [
+        ("TAILRACE_BATCH_BYTES", ["16KiB", "4MiB"], ["16383", "4194305"]),
+        ("TAILRACE_BATCH_LINGER", ["0", "60s"], ["60001ms", "-1s"]),
+        ("TAILRACE_REQUEST_TIMEOUT", ["1s", "5m"], ["999ms", "300001ms"]),
+        ("TAILRACE_SPOOL_BYTES", ["4MiB", "64GiB"], ["4194303", "68719476737"]),
+        ("TAILRACE_MAX_LINE", ["256", "10000"], ["255", "10001"]),
+        ("TAILRACE_STOP_GRACE", ["0", "10m"], ["600001ms", "1"]),
+        ("TAILRACE_SAMPLE_INTERVAL", ["1s", "24h"], ["999ms", "86401s"]),
+        ("TAILRACE_HEARTBEAT", ["off", "0s"], ["never", "1"]),
+        ("TAILRACE_MEMORY_QUOTA", ["1", "1TiB"], ["0", "much"]),
+        ("TAILRACE_LIFECYCLE", ["auto", "off"], ["automatic", "2"]),
+        ("TAILRACE_TTY", ["exec", " wrap "], ["on", "Exec"]),
+        ("TAILRACE_FRAME_HOST", ["h", "a-long-name"], ["a name", "caf\u{e9}"]),
+        ("TAILRACE_HEADER_X", ["a value", "~"], ["caf\u{e9}", "a\tb"]),
+        ("TAILRACE_DRAIN_TOKEN", ["", " "], ["d.1", "d.1 d.2"]),
+        ("TAILRACE_ALLOW_PLAINTEXT", ["on", "0"], ["2", "maybe"]),
+    ] {
+        for value in accepted {
+            valid(&[(name, value)]);
+        }
+        for value in refused {
+            let (_, problems) = read(&[(name, value)]);
+            assert_eq!(problems.len(), 1, "{name}={value}: {problems:?}");
+            assert!(problems[0].is_fatal && problems[0].name == name, "{value}: {problems:?}");
+        }
+    }
+    let bytes = valid(&[("TAILRACE_SPOOL_BYTES", "64GiB")]).spool_bytes;
+    assert_eq!(bytes, Some(64 << 30));
+    let (_, problems) = read(&[("TAILRACE_HEADER_", "a value")]);
+    assert!(problems[0].text.starts_with("expected a header name"), "{problems:?}");
+}
+
+#[test]
+fn drains_without_encryption_are_on_this_machine_or_allowed() {
+    for (url, setting, is_drain) in [
+        ("http://127.0.0.1:9/x", "off", true),
+        ("http://localhost/x", "off", true),
+        ("http://h/x", "off", false),
+        ("http://h/x", "on", true),
+        ("https://h/x", "off", true),
+        ("syslog://h", "on", false),
+        ("syslog+tls://h", "on", false),
+    ] {
+        let (config, problems) = read(&[("TAILRACE_DRAIN_URL", url), ("TAILRACE_ALLOW_PLAINTEXT", setting)]);
+        assert_eq!(
+            (config.drains.len(), problems.len()),
+            (is_drain.into(), (!is_drain).into()),
+            "{url} {setting}"
+        );
+    }
+    let (_, problems) = read(&[("TAILRACE_DRAIN_URL", "ftp://h")]);
+    assert_eq!(problems[0].text, "unknown scheme: expected https://", "the only URL has no number");
+    let (_, problems) = read(&[("TAILRACE_DRAIN_URL", "https://h ftp://h")]);
+    assert_eq!(problems[0].text, "URL 2: unknown scheme: expected https://");
+}
+
+#[test]
+fn a_token_is_printable_and_one_per_drain() {
+    for (tokens, is_valid) in
+        [("d.1 d.2", true), ("d.1", false), ("d.1 d.2 d.3", false), ("d.1 caf\u{e9}", false)]
+    {
+        let (_, problems) =
+            read(&[("TAILRACE_DRAIN_URL", "https://h/x https://h/y"), ("TAILRACE_DRAIN_TOKEN", tokens)]);
+        assert_eq!(problems.is_empty(), is_valid, "{tokens}: {problems:?}");
+    }
+}
+
+#[test]
 fn the_spool_limit_is_at_most_a_quarter_of_the_quota() {
     let limit = |vars: &[(&str, &str)]| valid(vars).spool_limit(|configured| configured);
     assert_eq!(limit(&[("TAILRACE_MEMORY_QUOTA", "512MiB")]), 128 << 20);
@@ -194,5 +346,24 @@ fn the_table_in_the_readme_is_up_to_date() {
 
 #[test]
 fn the_settings_help_is_at_most_100_columns_wide() {
-    assert!(help_text().lines().all(|line| line.chars().count() <= 100), "{}", help_text());
+    let help = help_text();
+    assert!(help.lines().all(|line| line.chars().count() <= 96), "{help}");
+    for (line, next) in help.lines().zip(help.lines().skip(1)) {
+        if let (true, Some(next)) = (line.starts_with("    "), next.strip_prefix("    ")) {
+            let word = next.split(' ').next().unwrap_or_default();
+            assert!(line.chars().count() + 1 + word.chars().count() > 96, "{word} fits: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_settings_help_has_name_default_and_meaning() {
+    let help = help_text();
+    for expected in [
+        "\nTAILRACE  (default: on)\n    off: exec the app and do nothing else, at the next boot\n",
+        "\nTAILRACE_LEDGER_FILE\n    the final ledger, as JSON\n",
+        "\nTAILRACE_APP  (default: $HEROKU_APP_NAME, else unknown)\n",
+    ] {
+        assert!(help.contains(expected), "{expected}: {help}");
+    }
 }
