@@ -171,8 +171,7 @@ impl Account {
 
     /// Announces losses in front of the frames that follow `at`, the end of the log.
     pub(super) fn announce_at(&mut self, at: Offset, losses: &Losses) {
-        let here = |range: &&mut DroppedRange| range.from == at && range.to == at;
-        if let Some(range) = self.dropped_ranges.last_mut().filter(here) {
+        if let Some(range) = self.dropped_ranges.last_mut().filter(|range| range.to == at) {
             range.losses.extend(losses.iter().copied());
         } else if !losses.is_empty() {
             let continues = PerStream::default();

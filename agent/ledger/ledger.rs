@@ -164,8 +164,7 @@ impl Ledger {
         for account in &mut self.accounts {
             account.close_line(stream, at, kind);
         }
-        let segment = self.segments.iter_mut().rev().find(|s| s.start <= at);
-        if let Some(segment) = segment.filter(|s| at < s.end()) {
+        if let Some(segment) = self.segments.iter_mut().rev().find(|s| s.contains(at)) {
             let offset = (at - segment.start) as u32;
             if let Ok(index) = segment.special.binary_search_by_key(&offset, |frame| frame.offset) {
                 segment.special[index].kind = kind;

@@ -110,3 +110,26 @@ impl FromStr for DrainIndex {
         text.parse().map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_and_numbers_of_drains_are_read_back_from_their_text() {
+        let offset = Offset::new(42);
+        assert_eq!((offset.to_string(), "42".parse()), ("42".to_owned(), Ok(offset)));
+        let drain = DrainIndex::all(3).last().expect("three drains");
+        assert_eq!((drain.to_string(), "2".parse(), drain.get()), ("2".to_owned(), Ok(drain), 2));
+        assert!("-1".parse::<Offset>().is_err() && "x".parse::<DrainIndex>().is_err());
+    }
+
+    #[test]
+    fn differences_of_offsets_are_bytes() {
+        let (start, mut end) = (Offset::new(3), Offset::new(10));
+        assert_eq!((end - start, end - 3, start + 4), (7, Offset::new(7), Offset::new(7)));
+        assert_eq!((end.bytes_since(start), start.bytes_since(end)), (7, 0));
+        end += 2;
+        assert_eq!(end, Offset::new(12));
+    }
+}

@@ -153,6 +153,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_summary_is_that_of_the_drain_that_got_fewest_lines() {
+        let drain = |delivered, attempts| DrainReport {
+            drain: String::new(),
+            delivered,
+            held: 1,
+            dropped: vec![(DropReason::SpoolFull, 2), (DropReason::RecorderBehind, 3)],
+            rejected: 4,
+            batches: 5,
+            attempts,
+            adopted_frames: 0,
+            adopted_dropped: 0,
+        };
+        let mut report =
+            Report { captured: 19, own_frames: 0, drains: vec![drain(9, 5), drain(8, 7), drain(9, 5)] };
+        assert_eq!(
+            report.summary(|drain| Duration::from_millis(drain.get() as u64 * 1999)),
+            "captured=19 delivered=8 held=1 dropped=5 rejected=4 retries=2 oldest=1s"
+        );
+        assert_eq!((report.drains[0].dropped_lines(), report.drains[0].missing()), (5, 10));
+        report.drains.clear();
+        assert_eq!(report.summary(|_| Duration::ZERO), "captured=19");
+    }
+
+    #[test]
     fn the_ledger_file_is_pretty_json_in_a_stable_order() {
         let report = Report {
             captured: 9,

@@ -255,3 +255,57 @@ pub(crate) struct Appended {
     /// The loss notices among the frames, by offset from the first of these bytes, ascending.
     pub notices: Vec<SpooledNotice>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_frames_tell_whose_line_they_end() {
+        use Stream::{Err, Out};
+        let incomplete = FrameKind::Incomplete(Err, DropReason::RecorderBehind);
+        for (kind, stream, ends_line, ends_out, ends_err) in [
+            (FrameKind::Agent, None, false, false, false),
+            (FrameKind::Partial(Out), Some(Out), false, false, false),
+            (FrameKind::Final(Out), Some(Out), true, true, false),
+            (incomplete, Some(Err), true, false, true),
+        ] {
+            assert_eq!((kind.stream(), kind.ends_line()), (stream, ends_line), "{kind:?}");
+            assert_eq!((kind.ends_line_of(Out), kind.ends_line_of(Err)), (ends_out, ends_err), "{kind:?}");
+        }
+        let of = [Fragment::Full, Fragment::EmptyFinal, Fragment::Partial, Fragment::Final]
+            .map(|fragment| FrameKind::of(fragment, Out));
+        assert_eq!(of, [None, None, Some(FrameKind::Partial(Out)), Some(FrameKind::Final(Out))]);
+    }
+
+    #[test]
+    fn the_checkpoint_has_the_lines_that_end_in_a_segment() {
+        let special = [FrameKind::Agent, FrameKind::Partial(Stream::Out), FrameKind::Final(Stream::Out)];
+        let special = (0..).zip(special).map(|(offset, kind)| SpecialFrame { offset: offset * 10, kind });
+        let (first, last) = (Timestamp::from_micros(1), Timestamp::from_micros(2));
+        let times = Some(TimeRange { first, last });
+        let ours = Segment {
+            len: 50,
+            frames: 5,
+            times,
+            special: special.collect(),
+            ..Segment::new(Offset::new(100), SegmentLocation::Memory(0))
+        };
+        let record = SegmentRecord { start: Offset::new(100), len: 50, frames: 5, lines: 3, times };
+        assert_eq!(ours.record(), record);
+        let origin = Some(Arc::new(Origin { agent: "a".to_owned(), shift: 0 }));
+        let adopted = Segment { origin, recorded_lines: 4, ..ours };
+        assert_eq!(adopted.record(), SegmentRecord { lines: 4, ..record }, "as the dead agent wrote it");
+        assert_eq!((adopted.contains(Offset::new(149)), adopted.contains(Offset::new(150))), (true, false));
+        let specials = |from, to| adopted.special_in(Offset::new(from), Offset::new(to)).len();
+        assert_eq!(
+            [specials(0, 900), specials(100, 110), specials(101, 121), specials(121, 900)],
+            [3, 1, 2, 0]
+        );
+        let later = TimeRange { first: last, last };
+        assert_eq!(
+            (TimeRange::extended(times, later), TimeRange::extended(None, later)),
+            (TimeRange { first, last }, later)
+        );
+    }
+}

@@ -46,3 +46,29 @@ impl SharedLedger {
         self.freed.wait_timeout(ledger, timeout).unwrap_or_else(PoisonError::into_inner).0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_writer_waits_for_a_removal_or_the_timeout() {
+        let shared = SharedLedger::new(Ledger::new([], Vec::new()));
+        let short = Duration::from_millis(20);
+        let start = Instant::now();
+        drop(shared.wait_for_removal(shared.lock(), short));
+        assert!(start.elapsed() >= short && shared.removals() == 0);
+        let ledger = shared.lock();
+        std::thread::scope(|threads| {
+            // It gets the lock when the writer waits.
+            threads.spawn(|| {
+                drop(shared.lock());
+                shared.notify();
+            });
+            drop(shared.wait_for_removal(ledger, Duration::from_mins(10)));
+        });
+        assert_eq!(shared.removals(), 1);
+        assert!(start.elapsed() < Duration::from_mins(5), "it was woken");
+    }
+}

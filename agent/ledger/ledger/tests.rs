@@ -72,6 +72,11 @@ fn next_announced(ledger: &mut Ledger) -> Losses {
     announced
 }
 
+fn append_agent_line(ledger: &mut Ledger) {
+    let special = vec![SpecialFrame { offset: 0, kind: FrameKind::Agent }];
+    ledger.append(&Appended { len: FRAME, frames: 1, special, ..Appended::default() });
+}
+
 fn seal(ledger: &mut Ledger, frames: u64) -> SealedBatch {
     let start = ledger.seal_range(D0).cursor;
     let range = BatchRange { start, end: start + frames * FRAME, frames };
@@ -191,6 +196,190 @@ fn what_a_refused_notice_in_the_spool_announces_is_announced_anew() {
 }
 
 #[test]
+fn a_drain_that_does_not_exist_holds_nothing_and_cannot_seal() {
+    let mut ledger = ledger(1);
+    append(&mut ledger, &[(Stream::Out, Fragment::Full); 2]);
+    let none = DrainIndex::new(1);
+    assert_eq!((ledger.held(none), ledger.held_bytes(none), ledger.adopted_bytes(none)), (0, 0, 0));
+    assert!(ledger.is_consumed(none) && !ledger.has_to_announce(none) && ledger.oldest(none).is_none());
+    let nothing = SealRange { cursor: offset(2), limit: offset(2), is_one_batch: false };
+    assert_eq!(ledger.seal_range(none), nothing);
+    assert_eq!(ledger.seal(none, range(0..1), &IDENTITY, |_| Vec::new()).err(), Some(nothing));
+    assert!(ledger.is_possible(none, range(0..1)));
+    assert_eq!(ledger.skip_damaged(none), 0);
+}
+
+#[test]
+fn a_segment_is_removed_when_every_drain_has_consumed_it() {
+    let (mut ledger, d1) = (ledger(2), DrainIndex::new(1));
+    append(&mut ledger, &[(Stream::Out, Fragment::Full); 2]);
+    ledger.open_segment(SegmentLocation::Memory(1));
+    append(&mut ledger, &[(Stream::Out, Fragment::Full); 3]);
+    assert_eq!((ledger.bytes(), ledger.held_bytes(D0)), (5 * FRAME, 5 * FRAME));
+    let batch = |ledger: &mut Ledger, drain, frames| {
+        ledger.seal(drain, range(frames), &IDENTITY, |_| Vec::new()).expect("frames");
+        ledger.complete_batch(drain, BatchOutcome::Delivered);
+    };
+    batch(&mut ledger, D0, 0..1);
+    let oldest = ledger.oldest(D0).map(|(segment, at)| (segment.start, at));
+    assert_eq!((oldest, ledger.held_bytes(D0)), (Some((offset(0), FRAME)), 4 * FRAME));
+    batch(&mut ledger, D0, 1..2);
+    assert_eq!(ledger.oldest(D0).map(|(segment, at)| (segment.start, at)), Some((offset(2), 0)));
+    assert!(ledger.pop_consumed().is_none(), "not by the second drain");
+    assert!(!ledger.is_consumed(D0) && !ledger.is_consumed(d1));
+    batch(&mut ledger, d1, 0..2);
+    assert_eq!(ledger.pop_consumed().map(|segment| segment.start), Some(offset(0)));
+    assert_eq!((ledger.bytes(), ledger.segments().len()), (3 * FRAME, 1));
+    batch(&mut ledger, D0, 2..5);
+    batch(&mut ledger, d1, 2..5);
+    assert!(ledger.pop_consumed().is_none() && ledger.next_to_drop().is_none(), "the last one is written to");
+    assert!(ledger.is_consumed(D0) && ledger.is_consumed(d1));
+}
+
+#[test]
+fn a_batch_has_as_many_frames_as_its_range_can_hold() {
+    use Fragment::{Final, Full, Partial};
+    use Stream::Out;
+    let mut ledger = ledger(1);
+    append(&mut ledger, &[(Out, Full), (Out, Partial), (Out, Final), (Out, Full), (Out, Full)]);
+    ledger.open_segment(SegmentLocation::Memory(1));
+    append(&mut ledger, &[(Out, Full); 4]);
+    let possible = |ledger: &Ledger, end: Offset| {
+        let start = ledger.seal_range(D0).cursor;
+        (0..20)
+            .filter(|frames| ledger.is_possible(D0, BatchRange { start, end, frames: *frames }))
+            .collect::<Vec<_>>()
+    };
+    for (end, frames) in [
+        (offset(1), vec![1, 2, 3]),
+        (offset(2), vec![1, 2, 3, 4]),
+        (offset(3), vec![2, 3, 4]),
+        (offset(5), vec![5]),
+        (offset(6), vec![6, 7, 8]),
+        (offset(9), vec![9]),
+    ] {
+        assert_eq!(possible(&ledger, end), frames, "{end}");
+    }
+    seal(&mut ledger, 3);
+    deliver(&mut ledger);
+    assert_eq!((possible(&ledger, offset(4)), possible(&ledger, offset(5))), (vec![1], vec![2]));
+    seal(&mut ledger, 2);
+    deliver(&mut ledger);
+    assert_eq!((possible(&ledger, offset(6)), possible(&ledger, offset(9))), (vec![1, 2, 3], vec![4]));
+    let any = (0..20).collect::<Vec<_>>();
+    assert_eq!(possible(&ledger, offset(3)), any, "an empty range is judged elsewhere");
+    assert_eq!(possible(&ledger, offset(10)), any, "and one beyond the end");
+}
+
+#[test]
+fn a_batch_without_a_notice_has_bytes_and_frames() {
+    let mut ledger = ledger(1);
+    append(&mut ledger, &[(Stream::Out, Fragment::Full); 2]);
+    let allowed = SealRange { cursor: offset(0), limit: offset(2), is_one_batch: false };
+    for (start, end, frames) in [(0, 1, 0), (0, 0, 1), (0, 0, 0), (0, 3, 2), (1, 2, 1)] {
+        let range = BatchRange { start: offset(start), end: offset(end), frames };
+        assert_eq!(ledger.seal(D0, range, &IDENTITY, |_| Vec::new()).err(), Some(allowed), "{range:?}");
+    }
+}
+
+#[test]
+fn a_line_of_which_parts_are_refused_or_dropped_counts_once() {
+    use Fragment::{Final, Full, Partial};
+    let out = |fragment| (Stream::Out, fragment);
+    let mut ledger = ledger(1);
+    append(&mut ledger, &[out(Partial), out(Partial), out(Final), out(Partial)]);
+    for _ in 0..2 {
+        seal(&mut ledger, 1);
+        ledger.complete_batch(D0, BatchOutcome::Rejected);
+        assert_eq!((ledger.accounts()[0].rejected(), ledger.imbalance(D0)), (1, 0), "at its first part");
+    }
+    seal(&mut ledger, 1);
+    deliver(&mut ledger);
+    assert_eq!((ledger.accounts()[0].delivered(), ledger.imbalance(D0)), (0, 0));
+    ledger.open_segment(SegmentLocation::Memory(1));
+    append(&mut ledger, &[out(Final), out(Full)]);
+    ledger.open_segment(SegmentLocation::Memory(2));
+    seal(&mut ledger, 1);
+    ledger.drop_oldest(DropReason::SpoolFull).expect("its end");
+    ledger.complete_batch(D0, BatchOutcome::Rejected);
+    let account = &ledger.accounts()[0];
+    assert_eq!(
+        (account.rejected(), account.dropped(), ledger.imbalance(D0)),
+        (1, 2, 0),
+        "dropped before it was refused"
+    );
+}
+
+#[test]
+fn a_dropped_segment_without_lines_is_no_loss() {
+    let mut ledger = ledger(1);
+    append_agent_line(&mut ledger);
+    ledger.open_segment(SegmentLocation::Memory(1));
+    ledger.drop_oldest(DropReason::SpoolFull).expect("the first segment");
+    assert!(ledger.is_consumed(D0) && ledger.accounts()[0].unannounced().is_empty());
+    assert_eq!((ledger.accounts()[0].dropped_by().count(), ledger.accounts()[0].cursor()), (0, offset(1)));
+}
+
+#[test]
+fn a_part_is_known_until_its_line_ends() {
+    use Fragment::{Final, Partial};
+    let mut ledger = ledger(1);
+    append(&mut ledger, &[(Stream::Out, Partial), (Stream::Err, Partial), (Stream::Out, Partial)]);
+    assert_eq!(ledger.partial_lines(), 2);
+    append(&mut ledger, &[(Stream::Out, Final)]);
+    assert_eq!(ledger.partial_lines(), 1);
+    ledger.append(&Appended { ended: 1, closed: vec![FrameKind::Final(Stream::Err)], ..Appended::default() });
+    assert_eq!((ledger.partial_lines(), ledger.captured(), ledger.held(D0)), (0, 2, 2));
+    let kinds = |ledger: &Ledger| {
+        let segment = ledger.segments().next().expect("a segment");
+        segment.special_in(segment.start, segment.end()).iter().map(|frame| frame.kind).collect::<Vec<_>>()
+    };
+    let (out, err) = (FrameKind::Partial(Stream::Out), FrameKind::Final(Stream::Err));
+    assert_eq!(kinds(&ledger), [out, err, out, FrameKind::Final(Stream::Out)], "the part is the end now");
+}
+
+#[test]
+fn losses_are_announced_where_they_happened() {
+    let mut ledger = ledger(1);
+    let loss =
+        |lines, reason| Losses::from_iter([Loss { lines, since: TIMES.first, until: TIMES.last, reason }]);
+    for lines in [1, 2, 3] {
+        append(&mut ledger, &[(Stream::Out, Fragment::Full)]);
+        ledger.announce(&loss(lines, DropReason::SpoolUnwritable));
+        ledger.announce(&loss(10 * lines, DropReason::SpoolUnwritable));
+        ledger.announce(&Losses::default());
+    }
+    append(&mut ledger, &[(Stream::Out, Fragment::Full)]);
+    seal(&mut ledger, 1);
+    deliver(&mut ledger);
+    for lines in [11, 22, 33] {
+        assert_eq!(next_announced(&mut ledger), loss(lines, DropReason::SpoolUnwritable));
+        deliver(&mut ledger);
+    }
+    assert!(ledger.is_consumed(D0));
+}
+
+#[test]
+fn only_the_notices_of_a_refused_batch_are_announced_anew() {
+    let loss = Loss { lines: 5, since: TIMES.first, until: TIMES.last, reason: DropReason::RecorderBehind };
+    let mut ledger = ledger(1);
+    append(&mut ledger, &[(Stream::Out, Fragment::Full)]);
+    ledger.append(&Appended {
+        len: 2 * FRAME,
+        frames: 2,
+        special: vec![SpecialFrame { offset: FRAME as u32, kind: FrameKind::Agent }],
+        ended: 1,
+        notices: vec![SpooledNotice { offset: FRAME as u32, loss }],
+        ..Appended::default()
+    });
+    for (frames, expected) in [(2, Losses::default()), (1, Losses::from_iter([loss]))] {
+        seal(&mut ledger, frames);
+        ledger.complete_batch(D0, BatchOutcome::Rejected);
+        assert_eq!(ledger.accounts()[0].unannounced(), expected);
+    }
+}
+
+#[test]
 fn frame_ids_are_pinned() {
     let mut ledger = ledger(1);
     append(&mut ledger, &[(Stream::Out, Fragment::Full); 2]);
@@ -202,10 +391,13 @@ fn the_json_has_the_keys_of_the_contract() {
     let mut ledger = ledger(2);
     append(&mut ledger, &[(Stream::Out, Fragment::Full); 2]);
     ledger.drop_unrecorded(3, DropReason::RecorderBehind);
+    ledger.drop_unrecorded(0, DropReason::SpoolFull);
+    append_agent_line(&mut ledger);
     let json: serde_json::Value = serde_json::from_str(&ledger.report().json("a\"1")).unwrap();
     assert_eq!((&json["agent"], &json["captured_lines"]), (&"a\"1".into(), &5.into()));
-    assert_eq!(json["own_frames"], 0);
+    assert_eq!((&json["own_frames"], &json["drains"][1]["drain"]), (&1.into(), &"drain-1".into()));
     let drain = &json["drains"][0];
+    assert_eq!(drain["drain"], "drain-0");
     for (key, value) in
         [("held_lines", 2), ("dropped_lines", 3), ("rejected_lines", 0), ("batches", 0), ("attempts", 0)]
     {
@@ -277,10 +469,7 @@ impl Model {
     fn apply(&mut self, act: &Act) {
         match *act {
             Act::Frame(stream, fragment) => self.frame(stream, fragment),
-            Act::AgentLine => {
-                let special = vec![SpecialFrame { offset: 0, kind: FrameKind::Agent }];
-                self.ledger.append(&Appended { len: FRAME, frames: 1, special, ..Appended::default() });
-            }
+            Act::AgentLine => append_agent_line(&mut self.ledger),
             Act::CloseFinal(stream) => self.close(stream, FrameKind::Final(stream)),
             Act::CloseIncomplete(stream) => {
                 self.close(stream, FrameKind::Incomplete(stream, DropReason::RecorderBehind));
@@ -392,3 +581,5 @@ proptest! {
         }
     }
 }
+
+mod adoption;
