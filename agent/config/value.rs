@@ -78,9 +78,15 @@ mod tests {
 
     #[test]
     fn durations_are_parsed_with_their_unit() {
-        for (text, millis) in
-            [("250ms", 250), ("1s", 1000), ("1.5 s", 1500), ("2m", 120_000), ("1h", 3_600_000), ("0", 0)]
-        {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("1s", 1000),
+            ("1.5 s", 1500),
+            ("2m", 120_000),
+            ("3 min", 180_000),
+            ("1h", 3_600_000),
+            ("0", 0),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "s", "5", "5 parsecs", "-1s", "1e99h"] {
@@ -90,14 +96,33 @@ mod tests {
 
     #[test]
     fn sizes_are_parsed_with_decimal_and_binary_units() {
-        for (text, size) in
-            [("0", 0), ("512", 512), ("1KB", 1000), ("1KiB", 1024), ("1.5MiB", 3 << 19), ("2g", 2 << 30)]
-        {
+        for (text, size) in [
+            ("0", 0),
+            ("512", 512),
+            ("2b", 2),
+            ("1KB", 1000),
+            ("1KiB", 1024),
+            ("1.5MiB", 3 << 19),
+            ("2 MB", 2_000_000),
+            ("3GB", 3_000_000_000),
+            ("2g", 2 << 30),
+            ("4TB", 4_000_000_000_000),
+            ("5TiB", 5 << 40),
+        ] {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
         for text in ["", "MiB", "1XB", "-1", "1 2"] {
             assert!(bytes(text).is_err(), "{text}");
         }
-        assert_eq!((show_bytes(512 << 10), show_bytes(1000)), ("512KiB".to_owned(), "1000".to_owned()));
+        for (size, text) in [
+            (0, "0"),
+            (1000, "1000"),
+            (512 << 10, "512KiB"),
+            (1 << 20, "1MiB"),
+            (3 << 29, "1536MiB"),
+            (2 << 30, "2GiB"),
+        ] {
+            assert_eq!(show_bytes(size), text);
+        }
     }
 }
