@@ -133,7 +133,7 @@ pub(super) fn is_known(name: &str) -> bool {
     })
 }
 
-/// The text of `tailrace help settings`, at most 100 columns wide.
+/// The text of `tailrace help settings`, its lines filled up to 96 columns.
 pub fn help_text() -> String {
     const WIDTH: usize = 96;
     let mut out =

@@ -345,7 +345,7 @@ fn the_table_in_the_readme_is_up_to_date() {
 }
 
 #[test]
-fn the_settings_help_is_at_most_100_columns_wide() {
+fn lines_of_the_settings_help_are_filled_up_to_96_columns() {
     let help = help_text();
     assert!(help.lines().all(|line| line.chars().count() <= 96), "{help}");
     for (line, next) in help.lines().zip(help.lines().skip(1)) {
