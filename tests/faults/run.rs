@@ -283,7 +283,9 @@ impl<'a> Stage<'a> {
         if end.is_kill() {
             drop(agent.stdin.take());
             let pid = agent.pid();
-            wait_until("the end of the supervisor", || !procfs::is_alive(pid));
+            // All its threads: the last one to end releases its locks.
+            let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            wait_until("the end of the supervisor", || !procfs::is_alive(pid) && threads() <= 1);
             self.killed.push(agent);
             self.settle();
             return None;
