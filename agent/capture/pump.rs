@@ -103,10 +103,10 @@ impl WriteRate {
         Self { since, bytes: 0 }
     }
 
-    /// How long it takes at this rate to write [`REST_BYTES`]; at most [`REST`].
-    fn rest(self, now: Instant) -> Duration {
+    /// How long it takes at this rate to write [`REST_BYTES`].
+    fn time_to_gather(self, now: Instant) -> Duration {
         let elapsed = now.saturating_duration_since(self.since);
-        elapsed.mul_f64(REST_BYTES as f64 / self.bytes.max(1) as f64).min(REST)
+        elapsed.mul_f64(REST_BYTES as f64 / self.bytes.max(1) as f64)
     }
 }
 
@@ -208,8 +208,8 @@ impl Pump {
                 let now = Instant::now();
                 // A recorder that is behind must not have all buffers occupied by a few lines each.
                 let factor = 1 << queued.saturating_sub(QUEUE_OF_BUSY_RECORDER).min(5);
-                let rest = rate.rest(now);
-                self.rest(rest * factor, rest.min(MIN_REST) * factor);
+                let rest = rate.time_to_gather(now);
+                self.rest(rest.min(REST * factor), rest.min(MIN_REST * factor));
                 rate = WriteRate::since(now);
             }
         }

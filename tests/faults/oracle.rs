@@ -68,6 +68,11 @@ impl Observed {
         let supervisor_dies = schedule.runs.iter().any(|run| run.end == End::KillSupervisor);
         // A run that cannot read the directory leaves what is there to a later one.
         let skips_spools = schedule.runs.iter().any(|run| run.read_only);
+        // A batch that is stored and not answered is sent again; what is damaged of it meanwhile counts as lost, and the
+        // rest comes twice.
+        let damages_sent = schedule.has(|event| matches!(event, Event::Damage { .. }))
+            && schedule
+                .has(|event| matches!(event, Event::KillShipper | Event::Stop { .. } | Event::Drain { .. }));
         // Where the batches were that had been sent, and what was announced, is known from the checkpoint only.
         let loses_checkpoint = schedule.has(|event| matches!(event, Event::DamageCheckpoint { .. }));
         Self {
@@ -80,7 +85,9 @@ impl Observed {
             // A small disk may have been full.
             is_in_memory: matches!(schedule.disk, Disk::Own(_)),
             adopted_damaged: 0,
-            takes_and_refuses: (0..schedule.drains).map(|drain| refuses(drain) || loses_checkpoint).collect(),
+            takes_and_refuses: (0..schedule.drains)
+                .map(|drain| refuses(drain) || loses_checkpoint || damages_sent)
+                .collect(),
             more_parts: more_parts(schedule),
             loses_checkpoint,
             // A shipper without a supervisor delivers beside the next agent.
