@@ -68,9 +68,11 @@ impl Observed {
         let supervisor_dies = schedule.runs.iter().any(|run| run.end == End::KillSupervisor);
         // A run that cannot read the directory leaves what is there to a later one.
         let skips_spools = schedule.runs.iter().any(|run| run.read_only);
-        // A batch that is stored and not answered is sent again; what is damaged of it meanwhile counts as lost, and the
-        // rest comes twice.
-        let damages_sent = schedule.has(|event| matches!(event, Event::Damage { .. }))
+        // A batch that is stored and not answered is sent again; what is damaged of it meanwhile, or went with the memory
+        // of its agent, counts as lost, and the rest comes twice.
+        let may_damage = matches!(schedule.disk, Disk::Own(_))
+            || schedule.has(|event| matches!(event, Event::Damage { .. }));
+        let damages_sent = may_damage
             && schedule
                 .has(|event| matches!(event, Event::KillShipper | Event::Stop { .. } | Event::Drain { .. }));
         // Where the batches were that had been sent, and what was announced, is known from the checkpoint only.
@@ -173,6 +175,7 @@ fn judge_requests(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
     wrong.extend(tally.wrong.iter().take(5).cloned());
     // A batch that is damaged is sent as far as it is good, under another id.
     if !seen.takes_and_refuses[drain] && seen.adopted_damaged == 0 {
+        wrong.extend(tally.behind.iter().take(5).cloned());
         wrong.extend(tally.twice.iter().take(5).map(|line| format!("twice, under different ids: {line:?}")));
     }
     for (receiver, complaints) in report.conformance.iter().filter(|(_, complaints)| complaints.errors > 0) {

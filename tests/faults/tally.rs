@@ -28,6 +28,8 @@ pub(crate) struct Tally {
     pub(crate) announced: BTreeMap<String, u64>,
     /// Lines that arrived again, under another frame id.
     pub(crate) twice: Vec<LineName>,
+    /// Parts of lines behind a later line, in words: out of order, or again, where another part of the line is missing.
+    pub(crate) behind: Vec<String>,
     /// Frames before the time of the one before of the same process, in words.
     pub(crate) unordered: Vec<String>,
     /// By process: time and message of its last frame.
@@ -82,7 +84,7 @@ impl Tally {
         if *got > len {
             self.twice.push(name);
         } else if number < last {
-            self.wrong.push(format!("behind number {last}: {name:?}"));
+            self.behind.push(format!("behind number {last}: {name:?}"));
         }
     }
 
