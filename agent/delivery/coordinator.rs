@@ -350,7 +350,7 @@ mod tests {
     /// A coordinator with a segment of 9 frames of 10 bytes and one of 3, and the shipper's end of its socket.
     fn coordinator() -> (Coordinator, Connection, UnixStream, tempfile::TempDir) {
         let dir = tempfile::TempDir::new().unwrap();
-        let drains = vec![DrainId { name: "drain".to_owned(), token: "d.1".to_owned() }];
+        let drains = vec![DrainId::of_test("d.1")];
         let Opened { spool, .. } =
             Spool::open(&dir.path().join("spool"), agent_id().unwrap(), SpoolOwner::of_test(drains), None);
         for (slot, frames) in [(0, 9), (1, 3)] {

@@ -2,7 +2,7 @@
 
 use super::Offset;
 use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
-use super::segment::{FrameKind, Segment};
+use super::segment::{FrameKind, Origin, Segment};
 use crate::frame::{DropReason, Loss, Losses};
 use crate::line::{PerStream, Stream};
 use std::collections::{BTreeMap, VecDeque};
@@ -74,6 +74,8 @@ pub(crate) struct Account {
     /// Lost lines for the next notices.
     unannounced: Losses,
     resumed: Vec<ResumedBatch>,
+    /// Agents, and the tokens that the ids of the batches of their spools are made with.
+    id_tokens: Vec<(String, String)>,
     delivered: u64,
     rejected: u64,
     dropped: BTreeMap<DropReason, u64>,
@@ -96,6 +98,7 @@ impl Account {
             already_counted: PerStream::default(),
             unannounced: Losses::default(),
             resumed: Vec::new(),
+            id_tokens: Vec::new(),
             delivered: 0,
             rejected: 0,
             dropped: BTreeMap::new(),
@@ -197,6 +200,18 @@ impl Account {
     /// At its start the next batch is one that a dead agent had sealed: end and notice stay the same.
     pub(crate) fn resume(&mut self, batch: ResumedBatch) {
         self.resumed.push(batch);
+    }
+
+    /// The ids of the batches of this dead agent are made with `token`, whichever the drain has now: what was sent is
+    /// repeated under the same id.
+    pub(crate) fn set_id_token(&mut self, origin: &Origin, token: &str) {
+        self.id_tokens.push((origin.agent.clone(), token.to_owned()));
+    }
+
+    /// What was set by [`Account::set_id_token`].
+    pub(crate) fn id_token(&self, origin: &Origin) -> Option<&str> {
+        let found = self.id_tokens.iter().find(|(agent, _)| *agent == origin.agent);
+        found.map(|(_, token)| token.as_str())
     }
 
     /// The next notices announce also what a dead agent did not.
@@ -363,11 +378,11 @@ impl Account {
         };
         let origin = segments.iter().find(|s| s.contains(start)).and_then(|s| s.origin.as_ref());
         let id = match origin {
-            Some(origin) => Identity { agent: &origin.agent, ..*identity }.frame_id(
-                start.get() - origin.shift,
-                end.get() - origin.shift,
-                &notice,
-            ),
+            Some(origin) => {
+                let (agent, drain) = (&origin.agent, self.id_token(origin).unwrap_or(identity.drain));
+                let (start, end) = (start.get() - origin.shift, end.get() - origin.shift);
+                Identity { agent, drain }.frame_id(start, end, &notice)
+            }
             None => identity.frame_id(start.get(), end.get(), &notice),
         };
         let batch = SealedBatch { range, notice, id };

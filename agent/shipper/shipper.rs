@@ -8,7 +8,7 @@ use crate::confinement::Confinement;
 use crate::ledger::{DrainIndex, Offset, SegmentStart};
 use crate::protocol::{FailureKind, Message, ToShipper, ToSupervisor};
 use crate::signals::pending::{self, StalePending};
-use crate::spool::{Reader, SealedEnd, TakeoverState};
+use crate::spool::{Reader, SealedEnd, SpoolOwner, TakeoverState};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
@@ -105,7 +105,6 @@ struct Shipper {
 impl Shipper {
     /// Starts the workers. To be called within the runtime.
     fn new(config: &Config, control: StdStream, memory: Option<&File>, agent: &str) -> io::Result<Self> {
-        let tokens = config.drains.iter().map(|drain| drain.token.clone());
         let (progress, progress_receiver) = watch::channel(SpoolProgress::default());
         let (sender, to_supervisor) = mpsc::channel(TO_SUPERVISOR_QUEUE);
         let mut shipper = Self {
@@ -114,7 +113,7 @@ impl Shipper {
             to_supervisor,
             workers: Vec::new(),
             tasks: JoinSet::new(),
-            takeover: TakeoverState::new(agent, tokens),
+            takeover: TakeoverState::new(agent, &SpoolOwner::of(config).drains),
             stale_pending: StalePending::default(),
         };
         for (drain, settings) in DrainIndex::all(config.drains.len()).zip(&config.drains) {

@@ -3,8 +3,9 @@
 use super::directory::{Directory, SpoolError, open_regular, read_small};
 use super::disk;
 use super::identity::hash;
+use super::open::DrainId;
 use crate::frame::{DropReason, Loss, Losses, Timestamp, frames_from_line, frames_to_line};
-use crate::ledger::{Account, Consumed, Ledger, Offset, ResumedBatch, SegmentRecord, TimeRange};
+use crate::ledger::{Account, Consumed, Ledger, Offset, Origin, ResumedBatch, SegmentRecord, TimeRange};
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -41,8 +42,12 @@ impl SealedEnd {
 /// How far one drain is in the spool of one agent, in that spool's own offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
+    /// The hash of the drain's URL. None in the checkpoint of an agent that did not record it.
+    pub url_hash: Option<String>,
     /// The drain's token.
     pub token: String,
+    /// The token that the ids of its batches of this spool are made with: that of its first agent.
+    pub id_token: String,
     /// Everything before it is delivered, dropped or rejected.
     pub offset: Offset,
     /// What of the segment there is before it.
@@ -54,15 +59,29 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// The cursor of an account in the spool that takes `range` of ours; its offsets are smaller by `shift`. Without
-    /// the losses.
-    pub(crate) fn of(
+    /// The cursor of a drain that has consumed nothing.
+    pub(super) fn at_start(drain: &DrainId) -> Self {
+        Self {
+            url_hash: Some(drain.url_hash.clone()),
+            token: drain.token.clone(),
+            id_token: drain.token.clone(),
+            offset: Offset::ZERO,
+            consumed: None,
+            losses: Losses::default(),
+            sealed: None,
+        }
+    }
+
+    /// The cursor of an account in the spool that takes `range` of ours: that of a dead agent, or our own. Without the
+    /// losses.
+    pub(super) fn of(
         ledger: &Ledger,
         account: &Account,
-        token: &str,
+        drain: &DrainId,
         range: &Range<Offset>,
-        shift: u64,
+        origin: Option<&Origin>,
     ) -> Self {
+        let shift = origin.map_or(0, |origin| origin.shift);
         let sealed = account.sealed_in(range).map(|ResumedBatch { end, notice, announced, .. }| SealedEnd {
             end: end - shift,
             notice,
@@ -72,7 +91,16 @@ impl Cursor {
         let consumed =
             ledger.consumed_before(account, at).filter(|consumed| range.contains(&consumed.segment));
         let consumed = consumed.map(|consumed| Consumed { segment: consumed.segment - shift, ..consumed });
-        Self { token: token.to_owned(), offset: at - shift, consumed, losses: Losses::default(), sealed }
+        let mut cursor = Self { offset: at - shift, consumed, sealed, ..Self::at_start(drain) };
+        if let Some(token) = origin.and_then(|origin| account.id_token(origin)) {
+            token.clone_into(&mut cursor.id_token);
+        }
+        cursor
+    }
+
+    /// Whether both are of the same drain of the same agent.
+    pub(super) fn is_same_drain(&self, other: &Self) -> bool {
+        (&self.url_hash, &self.token) == (&other.url_hash, &other.token)
     }
 
     /// Whether a loss is still to be announced: by the sealed batch or by the next one.
@@ -84,11 +112,14 @@ impl Cursor {
 /// The checkpoint file of a directory. It is overwritten in one `write` at every seal and every completion, so that
 /// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
-/// One line per drain: `TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. OFFSET is followed by `,SEGMENT,FRAMES,LINES`, which
-/// tell how much of the segment there is before it, where that is known. Without a sealed batch END and what follows are
-/// `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES
-/// LINES FIRST LAST`, with the times of its first and last frame. The last line is `. CHECKSUM`; what is behind it remains
-/// of a longer checkpoint.
+/// One line per drain: `= URL_HASH ID_TOKEN TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. Older agents wrote it from TOKEN
+/// on. OFFSET is followed by `,SEGMENT,FRAMES,LINES`, which tell how much of the segment there is before it, where that
+/// is known. Without a sealed batch END and what follows are `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in
+/// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST`, with the times of its first
+/// and last frame. The last line is `. CHECKSUM`; what is behind it remains of a longer checkpoint.
+///
+/// The hash of its URL tells which drain it is: its derived token is another one when drains on the same host and port
+/// change places. The token tells it when the URL is another one, as with a rotated secret ([`matching`]).
 #[derive(Debug)]
 pub(crate) struct Checkpoint(File);
 
@@ -115,6 +146,9 @@ impl Checkpoint {
         let mut text = Vec::with_capacity(128);
         for cursor in cursors {
             let losses = losses_text(&cursor.losses);
+            if let Some(url_hash) = &cursor.url_hash {
+                text.extend_from_slice(format!("= {url_hash} {} ", cursor.id_token).as_bytes());
+            }
             text.extend_from_slice(format!("{} {}", cursor.token, cursor.offset).as_bytes());
             if let Some(Consumed { segment, frames, lines }) = cursor.consumed {
                 text.extend_from_slice(format!(",{segment},{frames},{lines}").as_bytes());
@@ -152,6 +186,31 @@ impl Checkpoint {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The cursor that each drain continues from; no two drains have one in common. A drain is known by its URL. By its
+/// token it is known only where neither its URL has a cursor, nor the URL of the cursor a drain.
+pub(super) fn matching<'a>(cursors: &'a [Cursor], drains: &[DrainId]) -> Vec<Option<&'a Cursor>> {
+    let has_url = |cursor: &Cursor, drain: &DrainId| cursor.url_hash.as_ref() == Some(&drain.url_hash);
+    let is_known = |cursor: &Cursor| drains.iter().any(|drain| has_url(cursor, drain));
+    let has_cursor = |drain: &DrainId| cursors.iter().any(|cursor| has_url(cursor, drain));
+    // The token decides between cursors of one URL: it may be there twice.
+    let rank = |cursor: &Cursor, drain: &DrainId| match (has_url(cursor, drain), cursor.token == drain.token)
+    {
+        (true, true) => Some(0),
+        (true, false) => Some(1),
+        (false, true) if !is_known(cursor) && !has_cursor(drain) => Some(2),
+        (false, _) => None,
+    };
+    let mut left: Vec<&Cursor> = cursors.iter().collect();
+    let mut found = vec![None; drains.len()];
+    for wanted in 0..3 {
+        for (found, drain) in found.iter_mut().zip(drains).filter(|(found, _)| found.is_none()) {
+            let index = left.iter().position(|cursor| rank(cursor, drain) == Some(wanted));
+            *found = index.map(|index| left.remove(index));
+        }
+    }
+    found
 }
 
 /// What a checkpoint says.
@@ -192,8 +251,14 @@ fn parse_segment(line: &[u8]) -> Option<SegmentRecord> {
 }
 
 fn parse_cursor(line: &[u8]) -> Option<Cursor> {
-    let mut fields = line.splitn(6, |b| *b == b' ');
+    let has_url_hash = line.starts_with(b"= ");
+    let mut fields = line.splitn(if has_url_hash { 9 } else { 6 }, |b| *b == b' ');
     let mut text = || std::str::from_utf8(fields.next()?).ok();
+    let mut known = None;
+    if has_url_hash {
+        text()?; // the sign
+        known = Some((text()?.to_owned(), text()?.to_owned()));
+    }
     let (token, (offset, consumed), losses) =
         (text()?.to_owned(), parse_offset(text()?)?, parse_losses(text()?)?);
     let (end, announced) = (text()?, parse_losses(text()?)?);
@@ -202,7 +267,9 @@ fn parse_cursor(line: &[u8]) -> Option<Cursor> {
         "-" => None,
         end => Some(SealedEnd { end: end.parse().ok()?, notice, announced }),
     };
-    Some(Cursor { token, offset, consumed, losses, sealed })
+    let (url_hash, id_token) = known.unzip();
+    let id_token = id_token.unwrap_or_else(|| token.clone());
+    Some(Cursor { url_hash, token, id_token, offset, consumed, losses, sealed })
 }
 
 /// `OFFSET` or `OFFSET,SEGMENT,FRAMES,LINES`.

@@ -68,18 +68,15 @@ fn cursors() -> [Cursor; 2] {
     let sealed = SealedEnd { end: Offset::new(6 * frame_len()), notice: notice_of(&announced), announced };
     [
         Cursor {
-            token: TOKENS[0].to_owned(),
             offset: Offset::new(3 * frame_len()),
             consumed: Some(Consumed { segment: Offset::ZERO, frames: 3, lines: 3 }),
-            losses: Losses::default(),
             sealed: Some(sealed),
+            ..Cursor::at_start(&DrainId::of_test(TOKENS[0]))
         },
         Cursor {
-            token: TOKENS[1].to_owned(),
             offset: segment_start(2),
-            consumed: None,
             losses: losses(UNANNOUNCED),
-            sealed: None,
+            ..Cursor::at_start(&DrainId::of_test(TOKENS[1]))
         },
     ]
 }
@@ -314,8 +311,7 @@ struct Adopter {
 
 impl Adopter {
     fn open(base: &Path, agent: &str, memory: Option<File>, takeover: &TakeoverState) -> Self {
-        let drain = |token: &str| DrainId { name: token.to_owned(), token: token.to_owned() };
-        let owner = SpoolOwner::of_test(TOKENS.map(drain).to_vec());
+        let owner = SpoolOwner::of_test(TOKENS.map(DrainId::of_test).to_vec());
         let copy = memory.as_ref().and_then(|memory| memory.try_clone().ok());
         let spool = Spool::open_after(base, agent.to_owned(), owner, memory, takeover).spool;
         let readers =
@@ -423,7 +419,7 @@ impl Adopter {
 
 fn take_over() -> (TakeoverState, File) {
     let memory = memory_file().expect("a memory file");
-    let takeover = TakeoverState::new("00ab", TOKENS.into_iter().map(str::to_owned));
+    let takeover = TakeoverState::new("00ab", &TOKENS.map(DrainId::of_test));
     for slot in 0..2_u8 {
         let first = IN_MEMORY + u64::from(slot) * FRAMES;
         let at = u64::from(slot) * SEGMENT_BYTES;
@@ -571,6 +567,7 @@ fuzz_test!(
             b"18446744073709551615",
             b"\xff",
             b"d.1 ",
+            b"= hash-of-d.1 ",
             b"spool-full"
         ],
         factor: 10.0,

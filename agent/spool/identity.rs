@@ -2,7 +2,8 @@
 
 use super::directory::{open_regular, read_small};
 use super::disk;
-use crate::config::{Config, DrainSettings};
+use crate::config::Config;
+use crate::config::drain_url::DrainUrl;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,11 +35,7 @@ impl AppIdentity {
             let name = config.app.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
             return Self { key: hash([b"name", config.app.as_bytes()]), name };
         }
-        let drain = |drain: &DrainSettings| {
-            let (url, user) = (&drain.url, drain.url.authorization().unwrap_or_default());
-            format!("{:?} {user} {} {}", url.scheme(), url.name(), url.path_and_query())
-        };
-        let mut drains: Vec<String> = config.drains.iter().map(drain).collect();
+        let mut drains: Vec<String> = config.drains.iter().map(|drain| text_of(&drain.url)).collect();
         drains.sort_unstable();
         let key = hash([b"drains".as_slice()].into_iter().chain(drains.iter().map(String::as_bytes)));
         Self { key, name: String::new() }
@@ -82,6 +79,17 @@ impl AppIdentity {
     }
 }
 
+/// Tells a drain from any other, wherever it is in the setting. The hash of its URL, which may contain secrets.
+pub(super) fn url_hash(url: &DrainUrl) -> String {
+    hash([b"drain".as_slice(), text_of(url).as_bytes()])
+}
+
+/// A URL with its secrets and without its options, to be hashed.
+fn text_of(url: &DrainUrl) -> String {
+    let user = url.authorization().unwrap_or_default();
+    format!("{:?} {user} {} {}", url.scheme(), url.name(), url.path_and_query())
+}
+
 /// The first half of SHA-256 over some parts, in hex.
 pub(super) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
@@ -92,4 +100,28 @@ pub(super) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut half = [0; KEY_DIGITS / 2];
     half.copy_from_slice(&hash.finish().as_ref()[..KEY_DIGITS / 2]);
     format!("{:032x}", u128::from_be_bytes(half))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_is_known_by_all_parts_of_its_url_but_the_options() {
+        let hash = |text: &str| url_hash(&DrainUrl::parse(text).expect("a URL"));
+        let urls = [
+            "https://h/a",
+            "http://h:443/a",
+            "https://h:8443/a",
+            "https://g/a",
+            "https://h/b",
+            "https://h/a?key=s",
+            "https://u@h/a",
+            "https://u:s@h/a",
+        ];
+        let hashes: std::collections::BTreeSet<String> = urls.iter().map(|url| hash(url)).collect();
+        assert_eq!(hashes.len(), urls.len());
+        assert_eq!(hash("https://h/a"), hash("https://H:443/a#gzip=on&batch=1MiB"));
+        assert!(hashes.iter().all(|hash| hash.len() == KEY_DIGITS), "no part is in the clear");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{Checkpoint, Cursor};
 use super::directory::{Directory, SpoolError};
-use super::identity::AppIdentity;
+use super::identity::{AppIdentity, url_hash};
 use super::recovery::{AdoptedSpool, OtherSpool, adopt};
 use super::takeover::TakeoverState;
 use super::writer::{WhenFull, Writer};
@@ -10,7 +10,7 @@ use super::{SEGMENT_BYTES, dispose};
 use crate::config::{Config, DrainSettings};
 use crate::frame::Timestamp;
 use crate::ledger::{
-    Account, DrainIndex, Ledger, Offset, Segment, SegmentLocation, SegmentRecord, SharedLedger,
+    Account, DrainIndex, Ledger, Offset, Origin, Segment, SegmentLocation, SegmentRecord, SharedLedger,
 };
 use std::fs::File;
 use std::io;
@@ -30,6 +30,16 @@ pub(crate) struct DrainId {
     pub name: String,
     /// Its token.
     pub token: String,
+    /// The hash of its URL.
+    pub url_hash: String,
+}
+
+#[cfg(test)]
+impl DrainId {
+    /// A drain for tests, whose URL does not change.
+    pub(crate) fn of_test(token: &str) -> Self {
+        Self { name: token.to_owned(), token: token.to_owned(), url_hash: format!("hash-of-{token}") }
+    }
 }
 
 /// Whose lines a spool holds, and where they go.
@@ -44,7 +54,11 @@ pub(crate) struct SpoolOwner {
 impl SpoolOwner {
     /// App and drains of the settings.
     pub(crate) fn of(config: &Config) -> Self {
-        let id = |drain: &DrainSettings| DrainId { name: drain.url.name(), token: drain.token.clone() };
+        let id = |DrainSettings { url, token, .. }: &DrainSettings| DrainId {
+            name: url.name(),
+            token: token.clone(),
+            url_hash: url_hash(url),
+        };
         Self { app: AppIdentity::of(config), drains: config.drains.iter().map(id).collect() }
     }
 }
@@ -122,12 +136,8 @@ impl Spool {
             takeover.adopt_into(&mut adoption, memory);
         }
         let mut ledger = Ledger::new(drains.iter().map(|drain| drain.name.clone()), adoption.segments);
-        for (index, drain) in DrainIndex::all(drains.len()).zip(&drains) {
-            if let Some(account) = ledger.account_mut(index) {
-                for adopted in &adoption.spools {
-                    adopted.resume(account, &drain.token);
-                }
-            }
+        for adopted in &adoption.spools {
+            adopted.resume(&mut ledger, &drains);
         }
         let spool = Self {
             agent,
@@ -263,15 +273,13 @@ impl Spool {
     /// with ours, or without a checkpoint of our own with the first of the others.
     fn cursors(&self, adopted: &[AdoptedSpool]) -> (Vec<Cursor>, Vec<Vec<Cursor>>) {
         let ledger = self.shared.lock();
-        let cursors = |range: &Range<Offset>, shift: u64| -> Vec<Cursor> {
+        let cursors = |range: &Range<Offset>, origin: Option<&Origin>| -> Vec<Cursor> {
             let accounts = ledger.accounts().iter().zip(&self.drains);
-            accounts
-                .map(|(account, drain)| Cursor::of(&ledger, account, &drain.token, range, shift))
-                .collect()
+            accounts.map(|(account, drain)| Cursor::of(&ledger, account, drain, range, origin)).collect()
         };
-        let mut ours = cursors(&(self.start..Offset::MAX), 0);
+        let mut ours = cursors(&(self.start..Offset::MAX), None);
         let mut theirs: Vec<_> =
-            adopted.iter().map(|spool| cursors(&spool.range(), spool.origin.shift)).collect();
+            adopted.iter().map(|spool| cursors(&spool.range(), Some(&spool.origin))).collect();
         let keeper = if self.checkpoint.is_some() { Some(&mut ours) } else { theirs.first_mut() };
         for (cursor, account) in keeper.into_iter().flatten().zip(ledger.accounts()) {
             cursor.losses = account.unannounced();

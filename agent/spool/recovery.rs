@@ -1,15 +1,17 @@
 //! Recovery: an agent adopts what dead agents of its app left in the same directory, from where each drain was. (A
 //! shipper that outlives its supervisor: `takeover`.)
 
-use super::checkpoint::{Checkpoint, Cursor, Recorded, SealedEnd};
+use super::checkpoint::{Checkpoint, Cursor, Recorded, SealedEnd, matching};
 use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change, read_small};
 use super::identity::AppIdentity;
+use super::open::DrainId;
 use super::writer::content_of;
 use super::{SEGMENT_BYTES, disk};
 use crate::diag;
 use crate::frame::{self, Timestamp};
 use crate::ledger::{
-    Account, Consumed, Offset, Origin, ResumedBatch, Segment, SegmentLocation, SegmentRecord, TimeRange,
+    Account, Consumed, DrainIndex, Ledger, Offset, Origin, ResumedBatch, Segment, SegmentLocation,
+    SegmentRecord, TimeRange,
 };
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -37,10 +39,26 @@ pub(crate) struct AdoptedSpool {
 }
 
 impl AdoptedSpool {
-    /// Lets an account continue where the dead agent was with the drain of this token.
-    pub(crate) fn resume(&self, account: &mut Account, token: &str) {
+    /// Lets the accounts of `drains` continue where the dead agent was.
+    pub(super) fn resume(&self, ledger: &mut Ledger, drains: &[DrainId]) {
+        let found = drains.iter().zip(matching(&self.cursors, drains));
+        for (index, (drain, cursor)) in DrainIndex::all(drains.len()).zip(found) {
+            if let Some(account) = ledger.account_mut(index) {
+                self.resume_drain(account, drain, cursor);
+            }
+        }
+    }
+
+    fn resume_drain(&self, account: &mut Account, drain: &DrainId, cursor: Option<&Cursor>) {
         let shift = self.origin.shift;
-        if let Some(cursor) = self.cursors.iter().find(|cursor| cursor.token == token) {
+        let is_taken = || self.cursors.iter().any(|cursor| cursor.id_token == drain.token);
+        match cursor {
+            Some(cursor) => account.set_id_token(&self.origin, &cursor.id_token),
+            // The ids of the drain that had its token must not be repeated with another's batches.
+            None if is_taken() => account.set_id_token(&self.origin, &drain.url_hash),
+            None => {}
+        }
+        if let Some(cursor) = cursor {
             let offset = (cursor.offset + shift).min(self.end);
             let is_there = offset == cursor.offset + shift;
             let consumed = cursor.consumed.filter(|_| is_there);
@@ -62,7 +80,7 @@ impl AdoptedSpool {
     /// Its supervisor's shipper knows these positions of the drains, which may be newer than the checkpoint's.
     pub(super) fn advance(&mut self, known: &[Cursor]) {
         for newer in known {
-            match self.cursors.iter_mut().find(|cursor| cursor.token == newer.token) {
+            match self.cursors.iter_mut().find(|cursor| cursor.is_same_drain(newer)) {
                 Some(cursor) if cursor.offset < newer.offset => {
                     let losses = std::mem::take(&mut cursor.losses);
                     *cursor = Cursor { losses, ..newer.clone() };

@@ -2,9 +2,9 @@
 //! agent that starts later on the same disk: `recovery`.)
 
 use super::checkpoint::{Cursor, SealedEnd};
+use super::open::DrainId;
 use super::recovery::{AdoptedSpool, Adoption};
 use super::{MEMORY_SLOTS, read_slot, slot_start};
-use crate::frame::Losses;
 use crate::ledger::{DrainIndex, Offset, Origin, Segment, SegmentLocation};
 use std::fs::File;
 use std::sync::Arc;
@@ -19,18 +19,9 @@ pub(crate) struct TakeoverState {
 }
 
 impl TakeoverState {
-    /// For the agent with this id and drains with these tokens; nothing is delivered yet.
-    pub(crate) fn new(agent: &str, tokens: impl Iterator<Item = String>) -> Self {
-        let cursors = tokens
-            .map(|token| Cursor {
-                token,
-                offset: Offset::ZERO,
-                consumed: None,
-                losses: Losses::default(),
-                sealed: None,
-            })
-            .collect();
-        Self { agent: agent.to_owned(), cursors }
+    /// For the agent with this id and these drains; nothing is delivered yet.
+    pub(crate) fn new(agent: &str, drains: &[DrainId]) -> Self {
+        Self { agent: agent.to_owned(), cursors: drains.iter().map(Cursor::at_start).collect() }
     }
 
     /// Whether a supervisor left it.

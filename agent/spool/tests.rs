@@ -1,6 +1,6 @@
 use super::checkpoint::{Checkpoint, Cursor};
 use super::directory::Listing;
-use super::identity::AppIdentity;
+use super::identity::{AppIdentity, hash};
 use super::recovery::{Adoption, adopt};
 use super::*;
 use crate::frame::Timestamp;
@@ -41,11 +41,14 @@ fn write(writer: &mut Writer<'_>, numbers: std::ops::Range<u64>) {
 
 fn reader_of(shared: &SharedLedger, memory: Option<File>) -> Reader {
     let mut reader = Reader::new(memory);
-    for segment in shared.lock().segments() {
-        let (start, location) = (segment.start, segment.location.clone());
-        reader.add(SegmentStart { start, location });
-    }
+    add_segments(&mut reader, &shared.lock());
     reader
+}
+
+fn add_segments(reader: &mut Reader, ledger: &Ledger) {
+    for segment in ledger.segments() {
+        reader.add(SegmentStart { start: segment.start, location: segment.location.clone() });
+    }
 }
 
 fn numbers(body: &[u8]) -> Vec<u64> {
@@ -251,7 +254,13 @@ fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
         ledger.complete_batch(D0, BatchOutcome::Delivered);
         let second = reader.read(first.end, Offset::MAX, 1 << 18, &mut body).expect("read");
         let batch = ledger.seal(D0, second, &IDENTITY, |_| Vec::new()).expect("sealed").clone();
-        let cursor = Cursor::of(&ledger, &ledger.accounts()[0], "d.1", &(Offset::ZERO..Offset::MAX), 0);
+        let cursor = Cursor::of(
+            &ledger,
+            &ledger.accounts()[0],
+            &DrainId::of_test("d.1"),
+            &(Offset::ZERO..Offset::MAX),
+            None,
+        );
         Checkpoint::open(&directory).expect("a file").save(&[cursor], &[]).expect("saved");
         (batch, ledger.log_end())
     };
@@ -265,8 +274,7 @@ fn a_dead_agents_directory_is_adopted_from_each_drains_cursor() {
         "it is locked"
     );
     let mut ledger = Ledger::new(["d0".to_owned(), "d1".to_owned()], segments);
-    spools[0].resume(ledger.account_mut(D0).expect("one"), "d.1");
-    spools[0].resume(ledger.account_mut(D1).expect("one"), "d.2");
+    spools[0].resume(&mut ledger, &["d.1", "d.2"].map(DrainId::of_test));
     assert_eq!((ledger.captured(), ledger.held(D0), ledger.imbalance(D0)), (0, 0, 0), "no lines of ours");
     assert_eq!(ledger.seal_range(D1).cursor, Offset::ZERO, "a drain that is new gets all of it");
     let range = ledger.seal_range(D0);
@@ -317,7 +325,7 @@ fn fill_and_consume(spool: &Spool, writer: &mut Writer<'_>) -> Offset {
 #[test]
 fn a_recycled_file_shows_no_old_frames() {
     let base = tempfile::tempdir().expect("a directory");
-    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let drain = DrainId::of_test("d.1");
     let Opened { spool, error } =
         Spool::open(base.path(), "00aa".to_owned(), SpoolOwner::of_test(vec![drain]), None);
     assert!(error.is_none(), "{error:?}");
@@ -428,7 +436,7 @@ fn an_interrupted_append_to_a_recycled_file_is_not_seen() {
 #[test]
 fn spare_files_are_removed_when_nothing_is_written() {
     let base = tempfile::tempdir().expect("a directory");
-    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let drain = DrainId::of_test("d.1");
     let Opened { spool, .. } =
         Spool::open(base.path(), "00aa".to_owned(), SpoolOwner::of_test(vec![drain]), None);
     let mut writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
@@ -472,7 +480,7 @@ fn only_what_can_be_a_segment_is_adopted() {
 #[test]
 fn spare_files_do_not_come_back_as_segments() {
     let base = tempfile::tempdir().expect("a directory");
-    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let drain = DrainId::of_test("d.1");
     let owner = SpoolOwner::of_test(vec![drain]);
     let Opened { spool, .. } = Spool::open(base.path(), "00aa".to_owned(), owner, None);
     let mut writer = spool.writer(4 << 20, WhenFull::DropOldest, || false);

@@ -7,8 +7,12 @@ use memchr::memmem;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, SystemTime};
 use tailrace_drain::stats::Report;
 
@@ -275,4 +279,117 @@ fn a_batch_that_a_dead_agent_had_sealed_is_repeated_whole_with_any_batch_size() 
     let report = harness.report();
     assert!(report.duplicates > 0 && report.lines >= stored, "{report:?}");
     assert_in_order(&report, 3000);
+}
+
+/// Two drains on one host and port, with the paths `/a` and `/b`.
+struct TwoPaths {
+    address: String,
+    state: Arc<Mutex<PathState>>,
+}
+
+#[derive(Default)]
+struct PathState {
+    /// It answers 503 there.
+    down: Option<&'static str>,
+    /// Path, id and body of all requests, and whether they were accepted.
+    requests: Vec<(String, String, String, bool)>,
+}
+
+impl TwoPaths {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let state = Arc::<Mutex<PathState>>::default();
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || answer(stream, &shared));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// The value of `TAILRACE_DRAIN_URL`.
+    fn urls(&self, paths: &[&str]) -> String {
+        let urls: Vec<String> = paths.iter().map(|path| format!("http://{}{path}", self.address)).collect();
+        urls.join(" ")
+    }
+
+    /// The ids of the requests to a path that were answered so.
+    fn ids(&self, path: &str, is_accepted: bool) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let of_path =
+            state.requests.iter().filter(|(to, .., accepted)| to == path && *accepted == is_accepted);
+        of_path.map(|(_, id, ..)| id.clone()).collect()
+    }
+
+    /// The lines that a path accepted, those of each id once.
+    fn lines(&self, path: &str) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let mut seen = Vec::new();
+        let mut lines = Vec::new();
+        for (_, id, body, _) in state.requests.iter().filter(|(to, .., accepted)| to == path && *accepted) {
+            if !seen.contains(&id) {
+                seen.push(id);
+                let of_app = body.lines().filter_map(|line| line.split_once(" app web.1 - "));
+                lines.extend(of_app.map(|(_, text)| text.to_owned()));
+            }
+        }
+        lines
+    }
+}
+
+/// Answers one request, and closes the connection.
+fn answer(stream: TcpStream, state: &Mutex<PathState>) {
+    let mut reader = BufReader::new(stream);
+    let mut head = Vec::new();
+    for line in reader.by_ref().lines() {
+        match line {
+            Ok(line) if !line.is_empty() => head.push(line),
+            _ => break,
+        }
+    }
+    let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)) else { return };
+    let header = |name: &str| {
+        let fields = head.iter().filter_map(|line| line.split_once(": "));
+        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).next()
+    };
+    let mut body = vec![0; header("content-length").unwrap().parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    let mut state = state.lock().unwrap();
+    let is_accepted = state.down != Some(path);
+    let (id, body) = (header("logplex-frame-id").unwrap(), String::from_utf8(body).unwrap());
+    state.requests.push((path.to_owned(), id, body, is_accepted));
+    let status = if is_accepted { "204 No Content" } else { "503 Service Unavailable" };
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    reader.get_mut().write_all(answer.as_bytes()).ok(); // the agent may have been killed
+}
+
+#[test]
+fn drains_on_one_host_that_change_places_keep_their_backlogs() {
+    for (next, down) in [(&["/b", "/a"][..], "/a"), (&["/b", "/a"], "/b"), (&["/b"], "/a")] {
+        let drains = TwoPaths::new();
+        drains.state.lock().unwrap().down = Some(down);
+        let harness = Harness::new().set("TAILRACE_DRAIN_URL", &drains.urls(&["/a", "/b"]));
+        let mut dead = harness.run(&["cat"]);
+        dead.feed("1\n");
+        let up = if down == "/a" { "/b" } else { "/a" };
+        wait_until("one drain to accept, the other to refuse", || {
+            !drains.ids(up, true).is_empty() && !drains.ids(down, false).is_empty()
+        });
+        kill_dyno(dead);
+        let refused = drains.ids(down, false);
+        drains.state.lock().unwrap().down = None;
+        let harness = harness.set("TAILRACE_DRAIN_URL", &drains.urls(next));
+        let output = harness.run(&["echo", "2"]).finish();
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        for path in next {
+            assert_eq!(drains.lines(path), ["1", "2"], "{next:?} with {down} down: {path}");
+        }
+        if next.contains(&down) {
+            assert!(drains.ids(down, true).contains(&refused[0]), "a repeated batch keeps its id");
+        }
+        assert!(harness.is_spool_empty(), "{next:?} with {down} down");
+    }
 }

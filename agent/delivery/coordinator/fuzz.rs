@@ -34,8 +34,7 @@ struct Supervisor {
 impl Supervisor {
     fn new() -> Self {
         let dir = tempfile::TempDir::new().expect("a directory");
-        let drain = |token: &str| DrainId { name: token.to_owned(), token: token.to_owned() };
-        let owner = SpoolOwner::of_test(["d.1", "d.2"].map(drain).to_vec());
+        let owner = SpoolOwner::of_test(["d.1", "d.2"].map(DrainId::of_test).to_vec());
         let spool = Spool::open(&dir.path().join("spool"), "00aa".to_owned(), owner, None).spool;
         let mut coordinator = Coordinator::new(Arc::new(spool), &Field::coerce("host"), "web.1", None);
         coordinator.is_other_process = true;

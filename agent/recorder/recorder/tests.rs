@@ -15,7 +15,7 @@ fn format() -> FrameFormat {
 }
 
 fn spool(base: &std::path::Path) -> Spool {
-    let drain = DrainId { name: "drain".to_owned(), token: "d.1".to_owned() };
+    let drain = DrainId::of_test("d.1");
     let Opened { spool, error } = Spool::open(base, "aa".repeat(16), SpoolOwner::of_test(vec![drain]), None);
     assert!(error.is_none(), "{error:?}");
     spool

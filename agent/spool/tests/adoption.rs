@@ -7,9 +7,7 @@ fn announced_by_next(spool: &Spool, outcome: BatchOutcome) -> Option<u64> {
     let mut ledger = spool.shared.lock();
     let SealRange { cursor, limit, .. } = ledger.seal_range(D0);
     let mut reader = Reader::new(None);
-    for segment in ledger.segments() {
-        reader.add(SegmentStart { start: segment.start, location: segment.location.clone() });
-    }
+    add_segments(&mut reader, &ledger);
     let range = reader.read(cursor, limit, 8 << 20, &mut bytes::BytesMut::new()).expect("readable");
     let mut lines = None;
     let notice = |losses: &Losses| {
@@ -70,6 +68,115 @@ fn a_loss_that_was_announced_to_nobody_but_a_silent_drain_outlives_its_agent() {
     assert_eq!(std::fs::read_dir(base.path()).expect("listed").count(), 0, "nothing is left");
 }
 
+/// Drains with these URLs on one host and port: their tokens are those of their positions.
+fn on_one_host(urls: &[&str]) -> Vec<DrainId> {
+    let id = |(position, url): (usize, &&str)| DrainId {
+        url_hash: format!("hash-of-{url}"),
+        ..DrainId::of_test(&format!("d.{position}"))
+    };
+    urls.iter().enumerate().map(id).collect()
+}
+
+/// Seals the next batch of a drain, up to `limit`, and returns its id.
+fn seal_next(spool: &Spool, drain: DrainIndex, limit: Offset) -> String {
+    let mut ledger = spool.shared.lock();
+    let start = ledger.seal_range(drain).cursor;
+    let mut reader = Reader::new(None);
+    add_segments(&mut reader, &ledger);
+    let range = reader.read(start, limit, 1 << 20, &mut bytes::BytesMut::new()).expect("readable");
+    let identity = Identity { agent: &spool.agent, drain: spool.token(drain) };
+    ledger.seal(drain, range, &identity, |_| Vec::new()).expect("sealed").id.clone()
+}
+
+/// The agent `00aa` with the drains `a` and `b`, which dies: to `a` nothing is delivered, and a batch is sealed; `b` has
+/// everything. Returns the end of that batch, and the ids of the batches.
+fn dead_agent_with_two_drains(base: &std::path::Path) -> (Offset, [String; 2]) {
+    let owner = SpoolOwner::of_test(on_one_host(&["a", "b"]));
+    let spool = Spool::open(base, "00aa".to_owned(), owner, None).spool;
+    write(&mut spool.writer(1 << 30, WhenFull::DropOldest, || false), 0..10);
+    let limit = Offset::new(frames(0..3).1.len);
+    let ids = [seal_next(&spool, D0, limit), seal_next(&spool, D1, Offset::MAX)];
+    spool.shared.lock().complete_batch(D1, BatchOutcome::Delivered);
+    end(spool, End::Killed);
+    (limit, ids)
+}
+
+#[test]
+fn a_drain_continues_where_it_was_when_its_position_changes() {
+    // Per drain of the next agent, whose it continues: of `a`, of `b`, or of none.
+    for (urls, continued) in [
+        (&["a", "b"][..], &["a", "b"][..]),
+        (&["b", "a"], &["b", "a"]),
+        (&["b"], &["b"]),
+        (&["a"], &["a"]),
+        (&["new", "a", "b"], &["", "a", "b"]),
+        (&["b", "new"], &["b", ""]),
+        // Their secrets were rotated.
+        (&["a2", "b"], &["a", "b"]),
+        (&["a", "b2"], &["a", "b"]),
+        (&["a2", "b2"], &["a", "b"]),
+        (&["b", "a2"], &["b", ""]),
+        // One of them is there twice.
+        (&["a", "a"], &["a", ""]),
+        (&["b", "b"], &["", "b"]),
+    ] {
+        let base = tempfile::tempdir().expect("a directory");
+        let (limit, [id_of_a, id_of_b]) = dead_agent_with_two_drains(base.path());
+        let owner = SpoolOwner::of_test(on_one_host(urls));
+        let spool = Spool::open(base.path(), "00bb".to_owned(), owner, None).spool;
+        for (drain, continued) in DrainIndex::all(urls.len()).zip(continued) {
+            let SealRange { cursor, is_one_batch, .. } = spool.shared.lock().seal_range(drain);
+            assert_eq!(cursor == spool.shared.lock().log_end(), *continued == "b", "{urls:?}: {drain}");
+            assert_eq!(is_one_batch, *continued == "a", "{urls:?}: {drain}");
+            if *continued == "a" {
+                assert_eq!(seal_next(&spool, drain, limit), id_of_a, "{urls:?}: {drain}");
+            } else if continued.is_empty() {
+                let ids = [seal_next(&spool, drain, limit), seal_next(&spool, drain, Offset::MAX)];
+                assert!(!ids.contains(&id_of_a) && !ids.contains(&id_of_b), "{urls:?}: {drain}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_keeps_its_id_when_the_position_of_its_drain_changes_again() {
+    let base = tempfile::tempdir().expect("a directory");
+    let (limit, [id, _]) = dead_agent_with_two_drains(base.path());
+    for (agent, urls, drain) in [("00bb", ["b", "a"], D1), ("00cc", ["a", "b"], D0), ("00dd", ["b", "a"], D1)]
+    {
+        let owner = SpoolOwner::of_test(on_one_host(&urls));
+        let spool = Spool::open(base.path(), agent.to_owned(), owner, None).spool;
+        if agent == "00cc" {
+            assert_eq!(seal_next(&spool, drain, limit), id);
+        }
+        end(spool, End::Killed);
+    }
+    // A secret is rotated where the drain was last.
+    let owner = SpoolOwner::of_test(on_one_host(&["b", "a2"]));
+    let spool = Spool::open(base.path(), "00ee".to_owned(), owner, None).spool;
+    assert_eq!(seal_next(&spool, D1, limit), id);
+}
+
+#[test]
+fn a_checkpoint_without_hashes_tells_drains_by_their_tokens() {
+    let base = tempfile::tempdir().expect("a directory");
+    let (limit, [id, _]) = dead_agent_with_two_drains(base.path());
+    let path = base.path().join("00aa").join("cursors");
+    let text = std::fs::read_to_string(&path).expect("read");
+    let (recorded, _) = text.split_once(". ").expect("a checksum");
+    let without_hash = |line: &str| match line.strip_prefix("= ") {
+        Some(line) => format!("{}\n", line.splitn(3, ' ').nth(2).expect("a token")),
+        None => format!("{line}\n"),
+    };
+    let older: String = recorded.lines().map(without_hash).collect();
+    assert!(older.starts_with(&format!("d.0 0,0,0,0 - {limit} - ")) && older.contains("\nd.1 "), "{older}");
+    std::fs::write(&path, format!("{older}. {}\n", hash([older.as_bytes()]))).expect("written");
+    let owner = SpoolOwner::of_test(on_one_host(&["a", "b"]));
+    let spool = Spool::open(base.path(), "00bb".to_owned(), owner, None).spool;
+    assert_eq!(seal_next(&spool, D0, limit), id);
+    assert_eq!(spool.adopted_left(D1), 0, "it has everything");
+}
+
 /// How an agent ends in a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -79,7 +186,7 @@ enum End {
 
 /// The spool of an agent with one drain.
 fn open_spool(base: &std::path::Path, agent: &str) -> Spool {
-    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+    let drain = DrainId::of_test("d.1");
     Spool::open(base, agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
 }
 
@@ -154,7 +261,7 @@ fn what_a_sealed_batch_announces_is_not_lost_with_the_batch() {
 fn a_shipper_without_supervisor_adopts_also_without_a_directory_of_its_own() {
     let base = tempfile::tempdir().expect("a directory");
     let owner = || {
-        let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
+        let drain = DrainId::of_test("d.1");
         SpoolOwner::of_test(vec![drain])
     };
     let first = Spool::open(base.path(), "00aa".to_owned(), owner(), None).spool;
@@ -166,7 +273,7 @@ fn a_shipper_without_supervisor_adopts_also_without_a_directory_of_its_own() {
     let dropped = first.shared.lock().accounts()[0].dropped();
     end(first, End::Killed);
     std::fs::write(base.path().join("00bb"), "in the way of the directory").expect("written");
-    let takeover = TakeoverState::new("00aa", std::iter::empty());
+    let takeover = TakeoverState::new("00aa", &[]);
     let Opened { spool: second, error } =
         Spool::open_after(base.path(), "00bb".to_owned(), owner(), None, &takeover);
     assert!(error.is_some());
@@ -197,8 +304,8 @@ fn lines_in_the_memory_of_a_killed_agent_are_known_to_the_next_as_lost() {
 
 /// The lines that a shipper without supervisor finds, in their order.
 fn taken_over(base: &std::path::Path, memory: &File) -> Vec<u64> {
-    let drain = DrainId { name: "d0".to_owned(), token: "d.1".to_owned() };
-    let takeover = TakeoverState::new("00aa", std::iter::once("d.1".to_owned()));
+    let drain = DrainId::of_test("d.1");
+    let takeover = TakeoverState::new("00aa", &[DrainId::of_test("d.1")]);
     let copy = || memory.try_clone().expect("a clone");
     let owner = SpoolOwner::of_test(vec![drain]);
     let spool = Spool::open_after(base, "00bb".to_owned(), owner, Some(copy()), &takeover).spool;
@@ -311,13 +418,7 @@ fn dead_agent(base: &std::path::Path) -> Directory {
         records.push(SegmentRecord { start, len, frames: lines, lines, times: appended.times });
         start += len;
     }
-    let cursor = Cursor {
-        token: "d.1".to_owned(),
-        offset: Offset::ZERO,
-        consumed: None,
-        losses: Losses::default(),
-        sealed: None,
-    };
+    let cursor = Cursor::at_start(&DrainId::of_test("d.1"));
     Checkpoint::open(&directory).expect("opened").save(&[cursor], &records).expect("saved");
     directory
 }
@@ -375,11 +476,9 @@ fn damage_behind_a_cursor_within_a_segment_counts_only_what_is_behind_it() {
         .to_vec();
     // Three frames were delivered.
     let cursor = Cursor {
-        token: "d.1".to_owned(),
         offset: Offset::new(len / 10 * 3),
         consumed: Some(Consumed { segment: Offset::ZERO, frames: 3, lines: 3 }),
-        losses: Losses::default(),
-        sealed: None,
+        ..Cursor::at_start(&DrainId::of_test("d.1"))
     };
     Checkpoint::open(&directory).expect("opened").save(&[cursor], &records).expect("saved");
     drop(directory);

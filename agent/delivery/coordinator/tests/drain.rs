@@ -142,8 +142,7 @@ impl World {
 
     /// The drains as the agents know them.
     pub(super) fn drain_ids(&self) -> Vec<DrainId> {
-        let id = |number| DrainId { name: format!("drain-{number}"), token: format!("d.{number}") };
-        (0..self.drains.len()).map(id).collect()
+        (0..self.drains.len()).map(|number| DrainId::of_test(&format!("d.{number}"))).collect()
     }
 
     /// A frame that is about to be written: of a line on `stream`, or of the agent itself. Returns its number.
