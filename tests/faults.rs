@@ -83,7 +83,9 @@ fn main() -> ExitCode {
         only_print: has("--print"),
     };
     disk::isolate_mounts();
-    run_all(&options)
+    let code = run_all(&options);
+    clock::remove_library();
+    code
 }
 
 fn run_all(options: &Options) -> ExitCode {

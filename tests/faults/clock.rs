@@ -39,10 +39,17 @@ impl Clock {
     }
 }
 
+/// Removes the library, if it was built.
+pub(crate) fn remove_library() {
+    if let Some(Some(library)) = LIBRARY.get() {
+        std::fs::remove_file(library).ok(); // somebody may have cleaned the directory
+    }
+}
+
 fn build() -> Option<PathBuf> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/clock_step.c");
-    let library =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("clock-step-{}.so", std::process::id()));
+    // LD_PRELOAD cannot name a path with a blank, as the build directory's may be.
+    let library = std::env::temp_dir().join(format!("tailrace-clock-step-{}.so", std::process::id()));
     let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
     if built.is_ok_and(|status| status.success()) {
         Some(library)
