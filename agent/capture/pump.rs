@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 /// Bytes that may gather in the pipe during a rest, by the rate so far: half of what it holds, so that a burst finds room.
 const REST_BYTES: u64 = 512 << 10;
 /// How long a pump rests at most. What the drain gets is later by as much.
-const REST: Duration = Duration::from_millis(40);
+const REST: Duration = Duration::from_millis(35);
 /// How long it rests at least, however soon the app writes to the other stream.
 const MIN_REST: Duration = Duration::from_millis(2);
 /// After a pause the app has the pipe for itself this long: a burst costs it no more than without the agent.
