@@ -103,7 +103,9 @@ fn a_stopped_and_a_missing_shipper_are_shown() {
     let harness = Harness::new().set("TAILRACE_REQUEST_TIMEOUT", "60s");
     let mut agent = harness.run(&["cat"]);
     agent.feed("1\n");
-    harness.wait_for_lines(1);
+    // Not only the drain has it: the answer has arrived.
+    let delivered = |status: &Value| status["drains"][0]["delivered_lines"] == 1;
+    wait_for("a line that is delivered", || status_of(&agent).filter(delivered));
     let shipper = agent.wait_for_shipper();
     kill(Pid::from_raw(shipper), Signal::SIGSTOP).unwrap();
     agent.feed("2\n");
