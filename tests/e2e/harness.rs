@@ -225,6 +225,7 @@ impl Harness {
         let (stdout_file, stderr_file, ledger_file) = (file("stdout"), file("stderr"), file("ledger"));
         command
             .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE")) // tests/coverage
             .envs(&self.settings)
             .env("TAILRACE_LEDGER_FILE", &ledger_file)
             .process_group(0)
