@@ -1,75 +1,74 @@
 //! A bounded pool of buffers, allocated when they are first needed.
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bytes of a buffer.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers at most: 4 MiB.
 pub(crate) const MAX_BUFFERS: usize = 16;
+
 /// The pool.
 #[derive(Debug)]
 pub(crate) struct BufferPool {
-    returned: Sender<Vec<u8>>,
-    free: Receiver<Vec<u8>>,
-    /// Buffers that exist.
-    made: AtomicUsize,
+    state: Mutex<State>,
+    /// A buffer came back, or more may be allocated.
+    changed: Condvar,
     most: usize,
     /// Bytes of a buffer.
     size: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The one that was used last is taken first: it is the likeliest to be in the processor's cache.
+    free: Vec<Vec<u8>>,
+    /// Buffers that exist.
+    made: usize,
     /// The last wait for a buffer timed out: no other waits until one comes back.
-    stalled: AtomicBool,
+    is_stalled: bool,
 }
 
 impl BufferPool {
     /// A pool of at most `most` buffers of `size` bytes.
     pub(crate) fn new(most: usize, size: usize) -> Arc<Self> {
-        let (returned, free) = bounded(most);
-        Arc::new(Self {
-            returned,
-            free,
-            made: AtomicUsize::new(0),
-            most,
-            size,
-            stalled: AtomicBool::new(false),
-        })
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), most, size })
     }
 
-    /// A buffer, if one is free or may be allocated. The pages of a new one take no memory until they are written to.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Buffer> {
-        let bytes = self.free.try_recv().ok().or_else(|| {
-            let made = self.made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |made| {
-                (made < self.most).then_some(made + 1)
-            });
-            made.ok().map(|_| vec![0; self.size])
-        })?;
-        Some(Buffer { bytes, len: 0, pool: Arc::clone(self) })
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A buffer, if one is free, may be allocated, or comes back within `timeout`. After a wait that timed out nobody
-    /// waits until a buffer has come back.
+    /// waits until a buffer has come back. The pages of a new one take no memory until they are written to.
     pub(crate) fn take_within(self: &Arc<Self>, timeout: Duration) -> Option<Buffer> {
-        if let Some(buffer) = self.take() {
-            return Some(buffer);
+        let is_none_left = |state: &mut State| state.free.is_empty() && state.made >= self.most;
+        let mut state = self.lock();
+        if !state.is_stalled {
+            state = self
+                .changed
+                .wait_timeout_while(state, timeout, is_none_left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
-        if self.stalled.load(Ordering::Relaxed) {
-            return None;
-        }
-        if let Ok(bytes) = self.free.recv_timeout(timeout) {
-            return Some(Buffer { bytes, len: 0, pool: Arc::clone(self) });
-        }
-        self.stalled.store(true, Ordering::Relaxed);
-        None
+        let bytes = state.free.pop().or_else(|| {
+            (state.made < self.most).then(|| {
+                state.made += 1;
+                vec![0; self.size]
+            })
+        });
+        state.is_stalled = bytes.is_none();
+        Some(Buffer { bytes: bytes?, len: 0, pool: Arc::clone(self) })
     }
 
     /// Frees the buffers that are not in use.
     pub(crate) fn trim(&self) {
-        while self.free.try_recv().is_ok() {
-            self.made.fetch_sub(1, Ordering::Relaxed);
-        }
+        let mut state = self.lock();
+        state.made -= state.free.len();
+        state.free = Vec::new();
+        state.is_stalled = false;
+        self.changed.notify_all();
     }
 }
 
@@ -103,10 +102,9 @@ impl Deref for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.stalled.store(false, Ordering::Relaxed);
-        // Never full: it has room for as many buffers as may exist.
-        if self.pool.returned.try_send(std::mem::take(&mut self.bytes)).is_err() {
-            self.pool.made.fetch_sub(1, Ordering::Relaxed);
-        }
+        let mut state = self.pool.lock();
+        state.free.push(std::mem::take(&mut self.bytes));
+        state.is_stalled = false;
+        self.pool.changed.notify_one();
     }
 }

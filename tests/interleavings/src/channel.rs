@@ -1,10 +1,8 @@
 //! `crossbeam_channel`, as far as the agent's sources need it.
 
-use shuttle::rand::Rng as _;
 use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::Duration;
 
 /// What both ends share.
 struct Shared<T> {
@@ -94,14 +92,6 @@ impl<T> Receiver<T> {
             }
             queue = self.0.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    /// Waits for a message, or until a time that chance decides.
-    ///
-    /// # Errors
-    /// `Failed`.
-    pub fn recv_timeout(&self, _: Duration) -> Result<T, Failed> {
-        if shuttle::rand::thread_rng().gen_bool(0.5) { self.try_recv() } else { self.recv() }
     }
 }
 

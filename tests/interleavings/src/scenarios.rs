@@ -25,8 +25,7 @@ pub fn a_pool_never_has_more_buffers_than_it_may() {
         let (pool, in_use) = (Arc::clone(&pool), Arc::clone(&in_use));
         thread::spawn(move || {
             for _ in 0..2 {
-                let buffer = if user == 0 { pool.take_within(TIMEOUT) } else { pool.take() };
-                let Some(mut buffer) = buffer else { continue };
+                let mut buffer = pool.take_within(TIMEOUT).expect("the timeout never comes");
                 assert!(in_use.fetch_add(1, Ordering::SeqCst) < 2, "more than two buffers");
                 buffer.space()[0] = user;
                 buffer.set_len(1);
@@ -40,9 +39,25 @@ pub fn a_pool_never_has_more_buffers_than_it_may() {
     for user in users {
         user.join().expect("no panic");
     }
-    let (first, second) = (pool.take(), pool.take());
-    assert!(first.is_some() && second.is_some(), "buffers do not get lost");
-    assert!(pool.take().is_none(), "and do not become more");
+    let buffers = [0, 1].map(|_| pool.take_within(TIMEOUT));
+    assert!(buffers.iter().all(Option::is_some), "buffers do not get lost");
+}
+
+/// A buffer comes back and is freed at once: who waits for one allocates another, also without the timeout, which never
+/// comes here.
+///
+/// # Panics
+/// When that is not so.
+pub fn a_trim_wakes_who_waits_for_a_buffer() {
+    let pool = BufferPool::new(1, 8);
+    let buffer = pool.take_within(TIMEOUT);
+    let waiter = thread::spawn({
+        let pool = Arc::clone(&pool);
+        move || pool.take_within(TIMEOUT).is_some()
+    });
+    drop(buffer);
+    pool.trim();
+    assert!(waiter.join().expect("no panic"), "there is room for one");
 }
 
 /// Two threads request rounds of the disk worker: when a ticket is done, what was there at the request is saved, the

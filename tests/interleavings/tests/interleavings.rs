@@ -15,6 +15,11 @@ fn a_pool_never_has_more_buffers_than_it_may() {
 }
 
 #[test]
+fn a_trim_wakes_who_waits_for_a_buffer() {
+    check(scenarios::a_trim_wakes_who_waits_for_a_buffer);
+}
+
+#[test]
 fn a_ticket_is_done_after_what_was_requested() {
     check(scenarios::a_ticket_is_done_after_what_was_requested);
 }
