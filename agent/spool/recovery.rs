@@ -2,10 +2,10 @@
 //! shipper that outlives its supervisor: `takeover`.)
 
 use super::checkpoint::{Checkpoint, Cursor, Recorded, SealedEnd, matching};
-use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change, read_small};
+use super::directory::{Directory, Listing, SegmentFile, SpoolError, check_ours, last_change};
 use super::identity::AppIdentity;
 use super::open::DrainId;
-use super::writer::content_of;
+use super::writer::{bytes_of, content_of};
 use super::{SEGMENT_BYTES, disk};
 use crate::diag;
 use crate::frame::{self, Timestamp};
@@ -13,6 +13,7 @@ use crate::ledger::{
     Account, Consumed, DrainIndex, Ledger, Offset, Origin, ResumedBatch, Segment, SegmentLocation,
     SegmentRecord, TimeRange,
 };
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -221,14 +222,9 @@ impl Adoption {
             let mut segment = Segment::new(offset + shift, SegmentLocation::File(path));
             segment.len = len;
             segment.origin = Some(Arc::clone(&origin));
-            let record = records.iter().find(|record| record.start == offset && record.len <= len);
-            if let Some(SegmentRecord { frames, lines, len: recorded, times, .. }) = record.copied() {
-                let (more_frames, more_lines) =
-                    if recorded < len { tail_of(&segment, recorded) } else { (0, 0) };
-                (segment.frames, segment.recorded_lines) = (frames + more_frames, lines + more_lines);
-                segment.times = if recorded < len { times_of(&segment).or(times) } else { times };
-            } else {
-                segment.times = times_of(&segment);
+            match records.iter().find(|record| record.start == offset && record.len <= len) {
+                Some(record) => set_counts(&mut segment, None, *record),
+                None => segment.times = times_of(&segment, None),
             }
             self.segments.push(segment);
         }
@@ -312,21 +308,31 @@ fn segments_of(directory: &mut Directory, shift: u64) -> Vec<SegmentFile> {
     found
 }
 
+/// Sets what `record` says of the segment's first bytes, and counts what is behind them.
+pub(super) fn set_counts(segment: &mut Segment, memory: Option<&File>, record: SegmentRecord) {
+    let SegmentRecord { len: recorded, frames, lines, times, .. } = record;
+    (segment.frames, segment.recorded_lines, segment.times) = (frames, lines, times);
+    if recorded < segment.len {
+        let (more_frames, more_lines) = tail_of(segment, memory, recorded);
+        segment.frames += more_frames;
+        segment.recorded_lines += more_lines;
+        segment.times = times_of(segment, memory).or(times);
+    }
+}
+
 /// When a segment was written whose end no record tells: the times of its lines, as far as they can be read, or else
 /// the last change of its file. For the notice of its loss.
-fn times_of(segment: &Segment) -> Option<TimeRange> {
-    let SegmentLocation::File(path) = &segment.location else { return None };
-    content_of(segment, None).times.or_else(|| {
+fn times_of(segment: &Segment, memory: Option<&File>) -> Option<TimeRange> {
+    content_of(segment, memory).times.or_else(|| {
+        let SegmentLocation::File(path) = &segment.location else { return None };
         let changed = Timestamp::of(std::fs::metadata(path).ok()?.modified().ok()?);
         Some(TimeRange { first: changed, last: changed })
     })
 }
 
 /// Frames and lines of the app that a segment has behind its first `recorded` bytes.
-fn tail_of(segment: &Segment, recorded: u64) -> (u64, u64) {
-    let SegmentLocation::File(path) = &segment.location else { return (0, 0) };
-    let mut bytes = read_small(path, SEGMENT_BYTES).unwrap_or_default();
-    bytes.truncate(segment.len as usize);
+fn tail_of(segment: &Segment, memory: Option<&File>, recorded: u64) -> (u64, u64) {
+    let bytes = bytes_of(segment, memory);
     let (mut frames, mut lines, mut at) = (0, 0, recorded as usize);
     while let Ok(frame) = frame::parse(&bytes, at) {
         frames += 1;

@@ -3,9 +3,9 @@
 
 use super::checkpoint::{Cursor, SealedEnd};
 use super::open::DrainId;
-use super::recovery::{AdoptedSpool, Adoption};
+use super::recovery::{AdoptedSpool, Adoption, set_counts};
 use super::{MEMORY_SLOTS, read_slot, slot_start};
-use crate::ledger::{DrainIndex, Offset, Origin, Segment, SegmentLocation};
+use crate::ledger::{DrainIndex, Offset, Origin, Segment, SegmentLocation, SegmentRecord};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -55,6 +55,13 @@ impl TakeoverState {
         } else {
             let cursors = self.cursors.clone();
             adoption.spools.push(AdoptedSpool { origin, end, directory: None, cursors, checkpoint: None });
+        }
+        for segment in &mut segments {
+            let known = adoption.segments.iter().find(|known| known.start == segment.start);
+            let start = SegmentRecord { start: segment.start, len: 0, frames: 0, lines: 0, times: None };
+            let record = known.map_or(start, Segment::record);
+            // If this shipper ends before it delivers them, the next agent announces them by its checkpoint.
+            set_counts(segment, Some(memory), if record.len <= segment.len { record } else { start });
         }
         // The checkpoint tells of them as well; without a file there they would be lost.
         adoption.segments.retain(|known| segments.iter().all(|segment| segment.start != known.start));

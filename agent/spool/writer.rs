@@ -409,10 +409,8 @@ fn to_uncache(ledger: &Ledger) -> Vec<SegmentLocation> {
     older.filter_map(|index| ledger.segments().nth(index)).map(|segment| segment.location.clone()).collect()
 }
 
-/// What is in a segment of a dead agent. The frames of the agent itself are no lines. A line of several frames cannot be
-/// told from several lines. Of a damaged segment the lines that cannot be read are those that the checkpoint knows of
-/// besides; they count at its end, behind every cursor.
-pub(super) fn content_of(segment: &Segment, memory: Option<&File>) -> AdoptedContent {
+/// The bytes of a segment, as far as they can be read.
+pub(super) fn bytes_of(segment: &Segment, memory: Option<&File>) -> Vec<u8> {
     let mut bytes = match &segment.location {
         SegmentLocation::File(path) => read_small(path, SEGMENT_BYTES).unwrap_or_default(), // somebody removed it
         SegmentLocation::Memory(slot) => {
@@ -420,6 +418,14 @@ pub(super) fn content_of(segment: &Segment, memory: Option<&File>) -> AdoptedCon
         }
     };
     bytes.truncate(segment.len as usize);
+    bytes
+}
+
+/// What is in a segment of a dead agent. The frames of the agent itself are no lines. A line of several frames cannot be
+/// told from several lines. Of a damaged segment the lines that cannot be read are those that the checkpoint knows of
+/// besides; they count at its end, behind every cursor.
+pub(super) fn content_of(segment: &Segment, memory: Option<&File>) -> AdoptedContent {
+    let bytes = bytes_of(segment, memory);
     let (mut content, mut at) = (AdoptedContent::default(), 0);
     while let Ok(frame) = frame::parse(&bytes, at) {
         if frame.is_app_line() {

@@ -356,6 +356,35 @@ fn a_shipper_without_supervisor_keeps_the_order_of_disk_and_memory() {
 }
 
 #[test]
+fn lines_in_memory_that_a_shipper_without_supervisor_did_not_deliver_are_known_to_the_next() {
+    let base = tempfile::tempdir().expect("a directory");
+    let memory = memory_file().expect("memfd");
+    let first = open_spool(base.path(), "00aa");
+    write(&mut first.writer(4 << 20, WhenFull::DropOldest, || false), 0..100);
+    for (slot, numbers) in [(0, 100..150), (1, 150..170)] {
+        let (bytes, appended) = frames(numbers);
+        let mut ledger = first.shared.lock();
+        note_slot_start(&memory, slot, ledger.log_end()).expect("written");
+        memory.write_all_at(&bytes, u64::from(slot) * SEGMENT_BYTES).expect("written");
+        ledger.open_segment(SegmentLocation::Memory(slot));
+        ledger.append(&appended);
+        drop(ledger);
+        if slot == 0 {
+            first.save_checkpoint(); // it does not tell of the second one
+        }
+    }
+    end(first, End::Killed);
+    let owner = SpoolOwner::of_test(vec![DrainId::of_test("d.1")]);
+    let takeover = TakeoverState::new("00aa", &owner.drains);
+    let second = Spool::open_after(base.path(), "00bb".to_owned(), owner, Some(memory), &takeover).spool;
+    end(second, End::Closed);
+    let adoption = adopt(base.path(), "00cc", &AppIdentity::of_test(), "").expect("listed");
+    let lines: Vec<u64> = adoption.segments.iter().map(|segment| segment.recorded_lines).collect();
+    assert_eq!(lines, [100, 50, 20]);
+    assert!(adoption.segments.iter().all(|segment| segment.times.is_some()));
+}
+
+#[test]
 fn a_shipper_without_supervisor_knows_a_slot_of_memory_that_was_used_again() {
     let base = tempfile::tempdir().expect("a directory");
     let memory = memory_file().expect("memfd");
