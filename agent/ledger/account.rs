@@ -323,10 +323,13 @@ impl Account {
         SealRange { cursor: self.cursor, limit, is_one_batch: resumed.is_some() }
     }
 
-    /// The batch at the cursor that a dead agent had sealed is damaged at `at`: what is good is sealed anew.
+    /// The batch at the cursor that a dead agent had sealed is damaged at `at`: what is good is sealed anew. An `at` before
+    /// the cursor is old news, of a segment that was dropped meanwhile.
     pub(super) fn cancel_resumed(&mut self, at: Offset) {
         let cursor = self.cursor;
-        for batch in self.resumed.extract_if(.., |batch| batch.start == cursor && at < batch.end) {
+        let is_damaged =
+            |batch: &mut ResumedBatch| batch.start == cursor && (cursor..batch.end).contains(&at);
+        for batch in self.resumed.extract_if(.., is_damaged) {
             self.unannounced.extend(batch.announced);
         }
     }

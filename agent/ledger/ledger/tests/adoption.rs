@@ -111,8 +111,10 @@ fn what_a_damaged_batch_of_a_dead_agent_announced_is_announced_anew() {
     let mut ledger = ledger_of(vec![adopted(2..6, "a")]);
     account(&mut ledger).resume(resumed(2..5));
     account(&mut ledger).resume(resumed(5..6));
-    ledger.cancel_resumed(D0, offset(5));
-    assert!(ledger.seal_range(D0).is_one_batch, "it ends before that");
+    for at in [offset(5), offset(1)] {
+        ledger.cancel_resumed(D0, at);
+        assert!(ledger.seal_range(D0).is_one_batch, "it ends before that, or starts behind it");
+    }
     ledger.cancel_resumed(D0, offset(4));
     let allowed = SealRange { cursor: offset(2), limit: offset(6), is_one_batch: false };
     assert_eq!(ledger.seal_range(D0), allowed);
