@@ -81,6 +81,8 @@ pub(crate) struct Account {
     dropped: BTreeMap<DropReason, u64>,
     adopted_frames: u64,
     adopted_dropped: u64,
+    /// Lines that count as dropped with a dead agent's segment and go on behind its end: where that is, and how many.
+    adopted_unfinished: (Offset, u64),
     batches: u64,
     notices: u64,
     /// Requests tried.
@@ -104,6 +106,7 @@ impl Account {
             dropped: BTreeMap::new(),
             adopted_frames: 0,
             adopted_dropped: 0,
+            adopted_unfinished: (Offset::ZERO, 0),
             batches: 0,
             notices: 0,
             attempts: 0,
@@ -559,7 +562,12 @@ impl Account {
         let (losses, continues) = Default::default();
         let mut range = DroppedRange { from, to: segment.end(), losses, consumed: None, continues };
         let to_announce = if segment.origin.is_some() {
-            let lines = segment.adopted_lines_from(from, self.consumed_of(segment));
+            // A line that goes on behind it is not whole without its start. When its end is dropped as well it counts once.
+            let unfinished = (segment.end(), segment.recorded_unfinished);
+            let (at, counted) = std::mem::replace(&mut self.adopted_unfinished, unfinished);
+            let counted = if at == from { counted } else { 0 };
+            let lines = segment.adopted_lines_from(from, self.consumed_of(segment)) + unfinished.1;
+            let lines = lines.saturating_sub(counted);
             self.adopted_dropped += lines;
             lines
         } else {

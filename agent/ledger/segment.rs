@@ -131,6 +131,8 @@ pub(crate) struct Segment {
     pub(super) adopted_lines: Option<Vec<u32>>,
     /// Of an adopted segment: its lines, as the checkpoint says.
     pub recorded_lines: u64,
+    /// Of an adopted segment: lines that begin in it and go on behind it, as the checkpoint says.
+    pub recorded_unfinished: u64,
     /// Ascending by offset.
     pub(super) special: Vec<SpecialFrame>,
     /// Ascending by offset.
@@ -146,10 +148,19 @@ pub(crate) struct SegmentRecord {
     pub len: u64,
     /// Whole frames.
     pub frames: u64,
-    /// Lines of the app.
+    /// Lines of the app that end in it.
     pub lines: u64,
+    /// Lines of the app that go on behind it.
+    pub unfinished: u64,
     /// The times of its frames.
     pub times: Option<TimeRange>,
+}
+
+impl SegmentRecord {
+    /// That of a segment of which nothing is known but its start.
+    pub(crate) fn empty(start: Offset) -> Self {
+        Self { start, len: 0, frames: 0, lines: 0, unfinished: 0, times: None }
+    }
 }
 
 /// A dead agent whose spool was adopted.
@@ -173,6 +184,7 @@ impl Segment {
             origin: None,
             adopted_lines: None,
             recorded_lines: 0,
+            recorded_unfinished: 0,
             special: Vec::new(),
             notices: Vec::new(),
         }
@@ -213,8 +225,20 @@ impl Segment {
     /// What is recorded of it in the checkpoint.
     pub(crate) fn record(&self) -> SegmentRecord {
         let no_lines = self.special.iter().filter(|frame| !frame.kind.ends_line()).count() as u64;
-        let lines = if self.origin.is_some() { self.recorded_lines } else { self.frames - no_lines };
-        SegmentRecord { start: self.start, len: self.len, frames: self.frames, lines, times: self.times }
+        let (lines, unfinished) = if self.origin.is_some() {
+            (self.recorded_lines, self.recorded_unfinished)
+        } else {
+            (self.frames - no_lines, self.unfinished())
+        };
+        let Self { start, len, frames, times, .. } = *self;
+        SegmentRecord { start, len, frames, lines, unfinished, times }
+    }
+
+    /// Lines of ours that have their last part so far in it.
+    fn unfinished(&self) -> u64 {
+        let last_of = |stream| self.special.iter().rfind(|frame| frame.kind.stream() == Some(stream));
+        let is_unfinished = |frame: &&SpecialFrame| matches!(frame.kind, FrameKind::Partial(_));
+        Stream::ALL.into_iter().filter_map(last_of).filter(is_unfinished).count() as u64
     }
 
     /// Offset behind the last byte.
@@ -291,11 +315,17 @@ mod tests {
             special: special.collect(),
             ..Segment::new(Offset::new(100), SegmentLocation::Memory(0))
         };
-        let record = SegmentRecord { start: Offset::new(100), len: 50, frames: 5, lines: 3, times };
+        let record =
+            SegmentRecord { start: Offset::new(100), len: 50, frames: 5, lines: 3, unfinished: 0, times };
         assert_eq!(ours.record(), record);
         let origin = Some(Arc::new(Origin { agent: "a".to_owned(), shift: 0 }));
-        let adopted = Segment { origin, recorded_lines: 4, ..ours };
-        assert_eq!(adopted.record(), SegmentRecord { lines: 4, ..record }, "as the dead agent wrote it");
+        let mut open = ours.clone();
+        let kinds = [FrameKind::Partial(Stream::Err), FrameKind::Partial(Stream::Out), FrameKind::Agent];
+        open.special.extend(kinds.map(|kind| SpecialFrame { offset: 40, kind }));
+        assert_eq!(open.record().unfinished, 2);
+        let adopted = Segment { origin, recorded_lines: 4, recorded_unfinished: 1, ..ours };
+        let as_written = SegmentRecord { lines: 4, unfinished: 1, ..record };
+        assert_eq!(adopted.record(), as_written, "as the dead agent wrote it");
         assert_eq!((adopted.contains(Offset::new(149)), adopted.contains(Offset::new(150))), (true, false));
         let specials = |from, to| adopted.special_in(Offset::new(from), Offset::new(to)).len();
         assert_eq!(

@@ -115,8 +115,8 @@ impl Cursor {
 /// One line per drain: `= URL_HASH ID_TOKEN TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. Older agents wrote it from TOKEN
 /// on. OFFSET is followed by `,SEGMENT,FRAMES,LINES`, which tell how much of the segment there is before it, where that
 /// is known. Without a sealed batch END and what follows are `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in
-/// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST`, with the times of its first
-/// and last frame. The last line is `. CHECKSUM`; what is behind it remains of a longer checkpoint.
+/// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST UNFINISHED`, with the times of
+/// its first and last frame, and how many lines go on behind it. Older agents wrote no UNFINISHED. The last line is `. CHECKSUM`; what is behind it remains of a longer checkpoint.
 ///
 /// The hash of its URL tells which drain it is: its derived token is another one when drains on the same host and port
 /// change places. The token tells it when the URL is another one, as with a rotated secret ([`matching`]).
@@ -164,9 +164,9 @@ impl Checkpoint {
             }
             text.push(b'\n');
         }
-        for SegmentRecord { start, len, frames, lines, times } in segments {
+        for SegmentRecord { start, len, frames, lines, unfinished, times } in segments {
             let times = times.map_or((0, 0), |times| (times.first.as_micros(), times.last.as_micros()));
-            let line = format!("+ {start} {len} {frames} {lines} {} {}\n", times.0, times.1);
+            let line = format!("+ {start} {len} {frames} {lines} {} {} {unfinished}\n", times.0, times.1);
             text.extend_from_slice(line.as_bytes());
         }
         let checksum = hash([text.as_slice()]);
@@ -246,8 +246,9 @@ fn parse_segment(line: &[u8]) -> Option<SegmentRecord> {
     let (len, frames, lines) = (number()?, number()?, number()?);
     let (first, last) = (Timestamp::from_micros(number()?), Timestamp::from_micros(number()?));
     let times = (last > Timestamp::default()).then_some(TimeRange { first, last });
-    let is_possible = frames <= MAX_COUNT && lines <= MAX_COUNT;
-    is_possible.then_some(SegmentRecord { start, len, frames, lines, times })
+    let unfinished = number().unwrap_or(0);
+    let is_possible = [frames, lines, unfinished].into_iter().all(|count| count <= MAX_COUNT);
+    is_possible.then_some(SegmentRecord { start, len, frames, lines, unfinished, times })
 }
 
 fn parse_cursor(line: &[u8]) -> Option<Cursor> {

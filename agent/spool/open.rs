@@ -264,7 +264,9 @@ impl Spool {
         let mut records: Vec<_> =
             known.map(|record| SegmentRecord { start: record.start - shift, ..record }).collect();
         if let Some(last) = records.last_mut().filter(|_| range.end == Offset::MAX) {
-            last.lines += ledger.partial_lines(); // if we are killed now they have ended
+            // If we are killed now they have ended.
+            last.lines += ledger.partial_lines();
+            last.unfinished = 0;
         }
         records
     }

@@ -310,9 +310,11 @@ fn segments_of(directory: &mut Directory, shift: u64) -> Vec<SegmentFile> {
 
 /// Sets what `record` says of the segment's first bytes, and counts what is behind them.
 pub(super) fn set_counts(segment: &mut Segment, memory: Option<&File>, record: SegmentRecord) {
-    let SegmentRecord { len: recorded, frames, lines, times, .. } = record;
+    let SegmentRecord { len: recorded, frames, lines, unfinished, times, .. } = record;
     (segment.frames, segment.recorded_lines, segment.times) = (frames, lines, times);
+    segment.recorded_unfinished = unfinished;
     if recorded < segment.len {
+        segment.recorded_unfinished = 0; // each of the frames that follow counts as a line
         let (more_frames, more_lines) = tail_of(segment, memory, recorded);
         segment.frames += more_frames;
         segment.recorded_lines += more_lines;

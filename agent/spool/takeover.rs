@@ -58,7 +58,7 @@ impl TakeoverState {
         }
         for segment in &mut segments {
             let known = adoption.segments.iter().find(|known| known.start == segment.start);
-            let start = SegmentRecord { start: segment.start, len: 0, frames: 0, lines: 0, times: None };
+            let start = SegmentRecord::empty(segment.start);
             let record = known.map_or(start, Segment::record);
             // If this shipper ends before it delivers them, the next agent announces them by its checkpoint.
             set_counts(segment, Some(memory), if record.len <= segment.len { record } else { start });

@@ -381,6 +381,7 @@ fn a_checkpoint_has_room_on_a_disk_that_gets_full() {
         len: 1 << 20,
         frames: 9999,
         lines: 9999,
+        unfinished: 2,
         times,
     };
     checkpoint.save(&[], &(0..256).map(record).collect::<Vec<_>>()).expect("saved");

@@ -342,7 +342,7 @@ fn a_shipper_without_supervisor_keeps_the_order_of_disk_and_memory() {
         .windows(2)
         .map(|start| {
             let (start, len) = (start[0], start[1] - start[0]);
-            SegmentRecord { start, len, frames: 100, lines: 100, times: None }
+            SegmentRecord { start, len, frames: 100, lines: 100, unfinished: 0, times: None }
         })
         .collect();
     Checkpoint::open(&directory).expect("opened").save(&[], &records).expect("saved");
@@ -444,7 +444,14 @@ fn dead_agent(base: &std::path::Path) -> Directory {
         let (bytes, appended) = frames(number..number + 10);
         std::fs::write(directory.segment(start), &bytes).expect("written");
         let (len, lines) = (appended.len, appended.frames);
-        records.push(SegmentRecord { start, len, frames: lines, lines, times: appended.times });
+        records.push(SegmentRecord {
+            start,
+            len,
+            frames: lines,
+            lines,
+            unfinished: 0,
+            times: appended.times,
+        });
         start += len;
     }
     let cursor = Cursor::at_start(&DrainId::of_test("d.1"));
@@ -501,7 +508,14 @@ fn damage_behind_a_cursor_within_a_segment_counts_only_what_is_behind_it() {
     let path = directory.segment(Offset::ZERO);
     let len = std::fs::metadata(&path).expect("there").len();
     let records: Vec<SegmentRecord> = [0, len]
-        .map(|start| SegmentRecord { start: Offset::new(start), len, frames: 10, lines: 10, times: None })
+        .map(|start| SegmentRecord {
+            start: Offset::new(start),
+            len,
+            frames: 10,
+            lines: 10,
+            unfinished: 0,
+            times: None,
+        })
         .to_vec();
     // Three frames were delivered.
     let cursor = Cursor {

@@ -123,6 +123,30 @@ fn what_a_damaged_batch_of_a_dead_agent_announced_is_announced_anew() {
 }
 
 #[test]
+fn a_line_that_goes_on_behind_a_dropped_adopted_segment_is_lost_once() {
+    // Two frames in each. A line ends with the first one; another goes on to the fifth; another is the last one.
+    let segments = || {
+        [(2..4, 1, 1), (4..6, 0, 1), (6..8, 2, 0)].map(|(frames, recorded_lines, recorded_unfinished)| {
+            Segment { recorded_lines, recorded_unfinished, ..adopted(frames, "a") }
+        })
+    };
+    for (dropped, lines) in [(1, 2), (2, 2), (3, 3)] {
+        let mut ledger = ledger_of(segments().to_vec());
+        for _ in 0..dropped {
+            ledger.drop_oldest(DropReason::SpoolFull);
+        }
+        assert_eq!(ledger.accounts()[0].adopted_dropped(), lines, "{dropped} segments");
+    }
+    // The first was delivered: its last line has its end in the third.
+    let mut ledger = ledger_of(segments().to_vec());
+    seal(&mut ledger, 2);
+    deliver(&mut ledger);
+    ledger.pop_consumed();
+    ledger.drop_oldest(DropReason::SpoolFull);
+    assert_eq!(ledger.accounts()[0].adopted_dropped(), 1);
+}
+
+#[test]
 fn what_is_left_of_a_damaged_segment_is_dropped() {
     let mut ledger = ledger_of(vec![adopted(2..6, "a")]);
     append(&mut ledger, &[(Stream::Out, Fragment::Full); 3]);
