@@ -136,11 +136,11 @@ pub(crate) struct Segment {
     /// Ascending by offset.
     pub(super) special: Vec<SpecialFrame>,
     /// Ascending by offset.
-    pub(super) notices: Vec<SpooledNotice>,
+    pub notices: Vec<SpooledNotice>,
 }
 
 /// What the checkpoint says of a segment, for the agent that adopts it: how much is missing where its file is damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentRecord {
     /// Offset of the first byte.
     pub start: Offset,
@@ -154,13 +154,35 @@ pub(crate) struct SegmentRecord {
     pub unfinished: u64,
     /// The times of its frames.
     pub times: Option<TimeRange>,
+    /// The loss notices in it: what they announce is announced anew where they are missing. Ascending by offset.
+    pub notices: Vec<SpooledNotice>,
 }
 
 impl SegmentRecord {
+    /// Loss notices of one segment at most. Of more, the earlier ones are added to later ones.
+    const MAX_NOTICES: usize = 16;
+
     /// That of a segment of which nothing is known but its start.
     pub(crate) fn empty(start: Offset) -> Self {
-        Self { start, len: 0, frames: 0, lines: 0, unfinished: 0, times: None }
+        Self { start, len: 0, frames: 0, lines: 0, unfinished: 0, times: None, notices: Vec::new() }
     }
+}
+
+/// The same losses in few notices. Where a drain consumed some of those that are added up, too many are announced, not
+/// too few.
+fn few(notices: &[SpooledNotice]) -> Vec<SpooledNotice> {
+    let (earlier, later) = notices.split_at(notices.len().saturating_sub(SegmentRecord::MAX_NOTICES));
+    let mut few = later.to_vec();
+    for notice in earlier.iter().rev() {
+        match few.iter_mut().find(|later| later.loss.reason == notice.loss.reason) {
+            Some(later) => {
+                later.loss.lines += notice.loss.lines;
+                later.loss.since = later.loss.since.min(notice.loss.since);
+            }
+            None => few.insert(0, *notice),
+        }
+    }
+    few
 }
 
 /// A dead agent whose spool was adopted.
@@ -231,7 +253,19 @@ impl Segment {
             (self.frames - no_lines, self.unfinished())
         };
         let Self { start, len, frames, times, .. } = *self;
-        SegmentRecord { start, len, frames, lines, unfinished, times }
+        SegmentRecord { start, len, frames, lines, unfinished, times, notices: few(&self.notices) }
+    }
+
+    /// Sets what a record says of it.
+    pub(crate) fn set_record(&mut self, record: SegmentRecord) {
+        let SegmentRecord { frames, lines, unfinished, times, notices, .. } = record;
+        (self.frames, self.recorded_lines, self.recorded_unfinished) = (frames, lines, unfinished);
+        (self.times, self.notices) = (times, notices);
+    }
+
+    /// The loss notices from `offset` on, in bytes from its start.
+    pub(crate) fn notices_from(&self, offset: u64) -> &[SpooledNotice] {
+        &self.notices[self.notices.partition_point(|notice| u64::from(notice.offset) < offset)..]
     }
 
     /// Lines of ours that have their last part so far in it.
@@ -315,8 +349,8 @@ mod tests {
             special: special.collect(),
             ..Segment::new(Offset::new(100), SegmentLocation::Memory(0))
         };
-        let record =
-            SegmentRecord { start: Offset::new(100), len: 50, frames: 5, lines: 3, unfinished: 0, times };
+        let start = Offset::new(100);
+        let record = SegmentRecord { len: 50, frames: 5, lines: 3, times, ..SegmentRecord::empty(start) };
         assert_eq!(ours.record(), record);
         let origin = Some(Arc::new(Origin { agent: "a".to_owned(), shift: 0 }));
         let mut open = ours.clone();

@@ -5,7 +5,9 @@ use super::disk;
 use super::identity::hash;
 use super::open::DrainId;
 use crate::frame::{DropReason, Loss, Losses, Timestamp, frames_from_line, frames_to_line};
-use crate::ledger::{Account, Consumed, Ledger, Offset, Origin, ResumedBatch, SegmentRecord, TimeRange};
+use crate::ledger::{
+    Account, Consumed, Ledger, Offset, Origin, ResumedBatch, SegmentRecord, SpooledNotice, TimeRange,
+};
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -115,8 +117,9 @@ impl Cursor {
 /// One line per drain: `= URL_HASH ID_TOKEN TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. Older agents wrote it from TOKEN
 /// on. OFFSET is followed by `,SEGMENT,FRAMES,LINES`, which tell how much of the segment there is before it, where that
 /// is known. Without a sealed batch END and what follows are `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in
-/// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST UNFINISHED`, with the times of
-/// its first and last frame, and how many lines go on behind it. Older agents wrote no UNFINISHED. The last line is `. CHECKSUM`; what is behind it remains of a longer checkpoint.
+/// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST UNFINISHED NOTICES`, with the
+/// times of its first and last frame, how many lines go on behind it, and the loss notices in it: `AT,LOSS;…` with their
+/// places in bytes from START, or `-`. Older agents wrote it up to LAST. The last line is `. CHECKSUM`; what is behind it remains of a longer checkpoint.
 ///
 /// The hash of its URL tells which drain it is: its derived token is another one when drains on the same host and port
 /// change places. The token tells it when the URL is another one, as with a rotated secret ([`matching`]).
@@ -164,9 +167,11 @@ impl Checkpoint {
             }
             text.push(b'\n');
         }
-        for SegmentRecord { start, len, frames, lines, unfinished, times } in segments {
+        for SegmentRecord { start, len, frames, lines, unfinished, times, notices } in segments {
             let times = times.map_or((0, 0), |times| (times.first.as_micros(), times.last.as_micros()));
-            let line = format!("+ {start} {len} {frames} {lines} {} {} {unfinished}\n", times.0, times.1);
+            let notices = notices_text(notices);
+            let line =
+                format!("+ {start} {len} {frames} {lines} {} {} {unfinished} {notices}\n", times.0, times.1);
             text.extend_from_slice(line.as_bytes());
         }
         let checksum = hash([text.as_slice()]);
@@ -247,8 +252,9 @@ fn parse_segment(line: &[u8]) -> Option<SegmentRecord> {
     let (first, last) = (Timestamp::from_micros(number()?), Timestamp::from_micros(number()?));
     let times = (last > Timestamp::default()).then_some(TimeRange { first, last });
     let unfinished = number().unwrap_or(0);
+    let notices = parse_notices(fields.next().unwrap_or("-"))?;
     let is_possible = [frames, lines, unfinished].into_iter().all(|count| count <= MAX_COUNT);
-    is_possible.then_some(SegmentRecord { start, len, frames, lines, unfinished, times })
+    is_possible.then_some(SegmentRecord { start, len, frames, lines, unfinished, times, notices })
 }
 
 fn parse_cursor(line: &[u8]) -> Option<Cursor> {
@@ -283,12 +289,31 @@ fn parse_offset(text: &str) -> Option<(Offset, Option<Consumed>)> {
     (is_possible && segment <= offset).then_some((offset, Some(Consumed { segment, frames, lines })))
 }
 
-fn losses_text(losses: &Losses) -> String {
-    let texts = losses.iter().map(|Loss { lines, since, until, reason }| {
-        format!("{lines},{},{},{}", since.as_micros(), until.as_micros(), reason.as_str())
-    });
+fn loss_text(Loss { lines, since, until, reason }: &Loss) -> String {
+    format!("{lines},{},{},{}", since.as_micros(), until.as_micros(), reason.as_str())
+}
+
+/// The texts with `;` between them, or `-`.
+fn list(texts: impl Iterator<Item = String>) -> String {
     let texts: Vec<String> = texts.collect();
     if texts.is_empty() { "-".to_owned() } else { texts.join(";") }
+}
+
+fn losses_text(losses: &Losses) -> String {
+    list(losses.iter().map(loss_text))
+}
+
+fn notices_text(notices: &[SpooledNotice]) -> String {
+    list(notices.iter().map(|SpooledNotice { offset, loss }| format!("{offset},{}", loss_text(loss))))
+}
+
+fn parse_notices(text: &str) -> Option<Vec<SpooledNotice>> {
+    let parse = |text: &str| {
+        let (offset, loss) = text.split_once(',')?;
+        Some(SpooledNotice { offset: offset.parse().ok()?, loss: parse_loss(loss)? })
+    };
+    let notices: Vec<_> = if text == "-" { Some(Vec::new()) } else { text.split(';').map(parse).collect() }?;
+    notices.is_sorted_by_key(|notice| notice.offset).then_some(notices)
 }
 
 /// Losses; `-` without one.

@@ -88,7 +88,7 @@ fn records(unrecorded: u64) -> Vec<SegmentRecord> {
             let lines = if index + 1 == SEGMENTS { FRAMES - unrecorded } else { FRAMES };
             let len = lines * frame_len();
             let times = Some(TimeRange { first, last });
-            SegmentRecord { start: segment_start(index), len, frames: lines, lines, unfinished: 0, times }
+            SegmentRecord { len, frames: lines, lines, times, ..SegmentRecord::empty(segment_start(index)) }
         })
         .collect()
 }

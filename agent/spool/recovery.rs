@@ -10,8 +10,8 @@ use super::{SEGMENT_BYTES, disk};
 use crate::diag;
 use crate::frame::{self, Timestamp};
 use crate::ledger::{
-    Account, Consumed, DrainIndex, Ledger, Offset, Origin, ResumedBatch, Segment, SegmentLocation,
-    SegmentRecord, TimeRange,
+    Account, AdoptedContent, Consumed, DrainIndex, Ledger, Offset, Origin, ResumedBatch, Segment,
+    SegmentLocation, SegmentRecord, TimeRange,
 };
 use std::fs::File;
 use std::ops::Range;
@@ -222,9 +222,13 @@ impl Adoption {
             let mut segment = Segment::new(offset + shift, SegmentLocation::File(path));
             segment.len = len;
             segment.origin = Some(Arc::clone(&origin));
-            match records.iter().find(|record| record.start == offset && record.len <= len) {
-                Some(record) => set_counts(&mut segment, None, *record),
-                None => segment.times = times_of(&segment, None),
+            let record = records.iter().find(|record| record.start == offset && record.len <= len);
+            if let Some(record) = record {
+                set_counts(&mut segment, None, record.clone());
+            } else {
+                let content = content_of(&segment, None);
+                segment.times = times_of(&segment, &content);
+                segment.notices = content.notices;
             }
             self.segments.push(segment);
         }
@@ -252,7 +256,7 @@ fn restore_missing(
     directory: &Directory,
     shift: u64,
 ) {
-    for SegmentRecord { start, len, .. } in records.iter().copied() {
+    for &SegmentRecord { start, len, .. } in records {
         let index = files.partition_point(|file| file.offset < start);
         let end = files.get(index).filter(|file| file.offset > start).or(files.get(index + 1));
         let limit = end.map_or(MAX_OFFSET - shift.min(MAX_OFFSET), |next| next.offset.get());
@@ -310,22 +314,23 @@ fn segments_of(directory: &mut Directory, shift: u64) -> Vec<SegmentFile> {
 
 /// Sets what `record` says of the segment's first bytes, and counts what is behind them.
 pub(super) fn set_counts(segment: &mut Segment, memory: Option<&File>, record: SegmentRecord) {
-    let SegmentRecord { len: recorded, frames, lines, unfinished, times, .. } = record;
-    (segment.frames, segment.recorded_lines, segment.times) = (frames, lines, times);
-    segment.recorded_unfinished = unfinished;
+    let (recorded, times) = (record.len, record.times);
+    segment.set_record(record);
     if recorded < segment.len {
         segment.recorded_unfinished = 0; // each of the frames that follow counts as a line
         let (more_frames, more_lines) = tail_of(segment, memory, recorded);
         segment.frames += more_frames;
         segment.recorded_lines += more_lines;
-        segment.times = times_of(segment, memory).or(times);
+        let content = content_of(segment, memory);
+        segment.times = times_of(segment, &content).or(times);
+        segment.notices = content.notices;
     }
 }
 
 /// When a segment was written whose end no record tells: the times of its lines, as far as they can be read, or else
 /// the last change of its file. For the notice of its loss.
-fn times_of(segment: &Segment, memory: Option<&File>) -> Option<TimeRange> {
-    content_of(segment, memory).times.or_else(|| {
+fn times_of(segment: &Segment, content: &AdoptedContent) -> Option<TimeRange> {
+    content.times.or_else(|| {
         let SegmentLocation::File(path) = &segment.location else { return None };
         let changed = Timestamp::of(std::fs::metadata(path).ok()?.modified().ok()?);
         Some(TimeRange { first: changed, last: changed })

@@ -58,10 +58,10 @@ impl TakeoverState {
         }
         for segment in &mut segments {
             let known = adoption.segments.iter().find(|known| known.start == segment.start);
-            let start = SegmentRecord::empty(segment.start);
-            let record = known.map_or(start, Segment::record);
+            let record = known.map(Segment::record).filter(|record| record.len <= segment.len);
+            let record = record.unwrap_or(SegmentRecord::empty(segment.start));
             // If this shipper ends before it delivers them, the next agent announces them by its checkpoint.
-            set_counts(segment, Some(memory), if record.len <= segment.len { record } else { start });
+            set_counts(segment, Some(memory), record);
         }
         // The checkpoint tells of them as well; without a file there they would be lost.
         adoption.segments.retain(|known| segments.iter().all(|segment| segment.start != known.start));

@@ -383,6 +383,7 @@ fn a_checkpoint_has_room_on_a_disk_that_gets_full() {
         lines: 9999,
         unfinished: 2,
         times,
+        notices: Vec::new(),
     };
     checkpoint.save(&[], &(0..256).map(record).collect::<Vec<_>>()).expect("saved");
     let used = directory.path().join("cursors").metadata().expect("there");

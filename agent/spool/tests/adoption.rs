@@ -1,6 +1,7 @@
 //! What the next agent finds in the directory of a dead one: losses, damage, the order of directories.
 
 use super::*;
+use crate::ledger::SpooledNotice;
 
 /// What the next batch of a drain announces; it is rejected if that is asked for, else delivered.
 fn announced_by_next(spool: &Spool, outcome: BatchOutcome) -> Option<u64> {
@@ -302,6 +303,30 @@ fn lines_in_the_memory_of_a_killed_agent_are_known_to_the_next_as_lost() {
     assert!(!path.exists(), "where it is read, it is missing");
 }
 
+#[test]
+fn what_a_missing_notice_announced_is_announced_by_the_next_agent() {
+    let (since, until) = (Timestamp::from_micros(1), Timestamp::from_micros(2));
+    let notices: Vec<SpooledNotice> = (0..20)
+        .map(|n| SpooledNotice {
+            offset: n * 30,
+            loss: Loss { lines: 7, since, until, reason: DropReason::RecorderBehind },
+        })
+        .collect();
+    let base = tempfile::tempdir().expect("a directory");
+    let first = open_spool(base.path(), "00aa");
+    let mut ledger = first.shared.lock();
+    ledger.open_segment(SegmentLocation::Memory(0));
+    ledger.append(&Appended { notices, ..frames(0..50).1 });
+    drop(ledger);
+    first.save_checkpoint();
+    end(first, End::Killed);
+    let second = open_spool(base.path(), "00bb");
+    let mut ledger = second.shared.lock();
+    ledger.skip_damaged(D0);
+    let announced: Vec<u64> = ledger.accounts()[0].unannounced().iter().map(|loss| loss.lines).collect();
+    assert_eq!(announced.iter().sum::<u64>(), 50 + 20 * 7, "{announced:?}");
+}
+
 /// The lines that a shipper without supervisor finds, in their order.
 fn taken_over(base: &std::path::Path, memory: &File) -> Vec<u64> {
     let drain = DrainId::of_test("d.1");
@@ -342,7 +367,7 @@ fn a_shipper_without_supervisor_keeps_the_order_of_disk_and_memory() {
         .windows(2)
         .map(|start| {
             let (start, len) = (start[0], start[1] - start[0]);
-            SegmentRecord { start, len, frames: 100, lines: 100, unfinished: 0, times: None }
+            SegmentRecord { len, frames: 100, lines: 100, ..SegmentRecord::empty(start) }
         })
         .collect();
     Checkpoint::open(&directory).expect("opened").save(&[], &records).expect("saved");
@@ -445,12 +470,11 @@ fn dead_agent(base: &std::path::Path) -> Directory {
         std::fs::write(directory.segment(start), &bytes).expect("written");
         let (len, lines) = (appended.len, appended.frames);
         records.push(SegmentRecord {
-            start,
             len,
             frames: lines,
             lines,
-            unfinished: 0,
             times: appended.times,
+            ..SegmentRecord::empty(start)
         });
         start += len;
     }
@@ -508,14 +532,7 @@ fn damage_behind_a_cursor_within_a_segment_counts_only_what_is_behind_it() {
     let path = directory.segment(Offset::ZERO);
     let len = std::fs::metadata(&path).expect("there").len();
     let records: Vec<SegmentRecord> = [0, len]
-        .map(|start| SegmentRecord {
-            start: Offset::new(start),
-            len,
-            frames: 10,
-            lines: 10,
-            unfinished: 0,
-            times: None,
-        })
+        .map(|start| SegmentRecord { len, frames: 10, lines: 10, ..SegmentRecord::empty(Offset::new(start)) })
         .to_vec();
     // Three frames were delivered.
     let cursor = Cursor {
