@@ -1,5 +1,6 @@
 //! What happens to the disk, and to the files of the spool.
 
+use crate::app::LineName;
 use crate::schedule::Damage;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::{self, File, OpenOptions};
@@ -84,6 +85,34 @@ pub(crate) fn is_empty(path: &Path) -> bool {
 /// All segments, also spare ones.
 pub(crate) fn segments(spool: &Path) -> Vec<PathBuf> {
     files(spool, |name| name.len() == 20)
+}
+
+/// The highest numbers of a run's lines that are recorded, by output: on disk, and in the memory file of the agent with
+/// this supervisor, as long as that lives.
+pub(crate) fn recorded(spool: &Path, supervisor: i32, run: usize) -> [u64; 2] {
+    let mut highest = [0; 2];
+    let mut look = |segment: &[u8]| {
+        // Behind a NUL are old frames.
+        let frames = &segment[..memchr::memchr(0, segment).unwrap_or(segment.len())];
+        for frame in frames.split(|byte| *byte == b'\n') {
+            let name = LineName::find(&String::from_utf8_lossy(frame)).filter(|name| name.run == run);
+            if let Some(LineName { output, number, .. }) = name {
+                let highest: &mut u64 = &mut highest[output as usize];
+                *highest = number.max(*highest);
+            }
+        }
+    };
+    for path in segments(spool).into_iter().filter(|path| path.is_file()) {
+        look(&fs::read(path).unwrap_or_default()); // it may have been removed
+    }
+    let files = fs::read_dir(format!("/proc/{supervisor}/fd")).into_iter().flatten().flatten();
+    for file in files.map(|file| file.path()) {
+        if fs::read_link(&file).is_ok_and(|to| to.to_string_lossy().contains("memfd:tailrace-spool")) {
+            fs::read(&file).unwrap_or_default().chunks(1 << 20).for_each(&mut look); // its slots
+            break;
+        }
+    }
+    highest
 }
 
 /// All checkpoints.

@@ -6,7 +6,7 @@
 use crate::app::Written;
 use crate::harness::Output as Finished;
 use crate::run::sum;
-use crate::schedule::{Disk, End, Event, Output, Schedule, known};
+use crate::schedule::{Disk, End, Event, Output, Schedule};
 use crate::tally::Tally;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,8 +22,10 @@ pub(crate) struct Ended {
     pub(crate) written: [Written; 2],
     /// By drain: lines of this run that it had then.
     pub(crate) whole_at_end: Vec<u64>,
-    /// By drain: whether it answered well.
-    pub(crate) was_well: Vec<bool>,
+    /// Its directory was read-only: it had neither segments nor a checkpoint there.
+    pub(crate) read_only: bool,
+    /// Of an agent that was killed: the highest number of a line by output that it had recorded and not yet removed.
+    pub(crate) recorded: [u64; 2],
     /// None when the agent was killed.
     pub(crate) finished: Option<Finished>,
 }
@@ -201,7 +203,12 @@ fn judge_run(seen: &Observed, run: &Ended, drain: usize, wrong: &mut Vec<String>
     }
     let missing = ledger.captured.saturating_sub(tally.whole(number, &run.written));
     let least = account.dropped + account.rejected;
-    let most = least + if account.held > 0 { lost_later(seen, account.held) } else { 0 };
+    let mut most = least + if account.held > 0 { lost_later(seen, account.held) } else { 0 };
+    // Of a line whose rest was dropped before it was recorded, the part that was recorded is held; its notice is too.
+    let behind = "recorder-behind";
+    let announced = tally.announced.get(behind).copied().unwrap_or(0);
+    let dropped = account.reasons.get(behind).copied().unwrap_or(0);
+    most = most.max(least + announced.saturating_sub(dropped).min(account.held));
     let is_known = (least..=most).contains(&missing) || (seen.takes_and_refuses[drain] && missing <= most);
     if !is_known {
         let missing_of = |output: Output| tally.missing(number, output, run.written[output as usize].done);
@@ -215,7 +222,7 @@ fn judge_run(seen: &Observed, run: &Ended, drain: usize, wrong: &mut Vec<String>
 
 /// How many of the lines that an agent held at its end may be lost.
 fn lost_later(seen: &Observed, held: u64) -> u64 {
-    let is_covered = known::ADOPTED_LOSSES_ARE_ANNOUNCED && seen.adopted_damaged == 0 && !seen.is_in_memory;
+    let is_covered = seen.adopted_damaged == 0 && !seen.is_in_memory;
     // Later runs may drop them when the spool is full. How many the comparison with the notices tells.
     if is_covered && seen.runs.len() == 1 { 0 } else { held }
 }
@@ -232,23 +239,27 @@ fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
         let Some(finished) = run.finished.as_ref().filter(|finished| finished.has_ledger()) else {
             // Not all of what the app wrote was read, and the account of the agent is gone with it.
             most += sum(&run.written).begun.saturating_sub(whole);
-            if known::LOSSES_SURVIVE_THEIR_AGENT
-                && known::ADOPTED_LOSSES_ARE_ANNOUNCED
-                && !seen.takes_and_refuses[drain]
-            {
-                let seen = Output::ALL.into_iter().map(|output| tally.last(run.number, output)).sum::<u64>();
+            if !run.read_only && !seen.takes_and_refuses[drain] {
+                let known = Output::ALL
+                    .map(|output| tally.last(run.number, output).max(run.recorded[output as usize]))
+                    .iter()
+                    .sum::<u64>();
                 // Of the last line on each output a part may have been recorded, and the rest was in the killed agent.
-                least += seen.saturating_sub(whole).saturating_sub(Output::ALL.len() as u64);
+                least += known.saturating_sub(whole).saturating_sub(Output::ALL.len() as u64);
             }
             is_exact = false;
             continue;
         };
         let account = &finished.ledger().drains[drain];
-        most += finished.ledger().captured.saturating_sub(whole).saturating_sub(account.rejected);
-        // A drain that refuses everything holds nothing, and does not take the notice either.
-        if (account.held == 0 && run.was_well[drain]) || known::LOSSES_SURVIVE_THEIR_AGENT {
-            least += account.dropped;
-        }
+        let missing = finished.ledger().captured.saturating_sub(whole).saturating_sub(account.rejected);
+        most += missing;
+        least += match account.held {
+            // What is held ends with it, and nothing on the disk tells the next agent.
+            1.. if run.read_only => 0,
+            // What a later agent of those it held delivers, the drain may refuse.
+            _ if seen.takes_and_refuses[drain] => account.dropped,
+            _ => missing,
+        };
         is_exact &= account.held == 0;
         for (reason, lines) in &account.reasons {
             *reasons.entry(reason.as_str()).or_default() += lines;
@@ -260,11 +271,20 @@ fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
     // How much of a damaged segment of a dead agent had been delivered is not known to the line.
     least = least.saturating_sub(seen.adopted_damaged * MAX_LINES_OF_SEGMENT);
     most += seen.adopted_damaged * MAX_LINES_OF_SEGMENT;
-    if seen.loses_checkpoint || (seen.is_in_memory && !is_exact) {
-        least = 0; // what was in the memory of an agent that was killed, nobody announces
+    if seen.is_in_memory && !is_exact {
+        most = u64::MAX; // a batch in memory may be stored, its agent ends before the answer, and both count as lost
+    }
+    if seen.loses_checkpoint {
+        least = 0; // where the lines were that were in memory, and what was announced, is known from it only
     }
     if announced < least || (announced > most && !seen.takes_and_refuses[drain]) {
-        wrong.push(format!("{announced} lines are announced as lost, not {least} to {most}"));
+        let accounts =
+            seen.runs.iter().filter_map(|run| run.finished.as_ref().filter(|run| run.has_ledger()));
+        let accounts: Vec<_> = accounts.map(|run| run.ledger().drains[drain].clone()).collect();
+        wrong.push(format!(
+            "{announced} lines are announced as lost, not {least} to {most}: {:?}; by the ledgers {accounts:?}",
+            tally.announced
+        ));
     }
     // A notice for losses of several reasons bears the last one.
     if is_exact

@@ -154,12 +154,13 @@ impl<'a> Stage<'a> {
         }
         let at = start + Duration::from_millis(run.end_at);
         thread::sleep(at.saturating_duration_since(Instant::now()));
+        let recorded = if run.end.is_kill() { self.recorded(number, &agent) } else { [0; 2] };
         let finished = self.end(run.end, agent);
         self.observed.dead.extend(liveness.finish().map(|text| format!("run {number}: {text}")));
         if let Some(disk) = self.own_disk.as_ref().filter(|_| run.read_only) {
             disk.set_read_only(false);
         }
-        self.note(number, finished);
+        self.note(number, recorded, finished);
     }
 
     fn watch_over(&self, agent: &Agent) -> Liveness {
@@ -256,6 +257,16 @@ impl<'a> Stage<'a> {
         }));
     }
 
+    /// The highest numbers of its lines that an agent has recorded that is about to be killed. Its supervisor is stopped
+    /// before, so that nothing is removed meanwhile.
+    fn recorded(&self, number: usize, agent: &Agent) -> [u64; 2] {
+        self.watch.freeze();
+        agent.signal(Signal::SIGSTOP);
+        let recorded = disk::recorded(&self.harness.spool_dir(), agent.pid(), number);
+        self.watch.thaw();
+        recorded
+    }
+
     /// Ends the run; returns the output of an agent that was not killed.
     fn end(&mut self, end: End, mut agent: Agent) -> Option<Finished> {
         match end {
@@ -302,7 +313,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn note(&mut self, number: usize, finished: Option<Finished>) {
+    fn note(&mut self, number: usize, recorded: [u64; 2], finished: Option<Finished>) {
         let tallies: Vec<Tally> = (0..self.schedule.drains).map(|index| self.tally(index)).collect();
         let written = app::read_notes(&self.notes_of(number));
         let damaged = std::mem::take(&mut self.damaged_now);
@@ -314,7 +325,8 @@ impl<'a> Stage<'a> {
             number,
             written,
             whole_at_end: tallies.iter().map(|tally| tally.whole(number, &written)).collect(),
-            was_well: (0..self.schedule.drains).map(|index| self.watch.is_well(index)).collect(),
+            read_only: self.own_disk.is_some() && self.schedule.runs[number].read_only,
+            recorded,
             finished,
         });
     }

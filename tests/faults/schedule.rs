@@ -3,18 +3,6 @@
 use fastrand::Rng;
 use std::fmt;
 
-/// Faults that other issues are about: off until those are mended, so that they do not hide new ones.
-pub(crate) mod known {
-    /// Losses that were not yet announced when their agent ended are announced by the next one.
-    pub(crate) const LOSSES_SURVIVE_THEIR_AGENT: bool = true;
-    /// Files of others, FIFOs and sockets in the directories of the spool.
-    pub(crate) const FOREIGN_FILES: bool = true;
-    /// A checkpoint that is damaged, or removed.
-    pub(crate) const DAMAGED_CHECKPOINTS: bool = true;
-    /// Lines dropped from the spool of a dead agent, because it is damaged or too large, are counted and announced.
-    pub(crate) const ADOPTED_LOSSES_ARE_ANNOUNCED: bool = true;
-}
-
 /// An output of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Output {
@@ -327,10 +315,8 @@ impl Context {
                 Event::FillDisk
             }
             9 => Event::StepClock { ms: rng.i64(-20_000..=20_000) },
-            10 if known::DAMAGED_CHECKPOINTS => {
-                Event::DamageCheckpoint { damage: pick(rng, &DAMAGE), index: rng.usize(0..8) }
-            }
-            11 if known::FOREIGN_FILES => Event::ForeignFile { kind: rng.usize(0..4) },
+            10 => Event::DamageCheckpoint { damage: pick(rng, &DAMAGE), index: rng.usize(0..8) },
+            11 => Event::ForeignFile { kind: rng.usize(0..4) },
             _ => Event::KillShipper,
         };
         events.push((at, event));

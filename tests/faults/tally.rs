@@ -20,6 +20,9 @@ impl Lines {
     }
 }
 
+/// Runs of a schedule at most.
+const MAX_RUNS: usize = 4;
+
 /// What one drain stored, repeated batches left out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
@@ -69,7 +72,8 @@ impl Tally {
     }
 
     fn add_line(&mut self, message: &str) {
-        let Some(name) = LineName::find(message).or_else(|| self.continued_by(message)) else {
+        let name = LineName::find(message).or_else(|| self.continued_by(message));
+        let Some(name) = name.or_else(|| self.begun_by(message)) else {
             self.wrong.push(format!("a line that the app did not print: {message:?}"));
             return;
         };
@@ -98,6 +102,19 @@ impl Tally {
             name.text().get(*got as usize..).is_some_and(|rest| rest.starts_with(part.as_bytes()))
         };
         last.find(continues).map(|(name, _)| name)
+    }
+
+    /// The line that begins with a part of its name: the app was killed while it wrote it.
+    fn begun_by(&self, part: &str) -> Option<LineName> {
+        let outputs = Output::ALL.into_iter();
+        let mut next = outputs.flat_map(|output| (0..MAX_RUNS).map(move |run| (run, output)));
+        let (run, output) = next.find(|(run, output)| {
+            let name = format!("[{run}{}{}.", output.letter(), self.last(*run, *output) + 1);
+            part.strip_prefix(&name).is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+                || name.starts_with(part)
+        })?;
+        let number = self.last(run, output) + 1;
+        Some(LineName { run, output, number, len: part.len() as u64 })
     }
 
     /// Lines of a run that arrived as a whole, of which the app had `done` printed for sure.
