@@ -20,6 +20,9 @@ const SPOOL_BYTES: &str = "512MiB";
 const AFTERWARDS: Duration = Duration::from_mins(1);
 /// The slowest catch-up that is good enough, in multiples of the rate at which the lines came.
 const MIN_CATCH_UP: f64 = 20.0;
+/// How much more memory the agent, and the page cache of its spool, may take at the end of any minute than at that of the
+/// first.
+const MAX_GROWTH: u64 = 2 << 20;
 const MIB: f64 = (1 << 20) as f64;
 
 /// Runs an outage of so many minutes and prints what it cost, once a minute.
@@ -32,6 +35,7 @@ pub(crate) fn run(harness: &mut Harness, minutes: u64, results: &mut Results) ->
     let held = outage.as_secs() * RATE;
     let mut next = Duration::from_mins(1);
     let (mut up, mut first, mut caught_up) = (None, None, None);
+    let mut memory = Vec::new();
     println!("minute  agent, MiB  group, MiB  of it page cache  lines at the sink");
     let cost = observe(&harness.cores, &mut child, outage + 2 * AFTERWARDS, |at, processes| {
         if at >= outage && up.is_none() {
@@ -51,7 +55,7 @@ pub(crate) fn run(harness: &mut Harness, minutes: u64, results: &mut Results) ->
         if at >= next {
             next += Duration::from_mins(1);
             let lines = harness.sink.ask("report")?.get("lines")? as u64;
-            report(at, &group, processes, lines);
+            memory.push(report(at, &group, processes, lines));
         }
         Ok(())
     })?;
@@ -76,7 +80,23 @@ pub(crate) fn run(harness: &mut Harness, minutes: u64, results: &mut Results) ->
     if speed < MIN_CATCH_UP {
         return Err(format!("expected it to catch up {MIN_CATCH_UP} times as fast as the lines came").into());
     }
+    for (what, grown) in growth(&memory) {
+        if grown > MAX_GROWTH {
+            return Err(
+                format!("the {what} grew by {:.1} MiB after the first minute", grown as f64 / MIB).into()
+            );
+        }
+    }
     Ok(())
+}
+
+/// How much more the agent and the page cache took after the first minute.
+fn growth(memory: &[Memory]) -> [(&'static str, u64); 2] {
+    let grown = |of: fn(&Memory) -> u64| {
+        let most = memory.iter().map(of).max().unwrap_or(0);
+        most - memory.first().map_or(most, of)
+    };
+    [("agent", grown(|memory| memory.agent)), ("page cache", grown(|memory| memory.page_cache))]
 }
 
 /// `tailrace run -- app` in the control group.
@@ -94,11 +114,18 @@ fn command(harness: &Harness, group: &ControlGroup, time: Duration) -> Result<Co
     Ok(command)
 }
 
-fn report(at: Duration, group: &ControlGroup, processes: &ProcessPair, lines: u64) {
+/// Bytes at one moment.
+struct Memory {
+    agent: u64,
+    page_cache: u64,
+}
+
+fn report(at: Duration, group: &ControlGroup, processes: &ProcessPair, lines: u64) -> Memory {
     let usage = group.read("usage").unwrap_or_default() as f64 / MIB;
-    let cache = group.page_cache().unwrap_or_default() as f64 / MIB;
-    let pss = processes.pss() as f64 / MIB;
-    println!("{:>6}  {pss:>10.1}  {usage:>10.1}  {cache:>16.1}  {lines:>17}", at.as_secs() / 60);
+    let memory = Memory { agent: processes.pss(), page_cache: group.page_cache().unwrap_or_default() };
+    let (agent, cache) = (memory.agent as f64 / MIB, memory.page_cache as f64 / MIB);
+    println!("{:>6}  {agent:>10.1}  {usage:>10.1}  {cache:>16.1}  {lines:>17}", at.as_secs() / 60);
+    memory
 }
 
 /// A control group for memory, removed at the end.

@@ -26,7 +26,8 @@ Exits 1 if lines were lost or a measurement failed, whatever the figures are.
   --readme      put the table between the markers in README.md
   --outage MINUTES
                 instead: the drain is down for so long at 1,000 lines/s, in a control group with 128 MiB; exits 1
-                unless every line arrives, 20 times as fast as they came. Needs root
+                unless every line arrives, 20 times as fast as they came, and agent and page cache take no more
+                than 2 MiB above what they took after the first minute. Needs root
 
 Set TAILRACE_BENCH_BINARY to measure another binary than that of this tree.
 ";
