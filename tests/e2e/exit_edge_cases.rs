@@ -149,6 +149,14 @@ fn undelivered_bytes_of_a_killed_supervisor_are_reported() {
     assert!(bytes > 50 * 60, "{message}");
     wait_until("the shipper to exit", || !procfs::is_alive(shipper));
     assert!(!harness.is_spool_empty(), "undelivered data must stay for the next agent");
+    drop(agent);
+    harness.drain.set_faults("").unwrap();
+    let mut next = harness.run(&["cat"]);
+    harness.wait_for_lines(50);
+    drop(next.stdin.take());
+    assert!(next.finish().ledger().drains[0].adopted_frames >= 50);
+    assert_in_order(&harness.report(), 50);
+    assert!(harness.is_spool_empty());
 }
 
 #[test]

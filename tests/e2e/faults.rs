@@ -45,7 +45,9 @@ fn a_batch_that_is_too_large_is_split() {
     let report = harness.report();
     assert_in_order(&report, 500);
     assert_eq!((report.by_status[&413], report.duplicates), (3, 0));
-    assert!(harness.reconcile(&output).batches >= 2, "an eighth of the batch, and the rest");
+    let account = harness.reconcile(&output);
+    assert!(account.batches >= 2, "an eighth of the batch, and the rest");
+    assert_eq!(account.attempts, report.requests, "also those that were answered by 413");
 }
 
 #[test]
