@@ -20,6 +20,8 @@ impl Lines {
     }
 }
 
+/// How the message of a loss notice begins.
+const LOSS_NOTICE: &str = "Error L10 (output buffer overflow): ";
 /// Runs of a schedule at most.
 const MAX_RUNS: usize = 4;
 
@@ -47,14 +49,15 @@ impl Tally {
     /// Adds the lines of a request.
     pub(crate) fn add(&mut self, lines: &[Line]) {
         for line in lines {
-            // Damage is found when it is read; its notice bears the times of what is missing.
-            if !line.message.ends_with(" reason=spool-damaged") {
+            // Damage is found when it is read, and what an agent had not announced at its end the next one announces in
+            // front of all that was left: those notices bear the times of what is missing.
+            if line.is_app || !line.message.starts_with(LOSS_NOTICE) {
                 self.check_time(line);
             }
             self.no_lines += u64::from(!line.is_app);
             if line.is_app {
                 self.add_line(&line.message);
-            } else if let Some(rest) = line.message.strip_prefix("Error L10 (output buffer overflow): ") {
+            } else if let Some(rest) = line.message.strip_prefix(LOSS_NOTICE) {
                 let count = rest.split(' ').next().and_then(|count| count.parse::<u64>().ok());
                 let reason = rest.split_once(" reason=").map_or("", |(_, reason)| reason);
                 *self.announced.entry(reason.to_owned()).or_default() += count.unwrap_or(0);
