@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use rustix::io::ioctl_fionread;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -138,6 +138,8 @@ pub(crate) struct Pump {
     pub unfinished: Arc<AtomicUsize>,
     /// Wakes the main loop when that changes.
     pub wake: Arc<EventFd>,
+    /// Bytes that were read, and that the recorder has not handled.
+    pub unrecorded: Arc<AtomicU64>,
     /// What was not recorded since the last chunk.
     pub gap: Option<Gap>,
     /// Where bytes are read to when no buffer is free.
@@ -260,6 +262,7 @@ impl Pump {
             Err(Errno::EINTR | Errno::EAGAIN) => return ReadOutcome::Nothing,
             Err(_) => return ReadOutcome::End,
         };
+        self.unrecorded.fetch_add(got as u64, Ordering::Relaxed);
         let now = Timestamp::now();
         if (got as u64) < waiting.min(size as u64) {
             self.coalesces = false; // it is in packet mode (pipe(2)): a read brings one write, and rests fill the pipe

@@ -111,6 +111,9 @@ events! {
     NotShipping = "not-shipping", "error",
         "The supervisor cannot be set up. The command runs without tailrace. The buildpack's launcher reports it, too.",
         "Correct what `error` names.";
+    OutputNotRecorded = "output-not-recorded", "bytes detail",
+        "At the end the recorder had not handled all that was read from the app, because the disk or the machine is too slow. These bytes are in no count of lines.",
+        "Set a longer `TAILRACE_STOP_GRACE`; check the disk.";
     RecorderFault = "recorder-fault", "lines detail",
         "A bug in the recorder. The lines of one chunk count as dropped.",
         "Report the bug.";

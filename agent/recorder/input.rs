@@ -8,6 +8,8 @@ use std::sync::Arc;
 /// Bytes of a stream that were not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gap {
+    /// How many.
+    pub bytes: u64,
     /// LFs in them.
     pub newlines: u64,
     /// Whether the last byte is an LF.
@@ -22,6 +24,7 @@ impl Gap {
     /// The gap that `bytes`, read at `now`, leave.
     pub(crate) fn of(bytes: &[u8], now: Timestamp) -> Self {
         Self {
+            bytes: bytes.len() as u64,
             newlines: memchr::memchr_iter(b'\n', bytes).count() as u64,
             ends_line: bytes.last() == Some(&b'\n'),
             since: now,
@@ -33,6 +36,7 @@ impl Gap {
     #[must_use]
     pub(crate) fn joined(self, next: Self) -> Self {
         Self {
+            bytes: self.bytes + next.bytes,
             newlines: self.newlines + next.newlines,
             ends_line: next.ends_line,
             since: self.since,
@@ -70,6 +74,18 @@ pub(crate) enum Input {
         /// What was not recorded at its end.
         gap: Option<Gap>,
     },
+}
+
+impl Input {
+    /// Bytes of the app in it, also those of its gap.
+    pub(crate) fn bytes(&self) -> u64 {
+        let (bytes, gap) = match self {
+            Self::Chunk { bytes, gap, .. } => (bytes.len() as u64, gap),
+            Self::End { gap, .. } => (0, gap),
+            Self::Start | Self::FirstLines(_) | Self::AgentLines(..) | Self::LastLines(_) => return 0,
+        };
+        bytes + gap.map_or(0, |gap| gap.bytes)
+    }
 }
 
 /// Permits for agent lines in the recorder's queue; each clone of the first is one. App chunks have one slot per

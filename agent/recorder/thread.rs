@@ -7,7 +7,7 @@ use crate::frame::{AgentLine, AgentLineKind, Timestamp};
 use crate::spool::{Opened, Spool, SpoolError, WhenFull};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nix::sys::eventfd::EventFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -28,12 +28,21 @@ pub(crate) struct RecorderThread {
     pool: Arc<BufferPool>,
     /// Streams whose end is waited for.
     streams: usize,
+    /// Bytes of the app that were read, and are neither in the spool nor counted as dropped.
+    unrecorded: Arc<AtomicU64>,
 }
 
 impl RecorderThread {
     /// `wake` is written to when there are new frames; `pool` is trimmed when no input comes; so many `streams` end.
     pub(crate) fn new(wake: Arc<EventFd>, pool: Arc<BufferPool>, streams: usize) -> Self {
-        Self { spool: OnceLock::new(), finished: AtomicBool::new(false), wake, pool, streams }
+        Self {
+            spool: OnceLock::new(),
+            finished: AtomicBool::new(false),
+            wake,
+            pool,
+            streams,
+            unrecorded: Arc::default(),
+        }
     }
 
     /// The spool, once it is open.
@@ -44,6 +53,11 @@ impl RecorderThread {
     /// Whether all streams have ended and everything is in the spool.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the app that were read, and are neither in the spool nor counted as dropped. The pumps add to it.
+    pub(crate) fn unrecorded(&self) -> &Arc<AtomicU64> {
+        &self.unrecorded
     }
 
     fn wake_main_loop(&self) {
@@ -66,7 +80,7 @@ impl RecorderThread {
         let mut handler = InputHandler::new(Recorder::new(spool, writer, format), wakeups, self.streams);
         wait_for_first_lines(inputs, &mut early);
         for input in early {
-            handler.handle(input);
+            self.handle(&mut handler, input);
         }
         self.wake_main_loop();
         self.record(inputs, &mut handler, spool);
@@ -87,6 +101,14 @@ impl RecorderThread {
         self.spool.get_or_init(|| Arc::new(opened.spool))
     }
 
+    /// Handles one input.
+    fn handle(&self, handler: &mut InputHandler<'_>, input: Input) -> Wake {
+        let bytes = input.bytes();
+        let wake = handler.handle(input);
+        self.unrecorded.fetch_sub(bytes, Ordering::Relaxed);
+        wake
+    }
+
     /// Handles inputs until the last one.
     fn record(&self, inputs: &Receiver<Input>, handler: &mut InputHandler<'_>, spool: &Spool) {
         let mut is_idle = false;
@@ -100,7 +122,7 @@ impl RecorderThread {
             match next {
                 Ok(input) => {
                     is_idle = false;
-                    if handler.handle(input) == Wake::Now {
+                    if self.handle(handler, input) == Wake::Now {
                         self.wake_main_loop();
                     }
                 }

@@ -18,7 +18,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -117,6 +117,7 @@ impl Setup {
             gone: Arc::clone(&gone),
             wake: Arc::clone(&wake),
             unfinished: Arc::new(AtomicUsize::new(streams.len())),
+            unrecorded: Arc::clone(recorder_thread.unrecorded()),
             write_lock: is_same_file().then(Arc::default),
             order: Arc::default(),
         };
@@ -177,6 +178,7 @@ struct Pumps {
     gone: Arc<EventFd>,
     wake: Arc<EventFd>,
     unfinished: Arc<AtomicUsize>,
+    unrecorded: Arc<AtomicU64>,
     /// Where both streams go to one file, as in most containers: keeps a pump from writing into the other's line.
     write_lock: Option<Arc<Mutex<()>>>,
     /// Makes both record in the order in which they read.
@@ -231,6 +233,7 @@ impl Pumps {
             write_lock: self.write_lock.clone(),
             unfinished: Arc::clone(&self.unfinished),
             wake: Arc::clone(&self.wake),
+            unrecorded: Arc::clone(&self.unrecorded),
             gap: None,
             spare: Vec::new(),
         };

@@ -366,6 +366,12 @@ impl Supervisor<'_> {
             return;
         };
         coordinator.report_missing();
+        if !self.recorder_thread.is_finished() {
+            diag::event(diag::Event::OutputNotRecorded)
+                .field("bytes", self.recorder_thread.unrecorded().load(Ordering::Relaxed))
+                .field("detail", "the recorder did not keep up to the end; they are in no count of lines")
+                .emit();
+        }
         coordinator.write_ledger(self.config);
         let (last, deadline) = (coordinator.close(), Instant::now() + LAST_WRITE_TIMEOUT);
         while !coordinator.has_done(last) {

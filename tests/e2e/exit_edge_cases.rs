@@ -99,6 +99,7 @@ fn a_blocked_disk_does_not_delay_a_stop() {
             "{mode:?}: {}",
             output.stderr
         );
+        assert!(output.stderr.contains(" at=output-not-recorded bytes=4 "), "{mode:?}: {}", output.stderr);
     });
 }
 

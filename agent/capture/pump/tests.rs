@@ -24,6 +24,7 @@ fn pump(recorder: Sender<Input>) -> (Pump, OwnedFd) {
         write_lock: None,
         unfinished: Arc::new(AtomicUsize::new(1)),
         wake: Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap()),
+        unrecorded: Arc::default(),
         gap: None,
         spare: Vec::new(),
     };
