@@ -6,6 +6,7 @@ use crate::harness::{
 };
 use crate::launch::LaunchMode;
 use crate::procfs;
+use crate::status::status_of;
 use crate::suspended_threads::SuspendedThreads;
 use crate::threads::check_in_threads;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -125,7 +126,10 @@ fn lines_in_the_memory_of_a_killed_supervisor_are_delivered_under_their_frame_id
     let harness = Harness::with_faults("status=503").without_spool_directory();
     let agent = harness.run(&["sh", "-c", "seq 50000; exec sleep 60"]);
     agent.wait_for_stdout("\n50000\n");
-    agent.wait_for_message(&["at=drain-failing", "held=50000"]);
+    agent.wait_for_message(&["at=drain-failing"]);
+    wait_until("all lines in memory", || {
+        status_of(&agent).is_some_and(|status| status["drains"][0]["held_lines"] == 50_000)
+    });
     let shipper = agent.wait_for_shipper();
     agent.signal(Signal::SIGKILL);
     agent.wait_for_message(&["at=keeper-gone"]);
