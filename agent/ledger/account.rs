@@ -566,8 +566,7 @@ impl Account {
             let unfinished = (segment.end(), segment.recorded_unfinished);
             let (at, counted) = std::mem::replace(&mut self.adopted_unfinished, unfinished);
             let counted = if at == from { counted } else { 0 };
-            let lines = segment.adopted_lines_from(from, self.consumed_of(segment)) + unfinished.1;
-            let lines = lines.saturating_sub(counted);
+            let lines = segment.adopted_lines_from(from, self.consumed_of(segment)).saturating_sub(counted);
             self.adopted_dropped += lines;
             lines
         } else {

@@ -218,7 +218,7 @@ impl Segment {
     }
 
     /// Lines of a dead agent's app from `from` on, `consumed` being before that: counted, or what the checkpoint leaves at
-    /// most.
+    /// most. Also those that go on behind the segment.
     pub(super) fn adopted_lines_from(&self, from: Offset, consumed: Consumed) -> u64 {
         let before = from.bytes_since(self.start);
         let counted = self
@@ -228,7 +228,7 @@ impl Segment {
         // What is counted are frames: a long line has several.
         let is_recorded = self.frames > 0;
         let recorded = is_recorded.then(|| {
-            let lines = self.recorded_lines.saturating_sub(consumed.lines);
+            let lines = (self.recorded_lines + self.recorded_unfinished).saturating_sub(consumed.lines);
             lines.min(self.frames.saturating_sub(consumed.frames))
         });
         match (counted, recorded) {
