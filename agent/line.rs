@@ -30,6 +30,11 @@ pub struct PerStream<T> {
 }
 
 impl<T> PerStream<T> {
+    /// What `of` returns for each stream.
+    pub(crate) fn from_fn(mut of: impl FnMut(Stream) -> T) -> Self {
+        Self { out: of(Stream::Out), err: of(Stream::Err) }
+    }
+
     /// Both values, in the order of [`Stream::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         [&self.out, &self.err].into_iter()

@@ -2,11 +2,12 @@
 
 use super::Offset;
 use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
-use super::segment::{FrameKind, Origin, Segment};
+use super::segment::{FrameKind, LongLines, Origin, Segment};
 use crate::frame::{DropReason, Loss, Losses};
 use crate::line::{PerStream, Stream};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 
 /// The sealed batch, and the losses that its notices announce.
 #[derive(Debug)]
@@ -60,6 +61,14 @@ pub(crate) struct Consumed {
     pub lines: u64,
 }
 
+/// Up to where a dead agent's segments were dropped, and on which streams a line that counts goes on there.
+#[derive(Debug, Default)]
+struct CountedAdopted {
+    origin: Option<Arc<Origin>>,
+    end: Offset,
+    streams: PerStream<bool>,
+}
+
 /// One drain's account.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -81,8 +90,8 @@ pub(crate) struct Account {
     dropped: BTreeMap<DropReason, u64>,
     adopted_frames: u64,
     adopted_dropped: u64,
-    /// Lines that count as dropped with a dead agent's segment and go on behind its end: where that is, and how many.
-    adopted_unfinished: (Offset, u64),
+    /// Lines that count as dropped with a dead agent's segment and go on behind it.
+    counted_adopted: CountedAdopted,
     batches: u64,
     notices: u64,
     /// Requests tried.
@@ -106,7 +115,7 @@ impl Account {
             dropped: BTreeMap::new(),
             adopted_frames: 0,
             adopted_dropped: 0,
-            adopted_unfinished: (Offset::ZERO, 0),
+            counted_adopted: CountedAdopted::default(),
             batches: 0,
             notices: 0,
             attempts: 0,
@@ -562,13 +571,7 @@ impl Account {
         let (losses, continues) = Default::default();
         let mut range = DroppedRange { from, to: segment.end(), losses, consumed: None, continues };
         let to_announce = if segment.origin.is_some() {
-            // A line that goes on behind it is not whole without its start. When its end is dropped as well it counts once.
-            let unfinished = (segment.end(), segment.recorded_unfinished);
-            let (at, counted) = std::mem::replace(&mut self.adopted_unfinished, unfinished);
-            let counted = if at == from { counted } else { 0 };
-            let lines = segment.adopted_lines_from(from, self.consumed_of(segment)).saturating_sub(counted);
-            self.adopted_dropped += lines;
-            lines
+            self.drop_adopted(segment, from)
         } else {
             let mut lines = segment.frames - self.frames_consumed(segment);
             let inside = segment.special_in(from, segment.end());
@@ -609,6 +612,32 @@ impl Account {
             let (segment, frames) = (segment.start, segment.frames);
             self.consumed = Consumed { segment, frames, lines: 0 }; // it may still grow
         }
+    }
+
+    /// Counts the lines that are lost with a dead agent's segment from `from` on. One that goes on behind it is not whole
+    /// without its start; where its end is dropped as well it counts once.
+    fn drop_adopted(&mut self, segment: &Segment, from: Offset) -> u64 {
+        let consumed = self.consumed_of(segment);
+        let lines = segment.adopted_lines_from(from, consumed);
+        let long = segment.recorded_long_lines;
+        let ended = segment.recorded_lines.saturating_sub(consumed.lines);
+        let count_all = lines >= ended + LongLines::going_on(long);
+        let before = std::mem::take(&mut self.counted_adopted);
+        let is_next = before.end == from && before.origin == segment.origin;
+        let before = if is_next { before.streams } else { PerStream::default() };
+        let is_again = |stream: &Stream| before[*stream] && (long[*stream].ends || long[*stream].goes_on);
+        let again = Stream::ALL.into_iter().filter(is_again).count() as u64;
+        self.counted_adopted = CountedAdopted {
+            origin: segment.origin.clone(),
+            end: segment.end(),
+            streams: PerStream::from_fn(|stream| {
+                let LongLines { ends, goes_on } = long[stream];
+                before[stream] && !ends || count_all && goes_on
+            }),
+        };
+        let lines = lines.saturating_sub(again);
+        self.adopted_dropped += lines;
+        lines
     }
 
     /// The line of `stream` whose last part was at `at` ended there; `kind` says how.

@@ -220,11 +220,6 @@ impl Ledger {
         Some(Consumed { lines: consumed.frames.saturating_sub(no_lines), ..consumed })
     }
 
-    /// Lines of which parts are in the spool, and their end is not.
-    pub(crate) fn partial_lines(&self) -> u64 {
-        self.last_part.iter().flatten().count() as u64
-    }
-
     /// Bytes of ours that this drain has not consumed.
     pub(crate) fn held_bytes(&self, drain: DrainIndex) -> u64 {
         self.account(drain)

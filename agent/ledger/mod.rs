@@ -24,7 +24,7 @@ pub(crate) use offset::{DrainIndex, Offset};
 pub(crate) use report::DrainReport;
 pub(crate) use report::dropped_by_reason;
 pub(crate) use segment::{
-    AdoptedContent, Appended, FrameKind, Origin, Segment, SegmentLocation, SegmentRecord, SegmentStart,
-    SpecialFrame, SpooledNotice, TimeRange,
+    AdoptedContent, Appended, FrameKind, LongLines, Origin, Segment, SegmentLocation, SegmentRecord,
+    SegmentStart, SpecialFrame, SpooledNotice, TimeRange,
 };
 pub(crate) use shared::SharedLedger;

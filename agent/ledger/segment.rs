@@ -2,7 +2,7 @@
 
 use super::{Consumed, Offset};
 use crate::frame::{DropReason, Loss, Timestamp};
-use crate::line::{Fragment, Stream};
+use crate::line::{Fragment, PerStream, Stream};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -131,12 +131,40 @@ pub(crate) struct Segment {
     pub(super) adopted_lines: Option<Vec<u32>>,
     /// Of an adopted segment: its lines, as the checkpoint says.
     pub recorded_lines: u64,
-    /// Of an adopted segment: lines that begin in it and go on behind it, as the checkpoint says.
-    pub recorded_unfinished: u64,
+    /// Of an adopted segment: its lines of several frames, as the checkpoint says.
+    pub recorded_long_lines: PerStream<LongLines>,
     /// Ascending by offset.
     pub(super) special: Vec<SpecialFrame>,
     /// Ascending by offset.
     pub notices: Vec<SpooledNotice>,
+}
+
+/// Whether one segment has parts of a stream's lines of several frames, and which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LongLines {
+    /// A line ends in it. The first that does may have begun before it.
+    pub ends: bool,
+    /// A line goes on behind it, or has no end.
+    pub goes_on: bool,
+}
+
+impl LongLines {
+    /// Lines of both streams that go on behind the segment.
+    pub(super) fn going_on(of: PerStream<Self>) -> u64 {
+        of.iter().filter(|long| long.goes_on).count() as u64
+    }
+
+    /// Both streams as one digit: 1 and 2 for standard output, 4 and 8 for standard error.
+    pub(crate) fn to_bits(of: PerStream<Self>) -> u8 {
+        let bits = |long: Self| u8::from(long.ends) | u8::from(long.goes_on) << 1;
+        bits(of.out) | bits(of.err) << 2
+    }
+
+    /// The inverse of [`LongLines::to_bits`]. Higher bits are ignored.
+    pub(crate) fn from_bits(bits: u8) -> PerStream<Self> {
+        let of = |bits: u8| Self { ends: bits & 1 != 0, goes_on: bits & 2 != 0 };
+        PerStream { out: of(bits), err: of(bits >> 2) }
+    }
 }
 
 /// What the checkpoint says of a segment, for the agent that adopts it: how much is missing where its file is damaged.
@@ -150,8 +178,8 @@ pub(crate) struct SegmentRecord {
     pub frames: u64,
     /// Lines of the app that end in it.
     pub lines: u64,
-    /// Lines of the app that go on behind it.
-    pub unfinished: u64,
+    /// Its lines of several frames.
+    pub long_lines: PerStream<LongLines>,
     /// The times of its frames.
     pub times: Option<TimeRange>,
     /// The loss notices in it: what they announce is announced anew where they are missing. Ascending by offset.
@@ -164,7 +192,15 @@ impl SegmentRecord {
 
     /// That of a segment of which nothing is known but its start.
     pub(crate) fn empty(start: Offset) -> Self {
-        Self { start, len: 0, frames: 0, lines: 0, unfinished: 0, times: None, notices: Vec::new() }
+        Self {
+            start,
+            len: 0,
+            frames: 0,
+            lines: 0,
+            long_lines: PerStream::default(),
+            times: None,
+            notices: Vec::new(),
+        }
     }
 }
 
@@ -206,7 +242,7 @@ impl Segment {
             origin: None,
             adopted_lines: None,
             recorded_lines: 0,
-            recorded_unfinished: 0,
+            recorded_long_lines: PerStream::default(),
             special: Vec::new(),
             notices: Vec::new(),
         }
@@ -228,7 +264,7 @@ impl Segment {
         // What is counted are frames: a long line has several.
         let is_recorded = self.frames > 0;
         let recorded = is_recorded.then(|| {
-            let lines = (self.recorded_lines + self.recorded_unfinished).saturating_sub(consumed.lines);
+            let lines = self.recorded_lines_and_parts().saturating_sub(consumed.lines);
             lines.min(self.frames.saturating_sub(consumed.frames))
         });
         match (counted, recorded) {
@@ -247,19 +283,19 @@ impl Segment {
     /// What is recorded of it in the checkpoint.
     pub(crate) fn record(&self) -> SegmentRecord {
         let no_lines = self.special.iter().filter(|frame| !frame.kind.ends_line()).count() as u64;
-        let (lines, unfinished) = if self.origin.is_some() {
-            (self.recorded_lines, self.recorded_unfinished)
+        let (lines, long_lines) = if self.origin.is_some() {
+            (self.recorded_lines, self.recorded_long_lines)
         } else {
-            (self.frames - no_lines, self.unfinished())
+            (self.frames - no_lines, self.long_lines())
         };
         let Self { start, len, frames, times, .. } = *self;
-        SegmentRecord { start, len, frames, lines, unfinished, times, notices: few(&self.notices) }
+        SegmentRecord { start, len, frames, lines, long_lines, times, notices: few(&self.notices) }
     }
 
     /// Sets what a record says of it.
     pub(crate) fn set_record(&mut self, record: SegmentRecord) {
-        let SegmentRecord { frames, lines, unfinished, times, notices, .. } = record;
-        (self.frames, self.recorded_lines, self.recorded_unfinished) = (frames, lines, unfinished);
+        let SegmentRecord { frames, lines, long_lines, times, notices, .. } = record;
+        (self.frames, self.recorded_lines, self.recorded_long_lines) = (frames, lines, long_lines);
         (self.times, self.notices) = (times, notices);
     }
 
@@ -268,11 +304,19 @@ impl Segment {
         &self.notices[self.notices.partition_point(|notice| u64::from(notice.offset) < offset)..]
     }
 
-    /// Lines of ours that have their last part so far in it.
-    fn unfinished(&self) -> u64 {
-        let last_of = |stream| self.special.iter().rfind(|frame| frame.kind.stream() == Some(stream));
-        let is_unfinished = |frame: &&SpecialFrame| matches!(frame.kind, FrameKind::Partial(_));
-        Stream::ALL.into_iter().filter_map(last_of).filter(is_unfinished).count() as u64
+    /// Its lines of several frames, when it is ours.
+    fn long_lines(&self) -> PerStream<LongLines> {
+        PerStream::from_fn(|stream| {
+            let kinds = self.special.iter().map(|frame| frame.kind);
+            let mut of_stream = kinds.filter(|kind| kind.stream() == Some(stream));
+            let goes_on = matches!(of_stream.clone().next_back(), Some(FrameKind::Partial(_)));
+            LongLines { ends: of_stream.any(FrameKind::ends_line), goes_on }
+        })
+    }
+
+    /// Of an adopted segment: lines that end in it or go on behind it, as the checkpoint says.
+    pub(crate) fn recorded_lines_and_parts(&self) -> u64 {
+        self.recorded_lines + LongLines::going_on(self.recorded_long_lines)
     }
 
     /// Offset behind the last byte.
@@ -350,15 +394,23 @@ mod tests {
             ..Segment::new(Offset::new(100), SegmentLocation::Memory(0))
         };
         let start = Offset::new(100);
-        let record = SegmentRecord { len: 50, frames: 5, lines: 3, times, ..SegmentRecord::empty(start) };
+        let ends = LongLines { ends: true, goes_on: false };
+        let long_lines = PerStream { out: ends, err: LongLines::default() };
+        let record =
+            SegmentRecord { len: 50, frames: 5, lines: 3, long_lines, times, ..SegmentRecord::empty(start) };
         assert_eq!(ours.record(), record);
         let origin = Some(Arc::new(Origin { agent: "a".to_owned(), shift: 0 }));
         let mut open = ours.clone();
         let kinds = [FrameKind::Partial(Stream::Err), FrameKind::Partial(Stream::Out), FrameKind::Agent];
         open.special.extend(kinds.map(|kind| SpecialFrame { offset: 40, kind }));
-        assert_eq!(open.record().unfinished, 2);
-        let adopted = Segment { origin, recorded_lines: 4, recorded_unfinished: 1, ..ours };
-        let as_written = SegmentRecord { lines: 4, unfinished: 1, ..record };
+        let going_on = LongLines { ends: false, goes_on: true };
+        let expected = PerStream { out: LongLines { ends: true, goes_on: true }, err: going_on };
+        assert_eq!(open.record().long_lines, expected);
+        for bits in 0..16 {
+            assert_eq!(LongLines::to_bits(LongLines::from_bits(bits)), bits);
+        }
+        let adopted = Segment { origin, recorded_lines: 4, recorded_long_lines: expected, ..ours };
+        let as_written = SegmentRecord { lines: 4, long_lines: expected, ..record.clone() };
         assert_eq!(adopted.record(), as_written, "as the dead agent wrote it");
         assert_eq!((adopted.contains(Offset::new(149)), adopted.contains(Offset::new(150))), (true, false));
         let specials = |from, to| adopted.special_in(Offset::new(from), Offset::new(to)).len();

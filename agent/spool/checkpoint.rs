@@ -6,7 +6,8 @@ use super::identity::hash;
 use super::open::DrainId;
 use crate::frame::{DropReason, Loss, Losses, Timestamp, frames_from_line, frames_to_line};
 use crate::ledger::{
-    Account, Consumed, Ledger, Offset, Origin, ResumedBatch, SegmentRecord, SpooledNotice, TimeRange,
+    Account, Consumed, Ledger, LongLines, Offset, Origin, ResumedBatch, SegmentRecord, SpooledNotice,
+    TimeRange,
 };
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
@@ -117,9 +118,10 @@ impl Cursor {
 /// One line per drain: `= URL_HASH ID_TOKEN TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. Older agents wrote it from TOKEN
 /// on. OFFSET is followed by `,SEGMENT,FRAMES,LINES`, which tell how much of the segment there is before it, where that
 /// is known. Without a sealed batch END and what follows are `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in
-/// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST UNFINISHED NOTICES`, with the
-/// times of its first and last frame, how many lines go on behind it, and the loss notices in it: `AT,LOSS;…` with their
-/// places in bytes from START, or `-`. Older agents wrote it up to LAST. The last line is `. CHECKSUM`; what is behind it remains of a longer checkpoint.
+/// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST LONG NOTICES`, with the
+/// times of its first and last frame, what it has of lines of several frames ([`LongLines::to_bits`]), and the loss
+/// notices in it: `AT,LOSS;…` with their places in bytes from START, or `-`. Older agents wrote it up to LAST. The last
+/// line is `. CHECKSUM`; what is behind it remains of a longer checkpoint.
 ///
 /// The hash of its URL tells which drain it is: its derived token is another one when drains on the same host and port
 /// change places. The token tells it when the URL is another one, as with a rotated secret ([`matching`]).
@@ -167,11 +169,11 @@ impl Checkpoint {
             }
             text.push(b'\n');
         }
-        for SegmentRecord { start, len, frames, lines, unfinished, times, notices } in segments {
+        for SegmentRecord { start, len, frames, lines, long_lines, times, notices } in segments {
             let times = times.map_or((0, 0), |times| (times.first.as_micros(), times.last.as_micros()));
-            let notices = notices_text(notices);
+            let (notices, long_lines) = (notices_text(notices), LongLines::to_bits(*long_lines));
             let line =
-                format!("+ {start} {len} {frames} {lines} {} {} {unfinished} {notices}\n", times.0, times.1);
+                format!("+ {start} {len} {frames} {lines} {} {} {long_lines} {notices}\n", times.0, times.1);
             text.extend_from_slice(line.as_bytes());
         }
         let checksum = hash([text.as_slice()]);
@@ -251,10 +253,10 @@ fn parse_segment(line: &[u8]) -> Option<SegmentRecord> {
     let (len, frames, lines) = (number()?, number()?, number()?);
     let (first, last) = (Timestamp::from_micros(number()?), Timestamp::from_micros(number()?));
     let times = (last > Timestamp::default()).then_some(TimeRange { first, last });
-    let unfinished = number().unwrap_or(0);
+    let long_lines = LongLines::from_bits(number().unwrap_or(0) as u8);
     let notices = parse_notices(fields.next().unwrap_or("-"))?;
-    let is_possible = [frames, lines, unfinished].into_iter().all(|count| count <= MAX_COUNT);
-    is_possible.then_some(SegmentRecord { start, len, frames, lines, unfinished, times, notices })
+    let is_possible = [frames, lines].into_iter().all(|count| count <= MAX_COUNT);
+    is_possible.then_some(SegmentRecord { start, len, frames, lines, long_lines, times, notices })
 }
 
 fn parse_cursor(line: &[u8]) -> Option<Cursor> {

@@ -261,14 +261,7 @@ impl Spool {
         let ledger = self.shared.lock();
         let records = ledger.segments().map(Segment::record).filter(|record| range.contains(&record.start));
         let known = records.filter(|record| record.frames > 0);
-        let mut records: Vec<_> =
-            known.map(|record| SegmentRecord { start: record.start - shift, ..record }).collect();
-        if let Some(last) = records.last_mut().filter(|_| range.end == Offset::MAX) {
-            // If we are killed now they have ended.
-            last.lines += ledger.partial_lines();
-            last.unfinished = 0;
-        }
-        records
+        known.map(|record| SegmentRecord { start: record.start - shift, ..record }).collect()
     }
 
     /// The cursors of all drains at one instant: in our own part of the spool, and in each adopted one. The losses are

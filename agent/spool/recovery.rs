@@ -13,6 +13,7 @@ use crate::ledger::{
     Account, AdoptedContent, Consumed, DrainIndex, Ledger, Offset, Origin, ResumedBatch, Segment,
     SegmentLocation, SegmentRecord, TimeRange,
 };
+use crate::line::PerStream;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -317,7 +318,7 @@ pub(super) fn set_counts(segment: &mut Segment, memory: Option<&File>, record: S
     let (recorded, times) = (record.len, record.times);
     segment.set_record(record);
     if recorded < segment.len {
-        segment.recorded_unfinished = 0; // each of the frames that follow counts as a line
+        segment.recorded_long_lines = PerStream::default(); // each of the frames that follow counts as a line
         let (more_frames, more_lines) = tail_of(segment, memory, recorded);
         segment.frames += more_frames;
         segment.recorded_lines += more_lines;

@@ -6,7 +6,7 @@ use super::*;
 use crate::frame::Timestamp;
 use crate::frame::{DropReason, Encoder, Field, Loss, Losses, PRI_APP};
 use crate::ledger::{
-    Appended, BatchOutcome, BatchRange, Consumed, DrainIndex, Identity, Ledger, Offset, SealRange,
+    Appended, BatchOutcome, BatchRange, Consumed, DrainIndex, Identity, Ledger, LongLines, Offset, SealRange,
     SegmentRecord, SegmentStart, SharedLedger, TimeRange,
 };
 
@@ -381,7 +381,7 @@ fn a_checkpoint_has_room_on_a_disk_that_gets_full() {
         len: 1 << 20,
         frames: 9999,
         lines: 9999,
-        unfinished: 2,
+        long_lines: LongLines::from_bits(15),
         times,
         notices: Vec::new(),
     };

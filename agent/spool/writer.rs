@@ -440,7 +440,7 @@ pub(super) fn content_of(segment: &Segment, memory: Option<&File>) -> AdoptedCon
         at += frame.total;
     }
     if (at as u64) < segment.len {
-        let missing = segment.recorded_lines.saturating_sub(content.lines.len() as u64);
+        let missing = segment.recorded_lines_and_parts().saturating_sub(content.lines.len() as u64);
         content.lines.resize(content.lines.len() + missing as usize, segment.len as u32 - 1);
         content.times = content.times.or(segment.times);
         content.notices.extend_from_slice(segment.notices_from(at as u64));

@@ -83,6 +83,15 @@ fn crash_at() -> impl Strategy<Value = CrashAt> {
         .prop_map(|(steps, pages_percent)| CrashAt { steps, pages_percent })
 }
 
+/// What an agent does and where it is killed, if at all: mostly short lives, one in twenty a long one that is killed late.
+fn life() -> impl Strategy<Value = (Vec<Action>, Option<CrashAt>)> {
+    let late = (0u32..4000, crash_at()).prop_map(|(steps, at)| CrashAt { steps, ..at });
+    prop_oneof![
+        19 => (actions(0..30), prop::option::weighted(0.8, crash_at())),
+        1 => (actions(256..300), prop::option::weighted(0.8, late)),
+    ]
+}
+
 fn act(agent: &mut Agent<'_>, drains: usize, action: &Action) {
     match action {
         Action::Append { pieces, bytes } => agent.append(pieces, *bytes),
@@ -192,7 +201,7 @@ proptest! {
     #[test]
     fn agents_that_are_killed_one_after_the_other_lose_nothing_silently(
         settings in settings(),
-        lives in prop::collection::vec((actions(0..30), prop::option::weighted(0.8, crash_at())), 1..5),
+        lives in prop::collection::vec(life(), 1..5),
     ) {
         let mut case = Case::new(settings);
         for (actions, at) in &lives {
@@ -220,4 +229,14 @@ proptest! {
             case.finish();
         }
     }
+}
+
+#[test]
+fn a_dead_agents_line_without_an_end_whose_start_was_delivered_hides_no_other_loss() {
+    let (drains, spool_bytes, batch_bytes) = (1, 2_460_928, 16 << 10);
+    let mut case = Case::new(Settings { drains, spool_bytes, batch_bytes });
+    case.kill(&[Action::Append { pieces: vec![Piece::Part(Stream::Err)], bytes: 0 }, Action::Burst(6)], None);
+    let speaker = Action::KillSpeaker { drain: 0, is_sent: true };
+    case.kill(&[Action::Rounds(2), speaker, Action::Burst(6), Action::Burst(6)], None);
+    case.finish();
 }

@@ -75,7 +75,10 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         1 => Just(Action::KillShipper),
         4 => Just(Action::StartShipper),
     ];
-    prop::collection::vec(action, 1..150)
+    prop_oneof![
+        9 => prop::collection::vec(action.clone(), 1..150),
+        1 => prop::collection::vec(action, 256..300),
+    ]
 }
 
 /// What was sealed and completed for one drain.
