@@ -2,12 +2,17 @@
 
 use super::Offset;
 use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
-use super::segment::{FrameKind, LongLines, Origin, Segment};
+use super::segment::{FrameKind, Segment};
 use crate::frame::{DropReason, Loss, Losses};
 use crate::line::{PerStream, Stream};
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::{Range, RangeInclusive};
-use std::sync::Arc;
+use std::ops::RangeInclusive;
+
+mod dropped;
+mod resumed;
+
+use dropped::{CountedAdopted, DroppedRange};
+pub(crate) use resumed::ResumedBatch;
 
 /// The sealed batch, and the losses that its notices announce.
 #[derive(Debug)]
@@ -16,38 +21,6 @@ struct Sealed {
     announced: Losses,
     /// A dead agent had sealed it: its notice is not ours.
     is_resumed: bool,
-}
-
-/// A batch that a dead agent had sealed: it is sent again under the same id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ResumedBatch {
-    /// Offset of its first byte.
-    pub start: Offset,
-    /// Offset behind its last byte.
-    pub end: Offset,
-    /// The loss notices that precede it: whole frames, or nothing.
-    pub notice: Vec<u8>,
-    /// The losses that they announce.
-    pub announced: Losses,
-}
-
-/// A range ahead of the cursor that was dropped.
-#[derive(Clone, Debug)]
-struct DroppedRange {
-    from: Offset,
-    to: Offset,
-    losses: Losses,
-    /// What of the segment under its end is behind that, where a dead agent had delivered up to there.
-    consumed: Option<Consumed>,
-    /// Whether a line continues behind the range of which a part was in it; none where the range has no special
-    /// frame of the stream and so does not tell.
-    continues: PerStream<Option<bool>>,
-}
-
-impl DroppedRange {
-    fn contains(&self, at: Offset) -> bool {
-        (self.from..self.to).contains(&at)
-    }
 }
 
 /// What of the segment under the cursor is behind it.
@@ -59,14 +32,6 @@ pub(crate) struct Consumed {
     pub frames: u64,
     /// Lines of a dead agent's app, as far as its checkpoint knows. Not kept up for segments of our own.
     pub lines: u64,
-}
-
-/// Up to where a dead agent's segments were dropped, and on which streams a line that counts goes on there.
-#[derive(Debug, Default)]
-struct CountedAdopted {
-    origin: Option<Arc<Origin>>,
-    end: Offset,
-    streams: PerStream<bool>,
 }
 
 /// One drain's account.
@@ -184,78 +149,15 @@ impl Account {
         }
     }
 
-    /// Announces losses in front of the frames that follow `at`, the end of the log.
-    pub(super) fn announce_at(&mut self, at: Offset, losses: &Losses) {
-        if let Some(range) = self.dropped_ranges.last_mut().filter(|range| range.to == at) {
-            range.losses.extend(losses.iter().copied());
-        } else if !losses.is_empty() {
-            let continues = PerStream::default();
-            let (losses, consumed) = (losses.clone(), None);
-            self.insert_dropped(DroppedRange { from: at, to: at, losses, consumed, continues });
-        }
-    }
-
-    /// Moves over a range of a dead agent that it had delivered or removed: no line of ours, nothing to announce.
-    /// `consumed` is what it had delivered of the segment under `to`.
-    pub(crate) fn skip_range(&mut self, from: Offset, to: Offset, consumed: Option<Consumed>) {
-        if from < to {
-            let (losses, continues) = Default::default();
-            self.insert_dropped(DroppedRange { from, to, losses, consumed, continues });
-        }
-    }
-
     /// What of the segment under the cursor is behind it.
     pub(super) fn consumed(&self) -> Consumed {
         self.consumed
-    }
-
-    /// At its start the next batch is one that a dead agent had sealed: end and notice stay the same.
-    pub(crate) fn resume(&mut self, batch: ResumedBatch) {
-        self.resumed.push(batch);
-    }
-
-    /// The ids of the batches of this dead agent are made with `token`, whichever the drain has now: what was sent is
-    /// repeated under the same id.
-    pub(crate) fn set_id_token(&mut self, origin: &Origin, token: &str) {
-        self.id_tokens.push((origin.agent.clone(), token.to_owned()));
-    }
-
-    /// What was set by [`Account::set_id_token`].
-    pub(crate) fn id_token(&self, origin: &Origin) -> Option<&str> {
-        let found = self.id_tokens.iter().find(|(agent, _)| *agent == origin.agent);
-        found.map(|(_, token)| token.as_str())
-    }
-
-    /// The next notices announce also what a dead agent did not.
-    pub(crate) fn inherit_losses(&mut self, losses: Losses) {
-        self.unannounced.extend(losses);
     }
 
     /// What no sealed batch announces yet.
     pub(crate) fn unannounced(&self) -> Losses {
         let ahead = self.dropped_ranges.iter().flat_map(|range| range.losses.iter());
         self.unannounced.iter().chain(ahead).copied().collect()
-    }
-
-    /// Up to where everything in `range` of the spool is delivered, dropped or rejected.
-    pub(crate) fn cursor_in(&self, range: &Range<Offset>) -> Offset {
-        let mut at = self.cursor.max(range.start);
-        while let Some(dropped) = self.dropped_ranges.iter().find(|dropped| dropped.contains(at)) {
-            at = dropped.to;
-        }
-        at.min(range.end)
-    }
-
-    /// The batch that is sealed, or was by a dead agent, at the cursor in `range` of the spool.
-    pub(crate) fn sealed_in(&self, range: &Range<Offset>) -> Option<ResumedBatch> {
-        let at = self.cursor_in(range);
-        let ours = self.sealed.as_ref().map(|Sealed { batch, announced, .. }| ResumedBatch {
-            start: batch.range.start,
-            end: batch.range.end,
-            notice: batch.notice.clone(),
-            announced: announced.clone(),
-        });
-        ours.into_iter().chain(self.resumed.iter().cloned()).find(|batch| batch.start == at && at < range.end)
     }
 
     /// Whether a loss is still to be announced: by the sealed batch or by the next one.
@@ -273,50 +175,11 @@ impl Account {
         if self.consumed.segment == segment.start { self.consumed } else { Consumed::default() }
     }
 
-    pub(super) fn in_dropped_range(&self, at: Offset) -> bool {
-        self.dropped_ranges.iter().any(|range| range.contains(at))
-    }
-
     /// Whether bytes of `segment` are needed by the sealed batch, or by one that a dead agent had sealed.
     pub(super) fn pins(&self, segment: &Segment) -> bool {
         let sealed = self.batch().map(|batch| (batch.range.start, batch.range.end));
         let resumed = self.resumed.iter().map(|batch| (batch.start, batch.end));
         sealed.into_iter().chain(resumed).any(|(start, end)| start < segment.end() && segment.start < end)
-    }
-
-    /// Lines already counted whose last frame is still ahead.
-    pub(super) fn already_counted_lines(&self) -> u64 {
-        let at_cursor = self.already_counted.iter().filter(|counted| **counted).count();
-        let behind_ranges =
-            self.dropped_ranges.iter().flat_map(|range| [range.continues.out, range.continues.err]);
-        (at_cursor + behind_ranges.filter(|continues| *continues == Some(true)).count()) as u64
-    }
-
-    /// Whether the line of `stream` under way at `at` is already counted. The flag that says so is cleared: the range
-    /// that starts at `at` carries it on.
-    fn take_already_counted(&mut self, segments: &VecDeque<Segment>, stream: Stream, at: Offset) -> bool {
-        let before =
-            self.dropped_ranges.iter().rposition(|range| range.to <= at && range.continues[stream].is_some());
-        let from = before.map_or(self.cursor, |index| self.dropped_ranges[index].to);
-        let counted = match before {
-            Some(index) => self.dropped_ranges[index].continues[stream] == Some(true),
-            None => self.already_counted[stream],
-        };
-        if !counted || special(segments, from, at).any(|kind| kind.ends_line_of(stream)) {
-            return false;
-        }
-        match before {
-            Some(index) => self.dropped_ranges[index].continues[stream] = Some(false),
-            None => self.already_counted[stream] = false,
-        }
-        true
-    }
-
-    /// Whether the line of `stream` that continues at `at` is already counted in a dropped range further ahead.
-    fn counted_ahead(&self, segments: &VecDeque<Segment>, stream: Stream, at: Offset) -> bool {
-        let range =
-            self.dropped_ranges.iter().find(|range| range.from >= at && range.continues[stream].is_some());
-        range.is_some_and(|range| !special(segments, at, range.from).any(|kind| kind.ends_line_of(stream)))
     }
 
     pub(super) fn seal_range(&self, segments: &VecDeque<Segment>, log_end: Offset) -> SealRange {
@@ -333,17 +196,6 @@ impl Account {
         let resumed = self.resumed.iter().find(|batch| batch.start == self.cursor && batch.end <= limit);
         limit = resumed.map_or(limit, |batch| batch.end);
         SealRange { cursor: self.cursor, limit, is_one_batch: resumed.is_some() }
-    }
-
-    /// The batch at the cursor that a dead agent had sealed is damaged at `at`: what is good is sealed anew. An `at` before
-    /// the cursor is old news, of a segment that was dropped meanwhile.
-    pub(super) fn cancel_resumed(&mut self, at: Offset) {
-        let cursor = self.cursor;
-        let is_damaged =
-            |batch: &mut ResumedBatch| batch.start == cursor && (cursor..batch.end).contains(&at);
-        for batch in self.resumed.extract_if(.., is_damaged) {
-            self.unannounced.extend(batch.announced);
-        }
     }
 
     /// Lines that are dropped and not announced yet.
@@ -533,123 +385,6 @@ impl Account {
         self.consumed = Consumed { segment, frames, lines };
         self.cursor = to;
         self.enter_dropped_ranges();
-    }
-
-    fn insert_dropped(&mut self, range: DroppedRange) {
-        let at = self.dropped_ranges.partition_point(|other| other.from < range.from);
-        self.dropped_ranges.insert(at, range);
-        self.enter_dropped_ranges();
-    }
-
-    fn enter_dropped_ranges(&mut self) {
-        while self.dropped_ranges.first().is_some_and(|range| range.from <= self.cursor) {
-            let range = self.dropped_ranges.remove(0);
-            if let Some(consumed) = range.consumed.filter(|_| range.to > self.cursor) {
-                self.consumed = consumed;
-            }
-            self.cursor = self.cursor.max(range.to);
-            self.unannounced.extend(range.losses);
-            for stream in Stream::ALL {
-                if let Some(continues) = range.continues[stream] {
-                    self.already_counted[stream] = continues;
-                }
-            }
-        }
-        // A batch that a dead agent had sealed, and of which the start was dropped, announces nothing.
-        for batch in self.resumed.extract_if(.., |batch| batch.start < self.cursor) {
-            self.unannounced.extend(batch.announced);
-        }
-    }
-
-    /// The segment at `index` is dropped, or what is left of it ahead of the cursor.
-    pub(super) fn drop_segment(&mut self, segments: &VecDeque<Segment>, index: usize, reason: DropReason) {
-        let segment = &segments[index];
-        let from = segment.start.max(self.cursor);
-        if from >= segment.end() || self.in_dropped_range(from) {
-            return;
-        }
-        let (losses, continues) = Default::default();
-        let mut range = DroppedRange { from, to: segment.end(), losses, consumed: None, continues };
-        let to_announce = if segment.origin.is_some() {
-            self.drop_adopted(segment, from)
-        } else {
-            let mut lines = segment.frames - self.frames_consumed(segment);
-            let inside = segment.special_in(from, segment.end());
-            for stream in Stream::ALL {
-                let mut kinds = inside
-                    .iter()
-                    .map(|frame| frame.kind)
-                    .filter(|kind| kind.stream() == Some(stream))
-                    .peekable();
-                if kinds.peek().is_none() {
-                    continue;
-                }
-                let mut counted = self.take_already_counted(segments, stream, from);
-                let mut continues = false;
-                for kind in kinds {
-                    continues = matches!(kind, FrameKind::Partial(_));
-                    let is_no_line = continues || std::mem::take(&mut counted);
-                    lines -= u64::from(is_no_line);
-                    if let (FrameKind::Incomplete(_, gap), false) = (kind, is_no_line) {
-                        self.drop_lines(1, gap); // the notice of the gap that took its rest announces it
-                        lines -= 1;
-                    }
-                }
-                let ahead = continues && !counted && self.counted_ahead(segments, stream, segment.end());
-                lines += u64::from(continues && !counted && !ahead);
-                range.continues[stream] = Some(continues && !ahead);
-            }
-            lines -= inside.iter().filter(|frame| frame.kind == FrameKind::Agent).count() as u64;
-            self.drop_lines(lines, reason);
-            lines
-        };
-        let times = segment.times.map(|times| (times.first, times.last));
-        let (since, until) = times.unwrap_or_default();
-        let loss = (to_announce > 0).then_some(Loss { lines: to_announce, since, until, reason });
-        range.losses = segment.announced_in(from, segment.end()).chain(loss).collect();
-        self.insert_dropped(range);
-        if self.cursor == segment.end() {
-            let (segment, frames) = (segment.start, segment.frames);
-            self.consumed = Consumed { segment, frames, lines: 0 }; // it may still grow
-        }
-    }
-
-    /// Counts the lines that are lost with a dead agent's segment from `from` on. One that goes on behind it is not whole
-    /// without its start; where its end is dropped as well it counts once.
-    fn drop_adopted(&mut self, segment: &Segment, from: Offset) -> u64 {
-        let consumed = self.consumed_of(segment);
-        let lines = segment.adopted_lines_from(from, consumed);
-        let long = segment.recorded_long_lines;
-        let ended = segment.recorded_lines.saturating_sub(consumed.lines);
-        let count_all = lines >= ended + LongLines::going_on(long);
-        let before = std::mem::take(&mut self.counted_adopted);
-        let is_next = before.end == from && before.origin == segment.origin;
-        let before = if is_next { before.streams } else { PerStream::default() };
-        let is_again = |stream: &Stream| before[*stream] && (long[*stream].ends || long[*stream].goes_on);
-        let again = Stream::ALL.into_iter().filter(is_again).count() as u64;
-        self.counted_adopted = CountedAdopted {
-            origin: segment.origin.clone(),
-            end: segment.end(),
-            streams: PerStream::from_fn(|stream| {
-                let LongLines { ends, goes_on } = long[stream];
-                before[stream] && !ends || count_all && goes_on
-            }),
-        };
-        let lines = lines.saturating_sub(again);
-        self.adopted_dropped += lines;
-        lines
-    }
-
-    /// The line of `stream` whose last part was at `at` ended there; `kind` says how.
-    pub(super) fn close_line(&mut self, stream: Stream, at: Offset, kind: FrameKind) {
-        if let Some(range) = self.dropped_ranges.iter_mut().find(|range| range.contains(at)) {
-            range.continues[stream] = Some(false);
-        } else if at < self.cursor && !std::mem::take(&mut self.already_counted[stream]) {
-            match kind {
-                FrameKind::Incomplete(_, reason) => self.drop_lines(1, reason),
-                _ => self.delivered += 1,
-            }
-        }
     }
 }
 

@@ -1,0 +1,224 @@
+//! What a drain loses in front of its cursor: dropped ranges, and the lines that count with them.
+
+use super::{Account, Consumed, special};
+use crate::frame::{DropReason, Loss, Losses};
+use crate::ledger::Offset;
+use crate::ledger::segment::{FrameKind, LongLines, Origin, Segment};
+use crate::line::{PerStream, Stream};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A range ahead of the cursor that was dropped.
+#[derive(Clone, Debug)]
+pub(super) struct DroppedRange {
+    pub(super) from: Offset,
+    pub(super) to: Offset,
+    pub(super) losses: Losses,
+    /// What of the segment under its end is behind that, where a dead agent had delivered up to there.
+    consumed: Option<Consumed>,
+    /// Whether a line continues behind the range of which a part was in it; none where the range has no special
+    /// frame of the stream and so does not tell.
+    continues: PerStream<Option<bool>>,
+}
+
+impl DroppedRange {
+    pub(super) fn contains(&self, at: Offset) -> bool {
+        (self.from..self.to).contains(&at)
+    }
+}
+
+/// Up to where a dead agent's segments were dropped, and on which streams a line that counts goes on there.
+#[derive(Debug, Default)]
+pub(super) struct CountedAdopted {
+    origin: Option<Arc<Origin>>,
+    end: Offset,
+    streams: PerStream<bool>,
+}
+
+impl Account {
+    /// Announces losses in front of the frames that follow `at`, the end of the log.
+    pub(in crate::ledger) fn announce_at(&mut self, at: Offset, losses: &Losses) {
+        if let Some(range) = self.dropped_ranges.last_mut().filter(|range| range.to == at) {
+            range.losses.extend(losses.iter().copied());
+        } else if !losses.is_empty() {
+            let continues = PerStream::default();
+            let (losses, consumed) = (losses.clone(), None);
+            self.insert_dropped(DroppedRange { from: at, to: at, losses, consumed, continues });
+        }
+    }
+
+    /// Moves over a range of a dead agent that it had delivered or removed: no line of ours, nothing to announce.
+    /// `consumed` is what it had delivered of the segment under `to`.
+    pub(crate) fn skip_range(&mut self, from: Offset, to: Offset, consumed: Option<Consumed>) {
+        if from < to {
+            let (losses, continues) = Default::default();
+            self.insert_dropped(DroppedRange { from, to, losses, consumed, continues });
+        }
+    }
+
+    pub(in crate::ledger) fn in_dropped_range(&self, at: Offset) -> bool {
+        self.dropped_ranges.iter().any(|range| range.contains(at))
+    }
+
+    /// Lines already counted whose last frame is still ahead.
+    pub(in crate::ledger) fn already_counted_lines(&self) -> u64 {
+        let at_cursor = self.already_counted.iter().filter(|counted| **counted).count();
+        let behind_ranges =
+            self.dropped_ranges.iter().flat_map(|range| [range.continues.out, range.continues.err]);
+        (at_cursor + behind_ranges.filter(|continues| *continues == Some(true)).count()) as u64
+    }
+
+    /// Whether the line of `stream` under way at `at` is already counted. The flag that says so is cleared: the range
+    /// that starts at `at` carries it on.
+    pub(super) fn take_already_counted(
+        &mut self,
+        segments: &VecDeque<Segment>,
+        stream: Stream,
+        at: Offset,
+    ) -> bool {
+        let before =
+            self.dropped_ranges.iter().rposition(|range| range.to <= at && range.continues[stream].is_some());
+        let from = before.map_or(self.cursor, |index| self.dropped_ranges[index].to);
+        let counted = match before {
+            Some(index) => self.dropped_ranges[index].continues[stream] == Some(true),
+            None => self.already_counted[stream],
+        };
+        if !counted || special(segments, from, at).any(|kind| kind.ends_line_of(stream)) {
+            return false;
+        }
+        match before {
+            Some(index) => self.dropped_ranges[index].continues[stream] = Some(false),
+            None => self.already_counted[stream] = false,
+        }
+        true
+    }
+
+    /// Whether the line of `stream` that continues at `at` is already counted in a dropped range further ahead.
+    pub(super) fn counted_ahead(&self, segments: &VecDeque<Segment>, stream: Stream, at: Offset) -> bool {
+        let range =
+            self.dropped_ranges.iter().find(|range| range.from >= at && range.continues[stream].is_some());
+        range.is_some_and(|range| !special(segments, at, range.from).any(|kind| kind.ends_line_of(stream)))
+    }
+
+    pub(super) fn insert_dropped(&mut self, range: DroppedRange) {
+        let at = self.dropped_ranges.partition_point(|other| other.from < range.from);
+        self.dropped_ranges.insert(at, range);
+        self.enter_dropped_ranges();
+    }
+
+    pub(super) fn enter_dropped_ranges(&mut self) {
+        while self.dropped_ranges.first().is_some_and(|range| range.from <= self.cursor) {
+            let range = self.dropped_ranges.remove(0);
+            if let Some(consumed) = range.consumed.filter(|_| range.to > self.cursor) {
+                self.consumed = consumed;
+            }
+            self.cursor = self.cursor.max(range.to);
+            self.unannounced.extend(range.losses);
+            for stream in Stream::ALL {
+                if let Some(continues) = range.continues[stream] {
+                    self.already_counted[stream] = continues;
+                }
+            }
+        }
+        // A batch that a dead agent had sealed, and of which the start was dropped, announces nothing.
+        for batch in self.resumed.extract_if(.., |batch| batch.start < self.cursor) {
+            self.unannounced.extend(batch.announced);
+        }
+    }
+
+    /// The segment at `index` is dropped, or what is left of it ahead of the cursor.
+    pub(in crate::ledger) fn drop_segment(
+        &mut self,
+        segments: &VecDeque<Segment>,
+        index: usize,
+        reason: DropReason,
+    ) {
+        let segment = &segments[index];
+        let from = segment.start.max(self.cursor);
+        if from >= segment.end() || self.in_dropped_range(from) {
+            return;
+        }
+        let (losses, continues) = Default::default();
+        let mut range = DroppedRange { from, to: segment.end(), losses, consumed: None, continues };
+        let to_announce = if segment.origin.is_some() {
+            self.drop_adopted(segment, from)
+        } else {
+            let mut lines = segment.frames - self.frames_consumed(segment);
+            let inside = segment.special_in(from, segment.end());
+            for stream in Stream::ALL {
+                let mut kinds = inside
+                    .iter()
+                    .map(|frame| frame.kind)
+                    .filter(|kind| kind.stream() == Some(stream))
+                    .peekable();
+                if kinds.peek().is_none() {
+                    continue;
+                }
+                let mut counted = self.take_already_counted(segments, stream, from);
+                let mut continues = false;
+                for kind in kinds {
+                    continues = matches!(kind, FrameKind::Partial(_));
+                    let is_no_line = continues || std::mem::take(&mut counted);
+                    lines -= u64::from(is_no_line);
+                    if let (FrameKind::Incomplete(_, gap), false) = (kind, is_no_line) {
+                        self.drop_lines(1, gap); // the notice of the gap that took its rest announces it
+                        lines -= 1;
+                    }
+                }
+                let ahead = continues && !counted && self.counted_ahead(segments, stream, segment.end());
+                lines += u64::from(continues && !counted && !ahead);
+                range.continues[stream] = Some(continues && !ahead);
+            }
+            lines -= inside.iter().filter(|frame| frame.kind == FrameKind::Agent).count() as u64;
+            self.drop_lines(lines, reason);
+            lines
+        };
+        let times = segment.times.map(|times| (times.first, times.last));
+        let (since, until) = times.unwrap_or_default();
+        let loss = (to_announce > 0).then_some(Loss { lines: to_announce, since, until, reason });
+        range.losses = segment.announced_in(from, segment.end()).chain(loss).collect();
+        self.insert_dropped(range);
+        if self.cursor == segment.end() {
+            let (segment, frames) = (segment.start, segment.frames);
+            self.consumed = Consumed { segment, frames, lines: 0 }; // it may still grow
+        }
+    }
+
+    /// Counts the lines that are lost with a dead agent's segment from `from` on. One that goes on behind it is not whole
+    /// without its start; where its end is dropped as well it counts once.
+    fn drop_adopted(&mut self, segment: &Segment, from: Offset) -> u64 {
+        let consumed = self.consumed_of(segment);
+        let lines = segment.adopted_lines_from(from, consumed);
+        let long = segment.recorded_long_lines;
+        let ended = segment.recorded_lines.saturating_sub(consumed.lines);
+        let count_all = lines >= ended + LongLines::going_on(long);
+        let before = std::mem::take(&mut self.counted_adopted);
+        let is_next = before.end == from && before.origin == segment.origin;
+        let before = if is_next { before.streams } else { PerStream::default() };
+        let is_again = |stream: &Stream| before[*stream] && (long[*stream].ends || long[*stream].goes_on);
+        let again = Stream::ALL.into_iter().filter(is_again).count() as u64;
+        self.counted_adopted = CountedAdopted {
+            origin: segment.origin.clone(),
+            end: segment.end(),
+            streams: PerStream::from_fn(|stream| {
+                let LongLines { ends, goes_on } = long[stream];
+                before[stream] && !ends || count_all && goes_on
+            }),
+        };
+        let lines = lines.saturating_sub(again);
+        self.adopted_dropped += lines;
+        lines
+    }
+
+    /// The line of `stream` whose last part was at `at` ended there; `kind` says how.
+    pub(in crate::ledger) fn close_line(&mut self, stream: Stream, at: Offset, kind: FrameKind) {
+        if let Some(range) = self.dropped_ranges.iter_mut().find(|range| range.contains(at)) {
+            range.continues[stream] = Some(false);
+        } else if at < self.cursor && !std::mem::take(&mut self.already_counted[stream]) {
+            match kind {
+                FrameKind::Incomplete(_, reason) => self.drop_lines(1, reason),
+                _ => self.delivered += 1,
+            }
+        }
+    }
+}
