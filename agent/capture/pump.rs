@@ -41,6 +41,8 @@ pub(crate) const STDOUT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 const PIPE_READS: usize = (1 << 20) / SPARE_BYTES;
 /// How long a pump waits for a buffer: several times what the recorder needs for one, unless its disk is stalled.
 const BUFFER_TIMEOUT: Duration = Duration::from_millis(100);
+/// When the app is silent, how often it is tried to report a gap.
+const GAP_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes read at a time when no buffer is free.
 const SPARE_BYTES: usize = 64 << 10;
 /// Inputs in the queue of a recorder that keeps up.
@@ -297,6 +299,22 @@ impl Pump {
         ReadOutcome::Read { bytes: got, empties, ends_line, passes }
     }
 
+    /// Reports the gap with an empty chunk when there is a buffer again: what the app says next may come late.
+    fn send_gap(&mut self) {
+        let Some(buffer) = self.pool.take_within(Duration::ZERO) else { return };
+        let order = self.order.clone();
+        let _guard = order.as_deref().map(lock);
+        let chunk = Input::Chunk {
+            stream: self.stream,
+            bytes: Arc::new(buffer),
+            now: Timestamp::now(),
+            gap: self.gap,
+        };
+        if self.recorder.try_send(chunk).is_ok() {
+            self.gap = None;
+        }
+    }
+
     /// Whether bytes are there already.
     fn is_ready(&self) -> bool {
         let mut polled = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
@@ -304,16 +322,23 @@ impl Pump {
     }
 
     /// Waits for bytes, or for the exit of the app.
-    fn wait(&self) -> Ready {
+    fn wait(&mut self) -> Ready {
         let mut ready = Ready::Now;
-        let mut timeout = PollTimeout::ZERO;
+        let mut longest = PollTimeout::ZERO;
         loop {
             let mut polled = [
                 PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.app_exited.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut polled, timeout) {
-                Ok(0) => (ready, timeout) = (Ready::AfterPause, PollTimeout::NONE),
+            match poll(&mut polled, longest) {
+                Ok(0) => {
+                    if ready == Ready::AfterPause {
+                        self.send_gap();
+                    }
+                    ready = Ready::AfterPause;
+                    longest = self.gap.map_or(PollTimeout::NONE, |_| timeout(GAP_INTERVAL));
+                    continue;
+                }
                 Err(Errno::EINTR) => continue,
                 Err(_) => return Ready::Never,
                 Ok(_) => {}

@@ -50,7 +50,7 @@ impl Gap {
 pub(crate) enum Input {
     /// The app runs: the spool may be opened.
     Start,
-    /// A chunk, and what was lost before it.
+    /// A chunk, and what was lost before it. It is empty when nothing came behind that yet.
     Chunk {
         /// The stream it is of.
         stream: Stream,

@@ -201,6 +201,7 @@ impl<'a> InputHandler<'a> {
 
     /// Handles one input.
     fn handle(&mut self, input: Input) -> Wake {
+        let new_bytes = input.bytes();
         match input {
             Input::Start => Wake::Later,
             Input::AgentLines(lines, _permit) => {
@@ -225,7 +226,7 @@ impl<'a> InputHandler<'a> {
                     self.recorder.gap(stream, &gap);
                 }
                 self.recorder.chunk(stream, &bytes, now);
-                self.wakeups.add(bytes.len() as u64, Instant::now())
+                self.wakeups.add(new_bytes, Instant::now())
             }
             Input::End { stream, gap } => {
                 self.record_waiting();

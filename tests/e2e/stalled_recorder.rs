@@ -21,8 +21,10 @@ fn lines_that_pass_a_stalled_recorder_are_counted_and_announced() {
     let size = (numbers(1..=10) + &text).len();
     wait_until("everything on standard output", || agent.stdout().len() == size);
     drop(suspended);
-    // The recorder runs again and returns buffers.
+    // The recorder runs again. What is missing is announced, although the app says nothing more.
     harness.wait_for_lines(11);
+    let is_announced = |report: &tailrace_drain::stats::Report| report.losses.lines > 0;
+    assert!(harness.drain.wait_until(WAIT_TIMEOUT, is_announced), "{:?}", harness.drain.report());
     agent.feed(numbers(last + 1..=last + 10));
     let arrived = |report: &tailrace_drain::stats::Report| {
         report.sequence.get("web.1").is_some_and(|sequence| sequence.last == Some(last + 10))

@@ -57,6 +57,34 @@ fn a_chunk_that_nobody_takes_is_a_gap() {
 }
 
 #[test]
+fn a_gap_is_reported_also_when_the_app_says_nothing_more() {
+    let (recorder, input) = bounded(8);
+    let (pump, end) = pump(recorder);
+    let (mut app, to) = (std::fs::File::from(end), tempfile::tempfile().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| pump.run(to.as_fd()));
+        for (text, passed) in [("a\n", 2), ("b\n", 4), ("c\nd", 7)] {
+            app.write_all(text.as_bytes()).unwrap();
+            while to.metadata().unwrap().len() < passed {
+                std::thread::yield_now();
+            }
+        }
+        // The recorder, which had both buffers, goes on.
+        let next = || match input.recv_timeout(Duration::from_secs(5)) {
+            Ok(Input::Chunk { bytes, gap, .. }) => {
+                (bytes.len(), gap.map(|gap| (gap.newlines, gap.ends_line)))
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([next(), next(), next()], [(2, None), (2, None), (0, Some((1, false)))]);
+        app.write_all(b"e\n").unwrap();
+        assert_eq!(next(), (2, None));
+        drop(app);
+        assert!(matches!(input.recv(), Ok(Input::End { gap: None, .. })));
+    });
+}
+
+#[test]
 fn a_rest_ends_when_the_app_writes_to_the_other_stream() {
     let (mut pump, _end) = pump(bounded(1).0);
     let (peer, peer_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
