@@ -9,18 +9,24 @@ use crate::ledger::{
     Account, Consumed, Ledger, LongLines, Offset, Origin, ResumedBatch, SegmentRecord, SpooledNotice,
     TimeRange,
 };
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "cursors";
 /// Bytes of the file at most: a line has a token and at most one frame.
 const MAX_BYTES: u64 = 1 << 20;
-/// Bytes of the file for which room is reserved: enough for a few hundred segments.
-const RESERVED_BYTES: i64 = 32 << 10;
+/// Room is reserved in steps of so many bytes. The first is enough for a few hundred segments.
+const RESERVED_BYTES: u64 = 32 << 10;
+/// Bytes of the last line.
+const CHECKSUM_LINE_BYTES: usize = 35;
+/// Bytes of the line about segments that are not listed, at most.
+const MAX_UNLISTED_LINE_BYTES: usize = 23;
 /// No count of lines or frames is larger, so that sums of them fit.
 const MAX_COUNT: u64 = 1 << 48;
 
@@ -120,13 +126,18 @@ impl Cursor {
 /// is known. Without a sealed batch END and what follows are `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in
 /// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST LONG NOTICES`, with the
 /// times of its first and last frame, what it has of lines of several frames ([`LongLines::to_bits`]), and the loss
-/// notices in it: `AT,LOSS;…` with their places in bytes from START, or `-`. Older agents wrote it up to LAST. The last
-/// line is `. CHECKSUM`; what is behind it remains of a longer checkpoint.
+/// notices in it: `AT,LOSS;…` with their places in bytes from START, or `-`. Older agents wrote it up to LAST. Where there is no room for all
+/// segments the newest are listed, behind a line `< START` with the start of the first of them. The last line is
+/// `. CHECKSUM`; what is behind it remains of a longer checkpoint, or is a reserve of zeros.
 ///
 /// The hash of its URL tells which drain it is: its derived token is another one when drains on the same host and port
 /// change places. The token tells it when the URL is another one, as with a rotated secret ([`matching`]).
 #[derive(Debug)]
-pub(crate) struct Checkpoint(File);
+pub(crate) struct Checkpoint {
+    file: File,
+    /// Bytes for which the disk has room, also when it gets full.
+    reserved: AtomicU64,
+}
 
 impl Checkpoint {
     /// Opens the file in `directory`.
@@ -138,9 +149,41 @@ impl Checkpoint {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let file = open_regular(&path, &mut options).map_err(SpoolError::io("cannot open", &path))?;
-        // Also on a disk that gets full it can be written: what the segments took would be delivered twice.
-        fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, RESERVED_BYTES).ok(); // the disk may be full already
-        Ok(Self(file))
+        Ok(Self::of(file))
+    }
+
+    /// In this file.
+    pub(super) fn of(file: File) -> Self {
+        let reserved = AtomicU64::new(file.metadata().map_or(0, |meta| meta.len()));
+        let checkpoint = Self { file, reserved };
+        checkpoint.reserve(RESERVED_BYTES);
+        checkpoint
+    }
+
+    /// Its file.
+    #[cfg(test)]
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What is in its file.
+    #[cfg(test)]
+    pub(super) fn recorded(&self) -> Option<Recorded> {
+        let mut text = vec![0; self.file.metadata().ok()?.len() as usize];
+        self.file.read_exact_at(&mut text, 0).ok()?;
+        parse(&text)
+    }
+
+    /// Reserves room for `len` bytes, so that also on a disk that gets full it can be written: what the segments took
+    /// would be delivered twice, and a checkpoint that is cut off is none. Returns how many bytes there is room for.
+    fn reserve(&self, len: u64) -> u64 {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        let wanted = len.next_multiple_of(RESERVED_BYTES).min(MAX_BYTES);
+        if wanted > reserved && allocate(&self.file, wanted).is_ok() {
+            self.reserved.store(wanted, Ordering::Relaxed);
+            return wanted;
+        }
+        reserved.min(MAX_BYTES)
     }
 
     /// Writes all cursors, and what the segments hold.
@@ -169,16 +212,26 @@ impl Checkpoint {
             }
             text.push(b'\n');
         }
-        for SegmentRecord { start, len, frames, lines, long_lines, times, notices } in segments {
-            let times = times.map_or((0, 0), |times| (times.first.as_micros(), times.last.as_micros()));
-            let (notices, long_lines) = (notices_text(notices), LongLines::to_bits(*long_lines));
-            let line =
-                format!("+ {start} {len} {frames} {lines} {} {} {long_lines} {notices}\n", times.0, times.1);
-            text.extend_from_slice(line.as_bytes());
+        let listed: Vec<String> = segments.iter().map(segment_line).collect();
+        let wanted = listed.iter().fold(text.len() + CHECKSUM_LINE_BYTES, |sum, line| sum + line.len());
+        let room = self.reserve(wanted as u64) as usize;
+        if wanted <= room {
+            text.extend(listed.iter().flat_map(|line| line.as_bytes()));
+        } else {
+            let mut left = room.saturating_sub(text.len() + CHECKSUM_LINE_BYTES + MAX_UNLISTED_LINE_BYTES);
+            let fits = |line: &&String| left.checked_sub(line.len()).map(|rest| left = rest).is_some();
+            let newest = listed.iter().rev().take_while(fits).count();
+            let newest = listed.len() - newest;
+            let first = segments.get(newest).map_or(Offset::MAX, |segment| segment.start);
+            text.extend_from_slice(format!("< {first}\n").as_bytes());
+            text.extend(listed[newest..].iter().flat_map(|line| line.as_bytes()));
         }
         let checksum = hash([text.as_slice()]);
         text.extend_from_slice(format!(". {checksum}\n").as_bytes());
-        disk::write_all_at(&self.0, &text, 0)
+        if text.len() > room {
+            return Err(io::ErrorKind::StorageFull.into()); // half a checkpoint would replace a good one
+        }
+        disk::write_all_at(&self.file, &text, 0)
     }
 
     /// What is in the file of `directory`; nothing when nothing was written yet.
@@ -193,6 +246,29 @@ impl Checkpoint {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Reserves blocks for the first `len` bytes of `file`.
+///
+/// # Errors
+/// When there is no room.
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len as i64) {
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => write_zeros(file, len),
+        other => Ok(other?),
+    }
+}
+
+/// Where the file system cannot reserve blocks, zeros behind what is there take them.
+pub(super) fn write_zeros(file: &File, len: u64) -> io::Result<()> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut at = file.metadata()?.len();
+    while at < len {
+        let piece = (len - at).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..piece as usize], at)?;
+        at += piece;
+    }
+    Ok(())
 }
 
 /// The cursor that each drain continues from; no two drains have one in common. A drain is known by its URL. By its
@@ -227,6 +303,8 @@ pub(super) struct Recorded {
     pub(super) cursors: Vec<Cursor>,
     /// The segments that were in files, ascending. The last one may have grown since.
     pub(super) segments: Vec<SegmentRecord>,
+    /// There may be segments before this that are not listed.
+    pub(super) listed_from: Offset,
 }
 
 fn parse(bytes: &[u8]) -> Option<Recorded> {
@@ -238,12 +316,22 @@ fn parse(bytes: &[u8]) -> Option<Recorded> {
             return (checksum == hash([&bytes[..from]]).as_bytes()).then_some(recorded);
         }
         from = end + 1;
-        match line.strip_prefix(b"+ ") {
-            Some(segment) => recorded.segments.push(parse_segment(segment)?),
-            None => recorded.cursors.push(parse_cursor(line)?),
+        if let Some(segment) = line.strip_prefix(b"+ ") {
+            recorded.segments.push(parse_segment(segment)?);
+        } else if let Some(start) = line.strip_prefix(b"< ") {
+            recorded.listed_from = std::str::from_utf8(start).ok()?.parse().ok()?;
+        } else {
+            recorded.cursors.push(parse_cursor(line)?);
         }
     }
     None
+}
+
+fn segment_line(segment: &SegmentRecord) -> String {
+    let SegmentRecord { start, len, frames, lines, long_lines, times, notices } = segment;
+    let times = times.map_or((0, 0), |times| (times.first.as_micros(), times.last.as_micros()));
+    let (notices, long_lines) = (notices_text(notices), LongLines::to_bits(*long_lines));
+    format!("+ {start} {len} {frames} {lines} {} {} {long_lines} {notices}\n", times.0, times.1)
 }
 
 fn parse_segment(line: &[u8]) -> Option<SegmentRecord> {

@@ -153,6 +153,12 @@ impl Spool {
         Opened { spool, error }
     }
 
+    /// With this checkpoint of its own.
+    #[cfg(test)]
+    pub(super) fn with_checkpoint(self, checkpoint: Checkpoint) -> Self {
+        Self { checkpoint: Some(checkpoint), ..self }
+    }
+
     /// The drains.
     pub(crate) fn drains(&self) -> &[DrainId] {
         &self.drains
@@ -231,7 +237,7 @@ impl Spool {
     pub(crate) fn save_checkpoint(&self) {
         // Held while writing: an older checkpoint must not replace a newer one.
         let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ours, theirs) = self.cursors(&adopted);
+        let (ours, theirs) = self.cursors(&adopted, self.checkpoint.is_some());
         let save_ours = |cursors: &[Cursor]| {
             let save = |checkpoint: &Checkpoint| {
                 checkpoint.save(cursors, &self.records(&(self.start..Offset::MAX), 0))
@@ -241,16 +247,16 @@ impl Spool {
         // A loss moves from theirs to ours when a segment is dropped, and from ours to theirs when a batch is sealed.
         // Killed in between, it is in both: announced twice, not never.
         let both = with_sealed_losses(&ours, &theirs);
-        if !save_ours(both.as_deref().unwrap_or(&ours)) {
-            return; // costs repetition, see there
-        }
+        let is_ours_saved = save_ours(both.as_deref().unwrap_or(&ours));
+        // On a full disk there may be no room for ours, and there is for theirs.
+        let theirs = if is_ours_saved { theirs } else { self.cursors(&adopted, false).1 };
         for (spool, cursors) in adopted.iter().zip(&theirs) {
             if let Some(checkpoint) = &spool.checkpoint {
                 let segments = self.records(&spool.range(), spool.origin.shift);
                 checkpoint.save(cursors, &segments).ok(); // costs repetition
             }
         }
-        if both.is_some() {
+        if both.is_some() && is_ours_saved {
             save_ours(&ours);
         }
     }
@@ -265,8 +271,8 @@ impl Spool {
     }
 
     /// The cursors of all drains at one instant: in our own part of the spool, and in each adopted one. The losses are
-    /// with ours, or without a checkpoint of our own with the first of the others.
-    fn cursors(&self, adopted: &[AdoptedSpool]) -> (Vec<Cursor>, Vec<Vec<Cursor>>) {
+    /// with ours, or where that cannot be saved (`has_ours`) with the first of the others.
+    fn cursors(&self, adopted: &[AdoptedSpool], has_ours: bool) -> (Vec<Cursor>, Vec<Vec<Cursor>>) {
         let ledger = self.shared.lock();
         let cursors = |range: &Range<Offset>, origin: Option<&Origin>| -> Vec<Cursor> {
             let accounts = ledger.accounts().iter().zip(&self.drains);
@@ -275,7 +281,7 @@ impl Spool {
         let mut ours = cursors(&(self.start..Offset::MAX), None);
         let mut theirs: Vec<_> =
             adopted.iter().map(|spool| cursors(&spool.range(), Some(&spool.origin))).collect();
-        let keeper = if self.checkpoint.is_some() { Some(&mut ours) } else { theirs.first_mut() };
+        let keeper = if has_ours { Some(&mut ours) } else { theirs.first_mut() };
         for (cursor, account) in keeper.into_iter().flatten().zip(ledger.accounts()) {
             cursor.losses = account.unannounced();
         }

@@ -205,13 +205,14 @@ impl Adoption {
         // What it had removed stays a gap, so that its offsets and ours differ by one constant.
         let shift = self.segments.last().map_or(Offset::ZERO, Segment::end).get();
         let mut files = segments_of(&mut directory, shift);
-        let Recorded { cursors, segments: records } = Checkpoint::read(&directory).unwrap_or_else(|error| {
-            let event =
-                diag::event(diag::Event::CheckpointDamaged).field("directory", directory.path().display());
-            event.field("error", error).emit();
-            Recorded::default()
-        });
-        remove_dropped(&mut files, &records);
+        let Recorded { cursors, segments: records, listed_from } = Checkpoint::read(&directory)
+            .unwrap_or_else(|error| {
+                let event = diag::event(diag::Event::CheckpointDamaged)
+                    .field("directory", directory.path().display());
+                event.field("error", error).emit();
+                Recorded::default()
+            });
+        remove_dropped(&mut files, &records, listed_from);
         restore_missing(&mut files, &records, &directory, shift);
         if files.is_empty() && !cursors.iter().any(Cursor::has_to_announce) {
             return directory.remove();
@@ -240,10 +241,11 @@ impl Adoption {
 
 /// Removes the files that the checkpoint does not list although it lists later ones: what was in them is dropped and
 /// announced, or delivered, and their agent was killed before it removed them.
-fn remove_dropped(files: &mut Vec<SegmentFile>, records: &[SegmentRecord]) {
+fn remove_dropped(files: &mut Vec<SegmentFile>, records: &[SegmentRecord], listed_from: Offset) {
     let Some(last) = records.last() else { return };
     for file in files.extract_if(.., |file| {
-        file.offset < last.start && !records.iter().any(|record| record.start == file.offset)
+        let is_listed = (listed_from..last.start).contains(&file.offset);
+        is_listed && !records.iter().any(|record| record.start == file.offset)
     }) {
         disk::remove_file(&file.path).ok(); // then the next agent tries
     }

@@ -506,3 +506,4 @@ fn spare_files_do_not_come_back_as_segments() {
 }
 
 mod adoption;
+mod room;

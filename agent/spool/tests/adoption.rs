@@ -180,19 +180,19 @@ fn a_checkpoint_without_hashes_tells_drains_by_their_tokens() {
 
 /// How an agent ends in a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Closed,
     Killed,
 }
 
 /// The spool of an agent with one drain.
-fn open_spool(base: &std::path::Path, agent: &str) -> Spool {
+pub(super) fn open_spool(base: &std::path::Path, agent: &str) -> Spool {
     let drain = DrainId::of_test("d.1");
     Spool::open(base, agent.to_owned(), SpoolOwner::of_test(vec![drain]), None).spool
 }
 
 /// The spool's agent ends.
-fn end(spool: Spool, end: End) {
+pub(super) fn end(spool: Spool, end: End) {
     spool.save_checkpoint();
     if end == End::Closed {
         spool.close();
