@@ -256,6 +256,7 @@ impl MainLoop<'_> {
             if self.coordinator.has_updates() {
                 self.coordinator.send_updates(&mut self.connection);
             }
+            self.coordinator.maintain_checkpoint(now);
             let stop_deadline = self.signals.deadline(self.config.stop_grace);
             if stop_deadline.is_some() && stop_signals::ends_input() {
                 self.stop_reading();
@@ -276,7 +277,7 @@ impl MainLoop<'_> {
             if self.connection.is_closed() {
                 return Err(ShipperEnded);
             }
-            self.wait(deadline);
+            self.wait(deadline.into_iter().chain(self.coordinator.memory_save_due()).min());
         }
     }
 

@@ -13,8 +13,13 @@ use crate::spool::Spool;
 use nix::sys::eventfd::EventFd;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// How long the checkpoint may lack lines that are in memory: what came later is lost uncounted when both processes are
+/// killed.
+const MEMORY_SAVE_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the checkpoint is written although nothing happens: who cleans by age removes files that are not.
+const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 /// The longest wait of a shipper that is believed.
 const MAX_WAIT: Duration = Duration::from_hours(24);
 
@@ -50,6 +55,10 @@ pub(crate) struct Coordinator {
     is_other_process: bool,
     /// Where a shipper's number of frames was not believed last, by the number of the drain.
     doubts: BTreeMap<usize, Offset>,
+    /// When the checkpoint is to be written because of lines in memory.
+    memory_save_due: Option<Instant>,
+    /// When the checkpoint is to be written in any case; not worth a wake-up.
+    refresh_due: Instant,
 }
 
 impl Coordinator {
@@ -72,6 +81,8 @@ impl Coordinator {
             confined: String::new(),
             is_other_process,
             doubts: BTreeMap::new(),
+            memory_save_due: None,
+            refresh_due: Instant::now() + REFRESH_INTERVAL,
         }
     }
 
@@ -263,6 +274,28 @@ impl Coordinator {
         answer
     }
 
+    /// Has the checkpoint tell of lines that are in memory, soon, and refreshes what is on disk. To be called when there
+    /// may be new frames.
+    pub(crate) fn maintain_checkpoint(&mut self, now: Instant) {
+        if self.refresh_due <= now {
+            self.refresh_due = now + REFRESH_INTERVAL;
+            self.disk_worker.save();
+        }
+        if !self.spool.has_unrecorded_memory() {
+            self.memory_save_due = None;
+        } else if self.memory_save_due.is_some_and(|due| due <= now) {
+            self.memory_save_due = None;
+            self.disk_worker.save();
+        } else {
+            self.memory_save_due.get_or_insert(now + MEMORY_SAVE_INTERVAL);
+        }
+    }
+
+    /// When [`Coordinator::maintain_checkpoint`] is to be called again.
+    pub(crate) fn memory_save_due(&self) -> Option<Instant> {
+        self.memory_save_due
+    }
+
     /// The agent is stopping.
     pub(crate) fn end(&mut self) {
         self.health.end();
@@ -419,6 +452,28 @@ mod tests {
             assert!(!connection.is_closed(), "{late}");
             assert_untouched(&coordinator);
         }
+    }
+
+    #[test]
+    fn lines_in_memory_are_soon_in_the_checkpoint() {
+        let (mut coordinator, _connection, _shipper, dir) = coordinator();
+        let now = Instant::now();
+        let dues = [0, 1, 2].map(|intervals| {
+            coordinator.maintain_checkpoint(now + MEMORY_SAVE_INTERVAL * intervals);
+            coordinator.memory_save_due()
+        });
+        assert_eq!(dues, [Some(now + MEMORY_SAVE_INTERVAL), None, None]);
+        drop(coordinator); // both processes are killed
+        let adopted = || {
+            let owner = SpoolOwner::of_test(vec![DrainId::of_test("d.1")]);
+            Spool::open(&dir.path().join("spool"), agent_id().unwrap(), owner, None).spool.adopted_bytes()
+        };
+        // Its thread may hold the lock a little longer.
+        let found = (0..500).map(|_| adopted()).find(|bytes| {
+            std::thread::sleep(Duration::from_millis(if *bytes > 0 { 0 } else { 10 }));
+            *bytes > 0
+        });
+        assert_eq!(found, Some(120), "of which none is there: all are announced");
     }
 
     #[test]

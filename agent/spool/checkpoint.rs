@@ -14,8 +14,9 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "cursors";
@@ -134,9 +135,46 @@ impl Cursor {
 /// change places. The token tells it when the URL is another one, as with a rotated secret ([`matching`]).
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
+    /// Where the file is; none for a file of a test, which has no name.
+    path: Option<PathBuf>,
+    file: Mutex<ReservedFile>,
+}
+
+/// The open file, and for how many bytes the disk has room, also when it gets full.
+#[derive(Debug)]
+struct ReservedFile {
     file: File,
-    /// Bytes for which the disk has room, also when it gets full.
-    reserved: AtomicU64,
+    reserved: u64,
+}
+
+impl ReservedFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        Ok(Self::of(open_regular(path, &mut options)?))
+    }
+
+    fn of(file: File) -> Self {
+        let reserved = file.metadata().map_or(0, |meta| meta.len());
+        let mut file = Self { file, reserved };
+        file.reserve(RESERVED_BYTES);
+        file
+    }
+
+    /// Reserves room for `len` bytes, so that also on a disk that gets full it can be written: what the segments took
+    /// would be delivered twice, and a checkpoint that is cut off is none. Returns how many bytes there is room for.
+    fn reserve(&mut self, len: u64) -> usize {
+        let wanted = len.next_multiple_of(RESERVED_BYTES).min(MAX_BYTES);
+        if wanted > self.reserved && allocate(&self.file, wanted).is_ok() {
+            self.reserved = wanted;
+        }
+        self.reserved.min(MAX_BYTES) as usize
+    }
+
+    /// Whether somebody removed the file.
+    fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
+    }
 }
 
 impl Checkpoint {
@@ -146,44 +184,27 @@ impl Checkpoint {
     /// [`SpoolError`] when it cannot be created.
     pub(crate) fn open(directory: &Directory) -> Result<Self, SpoolError> {
         let path = directory.path().join(FILE_NAME);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let file = open_regular(&path, &mut options).map_err(SpoolError::io("cannot open", &path))?;
-        Ok(Self::of(file))
+        let file = ReservedFile::open(&path).map_err(SpoolError::io("cannot open", &path))?;
+        Ok(Self { path: Some(path), file: Mutex::new(file) })
     }
 
     /// In this file.
-    pub(super) fn of(file: File) -> Self {
-        let reserved = AtomicU64::new(file.metadata().map_or(0, |meta| meta.len()));
-        let checkpoint = Self { file, reserved };
-        checkpoint.reserve(RESERVED_BYTES);
-        checkpoint
-    }
-
-    /// Its file.
     #[cfg(test)]
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    pub(super) fn of(file: File) -> Self {
+        Self { path: None, file: Mutex::new(ReservedFile::of(file)) }
     }
 
     /// What is in its file.
     #[cfg(test)]
-    pub(super) fn recorded(&self) -> Option<Recorded> {
-        let mut text = vec![0; self.file.metadata().ok()?.len() as usize];
-        self.file.read_exact_at(&mut text, 0).ok()?;
-        parse(&text)
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let file = &self.lock().file;
+        let mut bytes = vec![0; file.metadata().expect("a file").len() as usize];
+        file.read_exact_at(&mut bytes, 0).expect("readable");
+        bytes
     }
 
-    /// Reserves room for `len` bytes, so that also on a disk that gets full it can be written: what the segments took
-    /// would be delivered twice, and a checkpoint that is cut off is none. Returns how many bytes there is room for.
-    fn reserve(&self, len: u64) -> u64 {
-        let reserved = self.reserved.load(Ordering::Relaxed);
-        let wanted = len.next_multiple_of(RESERVED_BYTES).min(MAX_BYTES);
-        if wanted > reserved && allocate(&self.file, wanted).is_ok() {
-            self.reserved.store(wanted, Ordering::Relaxed);
-            return wanted;
-        }
-        reserved.min(MAX_BYTES)
+    fn lock(&self) -> MutexGuard<'_, ReservedFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes all cursors, and what the segments hold.
@@ -214,9 +235,13 @@ impl Checkpoint {
         }
         let listed: Vec<String> = segments.iter().map(segment_line).collect();
         let wanted = listed.iter().fold(text.len() + CHECKSUM_LINE_BYTES, |sum, line| sum + line.len());
-        let room = self.reserve(wanted as u64) as usize;
+        let mut open = self.lock();
+        if let Some(path) = self.path.as_ref().filter(|_| open.is_removed()) {
+            *open = ReservedFile::open(path)?;
+        }
+        let room = open.reserve(wanted as u64);
         if wanted <= room {
-            text.extend(listed.iter().flat_map(|line| line.as_bytes()));
+            text.extend(listed.iter().flat_map(String::as_bytes));
         } else {
             let mut left = room.saturating_sub(text.len() + CHECKSUM_LINE_BYTES + MAX_UNLISTED_LINE_BYTES);
             let fits = |line: &&String| left.checked_sub(line.len()).map(|rest| left = rest).is_some();
@@ -224,14 +249,14 @@ impl Checkpoint {
             let newest = listed.len() - newest;
             let first = segments.get(newest).map_or(Offset::MAX, |segment| segment.start);
             text.extend_from_slice(format!("< {first}\n").as_bytes());
-            text.extend(listed[newest..].iter().flat_map(|line| line.as_bytes()));
+            text.extend(listed[newest..].iter().flat_map(String::as_bytes));
         }
         let checksum = hash([text.as_slice()]);
         text.extend_from_slice(format!(". {checksum}\n").as_bytes());
         if text.len() > room {
             return Err(io::ErrorKind::StorageFull.into()); // half a checkpoint would replace a good one
         }
-        disk::write_all_at(&self.file, &text, 0)
+        disk::write_all_at(&open.file, &text, 0)
     }
 
     /// What is in the file of `directory`; nothing when nothing was written yet.
@@ -307,7 +332,7 @@ pub(super) struct Recorded {
     pub(super) listed_from: Offset,
 }
 
-fn parse(bytes: &[u8]) -> Option<Recorded> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Recorded> {
     let mut recorded = Recorded::default();
     let mut from = 0;
     for end in memchr::memchr_iter(b'\n', bytes) {

@@ -11,7 +11,6 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -75,7 +74,6 @@ pub(crate) struct Directory {
     path: PathBuf,
     /// Whose spool it is, to be written before the first segment.
     app: Option<AppIdentity>,
-    has_identity: AtomicBool,
     /// Files that are named as segments and are none: they stay where they are.
     foreign: Vec<PathBuf>,
     /// Files of consumed segments, to be recycled.
@@ -193,8 +191,7 @@ impl Directory {
     }
 
     fn new(path: PathBuf, lock: DirectoryLock) -> Self {
-        let (has_identity, spares) = (AtomicBool::new(false), Mutex::default());
-        Self { path, app: None, has_identity, foreign: Vec::new(), spares, _lock: lock }
+        Self { path, app: None, foreign: Vec::new(), spares: Mutex::default(), _lock: lock }
     }
 
     /// Makes it the spool of this app. When the disk is full that is recorded later, before the first segment.
@@ -204,18 +201,15 @@ impl Directory {
         directory
     }
 
-    /// Records whose spool it is, unless it is recorded.
+    /// Records whose spool it is, unless it is recorded. Who cleans by age removes the file, which is written once.
     ///
     /// # Errors
     /// When that cannot be done: no agent would adopt a segment here.
     pub(super) fn write_identity(&self) -> io::Result<()> {
-        if let Some(app) = &self.app
-            && !self.has_identity.load(Ordering::Relaxed)
-        {
-            app.write(&self.path)?;
-            self.has_identity.store(true, Ordering::Relaxed);
+        match &self.app {
+            Some(app) if !app.is_recorded_in(&self.path) => app.write(&self.path),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Locks an existing directory; none when a living agent holds it.

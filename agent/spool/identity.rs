@@ -59,6 +59,12 @@ impl AppIdentity {
         disk::write_all_at(&file, format!("{} {}\n", self.key, self.name).as_bytes(), 0)
     }
 
+    /// Whether there is a file in `directory` that is as long as this one's.
+    pub(super) fn is_recorded_in(&self, directory: &Path) -> bool {
+        let len = self.key.len() + self.name.len() + 2;
+        std::fs::symlink_metadata(directory.join(FILE_NAME)).is_ok_and(|meta| meta.len() == len as u64)
+    }
+
     /// Reads the file in `directory`; none without a complete one.
     pub(super) fn read(directory: &Path) -> Option<Self> {
         let bytes = read_small(&directory.join(FILE_NAME), MAX_BYTES).ok()?;

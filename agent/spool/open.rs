@@ -17,6 +17,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ pub(crate) struct Spool {
     drains: Vec<DrainId>,
     directory: Option<Directory>,
     checkpoint: Option<Checkpoint>,
+    /// Up to where the checkpoint tells of our segments.
+    recorded_end: AtomicU64,
     memory: Option<File>,
     /// Where our own segments start, behind those that were adopted.
     start: Offset,
@@ -146,6 +149,7 @@ impl Spool {
             drains,
             checkpoint: directory.as_ref().and_then(|directory| Checkpoint::open(directory).ok()),
             directory,
+            recorded_end: AtomicU64::new(0),
             memory,
             adopted: Mutex::new(adoption.spools),
             others: adoption.others,
@@ -239,10 +243,13 @@ impl Spool {
         let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         let (ours, theirs) = self.cursors(&adopted, self.checkpoint.is_some());
         let save_ours = |cursors: &[Cursor]| {
-            let save = |checkpoint: &Checkpoint| {
-                checkpoint.save(cursors, &self.records(&(self.start..Offset::MAX), 0))
-            };
-            self.checkpoint.as_ref().is_none_or(|checkpoint| save(checkpoint).is_ok())
+            let Some(checkpoint) = &self.checkpoint else { return true };
+            let records = self.records(&(self.start..Offset::MAX), 0);
+            let is_saved = checkpoint.save(cursors, &records).is_ok();
+            if let (true, Some(last)) = (is_saved, records.last()) {
+                self.recorded_end.store((last.start + last.len).get(), Ordering::Relaxed);
+            }
+            is_saved
         };
         // A loss moves from theirs to ours when a segment is dropped, and from ours to theirs when a batch is sealed.
         // Killed in between, it is in both: announced twice, not never.
@@ -259,6 +266,16 @@ impl Spool {
         if both.is_some() && is_ours_saved {
             save_ours(&ours);
         }
+    }
+
+    /// Whether there are lines in memory that the checkpoint does not tell of. If we are killed now, the next agent cannot
+    /// count them, as it can those in files.
+    pub(crate) fn has_unrecorded_memory(&self) -> bool {
+        let ledger = self.shared.lock();
+        let is_in_memory = |last: &Segment| matches!(last.location, SegmentLocation::Memory(_));
+        self.checkpoint.is_some()
+            && ledger.segments().last().is_some_and(is_in_memory)
+            && ledger.log_end().get() > self.recorded_end.load(Ordering::Relaxed)
     }
 
     /// What the segments in `range` of our spool hold; their offsets are smaller by `shift`. Also those in memory: they
@@ -295,6 +312,9 @@ impl Spool {
             let mut ledger = self.shared.lock();
             std::iter::from_fn(|| ledger.pop_consumed()).collect()
         };
+        if let Some(directory) = &self.directory {
+            directory.write_identity().ok(); // tried again with the next segment
+        }
         self.save_checkpoint();
         if consumed.is_empty() {
             return;

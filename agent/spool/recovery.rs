@@ -134,7 +134,9 @@ pub(crate) fn adopt(
     let mut adoption = Adoption::default();
     for (_, _, agent, path) in found {
         let owner = AppIdentity::read(&path);
-        if !owner.as_ref().is_some_and(|owner| owner.is_same_app(app)) {
+        // Somebody may have removed the file that says whose it is; a shipper knows that of its own supervisor.
+        let is_ours = agent == last || owner.as_ref().is_some_and(|owner| owner.is_same_app(app));
+        if !is_ours {
             adoption.others.extend(OtherSpool::look(path, owner));
         } else if adoption.spools.len() < MAX_DIRECTORIES {
             match Directory::adopt(path) {

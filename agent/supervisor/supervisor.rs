@@ -147,6 +147,7 @@ impl Supervisor<'_> {
         if self.state != AppState::Running {
             coordinator.end();
         }
+        coordinator.maintain_checkpoint(Instant::now());
         self.shipper.tick(coordinator);
     }
 
@@ -174,7 +175,8 @@ impl Supervisor<'_> {
             }
             AppState::Running | AppState::Stopping { .. } => self.state.kill_report_due(),
         };
-        [shipper, self.forwarder.due(Instant::now()), exit].into_iter().flatten().min()
+        let memory = self.coordinator.as_ref().and_then(Coordinator::memory_save_due);
+        [shipper, memory, self.forwarder.due(Instant::now()), exit].into_iter().flatten().min()
     }
 
     /// Sleeps until something happens; returns what may have.

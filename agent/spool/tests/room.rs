@@ -2,7 +2,7 @@
 
 use super::adoption::{End, end, open_spool};
 use super::*;
-use crate::spool::checkpoint::write_zeros;
+use crate::spool::checkpoint::{parse, write_zeros};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::os::unix::fs::MetadataExt as _;
@@ -25,7 +25,7 @@ fn without_room_the_newest_segments_are_listed() {
     let records: Vec<_> = (0..100).map(record).collect();
     let cursors = [Cursor::at_start(&DrainId::of_test("d.1"))];
     checkpoint.save(&cursors, &records).expect("there is room for some");
-    let recorded = checkpoint.recorded().expect("good");
+    let recorded = parse(&checkpoint.bytes()).expect("good");
     assert_eq!(recorded.cursors, cursors);
     let listed = recorded.segments.len();
     assert!((10..30).contains(&listed), "{listed} listed");
@@ -35,7 +35,7 @@ fn without_room_the_newest_segments_are_listed() {
     let many: Vec<_> =
         (0..20).map(|drain| Cursor::at_start(&DrainId::of_test(&format!("d.{drain}")))).collect();
     checkpoint.save(&many, &records).expect_err("no room");
-    assert_eq!(checkpoint.recorded().expect("good").cursors, cursors);
+    assert_eq!(parse(&checkpoint.bytes()).expect("good").cursors, cursors);
 }
 
 #[test]
@@ -56,10 +56,8 @@ fn files_that_a_checkpoint_without_room_does_not_list_are_adopted() {
     let cursors = &recorded.cursors;
     let full = Checkpoint::of(file_on_full_disk(220));
     full.save(cursors, &recorded.segments).expect("room for the newest");
-    assert!(full.recorded().is_some_and(|less| (1..all).contains(&less.segments.len())));
-    let mut text = vec![0; 220];
-    full.file().read_exact_at(&mut text, 0).expect("read");
-    std::fs::write(directory.path().join("cursors"), text).expect("written");
+    assert!(parse(&full.bytes()).is_some_and(|less| (1..all).contains(&less.segments.len())));
+    std::fs::write(directory.path().join("cursors"), full.bytes()).expect("written");
     drop(directory);
     assert_eq!(count(), all, "what is not listed is not taken for dropped");
 }
@@ -96,4 +94,25 @@ fn what_a_dead_agent_had_sealed_is_recorded_also_without_room_for_our_own_checkp
     assert_eq!((limit, is_one_batch), (half.end, true), "the same batch again");
     let unannounced: Vec<_> = third.shared.lock().accounts()[0].unannounced().iter().copied().collect();
     assert_eq!(unannounced, [loss]);
+}
+
+#[test]
+fn a_checkpoint_and_an_identity_that_somebody_removed_are_written_again() {
+    let base = tempfile::tempdir().expect("a directory");
+    let first = open_spool(base.path(), "00aa");
+    write(&mut first.writer(4 << 20, WhenFull::DropOldest, || false), 0..100);
+    first.save_and_remove_consumed();
+    let directory = base.path().join("00aa");
+    for name in ["app", "cursors"] {
+        std::fs::remove_file(directory.join(name)).expect("there");
+    }
+    first.save_and_remove_consumed();
+    end(first, End::Killed);
+    let segments = adopt(base.path(), "00bb", &AppIdentity::of_test(), "").expect("listed").segments;
+    assert_eq!(segments.iter().map(|segment| segment.recorded_lines).collect::<Vec<_>>(), [100]);
+    // Removed behind the last moment at which it could be: the shipper of that agent knows whose it is.
+    std::fs::remove_file(directory.join("app")).expect("there");
+    let found =
+        |last| adopt(base.path(), "00bb", &AppIdentity::of_test(), last).expect("listed").segments.len();
+    assert_eq!((found(""), found("00aa")), (0, 1));
 }
