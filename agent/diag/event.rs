@@ -71,6 +71,9 @@ events! {
     DrainFailing = "drain-failing", "drain status held oldest retry adopted_bytes error try",
         "A drain answers with an error that may be temporary. Lines are kept and sent again.",
         "Check the receiver if it lasts.";
+    DrainGone = "drain-gone", "drain lines bytes detail",
+        "A dead agent held lines for a drain that is not configured any more, or not for this process. No agent delivers them there.",
+        "Nothing, if the drain was removed or replaced. Give processes with different drains directories of their own with `TAILRACE_SPOOL_DIR`.";
     DrainOk = "drain-ok", "drain down held",
         "A drain about which trouble was reported accepts lines again, after the time `down`.",
         "Nothing.";

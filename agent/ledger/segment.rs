@@ -273,6 +273,15 @@ impl Segment {
         }
     }
 
+    /// Of an adopted segment: its lines from `from` on, as the checkpoint says, `consumed` being what is before that.
+    pub(crate) fn recorded_lines_from(&self, from: Offset, consumed: Option<Consumed>) -> u64 {
+        match consumed.filter(|_| self.contains(from)) {
+            Some(consumed) => self.adopted_lines_from(from, consumed),
+            None if from < self.end() => self.recorded_lines,
+            None => 0,
+        }
+    }
+
     /// What the loss notices that start in `from..to` announce.
     pub(super) fn announced_in(&self, from: Offset, to: Offset) -> impl Iterator<Item = Loss> {
         let is_in =

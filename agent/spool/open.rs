@@ -141,6 +141,7 @@ impl Spool {
         let mut ledger = Ledger::new(drains.iter().map(|drain| drain.name.clone()), adoption.segments);
         for adopted in &adoption.spools {
             adopted.resume(&mut ledger, &drains);
+            adopted.report_gone(&ledger, &drains);
         }
         let spool = Self {
             agent,

@@ -79,6 +79,23 @@ impl AdoptedSpool {
         }
     }
 
+    /// Reports what it holds for drains that are not among `drains`: nobody delivers it there.
+    pub(super) fn report_gone(&self, ledger: &Ledger, drains: &[DrainId]) {
+        let known: Vec<&Cursor> = matching(&self.cursors, drains).into_iter().flatten().collect();
+        let is_gone = |cursor: &&Cursor| !known.iter().any(|known| std::ptr::eq(*known, *cursor));
+        for cursor in self.cursors.iter().filter(is_gone) {
+            let from = cursor.offset + self.origin.shift;
+            let bytes = self.end.bytes_since(from);
+            let ours = ledger.segments().filter(|segment| segment.origin.as_ref() == Some(&self.origin));
+            let lines: u64 = ours.map(|segment| segment.recorded_lines_from(from, cursor.consumed)).sum();
+            if bytes > 0 {
+                let event = diag::event(diag::Event::DrainGone).field("drain", &cursor.token);
+                let event = event.field("lines", lines).field("bytes", bytes);
+                event.field("detail", "held for a drain that this agent does not have").emit();
+            }
+        }
+    }
+
     /// Its supervisor's shipper knows these positions of the drains, which may be newer than the checkpoint's.
     pub(super) fn advance(&mut self, known: &[Cursor]) {
         for newer in known {

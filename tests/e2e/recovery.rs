@@ -387,8 +387,12 @@ fn drains_on_one_host_that_change_places_keep_their_backlogs() {
         for path in next {
             assert_eq!(drains.lines(path), ["1", "2"], "{next:?} with {down} down: {path}");
         }
+        let gone: Vec<_> = output.messages().into_iter().filter(|m| m.contains(" at=drain-gone ")).collect();
         if next.contains(&down) {
             assert!(drains.ids(down, true).contains(&refused[0]), "a repeated batch keeps its id");
+            assert_eq!(gone, Vec::<&str>::new());
+        } else {
+            assert!(matches!(&gone[..], [gone] if gone.contains(" lines=1 ")), "{}", output.stderr);
         }
         assert!(harness.is_spool_empty(), "{next:?} with {down} down");
     }
