@@ -56,7 +56,7 @@ pub(crate) struct Account {
     adopted_frames: u64,
     adopted_dropped: u64,
     /// Lines that count as dropped with a dead agent's segment and go on behind it.
-    counted_adopted: CountedAdopted,
+    counted_adopted: Vec<CountedAdopted>,
     batches: u64,
     notices: u64,
     /// Requests tried.
@@ -80,7 +80,7 @@ impl Account {
             dropped: BTreeMap::new(),
             adopted_frames: 0,
             adopted_dropped: 0,
-            counted_adopted: CountedAdopted::default(),
+            counted_adopted: Vec::new(),
             batches: 0,
             notices: 0,
             attempts: 0,

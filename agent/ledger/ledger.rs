@@ -3,7 +3,8 @@
 use super::account::{Account, Consumed};
 use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
 use super::segment::{
-    AdoptedContent, Appended, FrameKind, Segment, SegmentLocation, SpecialFrame, SpooledNotice, TimeRange,
+    AdoptedContent, Appended, FrameKind, Origin, Segment, SegmentLocation, SpecialFrame, SpooledNotice,
+    TimeRange,
 };
 use super::{DrainIndex, Offset};
 use crate::frame::{DropReason, Losses};
@@ -218,6 +219,16 @@ impl Ledger {
         let special = segment.special_in(segment.start, at).iter();
         let no_lines = special.filter(|frame| !frame.kind.ends_line()).count() as u64;
         Some(Consumed { lines: consumed.frames.saturating_sub(no_lines), ..consumed })
+    }
+
+    /// On which streams a line is under way at `at`, in the spool of `origin` or in our own, that counts already.
+    pub(crate) fn counted_at(
+        &self,
+        account: &Account,
+        at: Offset,
+        origin: Option<&Origin>,
+    ) -> PerStream<bool> {
+        account.counted_at(&self.segments, at, origin)
     }
 
     /// Bytes of ours that this drain has not consumed.

@@ -9,6 +9,7 @@ use crate::ledger::{
     Account, Consumed, Ledger, LongLines, Offset, Origin, ResumedBatch, SegmentRecord, SpooledNotice,
     TimeRange,
 };
+use crate::line::PerStream;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
@@ -62,6 +63,8 @@ pub(crate) struct Cursor {
     pub offset: Offset,
     /// What of the segment there is before it.
     pub consumed: Option<Consumed>,
+    /// On which streams a line is under way there that is already counted as dropped.
+    pub counted: PerStream<bool>,
     /// Lines that were dropped, for the next notice. In the checkpoint of the agent that is to announce them.
     pub losses: Losses,
     /// The sealed batch that starts there.
@@ -77,6 +80,7 @@ impl Cursor {
             id_token: drain.token.clone(),
             offset: Offset::ZERO,
             consumed: None,
+            counted: PerStream::default(),
             losses: Losses::default(),
             sealed: None,
         }
@@ -101,7 +105,8 @@ impl Cursor {
         let consumed =
             ledger.consumed_before(account, at).filter(|consumed| range.contains(&consumed.segment));
         let consumed = consumed.map(|consumed| Consumed { segment: consumed.segment - shift, ..consumed });
-        let mut cursor = Self { offset: at - shift, consumed, sealed, ..Self::at_start(drain) };
+        let counted = ledger.counted_at(account, at, origin);
+        let mut cursor = Self { offset: at - shift, consumed, counted, sealed, ..Self::at_start(drain) };
         if let Some(token) = origin.and_then(|origin| account.id_token(origin)) {
             token.clone_into(&mut cursor.id_token);
         }
@@ -123,8 +128,9 @@ impl Cursor {
 /// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
 /// One line per drain: `= URL_HASH ID_TOKEN TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. Older agents wrote it from TOKEN
-/// on. OFFSET is followed by `,SEGMENT,FRAMES,LINES`, which tell how much of the segment there is before it, where that
-/// is known. Without a sealed batch END and what follows are `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in
+/// on. OFFSET is followed by `+COUNTED` where a line is under way that is already counted as dropped (1: on standard
+/// output, 2: on standard error), and by `,SEGMENT,FRAMES,LINES`, which tell how much of the segment there is before it,
+/// where that is known. Without a sealed batch END and what follows are `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in
 /// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST LONG NOTICES`, with the
 /// times of its first and last frame, what it has of lines of several frames ([`LongLines::to_bits`]), and the loss
 /// notices in it: `AT,LOSS;…` with their places in bytes from START, or `-`. Older agents wrote it up to LAST. Where there is no room for all
@@ -219,6 +225,10 @@ impl Checkpoint {
                 text.extend_from_slice(format!("= {url_hash} {} ", cursor.id_token).as_bytes());
             }
             text.extend_from_slice(format!("{} {}", cursor.token, cursor.offset).as_bytes());
+            let PerStream { out, err } = cursor.counted;
+            if out || err {
+                text.extend_from_slice(format!("+{}", u8::from(out) | u8::from(err) << 1).as_bytes());
+            }
             if let Some(Consumed { segment, frames, lines }) = cursor.consumed {
                 text.extend_from_slice(format!(",{segment},{frames},{lines}").as_bytes());
             }
@@ -381,8 +391,8 @@ fn parse_cursor(line: &[u8]) -> Option<Cursor> {
         text()?; // the sign
         known = Some((text()?.to_owned(), text()?.to_owned()));
     }
-    let (token, (offset, consumed), losses) =
-        (text()?.to_owned(), parse_offset(text()?)?, parse_losses(text()?)?);
+    let (token, offset, losses) = (text()?.to_owned(), text()?, parse_losses(text()?)?);
+    let (offset, counted, consumed) = parse_offset(offset)?;
     let (end, announced) = (text()?, parse_losses(text()?)?);
     let notice = frames_from_line(fields.next()?);
     let sealed = match end {
@@ -391,17 +401,21 @@ fn parse_cursor(line: &[u8]) -> Option<Cursor> {
     };
     let (url_hash, id_token) = known.unzip();
     let id_token = id_token.unwrap_or_else(|| token.clone());
-    Some(Cursor { url_hash, token, id_token, offset, consumed, losses, sealed })
+    Some(Cursor { url_hash, token, id_token, offset, consumed, counted, losses, sealed })
 }
 
-/// `OFFSET` or `OFFSET,SEGMENT,FRAMES,LINES`.
-fn parse_offset(text: &str) -> Option<(Offset, Option<Consumed>)> {
-    let Some((offset, consumed)) = text.split_once(',') else { return Some((text.parse().ok()?, None)) };
+/// `OFFSET`, `+COUNTED` if any, and `,SEGMENT,FRAMES,LINES` if known.
+fn parse_offset(text: &str) -> Option<(Offset, PerStream<bool>, Option<Consumed>)> {
+    let (place, consumed) = text.split_once(',').map_or((text, None), |(place, rest)| (place, Some(rest)));
+    let (offset, counted) = place.split_once('+').unwrap_or((place, "0"));
+    let (offset, counted): (Offset, u8) = (offset.parse().ok()?, counted.parse().ok()?);
+    let counted = PerStream { out: counted & 1 != 0, err: counted & 2 != 0 };
+    let Some(consumed) = consumed else { return Some((offset, counted, None)) };
     let (segment, rest) = consumed.split_once(',')?;
     let (frames, lines) = rest.split_once(',')?;
     let (segment, frames, lines) = (segment.parse().ok()?, frames.parse().ok()?, lines.parse().ok()?);
-    let (offset, is_possible) = (offset.parse().ok()?, frames <= MAX_COUNT && lines <= MAX_COUNT);
-    (is_possible && segment <= offset).then_some((offset, Some(Consumed { segment, frames, lines })))
+    let is_possible = frames <= MAX_COUNT && lines <= MAX_COUNT && segment <= offset;
+    is_possible.then_some((offset, counted, Some(Consumed { segment, frames, lines })))
 }
 
 fn loss_text(Loss { lines, since, until, reason }: &Loss) -> String {

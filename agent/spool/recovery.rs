@@ -67,6 +67,9 @@ impl AdoptedSpool {
             let consumed =
                 consumed.map(|consumed| Consumed { segment: consumed.segment + shift, ..consumed });
             account.skip_range(Offset::new(shift), offset, consumed);
+            if is_there {
+                account.resume_counted(&self.origin, offset, cursor.counted);
+            }
             if let Some(SealedEnd { end, notice, announced }) = cursor.sealed.clone() {
                 let end = end + shift;
                 if is_there && end <= self.end {

@@ -28,11 +28,25 @@ impl DroppedRange {
 }
 
 /// Up to where a dead agent's segments were dropped, and on which streams a line that counts goes on there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CountedAdopted {
-    origin: Option<Arc<Origin>>,
+    origin: Arc<Origin>,
     end: Offset,
     streams: PerStream<bool>,
+}
+
+impl CountedAdopted {
+    fn is_at(&self, at: Offset, origin: Option<&Origin>) -> bool {
+        self.end == at && Some(&*self.origin) == origin
+    }
+}
+
+/// Where it is noted that a line under way is already counted.
+enum NotedAt {
+    /// At the cursor.
+    Cursor,
+    /// With the dropped range of this index.
+    Range(usize),
 }
 
 impl Account {
@@ -68,6 +82,27 @@ impl Account {
         (at_cursor + behind_ranges.filter(|continues| *continues == Some(true)).count()) as u64
     }
 
+    /// On which streams a line is under way at `at` that is already counted, in the spool of `origin`, or in our own.
+    pub(in crate::ledger) fn counted_at(
+        &self,
+        segments: &VecDeque<Segment>,
+        at: Offset,
+        origin: Option<&Origin>,
+    ) -> PerStream<bool> {
+        if let Some(origin) = origin {
+            let counted = self.counted_adopted.iter().find(|counted| counted.is_at(at, Some(origin)));
+            return counted.map_or_else(PerStream::default, |counted| counted.streams);
+        }
+        PerStream::from_fn(|stream| self.already_counted_at(segments, stream, at).is_some())
+    }
+
+    /// A dead agent counted lines that are under way at `at` on these streams.
+    pub(crate) fn resume_counted(&mut self, origin: &Arc<Origin>, at: Offset, streams: PerStream<bool>) {
+        if streams != PerStream::default() {
+            self.counted_adopted.push(CountedAdopted { origin: Arc::clone(origin), end: at, streams });
+        }
+    }
+
     /// Whether the line of `stream` under way at `at` is already counted. The flag that says so is cleared: the range
     /// that starts at `at` carries it on.
     pub(super) fn take_already_counted(
@@ -76,6 +111,21 @@ impl Account {
         stream: Stream,
         at: Offset,
     ) -> bool {
+        match self.already_counted_at(segments, stream, at) {
+            Some(NotedAt::Range(range)) => self.dropped_ranges[range].continues[stream] = Some(false),
+            Some(NotedAt::Cursor) => self.already_counted[stream] = false,
+            None => return false,
+        }
+        true
+    }
+
+    /// Where it is noted that the line of `stream` under way at `at` is already counted, if it is.
+    fn already_counted_at(
+        &self,
+        segments: &VecDeque<Segment>,
+        stream: Stream,
+        at: Offset,
+    ) -> Option<NotedAt> {
         let before =
             self.dropped_ranges.iter().rposition(|range| range.to <= at && range.continues[stream].is_some());
         let from = before.map_or(self.cursor, |index| self.dropped_ranges[index].to);
@@ -83,14 +133,8 @@ impl Account {
             Some(index) => self.dropped_ranges[index].continues[stream] == Some(true),
             None => self.already_counted[stream],
         };
-        if !counted || special(segments, from, at).any(|kind| kind.ends_line_of(stream)) {
-            return false;
-        }
-        match before {
-            Some(index) => self.dropped_ranges[index].continues[stream] = Some(false),
-            None => self.already_counted[stream] = false,
-        }
-        true
+        let is_ended = || special(segments, from, at).any(|kind| kind.ends_line_of(stream));
+        (counted && !is_ended()).then_some(before.map_or(NotedAt::Cursor, NotedAt::Range))
     }
 
     /// Whether the line of `stream` that continues at `at` is already counted in a dropped range further ahead.
@@ -192,19 +236,18 @@ impl Account {
         let long = segment.recorded_long_lines;
         let ended = segment.recorded_lines.saturating_sub(consumed.lines);
         let count_all = lines >= ended + LongLines::going_on(long);
-        let before = std::mem::take(&mut self.counted_adopted);
-        let is_next = before.end == from && before.origin == segment.origin;
-        let before = if is_next { before.streams } else { PerStream::default() };
+        let is_next = |counted: &mut CountedAdopted| counted.is_at(from, segment.origin.as_deref());
+        let before = self.counted_adopted.extract_if(.., is_next).next();
+        let before = before.map_or_else(PerStream::default, |counted| counted.streams);
         let is_again = |stream: &Stream| before[*stream] && (long[*stream].ends || long[*stream].goes_on);
         let again = Stream::ALL.into_iter().filter(is_again).count() as u64;
-        self.counted_adopted = CountedAdopted {
-            origin: segment.origin.clone(),
-            end: segment.end(),
-            streams: PerStream::from_fn(|stream| {
-                let LongLines { ends, goes_on } = long[stream];
-                before[stream] && !ends || count_all && goes_on
-            }),
-        };
+        let streams = PerStream::from_fn(|stream| {
+            let LongLines { ends, goes_on } = long[stream];
+            before[stream] && !ends || count_all && goes_on
+        });
+        if let Some(origin) = &segment.origin {
+            self.resume_counted(origin, segment.end(), streams);
+        }
         let lines = lines.saturating_sub(again);
         self.adopted_dropped += lines;
         lines
