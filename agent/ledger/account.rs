@@ -2,16 +2,18 @@
 
 use super::Offset;
 use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
-use super::segment::{FrameKind, Segment};
+use super::segment::{FrameKind, Origin, Segment};
 use crate::frame::{DropReason, Loss, Losses};
 use crate::line::{PerStream, Stream};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 mod dropped;
 mod resumed;
 
-use dropped::{CountedAdopted, DroppedRange};
+pub(crate) use dropped::CountedLines;
+use dropped::DroppedRange;
 pub(crate) use resumed::ResumedBatch;
 
 /// The sealed batch, and the losses that its notices announce.
@@ -55,8 +57,8 @@ pub(crate) struct Account {
     dropped: BTreeMap<DropReason, u64>,
     adopted_frames: u64,
     adopted_dropped: u64,
-    /// Lines that count as dropped with a dead agent's segment and go on behind it.
-    counted_adopted: Vec<CountedAdopted>,
+    /// Lines of dead agents that are already counted, by agent.
+    counted_adopted: Vec<(Arc<Origin>, CountedLines)>,
     batches: u64,
     notices: u64,
     /// Requests tried.

@@ -1,6 +1,6 @@
 //! The ledger of one agent: its segments, and an account per drain.
 
-use super::account::{Account, Consumed};
+use super::account::{Account, Consumed, CountedLines};
 use super::batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
 use super::segment::{
     AdoptedContent, Appended, FrameKind, Origin, Segment, SegmentLocation, SpecialFrame, SpooledNotice,
@@ -10,6 +10,7 @@ use super::{DrainIndex, Offset};
 use crate::frame::{DropReason, Losses};
 use crate::line::PerStream;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// The ledger of one agent.
 #[derive(Debug)]
@@ -221,14 +222,14 @@ impl Ledger {
         Some(Consumed { lines: consumed.frames.saturating_sub(no_lines), ..consumed })
     }
 
-    /// On which streams a line is under way at `at`, in the spool of `origin` or in our own, that counts already.
-    pub(crate) fn counted_at(
+    /// Where lines that are already counted go on in `range`: of our own spool, or of the dead agent `origin`.
+    pub(crate) fn counted_in(
         &self,
         account: &Account,
-        at: Offset,
+        range: &Range<Offset>,
         origin: Option<&Origin>,
-    ) -> PerStream<bool> {
-        account.counted_at(&self.segments, at, origin)
+    ) -> Vec<CountedLines> {
+        account.counted_in(&self.segments, range, origin)
     }
 
     /// Bytes of ours that this drain has not consumed.

@@ -17,7 +17,7 @@ mod report;
 mod segment;
 mod shared;
 
-pub(crate) use account::{Account, Consumed, ResumedBatch};
+pub(crate) use account::{Account, Consumed, CountedLines, ResumedBatch};
 pub(crate) use batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
 pub(crate) use ledger::Ledger;
 pub(crate) use offset::{DrainIndex, Offset};

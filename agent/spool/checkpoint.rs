@@ -6,8 +6,8 @@ use super::identity::hash;
 use super::open::DrainId;
 use crate::frame::{DropReason, Loss, Losses, Timestamp, frames_from_line, frames_to_line};
 use crate::ledger::{
-    Account, Consumed, Ledger, LongLines, Offset, Origin, ResumedBatch, SegmentRecord, SpooledNotice,
-    TimeRange,
+    Account, Consumed, CountedLines, Ledger, LongLines, Offset, Origin, ResumedBatch, SegmentRecord,
+    SpooledNotice, TimeRange,
 };
 use crate::line::PerStream;
 use nix::errno::Errno;
@@ -63,8 +63,8 @@ pub(crate) struct Cursor {
     pub offset: Offset,
     /// What of the segment there is before it.
     pub consumed: Option<Consumed>,
-    /// On which streams a line is under way there that is already counted as dropped.
-    pub counted: PerStream<bool>,
+    /// Where lines go on that are already counted as dropped.
+    pub counted: Vec<CountedLines>,
     /// Lines that were dropped, for the next notice. In the checkpoint of the agent that is to announce them.
     pub losses: Losses,
     /// The sealed batch that starts there.
@@ -80,7 +80,7 @@ impl Cursor {
             id_token: drain.token.clone(),
             offset: Offset::ZERO,
             consumed: None,
-            counted: PerStream::default(),
+            counted: Vec::new(),
             losses: Losses::default(),
             sealed: None,
         }
@@ -105,7 +105,8 @@ impl Cursor {
         let consumed =
             ledger.consumed_before(account, at).filter(|consumed| range.contains(&consumed.segment));
         let consumed = consumed.map(|consumed| Consumed { segment: consumed.segment - shift, ..consumed });
-        let counted = ledger.counted_at(account, at, origin);
+        let counted = ledger.counted_in(account, range, origin).into_iter();
+        let counted = counted.map(|counted| CountedLines { at: counted.at - shift, ..counted }).collect();
         let mut cursor = Self { offset: at - shift, consumed, counted, sealed, ..Self::at_start(drain) };
         if let Some(token) = origin.and_then(|origin| account.id_token(origin)) {
             token.clone_into(&mut cursor.id_token);
@@ -128,8 +129,8 @@ impl Cursor {
 /// an agent that adopts the directory repeats at most one batch, under the same id.
 ///
 /// One line per drain: `= URL_HASH ID_TOKEN TOKEN OFFSET LOSSES END ANNOUNCED NOTICES`. Older agents wrote it from TOKEN
-/// on. OFFSET is followed by `+COUNTED` where a line is under way that is already counted as dropped (1: on standard
-/// output, 2: on standard error), and by `,SEGMENT,FRAMES,LINES`, which tell how much of the segment there is before it,
+/// on. OFFSET is followed by `+COUNTED@AT` for each place from there on where a line is under way that is already counted
+/// as dropped (1: on standard output, 2: on standard error), and by `,SEGMENT,FRAMES,LINES`, which tell how much of the segment there is before it,
 /// where that is known. Without a sealed batch END and what follows are `-`. Losses are `LINES,SINCE,UNTIL,REASON;…` with times in
 /// microseconds, or `-`. Then one line per segment: `+ START BYTES FRAMES LINES FIRST LAST LONG NOTICES`, with the
 /// times of its first and last frame, what it has of lines of several frames ([`LongLines::to_bits`]), and the loss
@@ -225,9 +226,8 @@ impl Checkpoint {
                 text.extend_from_slice(format!("= {url_hash} {} ", cursor.id_token).as_bytes());
             }
             text.extend_from_slice(format!("{} {}", cursor.token, cursor.offset).as_bytes());
-            let PerStream { out, err } = cursor.counted;
-            if out || err {
-                text.extend_from_slice(format!("+{}", u8::from(out) | u8::from(err) << 1).as_bytes());
+            for CountedLines { at, streams: PerStream { out, err } } in &cursor.counted {
+                text.extend_from_slice(format!("+{}@{at}", u8::from(*out) | u8::from(*err) << 1).as_bytes());
             }
             if let Some(Consumed { segment, frames, lines }) = cursor.consumed {
                 text.extend_from_slice(format!(",{segment},{frames},{lines}").as_bytes());
@@ -404,18 +404,24 @@ fn parse_cursor(line: &[u8]) -> Option<Cursor> {
     Some(Cursor { url_hash, token, id_token, offset, consumed, counted, losses, sealed })
 }
 
-/// `OFFSET`, `+COUNTED` if any, and `,SEGMENT,FRAMES,LINES` if known.
-fn parse_offset(text: &str) -> Option<(Offset, PerStream<bool>, Option<Consumed>)> {
+/// `OFFSET`, any `+COUNTED@AT`, and `,SEGMENT,FRAMES,LINES` if known.
+fn parse_offset(text: &str) -> Option<(Offset, Vec<CountedLines>, Option<Consumed>)> {
     let (place, consumed) = text.split_once(',').map_or((text, None), |(place, rest)| (place, Some(rest)));
-    let (offset, counted) = place.split_once('+').unwrap_or((place, "0"));
-    let (offset, counted): (Offset, u8) = (offset.parse().ok()?, counted.parse().ok()?);
-    let counted = PerStream { out: counted & 1 != 0, err: counted & 2 != 0 };
+    let mut parts = place.split('+');
+    let offset = parts.next()?.parse().ok()?;
+    let counted = parts.map(parse_counted).collect::<Option<_>>()?;
     let Some(consumed) = consumed else { return Some((offset, counted, None)) };
     let (segment, rest) = consumed.split_once(',')?;
     let (frames, lines) = rest.split_once(',')?;
     let (segment, frames, lines) = (segment.parse().ok()?, frames.parse().ok()?, lines.parse().ok()?);
     let is_possible = frames <= MAX_COUNT && lines <= MAX_COUNT && segment <= offset;
     is_possible.then_some((offset, counted, Some(Consumed { segment, frames, lines })))
+}
+
+fn parse_counted(text: &str) -> Option<CountedLines> {
+    let (bits, at) = text.split_once('@')?;
+    let (bits, at) = (bits.parse::<u8>().ok()?, at.parse().ok()?);
+    Some(CountedLines { at, streams: PerStream { out: bits & 1 != 0, err: bits & 2 != 0 } })
 }
 
 fn loss_text(Loss { lines, since, until, reason }: &Loss) -> String {

@@ -10,8 +10,8 @@ use super::{SEGMENT_BYTES, disk};
 use crate::diag;
 use crate::frame::{self, Timestamp};
 use crate::ledger::{
-    Account, AdoptedContent, Consumed, DrainIndex, Ledger, Offset, Origin, ResumedBatch, Segment,
-    SegmentLocation, SegmentRecord, TimeRange,
+    Account, AdoptedContent, Consumed, CountedLines, DrainIndex, Ledger, Offset, Origin, ResumedBatch,
+    Segment, SegmentLocation, SegmentRecord, TimeRange,
 };
 use crate::line::PerStream;
 use std::fs::File;
@@ -67,8 +67,9 @@ impl AdoptedSpool {
             let consumed =
                 consumed.map(|consumed| Consumed { segment: consumed.segment + shift, ..consumed });
             account.skip_range(Offset::new(shift), offset, consumed);
-            if is_there {
-                account.resume_counted(&self.origin, offset, cursor.counted);
+            for counted in cursor.counted.iter().filter(|counted| counted.at <= self.end - shift) {
+                let at = counted.at + shift;
+                account.resume_counted(&self.origin, CountedLines { at, ..*counted });
             }
             if let Some(SealedEnd { end, notice, announced }) = cursor.sealed.clone() {
                 let end = end + shift;

@@ -6,6 +6,7 @@ use crate::ledger::Offset;
 use crate::ledger::segment::{FrameKind, LongLines, Origin, Segment};
 use crate::line::{PerStream, Stream};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A range ahead of the cursor that was dropped.
@@ -27,18 +28,13 @@ impl DroppedRange {
     }
 }
 
-/// Up to where a dead agent's segments were dropped, and on which streams a line that counts goes on there.
-#[derive(Debug)]
-pub(super) struct CountedAdopted {
-    origin: Arc<Origin>,
-    end: Offset,
-    streams: PerStream<bool>,
-}
-
-impl CountedAdopted {
-    fn is_at(&self, at: Offset, origin: Option<&Origin>) -> bool {
-        self.end == at && Some(&*self.origin) == origin
-    }
+/// On which streams a line is under way at an offset that is already counted as dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CountedLines {
+    /// The offset.
+    pub at: Offset,
+    /// The streams.
+    pub streams: PerStream<bool>,
 }
 
 /// Where it is noted that a line under way is already counted.
@@ -82,24 +78,33 @@ impl Account {
         (at_cursor + behind_ranges.filter(|continues| *continues == Some(true)).count()) as u64
     }
 
-    /// On which streams a line is under way at `at` that is already counted, in the spool of `origin`, or in our own.
-    pub(in crate::ledger) fn counted_at(
+    /// Where lines that are already counted go on, in `range` of the spool: at the cursor, and behind dropped ranges
+    /// ahead of it. `origin` is the dead agent whose range it is.
+    pub(in crate::ledger) fn counted_in(
         &self,
         segments: &VecDeque<Segment>,
-        at: Offset,
+        range: &Range<Offset>,
         origin: Option<&Origin>,
-    ) -> PerStream<bool> {
+    ) -> Vec<CountedLines> {
+        let from = self.cursor_in(range);
+        let is_ahead = |at: Offset| from <= at && at <= range.end;
         if let Some(origin) = origin {
-            let counted = self.counted_adopted.iter().find(|counted| counted.is_at(at, Some(origin)));
-            return counted.map_or_else(PerStream::default, |counted| counted.streams);
+            let of_origin = self.counted_adopted.iter().filter(|(of, _)| **of == *origin);
+            return of_origin.map(|(_, counted)| *counted).filter(|counted| is_ahead(counted.at)).collect();
         }
-        PerStream::from_fn(|stream| self.already_counted_at(segments, stream, at).is_some())
+        let ends = self.dropped_ranges.iter().map(|range| range.to).filter(|to| *to > from && is_ahead(*to));
+        let counted = [from].into_iter().chain(ends).map(|at| {
+            let is_counted = |stream| self.already_counted_at(segments, stream, at).is_some();
+            CountedLines { at, streams: PerStream::from_fn(is_counted) }
+        });
+        // A range that another one follows directly has handed them on.
+        counted.filter(|counted| counted.streams != PerStream::default()).collect()
     }
 
-    /// A dead agent counted lines that are under way at `at` on these streams.
-    pub(crate) fn resume_counted(&mut self, origin: &Arc<Origin>, at: Offset, streams: PerStream<bool>) {
-        if streams != PerStream::default() {
-            self.counted_adopted.push(CountedAdopted { origin: Arc::clone(origin), end: at, streams });
+    /// A dead agent counted these lines.
+    pub(crate) fn resume_counted(&mut self, origin: &Arc<Origin>, counted: CountedLines) {
+        if counted.streams != PerStream::default() {
+            self.counted_adopted.push((Arc::clone(origin), counted));
         }
     }
 
@@ -236,9 +241,11 @@ impl Account {
         let long = segment.recorded_long_lines;
         let ended = segment.recorded_lines.saturating_sub(consumed.lines);
         let count_all = lines >= ended + LongLines::going_on(long);
-        let is_next = |counted: &mut CountedAdopted| counted.is_at(from, segment.origin.as_deref());
+        let is_next = |(origin, counted): &mut (Arc<Origin>, CountedLines)| {
+            counted.at == from && Some(&*origin) == segment.origin.as_ref()
+        };
         let before = self.counted_adopted.extract_if(.., is_next).next();
-        let before = before.map_or_else(PerStream::default, |counted| counted.streams);
+        let before = before.map_or_else(PerStream::default, |(_, counted)| counted.streams);
         let is_again = |stream: &Stream| before[*stream] && (long[*stream].ends || long[*stream].goes_on);
         let again = Stream::ALL.into_iter().filter(is_again).count() as u64;
         let streams = PerStream::from_fn(|stream| {
@@ -246,7 +253,7 @@ impl Account {
             before[stream] && !ends || count_all && goes_on
         });
         if let Some(origin) = &segment.origin {
-            self.resume_counted(origin, segment.end(), streams);
+            self.resume_counted(origin, CountedLines { at: segment.end(), streams });
         }
         let lines = lines.saturating_sub(again);
         self.adopted_dropped += lines;

@@ -16,7 +16,7 @@ const fn offset(frame: u64) -> Offset {
 }
 
 /// The frames with these numbers.
-fn range(frames: std::ops::Range<u64>) -> BatchRange {
+fn range(frames: Range<u64>) -> BatchRange {
     BatchRange { start: offset(frames.start), end: offset(frames.end), frames: frames.end - frames.start }
 }
 

@@ -572,38 +572,45 @@ fn damage_in_a_segment_that_grew_after_the_checkpoint_is_counted() {
 
 #[test]
 fn a_line_that_an_agent_dropped_and_that_goes_on_is_not_counted_again_by_the_next() {
-    let base = tempfile::tempdir().expect("a directory");
-    let first = open_spool(base.path(), "00aa");
-    let mut writer = first.writer(64 << 20, WhenFull::DropOldest, || false);
-    let special = |offset, kind| vec![SpecialFrame { offset, kind }];
-    // The last frame of the first segment is the start of a line, the first one of the second its end.
-    let (bytes, mut appended) = frames(0..5000);
-    appended.ended -= 1;
-    appended.special = special(frames(0..4999).1.len as u32, FrameKind::Partial(Stream::Out));
-    writer.append(&bytes, &appended);
-    let (bytes, appended) = frames(5000..9000);
-    writer.append(&bytes, &Appended { special: special(0, FrameKind::Final(Stream::Out)), ..appended });
-    write(&mut writer, 9000..10_000);
-    drop(writer);
-    let drop_oldest = |spool: &Spool| {
-        let dropped = spool.shared.lock().drop_oldest(DropReason::SpoolFull).expect("a segment");
-        let SegmentLocation::File(path) = &dropped.location else { panic!("in memory") };
-        std::fs::remove_file(path).expect("removed");
-    };
-    let lost = |spool: &Spool| {
-        let unannounced = spool.shared.lock().accounts()[0].unannounced();
-        unannounced.iter().map(|loss| loss.lines).sum::<u64>()
-    };
-    drop_oldest(&first);
-    assert_eq!(lost(&first), 5000);
-    end(first, End::Killed);
-    // Nor by the one behind that.
-    let second = open_spool(base.path(), "00bb");
-    end(second, End::Killed);
-    let third = open_spool(base.path(), "00cc");
-    write(&mut third.writer(64 << 20, WhenFull::DropOldest, || false), 0..1);
-    let next = third.shared.lock().next_to_drop().cloned().expect("a segment");
-    third.shared.lock().count_adopted(next.start, writer::content_of(&next, None));
-    drop_oldest(&third);
-    assert_eq!(lost(&third), 9_999, "its other lines are 3,999 and 1,000");
+    // Dropped at the cursor, and behind a sealed batch, which stays.
+    for is_ahead in [false, true] {
+        let base = tempfile::tempdir().expect("a directory");
+        let first = open_spool(base.path(), "00aa");
+        let mut writer = first.writer(64 << 20, WhenFull::DropOldest, || false);
+        if is_ahead {
+            write(&mut writer, 0..5000);
+            seal_next(&first, D0, Offset::new(frames(0..10).1.len));
+        }
+        let special = |offset, kind| vec![SpecialFrame { offset, kind }];
+        // The last frame of one segment is the start of a line, the first one of the next its end.
+        let (bytes, mut appended) = frames(0..5000);
+        appended.ended -= 1;
+        appended.special = special(frames(0..4999).1.len as u32, FrameKind::Partial(Stream::Out));
+        writer.append(&bytes, &appended);
+        let (bytes, appended) = frames(5000..9000);
+        writer.append(&bytes, &Appended { special: special(0, FrameKind::Final(Stream::Out)), ..appended });
+        write(&mut writer, 9000..10_000);
+        drop(writer);
+        let drop_oldest = |spool: &Spool| {
+            let dropped = spool.shared.lock().drop_oldest(DropReason::SpoolFull).expect("a segment");
+            let SegmentLocation::File(path) = &dropped.location else { panic!("in memory") };
+            std::fs::remove_file(path).expect("removed");
+        };
+        let lost = |spool: &Spool| {
+            let unannounced = spool.shared.lock().accounts()[0].unannounced();
+            unannounced.iter().map(|loss| loss.lines).sum::<u64>()
+        };
+        drop_oldest(&first);
+        assert_eq!(lost(&first), 5000);
+        end(first, End::Killed);
+        // Nor by the one behind that.
+        let second = open_spool(base.path(), "00bb");
+        end(second, End::Killed);
+        let third = open_spool(base.path(), "00cc");
+        write(&mut third.writer(64 << 20, WhenFull::DropOldest, || false), 0..1);
+        let next = third.shared.lock().next_to_drop().cloned().expect("a segment");
+        third.shared.lock().count_adopted(next.start, writer::content_of(&next, None));
+        drop_oldest(&third);
+        assert_eq!(lost(&third), 9_999, "its other lines are 3,999 and 1,000");
+    }
 }

@@ -5,7 +5,7 @@ use super::*;
 use std::sync::Arc;
 
 /// A segment of a dead agent, the frames with these numbers. Its own offsets are two frames lower.
-fn adopted(frames: std::ops::Range<u64>, agent: &str) -> Segment {
+fn adopted(frames: Range<u64>, agent: &str) -> Segment {
     let BatchRange { start, end, frames } = range(frames);
     let origin = Origin { agent: agent.to_owned(), shift: 2 * FRAME };
     Segment {
@@ -32,7 +32,7 @@ fn losses(lines: u64, reason: DropReason) -> Losses {
     Losses::from_iter([Loss { lines, since: TIMES.first, until: TIMES.last, reason }])
 }
 
-fn resumed(frames: std::ops::Range<u64>) -> ResumedBatch {
+fn resumed(frames: Range<u64>) -> ResumedBatch {
     let BatchRange { start, end, .. } = range(frames);
     ResumedBatch { start, end, notice: b"old".to_vec(), announced: losses(5, DropReason::SpoolFull) }
 }
