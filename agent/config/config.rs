@@ -6,15 +6,14 @@ use super::env::{Collected, EnvReader, Problem, size};
 use super::settings;
 use super::value;
 use crate::dyno::name::{is_entry_name, platform_sends_lifecycle, process_type};
-use crate::frame::Field;
+use crate::frame::{Encoder, Field, PRI_APP};
 use std::ffi::OsString;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Limits of a line: bytes of message per frame. With its header a frame must fit the 10,240 bytes that heroku/x and
-/// Grafana Alloy accept.
+/// Limits of `TAILRACE_MAX_LINE`: bytes of message per frame.
 const MAX_LINE_BYTES: RangeInclusive<u64> = 256..=10_000;
 /// Limits of the spool, in bytes.
 const SPOOL_BYTES: RangeInclusive<u64> = (4 << 20)..=(64 << 30);
@@ -63,7 +62,7 @@ pub struct Config {
     pub spool_dir: PathBuf,
     /// The configured limit of the spool, in bytes; [`Config::spool_limit`] is the effective one.
     pub spool_bytes: Option<u64>,
-    /// Bytes of message per frame.
+    /// Bytes of message per frame: `TAILRACE_MAX_LINE`, or fewer where the header fields leave less room.
     pub max_line: usize,
     /// Time from SIGTERM to the end of delivery.
     pub stop_grace: Duration,
@@ -105,6 +104,12 @@ impl Config {
     /// determines from the configured quota.
     pub fn spool_limit(&self, probe: impl FnOnce(Option<u64>) -> Option<u64>) -> u64 {
         self.spool_bytes.unwrap_or_else(|| default_spool_limit(probe(self.memory_quota)))
+    }
+
+    /// Bytes of the longest message that a frame with these header fields has room for. Receivers refuse longer frames,
+    /// and the reader of the spool takes them for damage.
+    fn max_message_len(&self) -> usize {
+        Encoder::new(PRI_APP, &self.frame_host, &self.frame_app, &self.frame_proc).max_message_len()
     }
 
     /// Whether the app is up only when a process listens on its port.
@@ -152,7 +157,8 @@ impl Config {
     /// their defaults.
     pub fn from_env(vars: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Vec<Problem>) {
         let mut env = EnvReader::new(vars);
-        let config = Self::read(&mut env);
+        let mut config = Self::read(&mut env);
+        config.max_line = config.max_line.min(config.max_message_len());
         for name in settings::BUILD_ONLY {
             drop(env.read_unlisted(name));
         }

@@ -60,7 +60,7 @@ pub const SETTINGS: [Setting; 27] = [
     setting(
         "TAILRACE_MAX_LINE",
         "10000",
-        "bytes of message per frame, 256 to 10000; longer lines become several frames",
+        "bytes of message per frame, 256 to 10000, or what a frame of 10240 has room for behind its header; longer lines become several frames",
     ),
     setting("TAILRACE_STOP_GRACE", "28s", "from the first SIGTERM, or the app's end, delivery ends here"),
     setting(

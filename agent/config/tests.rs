@@ -27,6 +27,16 @@ fn defaults_are_those_in_the_table() {
 }
 
 #[test]
+fn long_header_fields_leave_less_room_for_the_message() {
+    let longest = "x".repeat(128);
+    let names = ["TAILRACE_FRAME_HOST", "TAILRACE_FRAME_APP", "TAILRACE_FRAME_PROC"];
+    let fields = names.map(|name| (name, longest.as_str()));
+    // LEN and a space, `<190>1 `, the time, three fields, `- `, and the line feed; each field with its space.
+    assert_eq!(valid(&fields).max_line, 10_240 - 6 - 7 - 33 - 3 * 129 - 2 - 1);
+    assert_eq!(valid(&[&fields[..], &[("TAILRACE_MAX_LINE", "9000")]].concat()).max_line, 9000);
+}
+
+#[test]
 fn settings_have_the_values_that_they_are_given() {
     let config = valid(&[
         ("DYNO", "web.1"),

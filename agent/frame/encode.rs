@@ -1,10 +1,12 @@
 //! The encoder: a message and its time to one frame.
 
 use super::timestamp::TimestampText;
-use super::{Field, TIMESTAMP_LEN, Timestamp};
+use super::{Field, MAX_FRAME, TIMESTAMP_LEN, Timestamp};
 
 /// Bytes reserved for LEN and its space in front of the header: 2^64 has 20 digits.
 const LEN_ROOM: usize = 21;
+/// Digits of LEN in a frame of [`MAX_FRAME`] bytes.
+const LEN_DIGITS: usize = 5;
 /// Where the timestamp starts: behind `<190>1 `. PRI has three digits in all our frames.
 const TIMESTAMP_AT: usize = LEN_ROOM + 7;
 /// Headers up to this size are copied as an array of this size: a copy whose length is known at compile time takes a
@@ -66,6 +68,11 @@ impl Encoder {
     /// Bytes of the header: from `<` to the space before MSG.
     pub fn header_len(&self) -> usize {
         self.header_len
+    }
+
+    /// Bytes of the longest message whose frame, with this header, is within [`MAX_FRAME`].
+    pub fn max_message_len(&self) -> usize {
+        MAX_FRAME - LEN_DIGITS - 1 - self.header_len - 1
     }
 
     /// Appends one frame to `out`. `msg` is what the splitter of `line` emits: UTF-8 without LF, CR

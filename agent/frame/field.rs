@@ -7,8 +7,8 @@ use std::fmt;
 pub struct Field(String);
 
 impl Field {
-    /// Longest field accepted, in bytes: PROCID's maximum (RFC 5424 section 6). Three of them and the longest
-    /// message stay below [`super::MAX_FRAME`] only with shorter ones, so settings check the sum.
+    /// Longest field accepted, in bytes: PROCID's maximum (RFC 5424 section 6). Three of them leave less of a frame to
+    /// the message: see [`super::Encoder::max_message_len`].
     pub const MAX: usize = 128;
 
     /// Takes `text` as it is.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::frame::{PRI_APP, parse_all};
+use crate::frame::{AgentLineKind, PRI_APP, parse_all};
 use crate::ledger::{BatchOutcome, DrainIndex, Identity, SegmentLocation, SegmentStart};
 use crate::spool::{DrainId, Opened, Reader, SpoolOwner, WhenFull};
 use proptest::prelude::*;
@@ -22,8 +22,12 @@ fn spool(base: &std::path::Path) -> Spool {
 }
 
 fn record<T>(spool: &Spool, act: impl FnOnce(&mut Recorder<'_>) -> T) -> T {
+    record_as(&format(), spool, act)
+}
+
+fn record_as<T>(format: &FrameFormat, spool: &Spool, act: impl FnOnce(&mut Recorder<'_>) -> T) -> T {
     let writer = spool.writer(1 << 30, WhenFull::DropOldest, || false);
-    act(&mut Recorder::new(spool, writer, &format()))
+    act(&mut Recorder::new(spool, writer, format))
 }
 
 /// The only drain of these tests.
@@ -32,6 +36,16 @@ const D0: DrainIndex = DrainIndex::new(0);
 /// So many microseconds after the epoch.
 fn at(micros: u64) -> Timestamp {
     Timestamp::from_micros(micros)
+}
+
+/// The bytes of a spool that has one segment.
+fn spooled(spool: &Spool) -> Vec<u8> {
+    let ledger = spool.shared.lock();
+    let segment = ledger.segments().next().expect("a segment");
+    let SegmentLocation::File(path) = &segment.location else { panic!("a file is expected") };
+    let mut bytes = std::fs::read(path).expect("readable");
+    bytes.truncate(segment.len as usize);
+    bytes
 }
 
 /// Messages that a drain got.
@@ -81,9 +95,7 @@ fn notices_of_two_streams_are_in_the_order_of_time() {
         recorder.gap(Stream::Err, &Gap::of(b"lost\n", at(10)));
         recorder.chunk(Stream::Err, b"line\n", at(15));
     });
-    let location = spool.shared.lock().segments().next().expect("a segment").location.clone();
-    let SegmentLocation::File(path) = location else { panic!("a file is expected") };
-    let bytes = std::fs::read(path).expect("readable");
+    let bytes = spooled(&spool);
     let frames = parse_all(&bytes).expect("whole frames");
     let times: Vec<&str> = frames.iter().map(|frame| &frame.time[20..26]).collect();
     assert_eq!(times, ["000020", "000021", "000022"]);
@@ -210,6 +222,39 @@ fn a_panic_drops_the_lines_of_its_chunk_and_no_others() {
 
 proptest! {
     #![proptest_config(crate::tests::property_config_with(0.25))]
+
+    /// Whatever the header fields and the longest message are set to, the parser accepts every frame of the agent.
+    #[test]
+    fn frames_of_any_settings_are_accepted_by_the_parser(
+        fields in [1usize..=Field::MAX, 1usize..=Field::MAX, 1usize..=Field::MAX, 1usize..=2 * Field::MAX],
+        max_line in 256usize..=10_000,
+        is_longest in any::<[bool; 5]>(),
+        lines in prop::collection::vec(0usize..25_000, 1..4),
+    ) {
+        let names = ["TAILRACE_FRAME_HOST", "TAILRACE_FRAME_APP", "TAILRACE_FRAME_PROC", "DYNO"];
+        let fields = names.into_iter().zip(fields).zip(is_longest);
+        let fields = fields.map(|((name, len), is_longest)| (name, "x".repeat(if is_longest { Field::MAX } else { len })));
+        let max_line = if is_longest[4] { 10_000 } else { max_line }.to_string();
+        let vars = fields.chain([("TAILRACE_MAX_LINE", max_line)]);
+        let (config, problems) = Config::from_env(vars.map(|(name, value)| (name.into(), value.into())));
+        prop_assert_eq!(problems, []);
+        let base = tempfile::tempdir().expect("a directory");
+        let spool = spool(base.path());
+        let lines: Vec<String> = lines.into_iter().map(|len| "x".repeat(len)).collect();
+        let kinds = [AgentLineKind::Sample, AgentLineKind::Lifecycle, AgentLineKind::Agent];
+        record_as(&FrameFormat::of(&config), &spool, |recorder| {
+            recorder.agent_lines(&kinds.map(|kind| AgentLine::new(kind, "x".repeat(20_000))), at(u64::MAX));
+            recorder.gap(Stream::Out, &Gap { newlines: u64::MAX >> 1, ..Gap::of(b"lost\n", at(1)) });
+            for line in &lines {
+                recorder.chunk(Stream::Out, format!("{line}\n").as_bytes(), at(2));
+            }
+        });
+        let bytes = spooled(&spool);
+        let frames = parse_all(&bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let app: String = frames.iter().filter(|frame| frame.is_app_line()).map(|frame| frame.msg).collect();
+        prop_assert_eq!(app.len(), lines.concat().len());
+        prop_assert_eq!(frames.iter().filter(|frame| !frame.is_app_line()).count(), kinds.len() + 1);
+    }
 
     /// Whatever is lost: a line of which any byte was lost is dropped whole and announced, every other one
     /// arrives, and the law holds after every step.
