@@ -3,7 +3,7 @@
 use crate::cli::TestFrame;
 use crate::config::{Config, DrainSettings, Problem, show_bytes};
 use crate::exit_code::ExitCode;
-use crate::frame::{Encoder, Field, PRI_APP, Timestamp};
+use crate::frame::{Encoder, Field, PRI_DYNO, Timestamp};
 use crate::sample::{self, Sampler, SamplerSettings};
 use crate::shipper;
 use crate::shipper::http::{AttemptError, AttemptOutcome, BatchRequest, Phase};
@@ -117,7 +117,7 @@ fn test_request(config: &Config) -> BatchRequest {
     let mut body = Vec::new();
     let text = format!("at=check version={} source={}", env!("CARGO_PKG_VERSION"), config.dyno);
     let app = Field::coerce("tailrace");
-    let mut encoder = Encoder::new(PRI_APP, &config.frame_host, &app, &config.frame_proc);
+    let mut encoder = Encoder::new(PRI_DYNO, &config.frame_host, &app, &config.frame_proc);
     encoder.encode(&mut body, Timestamp::now(), text.as_bytes());
     // A new id each time, so that no receiver takes a second check for a duplicate.
     let id = spool::agent_id().unwrap_or_else(|_| "0".repeat(32)).to_ascii_uppercase();

@@ -1,13 +1,11 @@
 //! Lines that the agent itself puts between the app's: runtime samples, lifecycle lines, and lines about the agent.
 
-use super::{Field, MAX_FRAME, PRI_APP, PRI_DYNO, Timestamp};
+use super::{Field, MAX_FRAME, PRI_DYNO, Timestamp};
 
-/// APP-NAME of the lines about the agent itself.
-pub(super) const AGENT_APP: &str = "tailrace";
 /// Longest text, in bytes: with its header it fits into the frames that receivers accept.
 const MAX_TEXT_BYTES: usize = MAX_FRAME - 512;
 
-/// What a line is about; decides PRI and APP-NAME.
+/// What a line is about; decides APP-NAME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentLineKind {
     /// A runtime sample, as the platform's log-runtime-metrics.
@@ -40,12 +38,11 @@ impl AgentLine {
 
     /// Appends its frame to `out`, with timestamp `time` and PROCID `proc_id`.
     pub fn encode(&self, out: &mut Vec<u8>, time: Timestamp, host: &Field, proc_id: &Field) {
-        let (pri, app) = match self.kind {
-            // The dyno manager's lines carry the same PRI as its samples (captures of 2025; 45 in those up to 2016).
-            AgentLineKind::Sample | AgentLineKind::Lifecycle => (PRI_DYNO, "heroku"),
-            AgentLineKind::Agent => (PRI_APP, AGENT_APP),
+        let app = match self.kind {
+            AgentLineKind::Sample | AgentLineKind::Lifecycle => "heroku",
+            AgentLineKind::Agent => "tailrace",
         };
-        let frame = format!("<{pri}>1 {time} {host} {app} {proc_id} - {}\n", self.text);
+        let frame = format!("<{PRI_DYNO}>1 {time} {host} {app} {proc_id} - {}\n", self.text);
         out.extend_from_slice(format!("{} ", frame.len()).as_bytes());
         out.extend_from_slice(frame.as_bytes());
     }
@@ -71,7 +68,7 @@ mod tests {
         );
         let sample = encoded(&AgentLine::new(AgentLineKind::Sample, "source=web.1"));
         assert!(sample.starts_with("73 <134>1 ") && sample.ends_with(" host heroku web.1 - source=web.1\n"));
-        assert!(encoded(&AgentLine::new(AgentLineKind::Agent, "at=start")).contains("<190>1 "));
+        assert!(encoded(&AgentLine::new(AgentLineKind::Agent, "at=start")).contains("<134>1 "));
     }
 
     #[test]

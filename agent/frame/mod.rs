@@ -20,11 +20,13 @@ pub(crate) use loss_notice::{frames_from_line, frames_to_line};
 pub use parse::{Frame, ParseError, ParseErrorKind, parse, parse_all, span};
 pub use timestamp::{ClockStep, FrameClock, TIMESTAMP_LEN, Timestamp};
 
-/// PRI of an app's line: local7.info, stdout and stderr alike (heroku/log-shuttle `config.go`).
+/// PRI of an app's line: local7.info, stdout and stderr alike (heroku/log-shuttle `config.go`). No other frame of ours
+/// has it.
 pub const PRI_APP: u8 = 190;
 /// PRI of a loss notice: local5.warning, as Logplex's L10 (`src/logplex_syslog_utils.erl`).
 pub const PRI_NOTICE: u8 = 172;
-/// PRI of runtime samples and dyno-manager lines: local0.info (captures of 2023 and later).
+/// PRI of runtime samples and dyno-manager lines: local0.info (captures of 2023 and later; dyno-manager lines had 45
+/// up to 2016). And of lines about the agent itself.
 pub const PRI_DYNO: u8 = 134;
 
 /// Largest prefix + message that heroku/x and Grafana Alloy accept (heroku/x `logplex/encoding/scanner.go`).

@@ -5,7 +5,6 @@
 //! (heroku/x `logplex/encoding/parser.go`), a frame without its LF or with one inside, and bytes that are not
 //! UTF-8 (vectordotdev/vector `src/sources/heroku_logs.rs` splits on LF and drops such lines).
 
-use super::agent_line::AGENT_APP;
 use super::{MAX_FRAME, PRI_APP};
 use std::fmt;
 
@@ -29,9 +28,10 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Whether it is a line of the app: not one of the agent, the dyno manager, or a loss notice.
-    pub(crate) fn is_app_line(&self) -> bool {
-        self.pri == PRI_APP && self.app != AGENT_APP
+    /// Whether it is a line of the app: not one of the agent, the dyno manager, or a loss notice. PRI alone tells:
+    /// the names in the header are the user's choice.
+    pub fn is_app_line(&self) -> bool {
+        self.pri == PRI_APP
     }
 
     /// Writes the frame as it was parsed.

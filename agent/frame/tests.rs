@@ -206,9 +206,11 @@ fn an_error_says_where_and_what() {
 }
 
 #[test]
-fn lines_of_the_app_are_told_from_those_about_it() {
+fn lines_of_the_app_are_told_from_those_about_it_whatever_their_names() {
     let mut bytes = Vec::new();
-    encoder(PRI_APP, "app", "web.1").encode(&mut bytes, AT, b"a line of the app");
+    for (app, proc_id) in [("app", "web.1"), ("tailrace", "web.1"), ("heroku", "logplex")] {
+        encoder(PRI_APP, app, proc_id).encode(&mut bytes, AT, b"a line of the app");
+    }
     encoder(PRI_NOTICE, "heroku", "logplex").encode(&mut bytes, AT, b"a notice");
     for kind in [AgentLineKind::Sample, AgentLineKind::Lifecycle, AgentLineKind::Agent] {
         AgentLine::new(kind, "a line of the agent").encode(
@@ -219,7 +221,8 @@ fn lines_of_the_app_are_told_from_those_about_it() {
         );
     }
     let frames = parse_all(&bytes).expect("frames");
-    assert_eq!(frames.iter().map(Frame::is_app_line).collect::<Vec<_>>(), [true, false, false, false, false]);
+    let expected = [true, true, true, false, false, false, false];
+    assert_eq!(frames.iter().map(Frame::is_app_line).collect::<Vec<_>>(), expected);
 }
 
 #[test]

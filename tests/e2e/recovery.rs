@@ -211,7 +211,15 @@ fn feed_long(harness: &Harness, agent: &mut Agent, range: RangeInclusive<u64>) {
 
 #[test]
 fn adopted_lines_beyond_the_size_limit_are_counted_and_announced() {
-    let harness = Harness::with_faults("refuse");
+    // Also when the app's lines have the name that the agent's own have.
+    for app in ["app", "tailrace"] {
+        assert_dropped_lines_of_a_dead_agent_are_announced(
+            Harness::with_faults("refuse").set("TAILRACE_FRAME_APP", app),
+        );
+    }
+}
+
+fn assert_dropped_lines_of_a_dead_agent_are_announced(harness: Harness) {
     let mut dead = harness.run(&["cat"]);
     feed_long(&harness, &mut dead, 1..=60_000);
     kill_dyno(dead);

@@ -15,15 +15,10 @@ pub use report::{Complaints, Headers, Line, Losses, Report, Sequence};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use streams::Streams;
-use tailrace::frame::{self, Frame, PRI_APP, ParseError, Timestamp};
+use tailrace::frame::{self, Frame, ParseError, Timestamp};
 
 /// Frame ids that are remembered, to recognize repeated batches.
 const MAX_IDS: usize = 1 << 20;
-
-/// Whether the app wrote the line.
-pub(crate) fn is_app(frame: &Frame<'_>) -> bool {
-    frame.pri == PRI_APP && frame.app != "tailrace"
-}
 
 /// Whether loss notices are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -279,7 +274,7 @@ impl Stats {
     ) {
         let drain = self.drain_kind(token);
         for received in frames {
-            let counts_losses = loss_notices == LossNotices::Counted && !is_app(&received.frame);
+            let counts_losses = loss_notices == LossNotices::Counted && !received.frame.is_app_line();
             let lost = announced_losses(received.frame.msg).filter(|_| counts_losses);
             self.streams.add(token, received, now, lost, drain);
         }

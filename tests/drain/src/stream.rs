@@ -2,7 +2,7 @@
 
 use crate::measure::Quantiles;
 use crate::model::ReceivedFrame;
-use crate::stats::{Losses, is_app};
+use crate::stats::Losses;
 use serde::{Deserialize, Serialize};
 use tailrace::frame::Frame;
 
@@ -81,7 +81,7 @@ impl Counter {
         lost: Option<u64>,
     ) {
         let stream = &mut self.stream;
-        *(if is_app(frame) { &mut stream.lines } else { &mut stream.system_frames }) += 1;
+        *(if frame.is_app_line() { &mut stream.lines } else { &mut stream.system_frames }) += 1;
         stream.longest = stream.longest.max(frame.msg.len() as u64);
         stream.cut += u64::from(frame.msg.len() >= TRUNCATED_LEN);
         if let Some(count) = lost {

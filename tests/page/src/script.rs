@@ -181,10 +181,10 @@ pub fn send_history(client: &mut Client, seconds: u64) -> Expected {
     let mut expected = Expected::default();
     let start = Timestamp::now().as_micros() - seconds * 1_000_000;
     let mut post = Post::new(&mut expected, AGENT);
-    post.push(start - 2, 190, "tailrace web.1", "at=start version=0.1.0 source=web.1 app=myapp probe=cgroup");
+    post.push(start - 2, 134, "tailrace web.1", "at=start version=0.1.0 source=web.1 app=myapp probe=cgroup");
     let heartbeat = "at=heartbeat captured=90 delivered=78 held=12 dropped=0 rejected=0 retries=1 oldest=3s memory=3.58MB \
                  cpu=41ms";
-    post.push(start - 1, 190, "tailrace web.1", heartbeat);
+    post.push(start - 1, 134, "tailrace web.1", heartbeat);
     post.deliver(client);
     for number in 0..seconds {
         send_second(client, &mut expected, number, start + number * 1_000_000);

@@ -47,7 +47,7 @@ impl LineKind {
         match (frame.app, frame.proc_id) {
             ("heroku", "router") => Self::Router,
             ("heroku", _) => Self::platform(frame.msg),
-            ("tailrace", _) => Self::Agent,
+            ("tailrace", _) if !frame.is_app_line() => Self::Agent,
             (_, "api") => Self::api(frame.msg),
             _ => Self::App,
         }

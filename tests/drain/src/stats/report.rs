@@ -1,6 +1,5 @@
 //! The report, and what is recorded of a line and of the headers of a request.
 
-use super::is_app;
 use crate::stream::{Lag, Stream};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,7 +30,7 @@ impl Line {
             proc_id: frame.proc_id.to_owned(),
             token: token.to_owned(),
             message: frame.msg.to_owned(),
-            is_app: is_app(frame),
+            is_app: frame.is_app_line(),
         }
     }
 }

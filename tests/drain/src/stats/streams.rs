@@ -1,6 +1,6 @@
 //! Counts by drain token and PROCID. All totals are made from them.
 
-use super::{Losses, Report, Sequence, is_app};
+use super::{Losses, Report, Sequence};
 use crate::measure::{Merge, OTHER, Quantiles};
 use crate::model::{DrainKind, ReceivedFrame};
 use crate::stream::{Counter, Lag};
@@ -63,7 +63,7 @@ impl Streams {
             }
             counter.check_order(frame);
         }
-        if drain == DrainKind::Agent && is_app(frame) {
+        if drain == DrainKind::Agent && frame.is_app_line() {
             self.check_sequence(frame);
         }
     }

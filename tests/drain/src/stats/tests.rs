@@ -1,6 +1,6 @@
 use super::*;
 use std::time::Duration;
-use tailrace::frame::{Encoder, Field, Timestamp};
+use tailrace::frame::{Encoder, Field, PRI_APP, Timestamp};
 
 fn body(numbers: &[u64]) -> Vec<u8> {
     let field = Field::coerce;
