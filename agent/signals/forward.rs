@@ -6,11 +6,15 @@
 //! signals one process after the other, so for SIGTERM the shipper's pending signals are read for a while. Without a
 //! shipper or `/proc` the sender decides.
 //!
+//! Signals are forwarded in the order in which they came, at the distance in time that they came in: pending together, they
+//! would reach the app in the order of their numbers.
+//!
 //! Pure: time and the state of other processes are passed in.
 
 use super::pending::{FORWARDED, bit};
 use super::source::ReceivedSignal;
 use nix::sys::signal::Signal;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How long after SIGTERM it may take until the shipper has its own, when the platform signals every process.
@@ -25,13 +29,29 @@ const MAX_STALE_RECHECKS: u32 = 50;
 /// After a broadcast SIGTERM: when it is verified that the app received its own.
 const TERM_VERIFY_DELAY: Duration = Duration::from_secs(5);
 
-/// A received signal that is not decided on yet.
+/// A received signal that may have to be forwarded.
 #[derive(Clone, Copy, Debug)]
-struct PendingDecision {
+struct PendingSignal {
     signal: Signal,
     sender: i32,
-    /// When it counts as sent to the supervisor alone, unless it became pending in the shipper by then.
-    until: Instant,
+    received: Instant,
+    state: PendingState,
+}
+
+/// How far a received signal is.
+#[derive(Clone, Copy, Debug)]
+enum PendingState {
+    /// At this time it counts as sent to the supervisor alone, unless it became pending in the shipper by then.
+    Undecided { until: Instant },
+    /// It is to be forwarded, behind those that came before it.
+    Waiting,
+}
+
+/// A signal that was forwarded.
+#[derive(Clone, Copy, Debug)]
+struct Forwarded {
+    received: Instant,
+    at: Instant,
 }
 
 /// The SIGTERM of this stop.
@@ -82,7 +102,10 @@ pub(crate) trait ProcessView {
 #[derive(Debug)]
 pub(crate) struct SignalForwarder {
     platform: PlatformSignals,
-    pending: Vec<PendingDecision>,
+    /// In the order in which they came, each signal once.
+    pending: VecDeque<PendingSignal>,
+    /// The last signal that was forwarded.
+    last: Option<Forwarded>,
     term: TermState,
     /// Whether the shipper is to be told to clear its pending signals.
     clear_is_due: bool,
@@ -97,7 +120,8 @@ impl SignalForwarder {
     pub(crate) fn new(platform: PlatformSignals) -> Self {
         Self {
             platform,
-            pending: Vec::new(),
+            pending: VecDeque::new(),
+            last: None,
             term: TermState::NotReceived,
             clear_is_due: false,
             stale_mask: 0,
@@ -123,7 +147,7 @@ impl SignalForwarder {
             self.mark_stale(signal);
             return false;
         }
-        // Being decided on: signals that are not yet handled do not queue (signal(7)).
+        // Undecided or waiting: signals that are not yet handled do not queue (signal(7)).
         if self.pending.iter().any(|pending| pending.signal == signal) {
             return true;
         }
@@ -137,7 +161,8 @@ impl SignalForwarder {
             return true;
         }
         let until = now + if is_term { TERM_PROBE_TIMEOUT } else { GROUP_PROBE_TIMEOUT };
-        self.pending.push(PendingDecision { signal, sender, until });
+        let state = PendingState::Undecided { until };
+        self.pending.push_back(PendingSignal { signal, sender, received: now, state });
         true
     }
 
@@ -154,24 +179,33 @@ impl SignalForwarder {
             let in_shipper = view.pending_in_shipper();
             self.stale_mask &= in_shipper.unwrap_or(0);
             self.rechecks_left = self.rechecks_left.saturating_sub(1);
-            for pending in std::mem::take(&mut self.pending) {
+            for mut pending in std::mem::take(&mut self.pending) {
                 let is_term = pending.signal == Signal::SIGTERM;
                 match self.judge(&pending, in_shipper, now, view) {
-                    // Stays pending.
-                    Decision::Undecided => self.pending.push(pending),
-                    // Pending -> forwarded. The shipper may get its own later: stale then.
+                    // Stays as it is.
+                    Decision::Undecided => self.pending.push_back(pending),
+                    // Undecided -> Waiting, or Waiting still.
                     Decision::Forward => {
-                        self.mark_stale(pending.signal);
-                        forwarded.push(pending.signal);
+                        pending.state = PendingState::Waiting;
+                        self.pending.push_back(pending);
                     }
                     // Handled -> Broadcast. The shipper keeps its SIGTERM: no other of this stop is decided on.
                     Decision::Broadcast if is_term => {
                         self.term = TermState::Broadcast { verify_at: now + TERM_VERIFY_DELAY };
                     }
-                    // Pending -> dropped. The shipper is to clear its own, so that the next one shows.
+                    // Undecided -> dropped. The shipper is to clear its own, so that the next one shows.
                     Decision::Broadcast => self.mark_stale(pending.signal),
                 }
             }
+        }
+        // Waiting -> forwarded. The shipper may get its own later: stale then.
+        while let Some(first) = self.pending.front().copied()
+            && self.forward_time(&first).is_some_and(|time| time <= now)
+        {
+            self.pending.pop_front();
+            self.last = Some(Forwarded { received: first.received, at: now });
+            self.mark_stale(first.signal);
+            forwarded.push(first.signal);
         }
         match self.term {
             // Broadcast -> Handled, forwarded after all when the app cannot have received its own.
@@ -186,14 +220,27 @@ impl SignalForwarder {
         forwarded
     }
 
+    /// When the first of the pending signals is to be forwarded; none while it is undecided. One that waited for another
+    /// follows it at the distance at which it came.
+    fn forward_time(&self, first: &PendingSignal) -> Option<Instant> {
+        match (first.state, self.last) {
+            (PendingState::Undecided { .. }, _) => None,
+            (PendingState::Waiting, Some(last)) if first.received < last.at => {
+                Some(last.at + first.received.saturating_duration_since(last.received))
+            }
+            (PendingState::Waiting, _) => Some(first.received),
+        }
+    }
+
     /// Decides on one signal. `in_shipper`: the signals that are pending in the shipper, where that is known.
     fn judge(
         &self,
-        pending: &PendingDecision,
+        pending: &PendingSignal,
         in_shipper: Option<u64>,
         now: Instant,
         view: &impl ProcessView,
     ) -> Decision {
+        let PendingState::Undecided { until } = pending.state else { return Decision::Forward };
         let bit = bit(pending.signal);
         let is_broadcast = match in_shipper.map(|set| set & bit != 0) {
             // Pending in the shipper since this signal: a broadcast. But kill(2) to our process group, by an ordinary
@@ -204,7 +251,7 @@ impl SignalForwarder {
                 self.platform == PlatformSignals::ToEveryProcess && matches!(pending.sender, 0 | 1)
             }
             // Not pending in the shipper: it may be signalled after us.
-            Some(false) if now < pending.until => return Decision::Undecided,
+            Some(false) if now < until => return Decision::Undecided,
             // Not pending in the shipper in time: for the supervisor alone.
             Some(false) => false,
         };
@@ -213,23 +260,32 @@ impl SignalForwarder {
 
     /// When [`SignalForwarder::decide`] is to be called next.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
-        let probe = self.pending.iter().map(|pending| pending.until.min(now + PROBE_INTERVAL)).min();
+        let probe = self.undecided().map(|until| until.min(now + PROBE_INTERVAL)).min();
+        let forward = self.pending.front().and_then(|first| self.forward_time(first));
         let recheck = (self.stale_mask != 0 && self.rechecks_left > 0).then(|| now + 2 * PROBE_INTERVAL);
         let verify = match self.term {
             TermState::Broadcast { verify_at } => Some(verify_at),
             TermState::NotReceived | TermState::Handled => None,
         };
-        probe.into_iter().chain(recheck).chain(verify).min()
+        probe.into_iter().chain(forward).chain(recheck).chain(verify).min()
     }
 
-    /// Whether a signal is being decided on.
+    /// Whether a signal may still be forwarded.
     pub(crate) fn is_deciding(&self) -> bool {
         !self.pending.is_empty()
     }
 
+    /// When each of the undecided signals counts as sent to the supervisor alone.
+    fn undecided(&self) -> impl Iterator<Item = Instant> {
+        self.pending.iter().filter_map(|pending| match pending.state {
+            PendingState::Undecided { until } => Some(until),
+            PendingState::Waiting => None,
+        })
+    }
+
     /// Whether the shipper is to be told, now and once, to clear its pending signals. Not while a decision needs them.
     pub(crate) fn take_clear_request(&mut self) -> bool {
-        !self.is_deciding() && std::mem::take(&mut self.clear_is_due)
+        self.undecided().next().is_none() && std::mem::take(&mut self.clear_is_due)
     }
 }
 

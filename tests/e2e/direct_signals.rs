@@ -42,6 +42,21 @@ fn each_signal_is_forwarded_once_and_in_order() {
 }
 
 #[test]
+fn a_signal_does_not_overtake_an_earlier_one() {
+    for later in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+        let harness = Harness::new();
+        let agent = harness.sh("echo up; exec sleep 60");
+        agent.wait_for_stdout("up\n");
+        agent.wait_for_shipper();
+        agent.signal(Signal::SIGTERM);
+        // Signals that are pending together are received in the order of their numbers.
+        wait_until("the supervisor to receive SIGTERM", || !is_pending(agent.pid(), Signal::SIGTERM));
+        agent.signal(later);
+        assert_eq!(agent.finish().status, 143, "the first signal ends the app, also before {later}");
+    }
+}
+
+#[test]
 fn a_signal_to_the_whole_group_is_not_forwarded() {
     let harness = Harness::new();
     let agent = harness.run(&["bash", "-c", PRINTS_SIGNALS]);

@@ -1,5 +1,6 @@
 use super::PlatformSignals::{ToEveryProcess, ToMainProcess};
 use super::*;
+use proptest::prelude::*;
 use std::cell::Cell;
 
 /// The processes of one case.
@@ -193,6 +194,56 @@ fn other_signals_are_forwarded_each_time_in_order() {
 }
 
 #[test]
+fn a_signal_waits_for_an_earlier_one_and_keeps_its_distance() {
+    let (int, hup) = (Signal::SIGINT, Signal::SIGHUP);
+    let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
+    // The second SIGINT comes while the first waits: it is the same as one that is pending in the app.
+    let events = [
+        (0, from(7, TERM)),
+        (10, from(7, int)),
+        (30, from(7, hup)),
+        (100, from(7, int)),
+        (300, from(7, int)),
+    ];
+    let all = forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events);
+    assert_eq!(all, [(200, TERM), (210, int), (230, hup), (305, int)]);
+    // The app has the SIGINT of its group already. SIGHUP keeps its distance to SIGTERM.
+    let view = View { pending_in_shipper: Cell::new(Some(0)), broadcasts: bit(int), ..View::default() };
+    let all = forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events[..3]);
+    assert_eq!(all, [(200, TERM), (230, hup)]);
+}
+
+#[test]
+fn a_signal_that_waits_is_forwarded_when_the_earlier_one_turns_out_to_be_a_broadcast() {
+    let (hup, ms) = (Signal::SIGHUP, Duration::from_millis);
+    let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
+    let (mut forwarder, start) = (SignalForwarder::new(ToEveryProcess), Instant::now());
+    forwarder.receive(from(1, TERM), start, &view);
+    forwarder.receive(from(7, hup), start + ms(10), &view);
+    assert_eq!(forwarder.decide(start + ms(20), &view), []);
+    assert_eq!(forwarder.due(start + ms(20)), Some(start + ms(30)), "SIGTERM is probed");
+    view.pending_in_shipper.set(Some(bit(TERM)));
+    assert_eq!(forwarder.decide(start + ms(30), &view), [hup]);
+    assert!(!forwarder.is_deciding());
+}
+
+#[test]
+fn it_is_due_when_a_waiting_signal_is_to_be_forwarded() {
+    let (hup, ms) = (Signal::SIGHUP, Duration::from_millis);
+    let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
+    let (mut forwarder, start) = (SignalForwarder::new(ToEveryProcess), Instant::now());
+    forwarder.receive(from(7, TERM), start, &view);
+    forwarder.receive(from(7, hup), start + ms(150), &view);
+    assert_eq!(forwarder.decide(start + ms(200), &view), [TERM]);
+    assert!(forwarder.take_clear_request(), "what is decided needs no pending signals of the shipper");
+    assert_eq!(forwarder.decide(start + ms(220), &view), []);
+    assert_eq!(forwarder.due(start + ms(220)), Some(start + ms(350)));
+    assert!(forwarder.is_deciding(), "the supervisor must not stop itself yet");
+    assert_eq!(forwarder.decide(start + ms(350), &view), [hup]);
+    assert!(!forwarder.is_deciding());
+}
+
+#[test]
 fn it_is_due_when_a_decision_may_change() {
     let hup = Signal::SIGHUP;
     let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
@@ -225,4 +276,24 @@ fn the_shipper_clears_nothing_that_a_decision_needs() {
     assert!(!forwarder.take_clear_request(), "SIGTERM is being decided on");
     assert_eq!(forwarder.decide(start + TERM_PROBE_TIMEOUT, &view), [TERM]);
     assert!(forwarder.take_clear_request());
+}
+
+proptest! {
+    #![proptest_config(crate::tests::property_config_with(0.25))]
+
+    /// Of signals that were sent to the supervisor alone, each reaches the app once, in their order, within the time that a
+    /// decision on SIGTERM takes.
+    #[test]
+    fn signals_keep_their_order(
+        signals in Just(FORWARDED.to_vec()).prop_shuffle(), gaps in prop::collection::vec(0u64..60, FORWARDED.len()),
+    ) {
+        let times = gaps.iter().scan(0, |time, gap| { *time += gap; Some(*time) });
+        let events: Vec<_> = times.zip(&signals).map(|(time, signal)| (time, from(7, *signal))).collect();
+        let view = View { pending_in_shipper: Cell::new(Some(0)), ..View::default() };
+        let all = forwarded(&mut SignalForwarder::new(ToEveryProcess), Instant::now(), &view, &events);
+        prop_assert_eq!(all.iter().map(|(_, signal)| *signal).collect::<Vec<_>>(), signals);
+        for ((sent, signal), (received, _)) in all.iter().zip(&events) {
+            prop_assert!((5..=200).contains(&(sent - received)), "{} after {} ms", signal, sent - received);
+        }
+    }
 }
