@@ -16,6 +16,9 @@ use tailrace_drain::stats::Report;
 /// dead agent may be missing as a whole, and nobody knows how many lines were in it.
 const MAX_LINES_OF_SEGMENT: u64 = (1 << 20) / 100;
 
+/// Bytes of the shortest line that an app prints, with its end.
+const MIN_LINE: u64 = 40;
+
 /// A run that ended.
 pub(crate) struct Ended {
     pub(crate) number: usize,
@@ -161,9 +164,11 @@ fn judge_captured(run: &Ended, wrong: &mut Vec<String>) {
     let captured = finished.ledger().captured;
     let Written { done, begun } = sum(&run.written);
     // What the recorder of a starved agent did not handle until the end, standard error tells in bytes.
-    let least = if finished.stderr.contains(" at=output-not-recorded ") { 0 } else { done };
+    let unrecorded = bytes_not_recorded(&finished.stderr).div_ceil(MIN_LINE);
+    let least = done.saturating_sub(unrecorded);
     if !(least..=begun).contains(&captured) {
-        wrong.push(format!("run {number}: captured {captured}, printed {done} to {begun}"));
+        let but = if unrecorded > 0 { format!(", at most {unrecorded} not recorded") } else { String::new() };
+        wrong.push(format!("run {number}: captured {captured}, printed {done} to {begun}{but}"));
     }
     // Pass-through: the dyno's own stdout gets every byte.
     let copied = memchr::memchr_iter(b'\n', &finished.stdout).count() as u64;
@@ -171,6 +176,13 @@ fn judge_captured(run: &Ended, wrong: &mut Vec<String>) {
     if !(done..=begun).contains(&copied) {
         wrong.push(format!("run {number}: {copied} lines on stdout, printed {done} to {begun}"));
     }
+}
+
+/// The bytes of `at=output-not-recorded bytes=N`, or 0.
+fn bytes_not_recorded(stderr: &str) -> u64 {
+    let named = stderr.split_once(" at=output-not-recorded bytes=").map(|(_, rest)| rest);
+    let digits = named.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    digits.map_or(0, |digits| digits.parse().expect("a number of bytes"))
 }
 
 /// Form, order and repetition.
@@ -274,7 +286,8 @@ fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
     least = least.saturating_sub(seen.adopted_damaged * MAX_LINES_OF_SEGMENT);
     most += seen.adopted_damaged * MAX_LINES_OF_SEGMENT;
     if seen.is_in_memory && !is_exact {
-        most = u64::MAX; // a batch in memory may be stored, its agent ends before the answer, and both count as lost
+        // A batch in memory may be stored, its agent ends before the answer, and the batch counts as lost. One in a run.
+        most += seen.runs.len() as u64 * MAX_LINES_OF_SEGMENT;
     }
     if seen.loses_checkpoint {
         least = 0; // where the lines were that were in memory, and what was announced, is known from it only
