@@ -10,7 +10,6 @@ use crate::config::{Config, Problem};
 use crate::delivery::Coordinator;
 use crate::diag;
 use crate::exit_code::ExitCode;
-use crate::ledger::DrainIndex;
 use crate::poll;
 use crate::protocol::{Connection, ToShipper};
 use crate::recorder::{FrameFormat, Recorder, Wakeups};
@@ -147,18 +146,6 @@ pub(super) fn deliver_after_supervisor(
     if delivered.is_err() {
         spool.close(); // leaves what is not delivered to the next agent, and nothing else
     }
-    for drain in DrainIndex::all(config.drains.len()) {
-        let left = spool.adopted_left(drain);
-        if left > 0 {
-            let mut event = diag::event(diag::Event::BytesNotDelivered)
-                .field("drain", spool.token(drain))
-                .field("bytes", left);
-            if let Err(error) = &delivered {
-                event = event.field("error", error);
-            }
-            event.emit();
-        }
-    }
     delivered.map(drop)
 }
 
@@ -231,6 +218,8 @@ impl MainLoop<'_> {
         self.stop_reading();
         let end = self.wait_for_reader();
         let mut is_missing = self.coordinator.report_missing();
+        let error = worked.is_err().then_some("the shipper ended");
+        is_missing |= self.coordinator.report_adopted_left(error);
         if source == Source::Stdin {
             self.coordinator.write_ledger(self.config);
         }

@@ -6,7 +6,7 @@ use super::health::{Failure, HealthTracker};
 use crate::config::Config;
 use crate::diag;
 use crate::frame::{Field, LossNotices};
-use crate::ledger::{BatchOutcome, BatchRange, DrainIndex, Identity};
+use crate::ledger::{AdoptedLeft, BatchOutcome, BatchRange, DrainIndex, Identity};
 use crate::ledger::{Offset, SealRange};
 use crate::protocol::{Connection, FailureKind, ToShipper, ToSupervisor};
 use crate::spool::Spool;
@@ -332,6 +332,28 @@ impl Coordinator {
     pub(crate) fn is_done(&self) -> bool {
         let ledger = self.spool.shared.lock();
         ledger.drains().all(|drain| ledger.is_consumed(drain))
+    }
+
+    /// Reports what dead agents left and was not delivered; `error` is why; without it, what the drain answered last.
+    /// True when there is any.
+    pub(crate) fn report_adopted_left(&self, error: Option<&str>) -> bool {
+        let mut any = false;
+        for drain in DrainIndex::all(self.spool.drains().len()) {
+            let AdoptedLeft { lines, bytes } = self.spool.adopted_left(drain);
+            if lines == 0 {
+                continue;
+            }
+            any = true;
+            let mut event = diag::event(diag::Event::BytesNotDelivered)
+                .field("drain", self.spool.token(drain))
+                .field("lines", lines)
+                .field("bytes", bytes);
+            if let Some(error) = error.or(self.health.failure(drain)) {
+                event = event.field("error", error);
+            }
+            event.emit();
+        }
+        any
     }
 
     /// Reports which lines were not delivered; true when there are any.

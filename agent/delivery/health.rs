@@ -239,8 +239,8 @@ impl HealthTracker {
             .field("oldest", diag::seconds(self.spool.oldest(drain)))
             .field("retry", diag::seconds(failure.wait));
         let adopted = self.spool.adopted_left(drain);
-        if adopted > 0 {
-            line = line.field("adopted_bytes", adopted);
+        if adopted.bytes > 0 {
+            line = line.field("adopted_bytes", adopted.bytes);
         }
         if !failure.detail.is_empty() {
             line = line.field("error", failure.detail);

@@ -47,8 +47,8 @@ events! {
     BadSettings = "bad-settings", "error detail try",
         "A setting is invalid. `run` executes the command without tailrace; `ship` reads its input and discards it.",
         "Correct the setting that `error` names.";
-    BytesNotDelivered = "bytes-not-delivered", "drain bytes error",
-        "After the supervisor was killed, its shipper could not deliver all of the spool in `TAILRACE_STOP_GRACE`, or the system refused a resource. The next agent of the app delivers the rest.",
+    BytesNotDelivered = "bytes-not-delivered", "drain lines bytes error",
+        "At the end: not all is delivered that an agent left which ended before, or after the supervisor was killed its shipper could not deliver all of the spool. The next agent of the app delivers the rest.",
         "Check the drain.";
     CannotRead = "cannot-read", "error",
         "`ship` cannot read its standard input. It exits with 74.",

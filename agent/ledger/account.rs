@@ -173,7 +173,7 @@ impl Account {
         self.consumed_of(segment).frames
     }
 
-    fn consumed_of(&self, segment: &Segment) -> Consumed {
+    pub(super) fn consumed_of(&self, segment: &Segment) -> Consumed {
         if self.consumed.segment == segment.start { self.consumed } else { Consumed::default() }
     }
 

@@ -12,6 +12,15 @@ use crate::line::PerStream;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+/// What dead agents left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AdoptedLeft {
+    /// Lines of the app, as far as their checkpoints and frames tell.
+    pub lines: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
 /// The ledger of one agent.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -238,14 +247,18 @@ impl Ledger {
             .map_or(0, |account| self.unconsumed(account).map(|part| part.segment.end() - part.from).sum())
     }
 
-    /// Bytes of dead agents that this drain has not consumed.
-    pub(crate) fn adopted_bytes(&self, drain: DrainIndex) -> u64 {
-        let Some(account) = self.account(drain) else { return 0 };
-        let adopted = self.segments.iter().filter(|segment| segment.origin.is_some());
-        let left = adopted.map(|segment| (segment, segment.start.max(account.cursor())));
-        left.filter(|(_, from)| !account.in_dropped_range(*from))
-            .map(|(s, from)| s.end().bytes_since(from))
-            .sum()
+    /// What dead agents left that this drain has not consumed.
+    pub(crate) fn adopted_left(&self, drain: DrainIndex) -> AdoptedLeft {
+        let mut left = AdoptedLeft::default();
+        let Some(account) = self.account(drain) else { return left };
+        for segment in self.segments.iter().filter(|segment| segment.origin.is_some()) {
+            let from = segment.start.max(account.cursor());
+            if !account.in_dropped_range(from) {
+                left.lines += segment.recorded_lines_from(from, Some(account.consumed_of(segment)));
+                left.bytes += segment.end().bytes_since(from);
+            }
+        }
+        left
     }
 
     /// Where the oldest frame of ours is that this drain has not consumed: its segment, and its place in that in

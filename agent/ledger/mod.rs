@@ -19,7 +19,7 @@ mod shared;
 
 pub(crate) use account::{Account, Consumed, CountedLines, ResumedBatch};
 pub(crate) use batch::{BatchOutcome, BatchRange, Identity, SealRange, SealedBatch};
-pub(crate) use ledger::Ledger;
+pub(crate) use ledger::{AdoptedLeft, Ledger};
 pub(crate) use offset::{DrainIndex, Offset};
 pub(crate) use report::DrainReport;
 pub(crate) use report::dropped_by_reason;

@@ -1,6 +1,6 @@
 //! The ledger's numbers at one instant: for `TAILRACE_LEDGER_FILE`, `tailrace status` and the closing report.
 
-use super::{Account, DrainIndex, Ledger};
+use super::{Account, AdoptedLeft, DrainIndex, Ledger};
 use crate::frame::DropReason;
 use serde::{Serialize, Serializer};
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub(crate) struct DrainReport {
     pub batches: u64,
     /// Requests, failed ones included.
     pub attempts: u64,
+    /// What dead agents left and is not delivered.
+    pub adopted_left: AdoptedLeft,
     /// Frames of dead agents delivered.
     pub adopted_frames: u64,
     /// Lines of dead agents' apps dropped.
@@ -81,6 +83,7 @@ impl Report {
             rejected_lines: drain.rejected,
             batches: drain.batches,
             attempts: drain.attempts,
+            adopted_held_lines: drain.adopted_left.lines,
             adopted_frames: drain.adopted_frames,
             adopted_dropped_lines: drain.adopted_dropped,
         });
@@ -117,6 +120,7 @@ struct LedgerFileDrain<'a> {
     rejected_lines: u64,
     batches: u64,
     attempts: u64,
+    adopted_held_lines: u64,
     adopted_frames: u64,
     adopted_dropped_lines: u64,
 }
@@ -140,6 +144,7 @@ impl Ledger {
             rejected: account.rejected(),
             batches: account.batches(),
             attempts: account.attempts,
+            adopted_left: self.adopted_left(drain),
             adopted_frames: account.adopted_frames(),
             adopted_dropped: account.adopted_dropped(),
         });
@@ -162,6 +167,7 @@ mod tests {
             rejected: 4,
             batches: 5,
             attempts,
+            adopted_left: AdoptedLeft::default(),
             adopted_frames: 0,
             adopted_dropped: 0,
         };
@@ -189,6 +195,7 @@ mod tests {
                 rejected: 1,
                 batches: 4,
                 attempts: 6,
+                adopted_left: AdoptedLeft { lines: 7, bytes: 700 },
                 adopted_frames: 5,
                 adopted_dropped: 7,
             }],
@@ -210,6 +217,7 @@ mod tests {
       "rejected_lines": 1,
       "batches": 4,
       "attempts": 6,
+      "adopted_held_lines": 7,
       "adopted_frames": 5,
       "adopted_dropped_lines": 7
     }

@@ -275,11 +275,8 @@ impl Segment {
 
     /// Of an adopted segment: its lines from `from` on, as the checkpoint says, `consumed` being what is before that.
     pub(crate) fn recorded_lines_from(&self, from: Offset, consumed: Option<Consumed>) -> u64 {
-        match consumed.filter(|_| self.contains(from)) {
-            Some(consumed) => self.adopted_lines_from(from, consumed),
-            None if from < self.end() => self.recorded_lines,
-            None => 0,
-        }
+        let before = consumed.filter(|_| self.contains(from)).map_or(0, |consumed| consumed.lines);
+        if from < self.end() { self.recorded_lines.saturating_sub(before) } else { 0 }
     }
 
     /// What the loss notices that start in `from..to` announce.

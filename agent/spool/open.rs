@@ -10,7 +10,8 @@ use super::{SEGMENT_BYTES, dispose};
 use crate::config::{Config, DrainSettings};
 use crate::frame::Timestamp;
 use crate::ledger::{
-    Account, DrainIndex, Ledger, Offset, Origin, Segment, SegmentLocation, SegmentRecord, SharedLedger,
+    Account, AdoptedLeft, DrainIndex, Ledger, Offset, Origin, Segment, SegmentLocation, SegmentRecord,
+    SharedLedger,
 };
 use std::fs::File;
 use std::io;
@@ -232,9 +233,9 @@ impl Spool {
         ledger.segments().filter(|segment| segment.origin.is_some()).map(|segment| segment.len).sum()
     }
 
-    /// Bytes of dead agents that this drain has not consumed.
-    pub(crate) fn adopted_left(&self, drain: DrainIndex) -> u64 {
-        self.shared.lock().adopted_bytes(drain)
+    /// What dead agents left that this drain has not consumed.
+    pub(crate) fn adopted_left(&self, drain: DrainIndex) -> AdoptedLeft {
+        self.shared.lock().adopted_left(drain)
     }
 
     /// Writes the checkpoints, for an agent that adopts our directory. Losses that dead agents did not announce are in

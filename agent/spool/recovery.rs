@@ -253,6 +253,7 @@ impl Adoption {
             } else {
                 let content = content_of(&segment, None);
                 segment.times = times_of(&segment, &content);
+                segment.recorded_lines = content.lines.len() as u64;
                 segment.notices = content.notices;
             }
             self.segments.push(segment);

@@ -93,6 +93,9 @@ struct DrainStatus {
     /// How long the oldest held line has waited.
     #[serde(rename = "oldest_seconds")]
     oldest: Elapsed,
+    /// What agents that ended before left and is not delivered.
+    adopted_held_lines: u64,
+    adopted_held_bytes: u64,
     dropped_lines: u64,
     #[serde(serialize_with = "dropped_by_reason")]
     dropped: Vec<(DropReason, u64)>,
@@ -125,6 +128,8 @@ impl DrainStatus {
             held_lines: report.held,
             held_bytes,
             oldest: Elapsed(oldest),
+            adopted_held_lines: report.adopted_left.lines,
+            adopted_held_bytes: report.adopted_left.bytes,
             dropped_lines: report.dropped_lines(),
             rejected_lines: report.rejected,
             batches: report.batches,
@@ -146,6 +151,10 @@ impl fmt::Display for DrainStatus {
         write!(f, "  held        {} lines", self.held_lines)?;
         if self.held_lines > 0 {
             write!(f, ", {} bytes, the oldest for {}", self.held_bytes, self.oldest)?;
+        }
+        if self.adopted_held_bytes > 0 {
+            let (lines, bytes) = (self.adopted_held_lines, self.adopted_held_bytes);
+            write!(f, "\n  adopted     {lines} lines, {bytes} bytes of agents that ended before")?;
         }
         write!(f, "\n  dropped     {} lines", self.dropped_lines)?;
         for (reason, lines) in &self.dropped {
@@ -312,6 +321,8 @@ mod tests {
             held_lines: 0,
             held_bytes: 0,
             oldest: S(0),
+            adopted_held_lines: 0,
+            adopted_held_bytes: 0,
             dropped_lines: 0,
             dropped: Vec::new(),
             rejected_lines: 0,
@@ -330,6 +341,8 @@ mod tests {
             held_lines: 12,
             held_bytes: 1234,
             oldest: S(61),
+            adopted_held_lines: 8,
+            adopted_held_bytes: 900,
             dropped_lines: 5,
             dropped: vec![(DropReason::SpoolFull, 3), (DropReason::RecorderBehind, 2)],
             rejected_lines: 1,
@@ -384,6 +397,7 @@ drain d.a at a
 drain d.b at b
   delivered   3 lines
   held        12 lines, 1234 bytes, the oldest for 1m 1s
+  adopted     8 lines, 900 bytes of agents that ended before
   dropped     5 lines, spool-full: 3, recorder-behind: 2
   rejected    1 lines
   last answer 401, a \"key\"\n, 7s ago; failing for 1h 0m, next attempt in 1m 0s
@@ -442,17 +456,17 @@ left by a dead agent of an app without a name: 77 bytes in /tmp/tailrace/00ac
             r#""confined":"seccomp,no-new-privs (landlock: not in this kernel)","#,
             r#""shipper":{"pid":5,"silent_seconds":1,"starts":1},"drains":["#,
             r#"{"drain":"a","token":"d.a","delivered_lines":3,"held_lines":0,"held_bytes":0,"oldest_seconds":0,"#,
-            r#""dropped_lines":0,"dropped":{},"rejected_lines":0,"batches":2,"attempts":2,"failures":0,"#,
+            r#""adopted_held_lines":0,"adopted_held_bytes":0,"dropped_lines":0,"dropped":{},"rejected_lines":0,"batches":2,"attempts":2,"failures":0,"#,
             r#""last":{"status":200,"detail":"","seconds_ago":7},"next_attempt_seconds":null},"#,
             r#"{"drain":"b","token":"d.b","delivered_lines":3,"held_lines":12,"held_bytes":1234,"#,
-            r#""oldest_seconds":61,"dropped_lines":5,"dropped":{"spool-full":3,"recorder-behind":2},"#,
+            r#""oldest_seconds":61,"adopted_held_lines":8,"adopted_held_bytes":900,"dropped_lines":5,"dropped":{"spool-full":3,"recorder-behind":2},"#,
             r#""rejected_lines":1,"batches":2,"attempts":2,"failures":4,"#,
             r#""last":{"status":401,"detail":"a \"key\"\n","seconds_ago":7},"next_attempt_seconds":60},"#,
             r#"{"drain":"c","token":"d.c","delivered_lines":3,"held_lines":0,"held_bytes":0,"oldest_seconds":0,"#,
-            r#""dropped_lines":0,"dropped":{},"rejected_lines":0,"batches":2,"attempts":2,"failures":0,"#,
+            r#""adopted_held_lines":0,"adopted_held_bytes":0,"dropped_lines":0,"dropped":{},"rejected_lines":0,"batches":2,"attempts":2,"failures":0,"#,
             r#""last":{"status":0,"detail":"refused","seconds_ago":7},"next_attempt_seconds":null},"#,
             r#"{"drain":"d","token":"d.d","delivered_lines":3,"held_lines":0,"held_bytes":0,"oldest_seconds":0,"#,
-            r#""dropped_lines":0,"dropped":{},"rejected_lines":0,"batches":2,"attempts":2,"failures":0,"#,
+            r#""adopted_held_lines":0,"adopted_held_bytes":0,"dropped_lines":0,"dropped":{},"rejected_lines":0,"batches":2,"attempts":2,"failures":0,"#,
             r#""last":null,"next_attempt_seconds":null}],"#,
             r#""other_spools":[{"directory":"/tmp/tailrace/00ab","app":"blog","bytes":77,"unchanged_seconds":7300},"#,
             r#"{"directory":"/tmp/tailrace/00ac","app":"","bytes":77,"unchanged_seconds":7300}]}"#,

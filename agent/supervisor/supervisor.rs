@@ -317,11 +317,12 @@ impl Supervisor<'_> {
         let coordinator = self.coordinator.as_ref().filter(|_| !self.shipper.cannot_start())?;
         let ledger = coordinator.spool().shared.lock();
         let drains = || ledger.drains();
-        let concerns_app = |drain| ledger.held(drain) > 0 || ledger.has_to_announce(drain);
+        let concerns_app = |drain| {
+            ledger.held(drain) > 0 || ledger.has_to_announce(drain) || ledger.adopted_left(drain).lines > 0
+        };
         let has_app_lines = !self.recorder_thread.is_finished() || drains().any(concerns_app);
         let remaining = if has_app_lines { Remaining::AppLines } else { Remaining::AgentLines };
-        let waiting =
-            drains().filter(|drain| ledger.held_bytes(*drain) > 0 || ledger.has_to_announce(*drain));
+        let waiting = drains().filter(|drain| !ledger.is_consumed(*drain));
         let health = waiting.filter_map(|drain| coordinator.health().get(drain));
         health.map(|health| health.patience_end(exited_at, remaining)).max()
     }
@@ -353,6 +354,7 @@ impl Supervisor<'_> {
         }
         if let Some(coordinator) = &self.coordinator {
             coordinator.report_missing();
+            coordinator.report_adopted_left(None);
             coordinator.write_ledger(self.config);
         }
         self.state.set_kill_report_written();
@@ -368,6 +370,7 @@ impl Supervisor<'_> {
             return;
         };
         coordinator.report_missing();
+        coordinator.report_adopted_left(None);
         if !self.recorder_thread.is_finished() {
             diag::event(diag::Event::OutputNotRecorded)
                 .field("bytes", self.recorder_thread.unrecorded().load(Ordering::Relaxed))

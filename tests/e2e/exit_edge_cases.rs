@@ -150,7 +150,8 @@ fn undelivered_bytes_of_a_killed_supervisor_are_reported() {
     let shipper = agent.wait_for_shipper();
     agent.signal(Signal::SIGKILL);
     let message = agent.wait_for_message(&["at=bytes-not-delivered"]);
-    let bytes = message.split(" bytes=").nth(1).unwrap().trim().parse::<u64>().unwrap();
+    let bytes =
+        message.split(" bytes=").nth(1).unwrap().split_whitespace().next().unwrap().parse::<u64>().unwrap();
     assert!(bytes > 50 * 60, "{message}");
     wait_until("the shipper to exit", || !procfs::is_alive(shipper));
     assert!(!harness.is_spool_empty(), "undelivered data must stay for the next agent");

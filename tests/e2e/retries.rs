@@ -1,6 +1,8 @@
 //! Retries: no loop without a pause, and no delivery given up that makes progress.
 
-use crate::harness::{Harness, WAIT_TIMEOUT, assert_in_order, numbers};
+use crate::harness::{Harness, WAIT_TIMEOUT, assert_in_order, numbers, wait_until};
+use crate::spool::{kill_dyno, wait_for_spooled};
+use crate::status::status_of;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::thread;
@@ -38,6 +40,43 @@ fn a_flaky_drain_gets_everything_within_the_grace() {
 }
 
 #[test]
+fn a_flaky_drain_gets_also_what_a_dead_agent_left() {
+    let harness = Harness::with_faults("refuse")
+        .set("TAILRACE_BATCH_BYTES", "16KiB")
+        .set("TAILRACE_BATCH_LINGER", "20ms");
+    let mut dead = harness.run(&["cat"]);
+    dead.feed(numbers(1..=24_000));
+    wait_for_spooled(&harness, "24000");
+    kill_dyno(dead);
+    harness.drain.set_faults("status=503:30%,reset-before:10%").unwrap();
+    let output = harness.run(&["true"]).finish();
+    assert_eq!((output.status, output.messages().len()), (0, 1), "only that it adopts: {}", output.stderr);
+    assert_in_order(&harness.report(), 24_000);
+    assert!(harness.is_spool_empty());
+}
+
+#[test]
+fn what_a_dead_agent_left_and_is_not_delivered_is_named_at_the_end_and_by_status() {
+    let harness = Harness::with_faults("refuse");
+    let mut dead = harness.run(&["cat"]);
+    dead.feed(numbers(1..=2000));
+    wait_for_spooled(&harness, "2000");
+    kill_dyno(dead);
+    let harness = harness.set("TAILRACE_STOP_GRACE", "1s");
+    let agent = harness.run(&["sleep", "60"]);
+    wait_until("the status to name them", || {
+        status_of(&agent).is_some_and(|status| {
+            let drain = &status["drains"][0];
+            drain["adopted_held_lines"] == 2000 && drain["adopted_held_bytes"].as_u64() > Some(100_000)
+        })
+    });
+    agent.signal(Signal::SIGTERM);
+    let output = agent.finish();
+    let at_end = output.messages().into_iter().find(|message| message.contains(" at=bytes-not-delivered "));
+    assert!(at_end.is_some_and(|message| message.contains(" lines=2000 ")), "{}", output.stderr);
+}
+
+#[test]
 fn a_shipper_that_hangs_at_the_end_is_replaced() {
     let harness = Harness::new().set("TAILRACE_STOP_GRACE", "60s");
     let mut agent = harness.run(&["sh", "-c", "echo 1; read line; seq 2 20; exec sleep 60"]);
@@ -48,7 +87,8 @@ fn a_shipper_that_hangs_at_the_end_is_replaced() {
     let start = Instant::now();
     agent.signal(Signal::SIGTERM);
     let output = agent.finish();
-    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    // It is replaced after 2 s; the timeout of a request and that of a shipper that says nothing are together 25 s.
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     harness.assert_all_delivered(&output, 20);
 }
 

@@ -102,7 +102,7 @@ impl Idle {
     fn look(&mut self, status: &Value, index: usize, is_well: bool, is_late: bool) -> Option<String> {
         let drain = &status["drains"][index];
         let requests = drain["attempts"].as_u64().unwrap_or(0);
-        let holds = drain["held_lines"].as_u64().is_some_and(|held| held > 0);
+        let holds = ["held_lines", "adopted_held_lines"].iter().any(|key| drain[*key].as_u64() > Some(0));
         // After a failure the agent waits, and nobody tells it that the drain is well again.
         let waits = drain["failures"].as_u64() != Some(0)
             && drain["next_attempt_seconds"].as_u64().is_some_and(|wait| wait > 0);

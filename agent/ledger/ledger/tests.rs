@@ -198,7 +198,7 @@ fn a_drain_that_does_not_exist_holds_nothing_and_cannot_seal() {
     let mut ledger = ledger(1);
     append(&mut ledger, &[(Stream::Out, Fragment::Full); 2]);
     let none = DrainIndex::new(1);
-    assert_eq!((ledger.held(none), ledger.held_bytes(none), ledger.adopted_bytes(none)), (0, 0, 0));
+    assert_eq!((ledger.held(none), ledger.held_bytes(none), ledger.adopted_left(none).bytes), (0, 0, 0));
     assert!(ledger.is_consumed(none) && !ledger.has_to_announce(none) && ledger.oldest(none).is_none());
     let nothing = SealRange { cursor: offset(2), limit: offset(2), is_one_batch: false };
     assert_eq!(ledger.seal_range(none), nothing);

@@ -43,7 +43,7 @@ fn frames_of_dead_agents_are_counted_apart_and_keep_their_ids() {
         ledger_of(vec![adopted(2..4, "a"), adopted(4..5, "a"), adopted(7..9, "a"), adopted(9..10, "b")]);
     append(&mut ledger, &[(Stream::Out, Fragment::Full); 2]);
     assert_eq!((ledger.bytes(), ledger.log_end()), (8 * FRAME, offset(12)));
-    assert_eq!((ledger.held_bytes(D0), ledger.adopted_bytes(D0)), (2 * FRAME, 6 * FRAME));
+    assert_eq!((ledger.held_bytes(D0), ledger.adopted_left(D0).bytes), (2 * FRAME, 6 * FRAME));
     for (frames, agent, adopted_left) in [(2..5, "a", 3), (7..9, "a", 1), (9..10, "b", 0), (10..12, "a1", 0)]
     {
         let range = range(frames);
@@ -54,7 +54,7 @@ fn frames_of_dead_agents_are_counted_apart_and_keep_their_ids() {
             Identity { agent, ..IDENTITY }.frame_id(range.start.get() - shift, range.end.get() - shift, &[]);
         assert_eq!(seal(&mut ledger, range.frames).id, id);
         deliver(&mut ledger);
-        assert_eq!(ledger.adopted_bytes(D0), adopted_left * FRAME);
+        assert_eq!(ledger.adopted_left(D0).bytes, adopted_left * FRAME);
     }
     let account = &ledger.accounts()[0];
     assert_eq!((account.adopted_frames(), account.delivered(), account.batches()), (6, 2, 4));
@@ -274,7 +274,7 @@ fn what_a_dead_agent_had_delivered_ahead_of_the_cursor_is_not_dropped() {
     let mut ledger = ledger_of(vec![adopted(2..4, "a"), adopted(4..6, "a"), adopted(6..8, "a")]);
     account(&mut ledger).resume(resumed(2..4));
     account(&mut ledger).skip_range(offset(4), offset(6), None);
-    assert_eq!(ledger.adopted_bytes(D0), 4 * FRAME);
+    assert_eq!(ledger.adopted_left(D0).bytes, 4 * FRAME);
     assert_eq!(ledger.drop_oldest(DropReason::SpoolFull).map(|segment| segment.start), Some(offset(4)));
     assert_eq!(ledger.accounts()[0].adopted_dropped(), 0);
     assert_eq!(ledger.drop_oldest(DropReason::SpoolFull).map(|segment| segment.start), Some(offset(6)));
