@@ -361,13 +361,14 @@ impl DrainWorker {
 
     /// Waits until the next attempt; while stopping, no longer than the deadline allows.
     async fn wait(&mut self, outcome: &AttemptOutcome) -> Result<(), SupervisorGone> {
-        let until = Instant::now() + self.backoff.next(outcome.verdict, outcome.retry_after);
+        let now = Instant::now();
+        let until = now + self.backoff.next(outcome.verdict, outcome.retry_after);
         let deadline = self.channels.progress.borrow().deadline;
         self.send(ToSupervisor::AttemptFailed {
             drain: self.drain,
             status: outcome.status.unwrap_or(0),
             kind: if outcome.verdict == Verdict::Hold { FailureKind::Hold } else { FailureKind::Retry },
-            wait: shortened(until, deadline, outcome.retry_after).saturating_duration_since(Instant::now()),
+            wait: shortened(now, until, deadline, outcome.retry_after).saturating_duration_since(now),
             detail: outcome.detail.clone(),
         })
         .await?;
@@ -382,7 +383,7 @@ impl DrainWorker {
     ) -> Result<(), SupervisorGone> {
         loop {
             let deadline = self.update().deadline;
-            let until = shortened(until, deadline, retry_after);
+            let until = shortened(Instant::now(), until, deadline, retry_after);
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
                 changed = self.channels.progress.changed() => changed.map_err(|_| SupervisorGone)?,
@@ -405,10 +406,34 @@ struct Progress {
 
 /// The end of a wait that takes at most half of the time until the deadline; and at most 2 s, unless the drain said
 /// itself when to come back.
-fn shortened(until: Instant, deadline: Option<Instant>, retry_after: Option<Duration>) -> Instant {
+fn shortened(
+    now: Instant,
+    until: Instant,
+    deadline: Option<Instant>,
+    retry_after: Option<Duration>,
+) -> Instant {
     let Some(deadline) = deadline else { return until };
-    let now = Instant::now();
     let half = (deadline.saturating_duration_since(now) / 2).max(*STOPPING_WAIT.start());
     let longest = if retry_after.is_some() { half } else { half.min(*STOPPING_WAIT.end()) };
     until.min(now + longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_short_while_stopping() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let wait = |wait: u32, deadline: Option<u32>, retry_after| {
+            let at = |seconds: u32| now + second * seconds;
+            shortened(now, at(wait), deadline.map(at), retry_after) - now
+        };
+        assert_eq!(wait(60, None, None), second * 60, "not stopping");
+        assert_eq!(wait(60, Some(28), None), second * 2);
+        assert_eq!(wait(1, Some(28), None), second);
+        assert_eq!(wait(60, Some(3), None), second * 3 / 2, "half of what is left");
+        assert_eq!(wait(60, Some(28), Some(second * 60)), second * 14, "the drain said when");
+        assert_eq!(wait(60, Some(0), None), Duration::from_millis(100), "no loop without a pause");
+    }
 }

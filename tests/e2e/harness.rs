@@ -83,6 +83,8 @@ pub(crate) fn quoted(path: &Path) -> String {
 pub(crate) struct Harness {
     pub(crate) drain: Drain,
     dir: TempDir,
+    /// The agent's.
+    pub(crate) program: PathBuf,
     settings: BTreeMap<String, String>,
     runs: AtomicU32,
 }
@@ -109,7 +111,8 @@ impl Harness {
     /// With a drain that has these options, and all files in `dir`.
     pub(crate) fn in_directory(dir: TempDir, options: Options) -> Self {
         let drain = Drain::start(options).unwrap();
-        let mut harness = Self { drain, dir, settings: BTreeMap::new(), runs: AtomicU32::new(0) };
+        let mut harness =
+            Self { drain, dir, program: program(), settings: BTreeMap::new(), runs: AtomicU32::new(0) };
         fs::create_dir(harness.path("tmp")).unwrap();
         for (name, value) in [
             ("PATH", std::env::var("PATH").unwrap()),
@@ -203,7 +206,7 @@ impl Harness {
     /// Starts `PREFIX tailrace ARGUMENTS`; the prefix is a command that executes its last arguments.
     pub(crate) fn start_via(&self, prefix: &[&str], arguments: &[&str]) -> Agent {
         let mut command = Command::new(prefix[0]);
-        command.args(&prefix[1..]).arg(program()).args(arguments);
+        command.args(&prefix[1..]).arg(&self.program).args(arguments);
         self.launch(command, |_| {})
     }
 
@@ -216,7 +219,7 @@ impl Harness {
 
     /// Starts `tailrace` as `prepare` sets it up.
     pub(crate) fn start_with(&self, prepare: impl FnOnce(&mut Command)) -> Agent {
-        self.launch(Command::new(program()), prepare)
+        self.launch(Command::new(&self.program), prepare)
     }
 
     fn launch(&self, mut command: Command, prepare: impl FnOnce(&mut Command)) -> Agent {

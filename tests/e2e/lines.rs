@@ -102,7 +102,7 @@ fn assert_trickle_is_delivered(arguments: &[&str]) {
     let (start, mut line) = (Instant::now(), String::new());
     while harness.drain.report().lines == 0 {
         // The bound is 5 s; an agent without it waits until the line is full, which takes half an hour at this rate.
-        assert!(start.elapsed() < Duration::from_secs(30), "nothing of the line was delivered");
+        assert!(start.elapsed() < Duration::from_secs(15), "nothing of the line was delivered");
         line.push('.');
         agent.feed(".");
         std::thread::sleep(Duration::from_millis(200));

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// The library, once it is built; `None` without a C compiler. A static agent does not load it.
+/// The library, once it is built; `None` without a C compiler.
 static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
 
 /// The clock of the agents of one schedule.

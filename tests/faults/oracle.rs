@@ -301,11 +301,11 @@ fn judge_losses(seen: &Observed, drain: usize, wrong: &mut Vec<String>) {
             tally.announced
         ));
     }
-    // A notice for losses of several reasons bears the last one.
-    if is_exact
-        && reasons.len() == 1
-        && tally.announced.keys().any(|reason| !reasons.contains_key(reason.as_str()))
-    {
+    // There is a notice for each reason.
+    let is_exact = is_exact && seen.adopted_damaged == 0 && !seen.takes_and_refuses[drain];
+    let by_reason = tally.announced.iter().map(|(reason, lines)| (reason.as_str(), *lines)).collect();
+    reasons.retain(|_, lines| *lines > 0);
+    if is_exact && !seen.loses_checkpoint && reasons != by_reason {
         wrong.push(format!("announced {:?}, dropped {reasons:?}", tally.announced));
     }
 }

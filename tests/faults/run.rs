@@ -88,8 +88,12 @@ impl<'a> Stage<'a> {
         } else {
             None
         };
-        for (name, value) in clock.iter().flat_map(Clock::settings) {
-            harness = harness.set(name, &value);
+        if let Some(clock) = &clock {
+            // The loader puts the clock in front: into the agent that it loads, also where the static one is under test.
+            harness.program = env!("CARGO_BIN_EXE_tailrace").into();
+            for (name, value) in clock.settings() {
+                harness = harness.set(name, &value);
+            }
         }
         fs::create_dir(harness.spool_dir()).unwrap();
         let own_disk = match schedule.disk {
