@@ -70,7 +70,8 @@
 //! sample      ◀ config, frame, procfs            signals  ◀ procfs
 //! confinement ◀ config
 //! ledger      ◀ frame, line                      protocol ◀ frame, ledger
-//! spool       ◀ config, diag, frame, ledger      recorder ◀ config, diag, frame, ledger, line, spool
+//! spool       ◀ config, diag, frame, ledger, line
+//! recorder    ◀ config, diag, frame, ledger, line, spool
 //! capture     ◀ diag, frame, line, poll, recorder (never the spool)
 //! shipper     ◀ config, confinement, ledger, protocol, signals::pending, spool (never recorder, delivery, supervisor)
 //! delivery    ◀ config, diag, frame, ledger, protocol, spool

@@ -19,7 +19,7 @@ const RULES: [(&str, &[&str]); 21] = [
     ("signals", &["procfs"]),
     ("ledger", &["frame", "line"]),
     ("protocol", &["frame", "ledger"]),
-    ("spool", &["config", "diag", "frame", "ledger"]),
+    ("spool", &["config", "diag", "frame", "ledger", "line"]),
     ("recorder", &["config", "diag", "frame", "ledger", "line", "spool"]),
     ("capture", &["diag", "frame", "line", "poll", "recorder"]),
     ("shipper", &["config", "confinement", "ledger", "protocol", "signals::pending", "spool"]),
