@@ -8,12 +8,19 @@ const count = new Intl.NumberFormat("en");
 const main = byId("main");
 const form = byId("filter");
 let tab = document.body.dataset.tab;
-let renderedTab = tab; // the tab whose panels are in `main`
+let renderedTab; // the tab whose panels are in `main`
 let source = null;
 let isLoading = false;
 let isRefreshPending = false;
 
 const tail = new Tail(byId("tail"), (position) => connect(position));
+
+// `main` says of which tab its panels are: those of the tab before stay until the others have come.
+function setRenderedTab(name) {
+  renderedTab = name;
+  main.dataset.tab = name;
+}
+setRenderedTab(tab);
 
 // The filter fields that have a value: [name, value].
 function activeFilters(names = ["app", "proc", "token", "search", "level"]) {
@@ -43,7 +50,7 @@ async function refresh() {
     if (requested === tab) {
       if (renderedTab === requested) morphChildren(main, panels);
       else main.replaceChildren(...panels.childNodes);
-      renderedTab = requested;
+      setRenderedTab(requested);
     }
   } catch {
     if (requested === tab && renderedTab !== requested) {
@@ -51,7 +58,7 @@ async function refresh() {
       message.className = "empty";
       message.textContent = "The drain does not answer. This tab appears when it does.";
       main.replaceChildren(message);
-      renderedTab = "";
+      setRenderedTab("");
     }
   } finally {
     isLoading = false;

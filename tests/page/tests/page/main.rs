@@ -40,8 +40,8 @@ fn assert_no_browser_errors(window: &Window) {
 fn open_tab(window: &Window, tab: &str) {
     window.click(&format!("nav a[data-tab={tab}]"));
     let content = if tab == "tail" { "#lines" } else { "main .panel" };
-    window
-        .wait_until(&format!("document.body.dataset.tab === '{tab}' && document.querySelector('{content}')"));
+    let rendered = "document.querySelector('main').dataset.tab";
+    window.wait_until(&format!("{rendered} === '{tab}' && document.querySelector('{content}')"));
 }
 
 /// A frame of the app, made now.

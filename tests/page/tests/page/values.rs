@@ -38,11 +38,11 @@ const DIFFERENCES: &str = r#"(async () => {
         .join("\n");
 })()"#;
 
-/// The text that the page shows for a JSON pointer.
+/// The text that the page shows for a JSON pointer; `nothing` if no element has that pointer.
 fn shown(window: &Window, pointer: &str) -> String {
-    let element = format!("document.querySelector('main [data-model=\"{pointer}\"]')");
-    window.wait_until(&element); // the tab before may still be there
-    window.evaluate(&format!("{element}.textContent"))
+    window.evaluate(&format!(
+        "document.querySelector('main [data-model=\"{pointer}\"]')?.textContent ?? 'nothing'"
+    ))
 }
 
 /// The number in a text such as `12.3 kB`, in the smallest unit.
