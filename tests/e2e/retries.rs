@@ -1,7 +1,7 @@
 //! Retries: no loop without a pause, and no delivery given up that makes progress.
 
 use crate::harness::{Harness, WAIT_TIMEOUT, assert_in_order, numbers, wait_until};
-use crate::spool::{kill_dyno, wait_for_spooled};
+use crate::spool::leave_lines;
 use crate::status::status_of;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -44,10 +44,7 @@ fn a_flaky_drain_gets_also_what_a_dead_agent_left() {
     let harness = Harness::with_faults("refuse")
         .set("TAILRACE_BATCH_BYTES", "16KiB")
         .set("TAILRACE_BATCH_LINGER", "20ms");
-    let mut dead = harness.run(&["cat"]);
-    dead.feed(numbers(1..=24_000));
-    wait_for_spooled(&harness, "24000");
-    kill_dyno(dead);
+    leave_lines(&harness, 24_000);
     harness.drain.set_faults("status=503:30%,reset-before:10%").unwrap();
     let output = harness.run(&["true"]).finish();
     assert_eq!((output.status, output.messages().len()), (0, 1), "only that it adopts: {}", output.stderr);
@@ -58,10 +55,7 @@ fn a_flaky_drain_gets_also_what_a_dead_agent_left() {
 #[test]
 fn what_a_dead_agent_left_and_is_not_delivered_is_named_at_the_end_and_by_status() {
     let harness = Harness::with_faults("refuse");
-    let mut dead = harness.run(&["cat"]);
-    dead.feed(numbers(1..=2000));
-    wait_for_spooled(&harness, "2000");
-    kill_dyno(dead);
+    leave_lines(&harness, 2000);
     let harness = harness.set("TAILRACE_STOP_GRACE", "1s");
     let agent = harness.run(&["sleep", "60"]);
     wait_until("the status to name them", || {

@@ -30,13 +30,18 @@ pub(crate) fn kill_dyno(agent: Agent) {
     wait_until("the end of the group", || !procfs::is_group_alive(group));
 }
 
+/// Leaves the lines 1 to `last` in the spool of a dead agent. The drain must not accept them.
+pub(crate) fn leave_lines(harness: &Harness, last: u64) {
+    let mut dead = harness.run(&["cat"]);
+    dead.feed(numbers(1..=last));
+    wait_for_spooled(harness, &last.to_string());
+    kill_dyno(dead);
+}
+
 #[test]
 fn the_next_agent_delivers_the_spool_of_a_dead_one() {
     let harness = Harness::with_faults("refuse");
-    let mut dead = harness.run(&["cat"]);
-    dead.feed(numbers(1..=1000));
-    wait_for_spooled(&harness, "1000");
-    kill_dyno(dead);
+    leave_lines(&harness, 1000);
     harness.drain.set_faults("").unwrap();
     let output = harness.run(&["echo", "1001"]).finish();
     assert_eq!((output.status, output.stdout_text().as_str()), (0, "1001\n"));
