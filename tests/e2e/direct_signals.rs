@@ -133,7 +133,7 @@ fn sigtstp_and_sigcont_act_on_supervisor_and_app() {
 
 #[test]
 fn apps_in_python_and_node_stop_as_without_the_agent() {
-    let python = "import signal,sys\nsignal.signal(signal.SIGTERM, lambda *a: (print('term', flush=True), sys.exit(9)))\nprint('up', flush=True)\nwhile True: signal.pause()";
+    let python = "import signal,sys,time\nsignal.signal(signal.SIGTERM, lambda *a: (print('term', flush=True), sys.exit(9)))\nprint('up', flush=True)\nwhile True: time.sleep(0.05)";
     let node = "process.on('SIGTERM', () => { console.log('term'); process.exit(9); }); console.log('up'); setInterval(() => {}, 1000);";
     for (command, status, text) in [
         (["python3", "-c", python], 9, "up\nterm\n"),

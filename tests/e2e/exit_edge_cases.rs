@@ -184,11 +184,11 @@ fn a_failure_with_a_long_wait_is_reported_at_once() {
 fn a_signal_to_the_group_reaches_an_app_in_its_own_session() {
     let harness = Harness::new();
     let text = "
-import os, signal, sys
+import os, signal, sys, time
 os.setsid()
 signal.signal(signal.SIGTERM, lambda *_: (print('term'), sys.exit(3)))
 print('up')
-while True: signal.pause()";
+while True: time.sleep(0.05)";
     let agent = harness.run(&["python3", "-uc", text]);
     agent.wait_for_stdout("up\n");
     agent.wait_for_shipper();

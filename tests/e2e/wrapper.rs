@@ -16,7 +16,7 @@ const SIGNALS: [&str; 17] = [
 
 /// Prints the name of each signal it gets, of those named in its argument; exits with 3 at SIGTERM.
 const PRINTS_SIGNALS: &str = "
-import os, signal, sys
+import os, signal, sys, time
 names = sys.argv[1].split()
 def handle(number, _):
     os.write(1, (names[numbers.index(number)] + '\\n').encode())
@@ -24,7 +24,7 @@ def handle(number, _):
 numbers = [getattr(signal, 'SIG' + name, 16) for name in names]
 for number in numbers: signal.signal(number, handle)
 print('up')
-while True: signal.pause()
+while True: time.sleep(0.05)
 ";
 
 #[test]
@@ -113,8 +113,8 @@ fn a_stop_reaches_apps_in_every_language_once() {
                  for i in 1 2 3 4 5 6 7 8; do sleep 0.05 & wait $!; done; exit 9"
             }
             Language::Python => {
-                "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: print('term'))\n\
-                 print('up')\nsignal.pause()\nend = time.monotonic() + 0.4\n\
+                "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: got.append(print('term')))\n\
+                 got = []\nprint('up')\nwhile not got: time.sleep(0.05)\nend = time.monotonic() + 0.4\n\
                  while time.monotonic() < end: time.sleep(0.05)\nsys.exit(9)"
             }
             Language::Node => {
@@ -412,11 +412,11 @@ fn the_supervisor_keeps_running_when_the_app_handles_sigtstp() {
     for mode in LaunchMode::all() {
         let harness = Harness::new();
         let text = "
-import signal, sys
+import signal, sys, time
 signal.signal(signal.SIGTSTP, lambda *_: print('tstp'))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 print('up')
-while True: signal.pause()";
+while True: time.sleep(0.05)";
         let launched = mode.run(&harness, &["python3", "-uc", text]);
         launched.agent.wait_for_stdout("up\n");
         launched.wait_for_shipper();
