@@ -2,7 +2,8 @@
 //! in the `fuzz.rs` beside that code, so that nothing has to be public for them.
 //!
 //! - `cargo nextest run --lib -E 'test(fuzz::)'`: the smoke test. A fixed number of mutations of real inputs, the same
-//!   in every run; proptest makes the input that fails as small as it can. More of them with `PROPTEST_CASES`.
+//!   in every run; proptest makes the input that fails as small as it can. More of them, and others each time, with
+//!   `TAILRACE_TEST_CASES` above the default.
 //! - `tests/fuzz/run TARGET`: the same functions under libFuzzer, which looks for inputs that reach new code.
 
 use proptest::prelude::*;
@@ -133,10 +134,10 @@ impl Target {
     pub(crate) fn smoke(&self) {
         self.seeds.iter().for_each(|seed| (self.run)(seed));
         // Whoever asks for more inputs wants others each time.
-        let is_default = std::env::var_os("PROPTEST_CASES").is_none();
+        let asks_for_more = super::property_config().cases > super::DEFAULT_CASES;
         let config = Config {
             failure_persistence: None, // what is found becomes a test of its own
-            rng_seed: if is_default { RngSeed::Fixed(15) } else { RngSeed::Random },
+            rng_seed: if asks_for_more { RngSeed::Random } else { RngSeed::Fixed(15) },
             max_shrink_time: MAX_SHRINK_TIME.as_millis() as u32,
             ..super::property_config_with(self.factor)
         };
