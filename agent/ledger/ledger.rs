@@ -252,9 +252,8 @@ impl Ledger {
         let mut left = AdoptedLeft::default();
         let Some(account) = self.account(drain) else { return left };
         for segment in self.segments.iter().filter(|segment| segment.origin.is_some()) {
-            let from = segment.start.max(account.cursor());
-            if !account.in_dropped_range(from) {
-                left.lines += segment.recorded_lines_from(from, Some(account.consumed_of(segment)));
+            if let Some((from, consumed)) = account.left_of(segment) {
+                left.lines += segment.recorded_lines_from(from, Some(consumed));
                 left.bytes += segment.end().bytes_since(from);
             }
         }
@@ -270,10 +269,10 @@ impl Ledger {
 
     /// The segments of ours ahead of an account and outside its dropped ranges.
     fn unconsumed<'a>(&'a self, account: &'a Account) -> impl Iterator<Item = Unconsumed<'a>> {
-        self.segments.iter().filter(|s| s.origin.is_none()).filter_map(|segment| {
-            let from = segment.start.max(account.cursor());
-            (from < segment.end() && !account.in_dropped_range(from)).then_some(Unconsumed { segment, from })
-        })
+        self.segments
+            .iter()
+            .filter(|s| s.origin.is_none())
+            .filter_map(|segment| account.left_of(segment).map(|(from, _)| Unconsumed { segment, from }))
     }
 
     /// Captured lines less those whose place is known: 0 at every instant, by the conservation law.
@@ -385,17 +384,19 @@ impl Ledger {
         }
     }
 
-    /// There are no frames at the drain's cursor: drops what is left of that segment. Returns the bytes that were
-    /// skipped.
+    /// There are no frames at the drain's cursor: drops what is left of that segment, or skips what no segment holds.
+    /// Returns the bytes that were skipped; more than none, so that delivery goes on whatever is there.
     pub(crate) fn skip_damaged(&mut self, drain: DrainIndex) -> u64 {
         let Some(account) = self.accounts.get_mut(drain.get()) else { return 0 };
         let from = account.cursor();
-        let Some(index) = self.segments.iter().position(|s| s.contains(from)) else {
-            return 0;
-        };
         account.cancel_batch();
-        account.drop_segment(&self.segments, index, DropReason::SpoolDamaged);
-        account.cursor() - from
+        if let Some(index) = self.segments.iter().position(|s| s.contains(from)) {
+            account.drop_segment(&self.segments, index, DropReason::SpoolDamaged);
+        } else {
+            let next = self.segments.iter().map(|segment| segment.start).find(|start| *start > from);
+            account.skip_range(from, next.unwrap_or(self.log_end), None);
+        }
+        account.cursor().bytes_since(from)
     }
 }
 

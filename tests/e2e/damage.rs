@@ -3,6 +3,7 @@
 use crate::harness::{Harness, WAIT_TIMEOUT, contents, skip, wait_for, wait_until};
 use crate::spool::kill_dyno;
 use crate::status::status_of;
+use crate::threads::check_in_threads;
 use memchr::memmem;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -94,7 +95,7 @@ fn what_several_dead_agents_left_is_delivered() {
 
 #[test]
 fn delivery_goes_on_behind_a_damaged_segment_of_a_dead_agent() {
-    for damage in Damage::ALL {
+    check_in_threads(3, Damage::ALL, |damage| {
         let harness = Harness::with_faults("refuse");
         let mut dead = harness.run(&["cat"]);
         dead.feed(lines(1..=20_000));
@@ -115,12 +116,12 @@ fn delivery_goes_on_behind_a_damaged_segment_of_a_dead_agent() {
         let events = output.messages().iter().filter(|line| line.contains("at=spool-damaged")).count();
         assert_eq!(events, 1, "{damage:?}: {}", output.stderr);
         assert!(harness.is_spool_empty(), "{damage:?}: {}", output.stderr);
-    }
+    });
 }
 
 #[test]
 fn delivery_goes_on_behind_a_damaged_segment_of_a_living_agent() {
-    for damage in Damage::ALL {
+    check_in_threads(3, Damage::ALL, |damage| {
         let harness = Harness::with_faults("refuse");
         let mut agent = harness.run(&["cat"]);
         agent.feed(lines(1..=20_000));
@@ -143,7 +144,7 @@ fn delivery_goes_on_behind_a_damaged_segment_of_a_living_agent() {
         assert_eq!((report.losses.notices, report.losses.lines), (1, account.dropped), "{damage:?}");
         let events = output.messages().iter().filter(|line| line.contains("at=spool-damaged")).count();
         assert_eq!(events, 1, "{damage:?}: {}", output.stderr);
-    }
+    });
 }
 
 #[test]

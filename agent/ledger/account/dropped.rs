@@ -66,8 +66,16 @@ impl Account {
         }
     }
 
-    pub(in crate::ledger) fn in_dropped_range(&self, at: Offset) -> bool {
-        self.dropped_ranges.iter().any(|range| range.contains(at))
+    /// Where the part of `segment` starts that is neither behind the cursor nor dropped, and what of the segment is before
+    /// that. It reaches to the segment's end: a drain consumes and loses a segment from its start on.
+    pub(in crate::ledger) fn left_of(&self, segment: &Segment) -> Option<(Offset, Consumed)> {
+        let (mut from, mut consumed) = (segment.start.max(self.cursor), self.consumed_of(segment));
+        while let Some(range) = self.dropped_ranges.iter().find(|range| range.contains(from)) {
+            from = range.to;
+            let is_known = |consumed: &Consumed| consumed.segment == segment.start;
+            consumed = range.consumed.filter(is_known).unwrap_or_default();
+        }
+        (from < segment.end()).then_some((from, consumed))
     }
 
     /// Lines already counted whose last frame is still ahead.
@@ -183,16 +191,13 @@ impl Account {
         reason: DropReason,
     ) {
         let segment = &segments[index];
-        let from = segment.start.max(self.cursor);
-        if from >= segment.end() || self.in_dropped_range(from) {
-            return;
-        }
+        let Some((from, consumed)) = self.left_of(segment) else { return };
         let (losses, continues) = Default::default();
         let mut range = DroppedRange { from, to: segment.end(), losses, consumed: None, continues };
         let to_announce = if segment.origin.is_some() {
-            self.drop_adopted(segment, from)
+            self.drop_adopted(segment, from, consumed)
         } else {
-            let mut lines = segment.frames - self.frames_consumed(segment);
+            let mut lines = segment.frames - consumed.frames;
             let inside = segment.special_in(from, segment.end());
             for stream in Stream::ALL {
                 let mut kinds = inside
@@ -233,10 +238,9 @@ impl Account {
         }
     }
 
-    /// Counts the lines that are lost with a dead agent's segment from `from` on. One that goes on behind it is not whole
+    /// Counts the lines that are lost with a dead agent's segment from `from` on, `consumed` being before that. One that goes on behind it is not whole
     /// without its start; where its end is dropped as well it counts once.
-    fn drop_adopted(&mut self, segment: &Segment, from: Offset) -> u64 {
-        let consumed = self.consumed_of(segment);
+    fn drop_adopted(&mut self, segment: &Segment, from: Offset, consumed: Consumed) -> u64 {
         let lines = segment.adopted_lines_from(from, consumed);
         let long = segment.recorded_long_lines;
         let ended = segment.recorded_lines.saturating_sub(consumed.lines);

@@ -9,7 +9,7 @@ use crate::line::{Fragment, PerStream, Stream};
 use crate::protocol::{Connection, ToShipper, ToSupervisor};
 use crate::spool::{Opened, Spool, SpoolOwner, WhenFull, Writer};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What an app or the agent writes.
@@ -42,6 +42,11 @@ impl Place<'_> {
     /// The agent's id.
     pub(super) fn id(&self) -> String {
         format!("{:032x}", self.number)
+    }
+
+    /// Its directory.
+    pub(super) fn path(&self) -> PathBuf {
+        self.base.join(self.id())
     }
 }
 

@@ -5,6 +5,7 @@ use super::agent::{Agent, Piece, Place, Settings, live};
 use super::drain::{Answer, World};
 use crate::line::Stream;
 use crate::spool::crash::{self, CrashAt, Ended, Step};
+use nix::fcntl::{Flock, FlockArg};
 use proptest::prelude::*;
 
 /// A step of the model.
@@ -83,13 +84,28 @@ fn crash_at() -> impl Strategy<Value = CrashAt> {
         .prop_map(|(steps, pages_percent)| CrashAt { steps, pages_percent })
 }
 
-/// What an agent does and where it is killed, if at all: mostly short lives, one in twenty a long one that is killed late.
-fn life() -> impl Strategy<Value = (Vec<Action>, Option<CrashAt>)> {
+/// An agent of a case.
+#[derive(Clone, Debug)]
+struct Life {
+    actions: Vec<Action>,
+    /// Where it is killed, if at all.
+    at: Option<CrashAt>,
+    /// The shipper of the agent before it still runs, so that the spool of that one cannot be adopted.
+    leaves_last: bool,
+}
+
+/// Mostly short lives, one in twenty a long one that is killed late.
+fn life() -> impl Strategy<Value = Life> {
     let late = (0u32..4000, crash_at()).prop_map(|(steps, at)| CrashAt { steps, ..at });
-    prop_oneof![
+    let work = prop_oneof![
         19 => (actions(0..30), prop::option::weighted(0.8, crash_at())),
         1 => (actions(256..300), prop::option::weighted(0.8, late)),
-    ]
+    ];
+    (work, prop::bool::weighted(0.2)).prop_map(|((actions, at), leaves_last)| Life {
+        actions,
+        at,
+        leaves_last,
+    })
 }
 
 fn act(agent: &mut Agent<'_>, drains: usize, action: &Action) {
@@ -156,6 +172,17 @@ impl Case {
         })
     }
 
+    /// As [`Case::kill`], while the spool of the last agent is locked.
+    fn kill_beside_shipper(&mut self, actions: &[Action], at: Option<CrashAt>) {
+        let lock = Place { base: self.base.path(), number: self.agents }.path().join("lock");
+        let file = std::fs::OpenOptions::new().write(true).open(lock);
+        let _locked = file.ok().map(|file| {
+            self.world.drains.iter_mut().for_each(|drain| drain.is_ordered = false);
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).expect("its agent is dead")
+        });
+        self.kill(actions, at);
+    }
+
     fn live(&mut self, at: Option<CrashAt>, work: impl FnOnce(&mut Agent<'_>)) -> Ended {
         self.agents += 1;
         let place = Place { base: self.base.path(), number: self.agents };
@@ -204,8 +231,12 @@ proptest! {
         lives in prop::collection::vec(life(), 1..5),
     ) {
         let mut case = Case::new(settings);
-        for (actions, at) in &lives {
-            case.kill(actions, *at);
+        for Life { actions, at, leaves_last } in &lives {
+            if *leaves_last {
+                case.kill_beside_shipper(actions, *at);
+            } else {
+                case.kill(actions, *at);
+            }
         }
         case.finish();
     }
@@ -238,5 +269,16 @@ fn a_dead_agents_line_without_an_end_whose_start_was_delivered_hides_no_other_lo
     case.kill(&[Action::Append { pieces: vec![Piece::Part(Stream::Err)], bytes: 0 }, Action::Burst(6)], None);
     let speaker = Action::KillSpeaker { drain: 0, is_sent: true };
     case.kill(&[Action::Rounds(2), speaker, Action::Burst(6), Action::Burst(6)], None);
+    case.finish();
+}
+
+#[test]
+fn a_segment_whose_start_was_delivered_is_dropped_while_an_older_spool_is_delivered() {
+    let (drains, spool_bytes, batch_bytes) = (1, 2_460_928, 16 << 10);
+    let mut case = Case::new(Settings { drains, spool_bytes, batch_bytes });
+    let answers = |answer| Action::Answer { drain: 0, answer };
+    case.kill(&[answers(Answer::Fail), Action::Burst(2), Action::Rounds(3)], None);
+    case.kill_beside_shipper(&[answers(Answer::Accept), Action::Burst(6), Action::Rounds(4)], None);
+    case.kill(&[answers(Answer::Fail), Action::Rounds(2), Action::Burst(9)], None);
     case.finish();
 }

@@ -382,3 +382,35 @@ fn losses_that_a_dead_agent_did_not_announce_are_announced_with_ours() {
     let allowed = SealRange { cursor: offset(2), limit: offset(2), is_one_batch: false };
     assert_eq!(ledger.seal(D0, alone, &IDENTITY, |_| Vec::new()).err(), Some(allowed), "nothing to announce");
 }
+
+#[test]
+fn a_segment_that_is_dropped_with_its_start_delivered_counts_from_there_on() {
+    // The spool of `a` was locked by its shipper when `b` started: `b` delivered of its own what comes behind it here.
+    let mut ledger = ledger_of(vec![adopted(2..4, "a"), adopted(4..9, "b"), adopted(9..11, "b")]);
+    let consumed = Consumed { segment: offset(4), frames: 2, lines: 2 };
+    account(&mut ledger).skip_range(offset(4), offset(6), Some(consumed));
+    assert_eq!((ledger.adopted_left(D0).lines, ledger.adopted_left(D0).bytes), (7, 7 * FRAME));
+    seal(&mut ledger, 1); // pins the first
+    assert!(ledger.drop_oldest(DropReason::SpoolFull).is_some_and(|segment| segment.start == offset(4)));
+    assert_eq!(lines_of(&ledger.accounts()[0].unannounced()), [3]);
+    assert_eq!((ledger.accounts()[0].adopted_dropped(), ledger.adopted_left(D0).lines), (3, 4));
+    deliver(&mut ledger);
+    seal(&mut ledger, 1);
+    deliver(&mut ledger);
+    assert_eq!(ledger.seal_range(D0).cursor, offset(9), "nothing can be read before");
+}
+
+#[test]
+fn bytes_that_no_segment_holds_are_skipped_as_damaged() {
+    for (segments, behind) in
+        [(vec![adopted(2..4, "a"), adopted(7..9, "a")], 7), (vec![adopted(2..4, "a")], 4)]
+    {
+        let mut ledger = ledger_of(segments);
+        append(&mut ledger, &[(Stream::Out, Fragment::Full); 2]);
+        // Nobody knows how it came to that: what no entry explains must not stop delivery.
+        ledger.segments.pop_front();
+        assert_eq!(ledger.seal_range(D0).cursor, offset(2));
+        assert_eq!(ledger.skip_damaged(D0), (behind - 2) * FRAME);
+        assert_eq!(ledger.seal_range(D0).cursor, offset(behind));
+    }
+}
