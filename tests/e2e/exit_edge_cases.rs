@@ -16,6 +16,8 @@ use nix::unistd::Pid;
 use std::fs;
 use std::io::{Read, Write as _, pipe};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,16 +32,20 @@ fn a_slow_reader_gets_everything_and_the_drain_does_not_wait_for_it() {
     let agent = harness.start_with(|command| {
         command.args(["run", "--", "sh", "-c", "seq 60000; exit 3"]).stdout(Stdio::from(writer));
     });
-    // Nothing is read yet; the pipe is large enough that the app can finish.
-    harness.wait_for_lines(60_000);
+    // Until all lines have arrived it reads what keeps the pass-through from being given up; all of it would take 8 s.
+    let have_arrived = Arc::new(AtomicBool::new(false));
+    let may_hurry = Arc::clone(&have_arrived);
     let slow = thread::spawn(move || {
         let (mut text, mut buffer) = (Vec::new(), [0; 16 << 10]);
-        while let Ok(got @ 1..) = reader.read(&mut buffer) {
+        let size = || if may_hurry.load(Ordering::SeqCst) { 16 << 10 } else { 4 << 10 };
+        while let Ok(got @ 1..) = reader.read(&mut buffer[..size()]) {
             text.extend_from_slice(&buffer[..got]);
-            thread::sleep(Duration::from_millis(100)); // 2 s in total, without a pause that ends the pass-through
+            thread::sleep(Duration::from_millis(100));
         }
         text
     });
+    harness.wait_for_lines(60_000);
+    have_arrived.store(true, Ordering::SeqCst);
     let output = agent.finish();
     assert_eq!((output.status, output.stderr.as_str()), (3, ""));
     assert!(slow.join().unwrap() == numbers(1..=60_000).into_bytes(), "standard output must be byte-exact");
