@@ -65,7 +65,7 @@
 //! A module imports only what stands above it in this list; `tests/architecture.rs` checks it.
 //!
 //! ```text
-//! line, frame, procfs, poll, diag, exit_code     pure, or thin over the system; line and frame import nothing
+//! line, frame, procfs, poll, diag, exit_code, version    pure, or thin over the system; line and frame import nothing
 //! dyno        ◀ frame                            config   ◀ dyno::name, frame: reads no file
 //! sample      ◀ config, frame, procfs            signals  ◀ procfs
 //! confinement ◀ config
@@ -73,9 +73,10 @@
 //! spool       ◀ config, diag, frame, ledger, line
 //! recorder    ◀ config, diag, frame, ledger, line, spool
 //! capture     ◀ diag, frame, line, poll, recorder (never the spool)
-//! shipper     ◀ config, confinement, ledger, protocol, signals::pending, spool (never recorder, delivery, supervisor)
+//! shipper     ◀ config, confinement, ledger, protocol, signals::pending, spool, version (never recorder, delivery,
+//!               supervisor)
 //! delivery    ◀ config, diag, frame, ledger, protocol, spool
-//! status      ◀ config, delivery, frame, ledger, spool
+//! status      ◀ config, delivery, frame, ledger, spool, version
 //! supervisor  ◀ all of these but shipper
 //! cli         ◀ config, dyno
 //! commands    ◀ everything
@@ -132,3 +133,4 @@ mod status;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+pub mod version;

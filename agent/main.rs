@@ -5,6 +5,7 @@ use tailrace::cli::{self, Command};
 use tailrace::commands::{check, confinement_probe, run, ship, shipper, status};
 use tailrace::config;
 use tailrace::exit_code::ExitCode;
+use tailrace::version::VERSION;
 
 fn main() -> std::process::ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
@@ -22,7 +23,7 @@ fn main() -> std::process::ExitCode {
         Command::Status(format) => status::run(format, &mut io::stdout().lock()).into(),
         Command::Help => print(cli::HELP),
         Command::HelpSettings => print(&config::help_text()),
-        Command::Version => print(concat!("tailrace ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Version => print(&format!("tailrace {VERSION}\n")),
         Command::Shipper { agent } => shipper::run(&agent),
         Command::ConfinementProbe(arguments) => confinement_probe::run(&arguments).into(),
     };

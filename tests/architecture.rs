@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may import. `module::file` means that file of the module only.
-const RULES: [(&str, &[&str]); 21] = [
+const RULES: [(&str, &[&str]); 22] = [
     ("line", &[]),
     ("frame", &[]),
     ("procfs", &[]),
     ("poll", &[]),
     ("diag", &[]),
     ("exit_code", &[]),
+    ("version", &[]),
     ("dyno", &["frame"]),
     ("config", &["dyno::name", "frame"]),
     ("confinement", &["config"]),
@@ -22,9 +23,9 @@ const RULES: [(&str, &[&str]); 21] = [
     ("spool", &["config", "diag", "frame", "ledger", "line"]),
     ("recorder", &["config", "diag", "frame", "ledger", "line", "spool"]),
     ("capture", &["diag", "frame", "line", "poll", "recorder"]),
-    ("shipper", &["config", "confinement", "ledger", "protocol", "signals::pending", "spool"]),
+    ("shipper", &["config", "confinement", "ledger", "protocol", "signals::pending", "spool", "version"]),
     ("delivery", &["config", "diag", "frame", "ledger", "protocol", "spool"]),
-    ("status", &["config", "delivery", "frame", "ledger", "spool"]),
+    ("status", &["config", "delivery", "frame", "ledger", "spool", "version"]),
     (
         "supervisor",
         &[
@@ -45,6 +46,7 @@ const RULES: [(&str, &[&str]); 21] = [
             "signals",
             "spool",
             "status",
+            "version",
         ],
     ),
     ("cli", &["config", "dyno"]),

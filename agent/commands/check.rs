@@ -9,6 +9,7 @@ use crate::shipper;
 use crate::shipper::http::{AttemptError, AttemptOutcome, BatchRequest, Phase};
 use crate::shipper::verdict::Verdict;
 use crate::spool;
+use crate::version::VERSION;
 use std::io::{self, Write};
 
 /// Prints the settings and tests each drain. Returns the exit status.
@@ -30,7 +31,7 @@ pub fn run(test_frame: TestFrame, out: &mut impl Write) -> ExitCode {
 }
 
 fn print_settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "tailrace {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)?;
+    writeln!(out, "tailrace {VERSION} on {}", std::env::consts::ARCH)?;
     writeln!(out, "  app      {}", config.app)?;
     if !config.app_known {
         writeln!(
@@ -115,7 +116,7 @@ fn test_drain(
 /// A request with one frame that tells where it comes from.
 fn test_request(config: &Config) -> BatchRequest {
     let mut body = Vec::new();
-    let text = format!("at=check version={} source={}", env!("CARGO_PKG_VERSION"), config.dyno);
+    let text = format!("at=check version={VERSION} source={}", config.dyno);
     let app = Field::coerce("tailrace");
     let mut encoder = Encoder::new(PRI_DYNO, &config.frame_host, &app, &config.frame_proc);
     encoder.encode(&mut body, Timestamp::now(), text.as_bytes());

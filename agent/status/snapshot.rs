@@ -5,6 +5,7 @@ use crate::delivery::{Coordinator, DrainHealth, LastAnswer};
 use crate::frame::DropReason;
 use crate::ledger::{DrainIndex, DrainReport, dropped_by_reason};
 use crate::spool::OtherSpool;
+use crate::version::VERSION;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -263,7 +264,7 @@ impl StatusSnapshot {
         );
         Self {
             agent: spool.agent.clone(),
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
             pid: std::process::id(),
             app: config.app.clone(),
             dyno: config.dyno.clone(),

@@ -9,6 +9,7 @@ use crate::frame::{AgentLine, AgentLineKind};
 use crate::recorder::RecorderThread;
 use crate::recorder::input::{self, Input, Permits};
 use crate::sample::{self, Sampler, SamplerSettings};
+use crate::version::VERSION;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -192,7 +193,7 @@ impl SamplerThread {
     fn first_lines(&self, sampler: &Sampler) -> Vec<AgentLine> {
         let text = format!(
             "at=start version={} source={} app={} probe={}",
-            env!("CARGO_PKG_VERSION"),
+            VERSION,
             self.config.dyno,
             diag::quoted(&self.config.app),
             sampler.probe()

@@ -1,5 +1,6 @@
 //! The address of a drain and how to post to it, validated for the wire.
 
+use crate::version::VERSION;
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
@@ -127,8 +128,9 @@ impl Endpoint {
         headers.insert(MSG_COUNT, HeaderValue::from_static(""));
         headers.insert(FRAME_ID, HeaderValue::from_static(""));
         headers.insert(DRAIN_TOKEN, secret_value(&self.token).ok_or(EndpointError::Token)?);
-        let agent = concat!("tailrace/", env!("CARGO_PKG_VERSION"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+        let agent = HeaderValue::try_from(format!("tailrace/{VERSION}"))
+            .unwrap_or(HeaderValue::from_static("tailrace"));
+        headers.insert(header::USER_AGENT, agent);
         for (name, value) in &self.headers {
             let invalid = || EndpointError::Header(name.clone());
             let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
