@@ -4,6 +4,8 @@
 
 #[path = "buildpack/dyno.rs"]
 mod dyno;
+#[path = "buildpack/file_server.rs"]
+mod file_server;
 #[path = "buildpack/release.rs"]
 mod release;
 #[path = "threads.rs"]
@@ -25,5 +27,7 @@ mod package;
 mod procfile;
 #[path = "buildpack/profile.rs"]
 mod profile;
+#[path = "buildpack/sources.rs"]
+mod sources;
 #[path = "buildpack/start.rs"]
 mod start;

@@ -19,7 +19,7 @@ const fn setting(name: &'static str, default: &'static str, meaning: &'static st
 }
 
 /// All settings that this version reads.
-pub const SETTINGS: [Setting; 27] = [
+pub const SETTINGS: [Setting; 28] = [
     setting("TAILRACE", "on", "`off`: exec the app and do nothing else, at the next boot"),
     setting(
         "TAILRACE_DRAIN_URL",
@@ -115,10 +115,15 @@ pub const SETTINGS: [Setting; 27] = [
         "–",
         "at the build: where archives come from, `https://` or `file://`; the buildpack checks their sums",
     ),
+    setting(
+        "TAILRACE_BUILD",
+        "auto",
+        "at the build: whether a buildpack from git builds the binary from its sources: `auto`, when it can be had nowhere else; `always`; `never`",
+    ),
 ];
 
 /// Settings that only the buildpack reads.
-pub(super) const BUILD_ONLY: [&str; 2] = ["TAILRACE_VERSION", "TAILRACE_MIRROR"];
+pub(super) const BUILD_ONLY: [&str; 3] = ["TAILRACE_VERSION", "TAILRACE_MIRROR", "TAILRACE_BUILD"];
 
 /// The names of all settings.
 pub(super) fn names() -> impl Iterator<Item = String> {

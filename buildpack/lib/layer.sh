@@ -28,7 +28,7 @@ layer::describe() {
 		      "type": "application",
 		      "name": "tailrace",
 		      "version": "${BINARY_VERSION}",
-		      "purl": "pkg:generic/tailrace@${BINARY_VERSION}?arch=${BINARY_TRIPLE%%-*}",
+		      "purl": "pkg:generic/tailrace@${BINARY_VERSION/+/%2B}?arch=${BINARY_TRIPLE%%-*}",
 		      "hashes": [{ "alg": "SHA-256", "content": "${sha256}" }],
 		      "licenses": [{ "expression": "MIT OR Apache-2.0" }]
 		    }

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Messages of a build, in the style of Heroku's buildpacks (Dev Center, "Buildpack API", "Style"). Of config vars only these
-# values are printed: TAILRACE_TYPES and TAILRACE_VERSION when they are wrong, and the host of TAILRACE_MIRROR.
+# values are printed: TAILRACE_TYPES, TAILRACE_VERSION and TAILRACE_BUILD when they are wrong, and the hosts of TAILRACE_MIRROR
+# and RUSTUP_UPDATE_ROOT.
 
 # output::step TEXT…: a heading.
 output::step() {

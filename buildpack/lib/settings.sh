@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Config vars of the build: each is a file in ENV_DIR, which may be missing. Only those of tailrace are read.
+# Config vars of the build: each is a file in ENV_DIR, which may be missing. Only those of tailrace are read, and the two of rustup
+# that say where it downloads from.
 
 # settings::get NAME: sets REPLY to the trimmed value; empty when it is not set.
 settings::get() {
@@ -35,6 +36,17 @@ settings::types() {
 		REPLY=""
 	fi
 	REPLY="${REPLY:-all}"
+}
+
+# settings::build: sets REPLY to TAILRACE_BUILD, or "auto". Fails the build for another value: "never" may be a rule of security.
+settings::build() {
+	settings::get TAILRACE_BUILD
+	REPLY="${REPLY:-auto}"
+	case "${REPLY}" in
+	auto | always | never) ;;
+	*) output::fail wrong-setting "in TAILRACE_BUILD one of auto, always, never" "\"${REPLY//[[:cntrl:]]/ }\"" \
+		"heroku config:unset TAILRACE_BUILD" ;;
+	esac
 }
 
 # settings::match_type TYPES NAME: sets REPLY to the item of TYPES that selects the Procfile entry NAME, or to nothing. The agent

@@ -11,6 +11,8 @@ source "${BUILDPACK}/buildpack/lib/output.sh"
 source "${BUILDPACK}/buildpack/lib/settings.sh"
 # shellcheck source=buildpack/lib/binary.sh
 source "${BUILDPACK}/buildpack/lib/binary.sh"
+# shellcheck source=buildpack/lib/sources.sh
+source "${BUILDPACK}/buildpack/lib/sources.sh"
 # shellcheck source=buildpack/lib/install.sh
 source "${BUILDPACK}/buildpack/lib/install.sh"
 # shellcheck source=buildpack/lib/layer.sh
