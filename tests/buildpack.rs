@@ -19,6 +19,8 @@ mod binary;
 mod classic;
 #[path = "buildpack/cloud_native.rs"]
 mod cloud_native;
+#[path = "buildpack/docs.rs"]
+mod docs;
 #[path = "buildpack/launcher.rs"]
 mod launcher;
 #[path = "buildpack/package.rs"]

@@ -219,4 +219,5 @@ binary::install() {
 	size="${REPLY}"
 	output::format_size "${packed_size}"
 	output::note "binary: ${BINARY_ORIGIN}, ${size}; it adds ${REPLY} to the slug"
+	report::version_change
 }

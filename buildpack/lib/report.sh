@@ -74,6 +74,18 @@ report::summary() {
 	output::note "to try it: heroku run tailrace check" "to turn it off without a build: heroku config:set TAILRACE=off"
 }
 
+# report::version_change: says which version the previous build installed, if it was another one, and keeps this one in the cache.
+report::version_change() {
+	local previous=""
+	[[ -n "${CACHE}" ]] || return 0
+	if [[ -r "${CACHE}/installed" ]]; then
+		read -r previous <"${CACHE}/installed" || true
+	fi
+	[[ -z "${previous}" || "${previous}" == "${BINARY_VERSION}" ]] ||
+		output::note "version: ${previous//[[:cntrl:]]/ } → ${BINARY_VERSION}"
+	{ mkdir -p "${CACHE}" && printf '%s\n' "${BINARY_VERSION}" >"${CACHE}/installed"; } 2>/dev/null || true
+}
+
 # report::write ORIGIN [FAILURE]: writes the file that bin/report prints, if there is a cache directory for it.
 report::write() {
 	[[ -n "${CACHE-}" ]] || return 0

@@ -1,7 +1,7 @@
 //! The sources of the binary, and that nothing unverified is installed.
 
 use crate::release::{self, TRIPLE, VERSION};
-use crate::workspace::Workspace;
+use crate::workspace::{ScriptOutput, Workspace};
 use flate2::{Compression, GzBuilder};
 use std::fs::{self, File};
 use std::io::Write;
@@ -318,5 +318,22 @@ fn the_version_must_be_in_the_checksums_file() {
             .compile()
             .fails_with("unknown-version", &[&expected, "heroku config:unset TAILRACE_VERSION"]);
         assert_nothing_installed(&workspace);
+    }
+}
+
+#[test]
+fn a_build_that_installs_another_version_names_both() {
+    for build in [Workspace::compile, Workspace::build] {
+        let workspace = Workspace::new().procfile(WEB);
+        let arrow = |output: &ScriptOutput| output.stdout.contains('→');
+        assert!(!arrow(&build(&workspace).succeeds()));
+        let workspace = workspace.procfile(WEB);
+        assert!(!arrow(&build(&workspace).succeeds()));
+        let cache = [workspace.path("cache/tailrace"), workspace.path("layers/download")];
+        let cache = cache.iter().find(|cache| cache.join("installed").exists()).unwrap();
+        fs::write(cache.join("installed"), "0.0.9\n").unwrap();
+        let workspace = workspace.procfile(WEB);
+        build(&workspace).succeeds().prints(&[&format!("       version: 0.0.9 → {VERSION}\n")]);
+        assert!(!arrow(&build(&workspace.procfile(WEB)).succeeds()));
     }
 }

@@ -73,6 +73,7 @@ fn build_makes_a_layer_and_wraps_the_procfile() {
         ("agent/bin/tailrace", 0o755),
         ("agent/bin/tailrace-agent", 0o755),
         ("download.toml", 0o644),
+        ("download/installed", 0o644),
     ];
     assert_eq!(layers.iter().map(|(name, mode)| (name.as_str(), *mode)).collect::<Vec<_>>(), expected);
 }

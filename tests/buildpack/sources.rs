@@ -414,10 +414,11 @@ fn a_version_that_is_pinned_is_built_only_when_it_can_be_had_nowhere_else() {
     fs::create_dir(&mirror).unwrap();
     fs::copy(release::archive(), mirror.join(release::archive_name(TRIPLE))).unwrap();
     let workspace = workspace.config_var("TAILRACE_MIRROR", &format!("file://{}", mirror.display()));
-    build_again(&workspace).without_warnings().prints(&["binary: downloaded, "]);
+    let change = format!("version: {} → {VERSION}\n", version_from_git(&workspace));
+    build_again(&workspace).without_warnings().prints(&["binary: downloaded, ", &change]);
     assert_eq!((installed_version(&workspace).as_str(), builds(&workspace)), (VERSION, 1));
     let cached: Vec<_> = files(&workspace.path("cache/tailrace")).into_keys().collect();
-    assert_eq!(cached, ["report".to_owned(), release::archive_name(TRIPLE)]);
+    assert_eq!(cached, ["installed".to_owned(), "report".to_owned(), release::archive_name(TRIPLE)]);
 
     let workspace = workspace.config_var("TAILRACE_BUILD", "always");
     build_again(&workspace).prints(&["binary: built from these sources"]);
