@@ -15,6 +15,8 @@ mod workspace;
 
 #[path = "buildpack/binary.rs"]
 mod binary;
+#[path = "buildpack/check.rs"]
+mod check;
 #[path = "buildpack/classic.rs"]
 mod classic;
 #[path = "buildpack/cloud_native.rs"]

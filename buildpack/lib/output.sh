@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Messages of a build, in the style of Heroku's buildpacks (Dev Center, "Buildpack API", "Style"). Of config vars only these
-# values are printed: TAILRACE_TYPES, TAILRACE_VERSION and TAILRACE_BUILD when they are wrong, and the hosts of TAILRACE_MIRROR
-# and RUSTUP_UPDATE_ROOT.
+# values are printed: TAILRACE_VERSION and TAILRACE_BUILD when they are wrong, the hosts of TAILRACE_MIRROR and
+# RUSTUP_UPDATE_ROOT, and what `tailrace check` prints, which knows what is secret.
 
 # output::step TEXT…: a heading.
 output::step() {

@@ -27,14 +27,10 @@ settings::split_list() {
 	IFS=$' \t\n' read -r -d '' -a LIST <<<"${1//,/ }" || true
 }
 
-# Sets REPLY to TAILRACE_TYPES, or "all". Warns of a value that the agent would refuse at boot.
+# Sets REPLY to TAILRACE_TYPES, or to "all", also for a value that the agent refuses (check::settings reports it).
 settings::types() {
 	settings::get TAILRACE_TYPES
-	if [[ ! "${REPLY}" =~ ^[A-Za-z0-9_,[:space:]-]*$ ]]; then
-		output::warn "TAILRACE_TYPES: found \"${REPLY//[[:cntrl:]]/ }\", expected all, none, or names of entries; the build" \
-			"uses all, but with this value nothing runs under tailrace: heroku config:unset TAILRACE_TYPES"
-		REPLY=""
-	fi
+	[[ "${REPLY}" =~ ^[A-Za-z0-9_,[:space:]-]*$ ]] || REPLY=""
 	REPLY="${REPLY:-all}"
 }
 

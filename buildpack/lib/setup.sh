@@ -21,6 +21,8 @@ source "${BUILDPACK}/buildpack/lib/layer.sh"
 source "${BUILDPACK}/buildpack/lib/procfile.sh"
 # shellcheck source=buildpack/lib/default_command.sh
 source "${BUILDPACK}/buildpack/lib/default_command.sh"
+# shellcheck source=buildpack/lib/check.sh
+source "${BUILDPACK}/buildpack/lib/check.sh"
 # shellcheck source=buildpack/lib/report.sh
 source "${BUILDPACK}/buildpack/lib/report.sh"
 

@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 use tailrace_drain::{Drain, Options};
 
@@ -27,18 +26,6 @@ fn mirrored() -> (Workspace, PathBuf) {
     let mirror = create_mirror(&workspace);
     let url = format!("file://{}", mirror.display());
     (workspace.config_var("TAILRACE_MIRROR", &url), mirror.join(release::archive_name(TRIPLE)))
-}
-
-/// Packs an archive with this program.
-fn pack_program(workspace: &Workspace, program: &[u8]) -> PathBuf {
-    let dir = workspace.path("packed");
-    fs::create_dir_all(&dir).unwrap();
-    fs::write(dir.join("tailrace"), program).unwrap();
-    fs::set_permissions(dir.join("tailrace"), fs::Permissions::from_mode(0o755)).unwrap();
-    let archive = workspace.path("packed.tar.gz");
-    let packed = Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(&dir).arg("tailrace").status();
-    assert!(packed.unwrap().success());
-    archive
 }
 
 /// A workspace whose buildpack contains and expects the archive that `make` creates.
@@ -261,7 +248,7 @@ fn a_program_that_does_not_run_is_not_installed() {
         (b"#!/bin/sh\necho tailrace 0.1.0\nexit 3\n", "status 3"),
         (b"#!/bin/sh\nkill -SEGV $$\n", "status 139"),
     ] {
-        let workspace = vendored(|workspace| pack_program(workspace, program));
+        let workspace = vendored(|workspace| workspace.pack_program(program));
         let expected = format!("expected: \"tailrace {VERSION}\" when asked for its version");
         workspace.compile().fails_with("bad-binary", &[&expected, found]);
         assert_nothing_installed(&workspace);

@@ -8,7 +8,7 @@ use crate::workspace::{ScriptOutput, Workspace, files};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -463,7 +463,7 @@ fn the_toolchain_is_the_oldest_that_the_manifest_allows() {
 
 #[test]
 fn a_real_clone_builds_with_real_rust() {
-    // Takes a minute: `tests/run --release`, whose build of the dependencies it uses.
+    // Takes some minutes the first time: `tests/run --release`. The dependencies stay in `target/clone`.
     let Some(release) = release::from_environment() else { return };
     if !release.join(release::archive_name("aarch64-unknown-linux-musl")).exists() {
         return;
@@ -475,7 +475,10 @@ fn a_real_clone_builds_with_real_rust() {
     assert!(cloned.unwrap().success());
     let version = version_from_git(&workspace);
     fs::create_dir(workspace.path("cache/tailrace")).unwrap();
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), Into::into);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let target = target.join("clone");
+    fs::create_dir_all(&target).unwrap();
     symlink(target, workspace.path("cache/tailrace/target")).unwrap();
     let home = std::env::var("HOME").unwrap();
     let var = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| format!("{home}/{default}"));

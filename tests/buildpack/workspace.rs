@@ -88,7 +88,7 @@ impl Workspace {
             fs::create_dir(workspace.path(name)).unwrap();
         }
         fs::write(workspace.path("env/SECRET"), "s3cret-value").unwrap();
-        fs::write(workspace.path("env/TAILRACE_DRAIN_URL"), "https://drain.example/LOCAL-SECRET\n").unwrap();
+        fs::write(workspace.path("env/TAILRACE_DRAIN_URL"), "https://127.0.0.1:1/LOCAL-SECRET\n").unwrap();
         workspace
     }
 
@@ -122,6 +122,19 @@ impl Workspace {
         let line = format!("{} {} {}\n", release::VERSION, release::TRIPLE, release::sha256(archive));
         fs::write(self.checksums(), line).unwrap();
         self
+    }
+
+    /// Packs an archive with this program.
+    pub(crate) fn pack_program(&self, program: &[u8]) -> PathBuf {
+        let dir = self.path("packed");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("tailrace"), program).unwrap();
+        fs::set_permissions(dir.join("tailrace"), fs::Permissions::from_mode(0o755)).unwrap();
+        let archive = self.path("packed.tar.gz");
+        let packed =
+            Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(&dir).arg("tailrace").status();
+        assert!(packed.unwrap().success());
+        archive
     }
 
     /// A path in the workspace.
