@@ -2,6 +2,7 @@
 
 use crate::cli::TestFrame;
 use crate::config::{Config, DrainSettings, Problem, show_bytes};
+use crate::dyno::procfile::{self, Entry, Start};
 use crate::exit_code::ExitCode;
 use crate::frame::{Encoder, Field, PRI_DYNO, Timestamp};
 use crate::sample::{self, Sampler, SamplerSettings};
@@ -47,6 +48,7 @@ fn print_settings(config: &Config, problems: &[Problem], out: &mut impl Write) -
         config.spool_dir.display(),
         show_bytes(config.spool_limit(sample::quota))
     )?;
+    print_procfile(config, out)?;
     if !config.enabled {
         writeln!(out, "  TAILRACE is off: `tailrace run` execs the command and does nothing else")?;
     }
@@ -70,6 +72,27 @@ fn print_settings(config: &Config, problems: &[Problem], out: &mut impl Write) -
         writeln!(out, "no drain: set TAILRACE_DRAIN_URL; until then `tailrace run` execs the command")?;
     }
     Ok(())
+}
+
+/// Prints which entries of the Procfile in this directory run under tailrace, and which do not.
+fn print_procfile(config: &Config, out: &mut impl Write) -> io::Result<()> {
+    let Ok(text) = std::fs::read("Procfile") else { return Ok(()) }; // as in a container
+    let (mut under, mut others) = (Vec::new(), Vec::new());
+    for Entry { name, start } in procfile::entries(&String::from_utf8_lossy(&text)) {
+        match start {
+            Start::ByHand => under.push(name),
+            Start::ByType if config.includes_type(&name) => under.push(name),
+            Start::ByType => others.push(format!("{name} (excluded by TAILRACE_TYPES)")),
+            Start::Plain if procfile::is_stored(&name) => {
+                others
+                    .push(format!("{name} (the build wrapped it; another buildpack replaced the Procfile)"));
+            }
+            Start::Plain => others.push(name),
+        }
+    }
+    let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    writeln!(out, "  Procfile under tailrace: {}", list(&under))?;
+    writeln!(out, "           not: {}", list(&others))
 }
 
 fn test_drain(

@@ -218,8 +218,13 @@ impl Config {
 
     /// Whether this Procfile entry runs under the agent here. In a one-off dyno none does: a person is at its terminal.
     pub fn wraps_type(&self, name: &str) -> bool {
+        process_type(&self.dyno) != "run" && self.includes_type(name)
+    }
+
+    /// Whether `TAILRACE_TYPES` includes this Procfile entry.
+    pub fn includes_type(&self, name: &str) -> bool {
         let matches = |item: &str| item == name || (item == "all" && name != "release");
-        process_type(&self.dyno) != "run" && list_items(&self.wrapped_types).any(matches)
+        list_items(&self.wrapped_types).any(matches)
     }
 
     /// Names and values of the settings that are set, without secrets.

@@ -112,7 +112,7 @@ events! {
         "The app ended before the spool was ready. Lines may be missing.",
         "Check the disk below `TAILRACE_SPOOL_DIR`.";
     NotShipping = "not-shipping", "error",
-        "The supervisor cannot be set up. The command runs without tailrace. The buildpack's launcher reports it, too.",
+        "The supervisor cannot be set up. The command runs without tailrace. The buildpack's launcher reports it, too, and so does `.profile.d/tailrace.sh` when the Procfile was replaced after the build wrapped it.",
         "Correct what `error` names.";
     OutputNotRecorded = "output-not-recorded", "bytes detail",
         "At the end the recorder had not handled all that was read from the app, because the disk or the machine is too slow. These bytes are in no count of lines.",

@@ -218,6 +218,6 @@ binary::install() {
 	output::format_size "${size}"
 	size="${REPLY}"
 	output::format_size "${packed_size}"
-	output::note "binary: ${BINARY_ORIGIN}, ${size}; it adds ${REPLY} to the slug"
+	output::note "binary: ${BINARY_ORIGIN}, ${size}; it adds ${REPLY} to the ${RESULT}"
 	report::version_change
 }

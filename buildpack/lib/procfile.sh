@@ -2,6 +2,8 @@
 # Wraps the entries of the Procfile. The command of a wrapped entry is stored in .tailrace/types/NAME and replaced by
 # `.tailrace/bin/tailrace run --type NAME`: plain words without shell syntax, which all platforms start in the same way, also
 # those that use no shell. A file that platforms would parse differently is not changed.
+# Where the app's directory in the dyno is known, which is where HOME is /app (Dev Center, "Buildpack API"), the path is absolute:
+# `.profile` may change to another directory.
 
 # Names of entries.
 declare -a PROCFILE_WRAPPED=()         # wrapped by this build
@@ -111,7 +113,8 @@ procfile::classify() {
 
 # procfile::write APP: writes the stored commands, then replaces the Procfile atomically. Other lines keep their bytes.
 procfile::write() {
-	local app="$1" temporary="$1/.tailrace/procfile.tmp" number name newline
+	local app="$1" temporary="$1/.tailrace/procfile.tmp" number name newline prefix=""
+	[[ -v CNB_LAYERS_DIR || "${HOME-}" != /app ]] || prefix="/app/"
 	install::directory "${app}/.tailrace/types"
 	for number in "${PROCFILE_STORE[@]}"; do
 		name="${PROCFILE_NAMES[number]}"
@@ -119,7 +122,7 @@ procfile::write() {
 		install::file "${temporary}" "${app}/.tailrace/types/${name}" 644
 		newline=""
 		[[ "${PROCFILE_LINES[number]}" == *$'\n' ]] && newline=$'\n'
-		PROCFILE_LINES[number]="${name}: .tailrace/bin/tailrace run --type ${name}${newline}"
+		PROCFILE_LINES[number]="${name}: ${prefix}.tailrace/bin/tailrace run --type ${name}${newline}"
 	done
 	printf '%s' "${PROCFILE_LINES[@]}" >"${temporary}"
 	chmod --reference="${app}/Procfile" "${temporary}"
@@ -135,6 +138,13 @@ procfile::check_types() {
 		[[ "${type}" == all || "${type}" == none || " ${PROCFILE_NAMES[*]} " == *" ${type} "* ]] ||
 			output::warn "TAILRACE_TYPES contains ${type}, but the Procfile has no such entry"
 	done
+}
+
+# procfile::remember APP: keeps a copy of the Procfile, with which .profile.d/tailrace.sh compares the one in the dyno.
+procfile::remember() {
+	((${#PROCFILE_WRAPPED[@]} + ${#PROCFILE_ALREADY_WRAPPED[@]})) || return 0
+	install::directory "$1/.tailrace"
+	install::file "$1/Procfile" "$1/.tailrace/procfile" 644
 }
 
 # procfile::wrap APP: wraps the entries that TAILRACE_TYPES selects.

@@ -20,10 +20,36 @@ report::check_order() {
 		"heroku buildpacks:remove URL; heroku buildpacks:add --index 1 URL"
 }
 
-# report::check_layer_order LAYERS: warns when heroku/procfile ran before this buildpack. The layers of each buildpack that has run are
-# in a directory named after its id, beside LAYERS (Cloud Native Buildpack specification, platform.md, "Layers").
+# report::check_replacement APP: warns when a buildpack that replaces the Procfile will run after this one. Each has a config var. It ran
+# before when what it moves is gone, or when what it copies is the Procfile already.
+report::check_replacement() {
+	local app="$1" name path procfile buildpack
+	for name in PROCFILE APP_BASE PROJECT_PATH; do
+		settings::get "${name}"
+		path="${REPLY#/}"
+		[[ -n "${path%/}" && "${path%/}" != . ]] || continue
+		procfile="${app}/${path}/Procfile"
+		case "${name}" in
+		PROCFILE)
+			procfile="${app}/${path}"
+			buildpack="heroku-community/multi-procfile"
+			;;
+		APP_BASE) buildpack="heroku-buildpack-monorepo" ;;
+		*) buildpack="subdir-heroku-buildpack" ;;
+		esac
+		[[ -e "${app}/${path}" ]] || continue
+		! cmp --quiet "${procfile}" "${app}/Procfile" || continue
+		output::warn "${name} is set: if ${buildpack} runs after tailrace, it replaces the wrapped Procfile, and nothing" \
+			"runs under tailrace; put it first and tailrace behind it: heroku buildpacks:add --index 2 URL"
+	done
+}
+
+# report::check_layer_order LAYERS: warns when heroku/procfile ran before this buildpack, and leaves the Procfile as it is. The layers of
+# each buildpack that has run are in a directory named after its id, beside LAYERS (Cloud Native Buildpack specification, platform.md,
+# "Layers").
 report::check_layer_order() {
 	[[ -e "${1%/*}/heroku_procfile/launch.toml" ]] || return 0
+	PROCFILE_PROBLEM="heroku/procfile has read it"
 	output::warn "heroku/procfile ran before tailrace and has read the unwrapped Procfile, so nothing runs under tailrace;" \
 		"in project.toml put tailrace before heroku/procfile"
 }

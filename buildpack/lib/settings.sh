@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Config vars of the build: each is a file in ENV_DIR, which may be missing. Only those of tailrace are read, and the two of rustup
-# that say where it downloads from.
+# Config vars of the build: each is a file in ENV_DIR, which may be missing. Only those of tailrace are read, the two of rustup that
+# say where it downloads from, and those of buildpacks that replace the Procfile.
 
 # settings::get NAME: sets REPLY to the trimmed value; empty when it is not set.
 settings::get() {

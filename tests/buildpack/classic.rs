@@ -53,12 +53,14 @@ fn compile_installs_and_reports_it() {
         (".profile.d/tailrace.sh", 0o644),
         (".tailrace/bin/tailrace", 0o755),
         (".tailrace/bin/tailrace-agent", 0o755),
+        (".tailrace/procfile", 0o644),
         (".tailrace/types/web", 0o644),
         (".tailrace/types/worker", 0o644),
         ("Procfile", 0o644),
     ];
     assert_eq!(modes, expected);
-    let lines = "web: .tailrace/bin/tailrace run --type web\nworker: .tailrace/bin/tailrace run --type worker\n\
+    let lines = "web: /app/.tailrace/bin/tailrace run --type web\n\
+                 worker: /app/.tailrace/bin/tailrace run --type worker\n\
                  release: rake db:migrate\n";
     assert_eq!(workspace.procfile_text(), lines);
     assert_eq!(workspace.stored_command("web").as_deref(), Some("puma\n"));
@@ -255,4 +257,43 @@ fn report_prints_build_metadata_and_never_fails() {
     workspace.compile().fails_with("no-release", &["buildpack/package"]);
     assert_eq!(report()[0]["tailrace_failure"].as_str(), Some("no-release"));
     assert_eq!(workspace.script("report", |_| {}).succeeds().stdout, "");
+}
+
+#[test]
+fn the_wrapped_command_is_found_from_any_directory_where_the_app_has_a_known_path() {
+    for (home, line) in [
+        ("/app", "web: /app/.tailrace/bin/tailrace run --type web\n"),
+        ("/root", "web: .tailrace/bin/tailrace run --type web\n"),
+    ] {
+        let workspace = Workspace::new().procfile("web: x\n").build_var("HOME", home);
+        workspace.compile().succeeds().without_warnings();
+        assert_eq!(workspace.procfile_text(), line);
+    }
+}
+
+#[test]
+fn compile_warns_of_a_buildpack_that_will_replace_the_procfile() {
+    for (name, value, file) in [
+        ("PROCFILE", "api/Procfile", "api/Procfile"),
+        ("APP_BASE", "api", "api/Procfile"),
+        ("APP_BASE", "/services/api/", "services/api/Procfile"),
+        ("PROJECT_PATH", "api", "api/Procfile"),
+    ] {
+        let workspace = Workspace::new().procfile(WEB).file(file, "web: other\n").config_var(name, value);
+        let text = format!(" !     {name} is set: if ");
+        workspace.compile().succeeds().prints(&[&text, "heroku buildpacks:add --index 2 URL"]);
+    }
+    // They ran before: the file has been copied, the directory has become the app's.
+    for (name, value, file, text) in [
+        ("PROCFILE", "api/Procfile", "api/Procfile", WEB),
+        ("APP_BASE", "api", "api/Procfile", WEB),
+        ("APP_BASE", "api", "x", ""),
+        ("PROJECT_PATH", "api", "x", ""),
+        ("PROCFILE", "Procfile", "x", ""),
+        ("APP_BASE", ".", "x", ""),
+        ("APP_BASE", " ", "x", ""),
+    ] {
+        let workspace = Workspace::new().procfile(WEB).file(file, text).config_var(name, value);
+        workspace.compile().succeeds().without_warnings();
+    }
 }

@@ -141,10 +141,22 @@ fn build_warns_when_heroku_procfile_ran_before() {
     let workspace = Workspace::new().procfile(WEB);
     fs::create_dir_all(workspace.path("layers/heroku_procfile")).unwrap();
     fs::write(workspace.path("layers/heroku_procfile/launch.toml"), "").unwrap();
-    workspace.build_in("layers/tailrace_agent").succeeds().prints(&[
+    let output = workspace.build_in("layers/tailrace_agent").succeeds().prints(&[
         " !     heroku/procfile ran before tailrace",
         "in project.toml put tailrace before heroku/procfile",
     ]);
+    assert!(!output.stdout.contains("wrapped"), "{output:?}");
+    assert_eq!(output.stderr.matches("nothing runs under tailrace").count(), 1, "{output:?}");
+    assert_eq!(workspace.procfile_text(), WEB);
+}
+
+#[test]
+fn the_text_of_a_build_speaks_of_an_image() {
+    let workspace = Workspace::new().procfile(WEB);
+    let output = workspace.build().succeeds().prints(&[" to the image\n"]);
+    assert!(!output.stdout.contains("slug"), "{output:?}");
+    let output = Workspace::without_archive().build().fails_with("no-binary", &[]);
+    assert!(!output.stderr.contains("slug"), "{output:?}");
 }
 
 #[test]

@@ -44,8 +44,9 @@ pub(crate) struct Dyno {
 }
 
 impl Dyno {
-    /// Builds the app and moves it to another directory.
+    /// Builds the app and moves it to another directory. That is not `/app`, so the build must not know it.
     pub(crate) fn new(platform: Platform, workspace: Workspace) -> Self {
+        let workspace = workspace.build_var("HOME", "/nowhere");
         if platform == Platform::CloudNative {
             workspace.build().succeeds();
         } else {
@@ -98,6 +99,15 @@ impl Dyno {
 
     /// Starts any command line, as `heroku run` does.
     pub(crate) fn start_command(&self, line: &str) -> Running {
+        self.start_with(line, &[])
+    }
+
+    /// Starts any command line in a dyno with this name.
+    pub(crate) fn start_as(&self, name: &str, line: &str) -> Running {
+        self.start_with(line, &[("DYNO", name)])
+    }
+
+    fn start_with(&self, line: &str, vars: &[(&str, &str)]) -> Running {
         let mut command = Command::new("/bin/bash");
         let source = "for file in \"$HOME\"/.profile.d/*.sh; do source \"$file\"; done";
         match self.platform {
@@ -111,6 +121,7 @@ impl Dyno {
             Platform::CloudNative => command.args(["-c", line]),
         };
         command.env_clear().envs(self.vars.iter().map(|(name, value)| (name, value)));
+        command.envs(vars.iter().copied());
         if self.platform == Platform::CloudNative {
             command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.layer_path()));
         }

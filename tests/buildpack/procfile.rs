@@ -22,7 +22,7 @@ const LONG: &str = "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddd
 
 /// The line of a wrapped entry, without its newline.
 fn wrapped_line(name: &str) -> String {
-    format!("{name}: .tailrace/bin/tailrace run --type {name}")
+    format!("{name}: /app/.tailrace/bin/tailrace run --type {name}")
 }
 
 #[test]

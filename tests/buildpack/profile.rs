@@ -4,6 +4,7 @@ use crate::dyno::{Dyno, Finished, Platform};
 use crate::release::repository;
 use crate::threads::check_in_threads;
 use crate::workspace::Workspace;
+use std::fs;
 use std::process::Command;
 
 /// Runs a script with `SOURCE` replaced by a command that sources the file.
@@ -92,4 +93,50 @@ fn other_files_in_profile_d_do_not_stop_the_app() {
             assert_eq!(dyno.drain.lines(), ["here"], "{platform:?} {name}: {text}");
         }
     });
+}
+
+#[test]
+fn a_procfile_that_was_replaced_after_the_build_is_reported_at_boot() {
+    let reported = |name: &str| {
+        format!(
+            "tailrace at=not-shipping error=\"the Procfile was replaced after the build wrapped it\" \
+             detail=\"{name} runs without tailrace\" try=\"put the buildpack that replaces it before tailrace\"\n"
+        )
+    };
+    let built = "web: x\nclock: tailrace run -- y\nrelease: z\n";
+    for platform in [Platform::Cedar, Platform::Herokuish] {
+        let dyno = Dyno::new(platform, Workspace::new().procfile(built));
+        let wrapped = fs::read_to_string(dyno.app.join("Procfile")).unwrap();
+        for (now, dyno_name, expected) in [
+            // As it was built.
+            (wrapped.as_str(), "web.1", String::new()),
+            (&wrapped, "release.1", String::new()),
+            // Replaced: by a file without tailrace, with another entry, with other lines around it.
+            ("web: x\n", "web.1", reported("web")),
+            ("web: x\nworker: y\n", "worker.2", reported("worker")),
+            ("release: y\n", "release.1", String::new()),
+            ("web: x\n", "run.1", String::new()),
+            ("web: x\n", "scheduler.1", String::new()),
+            ("web: x\n", "worker.1", String::new()),
+            ("web: x\n", "a b/c.1", String::new()),
+            ("web: tailrace run -- x\n", "web.1", String::new()),
+            (&format!("{wrapped}extra: x\n"), "web.1", String::new()),
+            (&format!("{wrapped}extra: x\n"), "release.1", String::new()),
+        ] {
+            fs::write(dyno.app.join("Procfile"), now).unwrap();
+            let dyno = dyno.start_as(dyno_name, "true").wait();
+            assert_eq!(dyno, Finished::new(0, "", &expected), "{platform:?} {dyno_name}: {now}");
+        }
+        fs::remove_file(dyno.app.join("Procfile")).unwrap();
+        assert_eq!(dyno.start_as("web.1", "true").wait(), Finished::new(0, "", ""), "{platform:?}");
+    }
+}
+
+#[test]
+fn an_entry_that_the_build_did_not_wrap_is_not_reported() {
+    let workspace = Workspace::new().procfile("web: x\nworker: y\n").config_var("TAILRACE_TYPES", "web");
+    let dyno = Dyno::new(Platform::Cedar, workspace);
+    fs::write(dyno.app.join("Procfile"), "web: z\nworker: y\n").unwrap();
+    assert_eq!(dyno.start_as("worker.1", "true").wait(), Finished::new(0, "", ""));
+    assert_ne!(dyno.start_as("web.1", "true").wait().stderr, "");
 }

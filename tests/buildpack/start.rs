@@ -2,6 +2,7 @@
 
 use crate::dyno::{Dyno, Finished, Platform};
 use crate::workspace::Workspace;
+use std::fs;
 
 fn dyno(platform: Platform, procfile: &str) -> Dyno {
     Dyno::new(platform, Workspace::new().procfile(procfile))
@@ -102,5 +103,39 @@ fn tailrace_is_in_path_in_a_shell_of_the_dyno() {
         let Finished { status, stdout, stderr } = dyno.start_command("tailrace check").wait();
         assert_eq!((status, stderr.as_str()), (0, ""), "{platform:?}: {stdout}");
         assert!(stdout.contains("answer   ok: 204"), "{platform:?}: {stdout}");
+    }
+}
+
+#[test]
+fn a_profile_that_changes_the_directory_changes_it_for_the_command_only() {
+    let workspace = Workspace::new().procfile("web: echo \"${PWD##*/}\"\n").file("api/x", "");
+    let dyno = Dyno::new(Platform::Cedar, workspace);
+    // What the build writes where the app is /app, whose path has no blanks.
+    let line = "cd api; \"$HOME\"/.tailrace/bin/tailrace run --type web";
+    assert_eq!(dyno.start_command(line).wait(), Finished::new(0, "api\n", ""));
+    assert_eq!(dyno.drain.lines(), ["api"]);
+    fs::remove_file(dyno.app.join(".tailrace/bin/tailrace-agent")).unwrap();
+    let Finished { status, stdout, stderr } = dyno.start_command(line).wait();
+    assert_eq!((status, stdout.as_str()), (0, "api\n"), "{stderr}");
+}
+
+#[test]
+fn check_lists_which_entries_run_under_tailrace() {
+    let text = "web: x\nworker: y\nclock: tailrace run -- z\nrelease: r\n";
+    for platform in Platform::ALL {
+        let dyno = dyno(platform, text).config_var("DYNO", "run.1").config_var("TAILRACE_TYPES", "web");
+        let stdout = dyno.start_command("tailrace check --no-send").wait().stdout;
+        let expected = "  Procfile under tailrace: web, clock\n           \
+                        not: worker (excluded by TAILRACE_TYPES), release\n";
+        assert!(stdout.contains(expected), "{platform:?}: {stdout}");
+        // Another buildpack replaced it.
+        fs::write(dyno.app.join("Procfile"), "web: x\n").unwrap();
+        let stdout = dyno.start_command("tailrace check --no-send").wait().stdout;
+        let expected = "  Procfile under tailrace: none\n           \
+                        not: web (the build wrapped it; another buildpack replaced the Procfile)\n";
+        assert!(stdout.contains(expected), "{platform:?}: {stdout}");
+        fs::remove_file(dyno.app.join("Procfile")).unwrap();
+        let stdout = dyno.start_command("tailrace check --no-send").wait().stdout;
+        assert!(!stdout.contains("Procfile"), "{platform:?}: {stdout}");
     }
 }
