@@ -31,6 +31,8 @@ mod package;
 mod procfile;
 #[path = "buildpack/profile.rs"]
 mod profile;
+#[path = "buildpack/release_workflow.rs"]
+mod release_workflow;
 #[path = "buildpack/sources.rs"]
 mod sources;
 #[path = "buildpack/start.rs"]
