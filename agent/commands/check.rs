@@ -1,7 +1,7 @@
 //! `tailrace check`: prints app, dyno, settings and their problems, and tests whether each drain accepts a frame.
 
 use crate::cli::TestFrame;
-use crate::config::{Config, DrainSettings, Problem, show_bytes};
+use crate::config::{Config, DrainSettings, Problem, ProblemKind, show_bytes};
 use crate::dyno::procfile::{self, Entry, Start};
 use crate::exit_code::ExitCode;
 use crate::frame::{Encoder, Field, PRI_DYNO, Timestamp};
@@ -18,9 +18,7 @@ pub fn run(test_frame: TestFrame, out: &mut impl Write) -> ExitCode {
     let (config, problems) = super::settings();
     let (config, problems) = (&config, problems.as_slice());
     print_settings(config, problems, out).ok(); // the reader may have closed the pipe
-    if problems.iter().any(|problem| problem.is_fatal) || config.drains.is_empty() {
-        return ExitCode::Usage;
-    }
+    let has_bad_value = problems.iter().any(|problem| problem.kind == ProblemKind::BadValue);
     let mut any_failed = false;
     for (index, drain) in config.drains.iter().enumerate() {
         let mut report = Vec::new();
@@ -28,7 +26,11 @@ pub fn run(test_frame: TestFrame, out: &mut impl Write) -> ExitCode {
         out.write_all(&report).ok(); // the reader may have closed the pipe
         any_failed |= !is_accepted;
     }
-    if any_failed { ExitCode::Unavailable } else { ExitCode::Success }
+    match (any_failed, has_bad_value || config.drains.is_empty()) {
+        (true, _) => ExitCode::Unavailable,
+        (false, true) => ExitCode::Usage,
+        (false, false) => ExitCode::Success,
+    }
 }
 
 fn print_settings(config: &Config, problems: &[Problem], out: &mut impl Write) -> io::Result<()> {
@@ -64,11 +66,18 @@ fn print_settings(config: &Config, problems: &[Problem], out: &mut impl Write) -
     if !problems.is_empty() {
         writeln!(out, "problems")?;
         for problem in problems {
-            let kind = if problem.is_fatal { "error" } else { "warning" };
+            let kind = match problem.kind {
+                ProblemKind::BadValue => "error",
+                ProblemKind::UnknownName => "warning",
+            };
             writeln!(out, "  {kind}: {problem}")?;
         }
+        let consequence = "`tailrace run` execs the command";
+        if let Some(consequence) = super::consequence_of(config, problems, consequence) {
+            writeln!(out, "  {consequence}")?;
+        }
     }
-    if config.drains.is_empty() && !problems.iter().any(|problem| problem.is_fatal) {
+    if config.drains.is_empty() && problems.is_empty() {
         writeln!(out, "no drain: set TAILRACE_DRAIN_URL; until then `tailrace run` execs the command")?;
     }
     Ok(())

@@ -30,7 +30,10 @@ fn run_entry(command: &[OsString], entry: Option<&str>) -> u8 {
         || has_terminal
         || supervisor::is_nested()
         || entry.is_some_and(|name| !config.wraps_type(name));
-    if is_off || report_problems(&problems, "the command runs without tailrace") || config.drains.is_empty() {
+    if !is_off {
+        report_problems(&config, &problems, "the command runs without tailrace");
+    }
+    if is_off || config.drains.is_empty() {
         return supervisor::cannot_start(command, &supervisor::exec(command));
     }
     supervisor::run(&config, command)

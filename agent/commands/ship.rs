@@ -81,15 +81,12 @@ fn is_shipping(config: &Config, problems: &[Problem]) -> bool {
         diag::event(diag::Event::ShipOff).field("detail", DISCARDED).emit();
         return false;
     }
-    if report_problems(problems, DISCARDED) {
-        return false;
-    }
-    if config.drains.is_empty() {
+    report_problems(config, problems, DISCARDED);
+    if config.drains.is_empty() && problems.is_empty() {
         let event = diag::event(diag::Event::NoDrain).field("error", "TAILRACE_DRAIN_URL is not set");
         event.field("detail", DISCARDED).emit();
-        return false;
     }
-    true
+    !config.drains.is_empty()
 }
 
 /// Ships standard input until it ends, and what is held for the grace after that.

@@ -1,8 +1,9 @@
 //! The settings, parsed and with their defaults.
 
-use super::drain::DrainSettings;
+use super::drain::{DRAIN_URL, DrainSettings};
 use super::drain_url::BATCH_BYTES;
-use super::env::{Collected, EnvReader, Problem, size};
+use super::env::{Collected, DrainUrlState, EnvReader, Problem};
+use super::nearest::{self, Nearest};
 use super::settings;
 use super::value;
 use crate::dyno::name::{is_entry_name, platform_sends_lifecycle, process_type};
@@ -20,6 +21,9 @@ const SPOOL_BYTES: RangeInclusive<u64> = (4 << 20)..=(64 << 30);
 const DEFAULT_SPOOL_BYTES: u64 = 256 << 20;
 const DEFAULT_BATCH_BYTES: u64 = 512 << 10;
 const SECOND: Duration = Duration::from_secs(1);
+const BATCH_LINGER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(1);
+const REQUEST_TIMEOUT: RangeInclusive<Duration> = SECOND..=Duration::from_mins(5);
+const STOP_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(10);
 
 /// What `tailrace run` does when standard output is a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,12 +161,13 @@ impl Config {
     /// their defaults.
     pub fn from_env(vars: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Vec<Problem>) {
         let mut env = EnvReader::new(vars);
+        let drain_url = if env.is_set(DRAIN_URL) { DrainUrlState::Set } else { DrainUrlState::Unset };
         let mut config = Self::read(&mut env);
         config.max_line = config.max_line.min(config.max_message_len());
         for name in settings::BUILD_ONLY {
             drop(env.read_unlisted(name));
         }
-        env.warn_of_unknown_names();
+        env.warn_of_unknown_names(drain_url);
         let Collected { problems, explicit } = env.finish();
         (Self { explicit, ..config }, problems)
     }
@@ -190,16 +195,16 @@ impl Config {
             ssl_cert_file: env.read_unlisted("SSL_CERT_FILE").map(PathBuf::from),
             proxy: env.proxy(),
             proxy_ignored: ["HTTPS_PROXY", "https_proxy"].iter().any(|name| env.contains(name)),
-            batch_linger: env.duration("TAILRACE_BATCH_LINGER", SECOND, Duration::ZERO..=60 * SECOND),
-            request_timeout: env.duration("TAILRACE_REQUEST_TIMEOUT", 20 * SECOND, SECOND..=300 * SECOND),
-            spool_bytes: env.parse("TAILRACE_SPOOL_BYTES", None, |text| size(text, &SPOOL_BYTES).map(Some)),
+            batch_linger: env.duration("TAILRACE_BATCH_LINGER", SECOND, &BATCH_LINGER),
+            request_timeout: env.duration("TAILRACE_REQUEST_TIMEOUT", 20 * SECOND, &REQUEST_TIMEOUT),
+            spool_bytes: env.optional_bytes("TAILRACE_SPOOL_BYTES", &SPOOL_BYTES),
             max_line: env.bytes("TAILRACE_MAX_LINE", *MAX_LINE_BYTES.end(), &MAX_LINE_BYTES) as usize,
-            stop_grace: env.duration("TAILRACE_STOP_GRACE", 28 * SECOND, Duration::ZERO..=600 * SECOND),
+            stop_grace: env.duration("TAILRACE_STOP_GRACE", 28 * SECOND, &STOP_GRACE),
             sample_interval: env.interval("TAILRACE_SAMPLE_INTERVAL", Some(20 * SECOND)),
             sample_extra: env.switch("TAILRACE_SAMPLE_MORE", false),
             heartbeat: env.interval("TAILRACE_HEARTBEAT", None),
             lifecycle: read_lifecycle(env, default_lifecycle),
-            port: env.read_unlisted("PORT").and_then(|port| port.trim().parse().ok()),
+            port: env.read_unlisted("PORT").and_then(|port| port.parse().ok()),
             dyno_id: env.read_unlisted("HEROKU_DYNO_ID"),
             passthrough: env.switch("TAILRACE_PASSTHROUGH", true),
             tty: read_tty(env),
@@ -234,10 +239,11 @@ impl Config {
 }
 
 fn read_memory_quota(env: &mut EnvReader) -> Option<u64> {
-    env.parse("TAILRACE_MEMORY_QUOTA", None, |text| {
+    let parse = |text: &str| {
         let bytes = value::bytes(text).map_err(str::to_owned)?;
         (bytes > 0).then_some(Some(bytes)).ok_or_else(|| "a size above 0".to_owned())
-    })
+    };
+    env.parse("TAILRACE_MEMORY_QUOTA", None, parse, |text| nearest::bytes(text, &(1..=u64::MAX)))
 }
 
 fn read_spool_dir(env: &mut EnvReader) -> PathBuf {
@@ -247,25 +253,34 @@ fn read_spool_dir(env: &mut EnvReader) -> PathBuf {
 }
 
 fn read_lifecycle(env: &mut EnvReader, default: bool) -> bool {
-    env.parse("TAILRACE_LIFECYCLE", default, |text| match text.trim() {
+    let parse = |text: &str| match text {
         "auto" => Ok(default),
         text => value::switch(text).map_err(|_| "auto, on or off".to_owned()),
-    })
+    };
+    let nearest = |text: &str| nearest::choice(text, &["auto"]).or_else(|| nearest::switch(text));
+    env.parse("TAILRACE_LIFECYCLE", default, parse, nearest)
 }
 
 fn read_tty(env: &mut EnvReader) -> Tty {
-    env.parse("TAILRACE_TTY", Tty::Exec, |text| match text.trim() {
+    let parse = |text: &str| match text {
         "exec" => Ok(Tty::Exec),
         "wrap" => Ok(Tty::Wrap),
         _ => Err("exec or wrap".to_owned()),
-    })
+    };
+    env.parse("TAILRACE_TTY", Tty::Exec, parse, |text| nearest::choice(text, &["exec", "wrap"]))
 }
 
 fn read_types(env: &mut EnvReader) -> String {
-    env.parse("TAILRACE_TYPES", String::from("all"), |text| {
+    let parse = |text: &str| {
         let is_valid = list_items(text).all(is_entry_name);
         is_valid.then(|| text.to_owned()).ok_or_else(|| "all, none, or names of entries".to_owned())
-    })
+    };
+    let nearest = |text: &str| {
+        let names: Vec<&str> =
+            text.split([';', ':', '|', '+', ' ', ',']).filter(|name| !name.is_empty()).collect();
+        Some(Nearest { reason: "names are separated by commas".to_owned(), form: names.join(",") })
+    };
+    env.parse("TAILRACE_TYPES", String::from("all"), parse, nearest)
 }
 
 /// The items of a list that is separated by blanks or commas.

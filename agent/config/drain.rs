@@ -1,7 +1,9 @@
 //! The settings of each drain, from `TAILRACE_DRAIN_URL` and `TAILRACE_DRAIN_TOKEN`.
 
-use super::drain_url::{DrainUrl, Scheme};
+use super::drain_url::{BLANK_BETWEEN, DrainUrl, SEPARATORS, Scheme};
 use super::env::EnvReader;
+
+pub(super) const DRAIN_URL: &str = "TAILRACE_DRAIN_URL";
 
 /// One drain.
 #[derive(Clone, Debug)]
@@ -52,41 +54,50 @@ impl DrainSettings {
 
     /// Reads all drains. URLs that cannot be used are reported to `env` and left out.
     pub(super) fn read_all(env: &mut EnvReader, app: &str, batch_bytes: u64) -> Vec<Self> {
-        const URLS: &str = "TAILRACE_DRAIN_URL";
         let allows_plaintext = env.switch("TAILRACE_ALLOW_PLAINTEXT", false);
         let defaults = DrainDefaults { app, batch_bytes, allows_plaintext };
-        let text = env.read_unlisted(URLS).unwrap_or_default();
+        let text = env.read_unlisted(DRAIN_URL).unwrap_or_default();
         let urls: Vec<&str> = text.split_whitespace().collect();
+        let tokens = read_tokens(env, urls.len());
         let mut drains = Vec::new();
         for (index, url) in urls.iter().enumerate() {
-            match Self::parse(url, &drains, &defaults) {
-                Ok(drain) => {
-                    env.list(URLS, drain.url.to_string());
+            let parsed = match url {
+                url if urls.len() > 1 && url.ends_with(SEPARATORS) => {
+                    Err(format!("{BLANK_BETWEEN}, and nothing else"))
+                }
+                url => Self::parse(url, &drains, &defaults),
+            };
+            match parsed {
+                Ok(mut drain) => {
+                    env.list(DRAIN_URL, drain.url.to_string());
+                    if let Some(token) = tokens.get(index) {
+                        token.clone_into(&mut drain.token);
+                    }
                     drains.push(drain);
                 }
-                Err(error) if urls.len() > 1 => env.error(URLS, format!("URL {}: {error}", index + 1)),
-                Err(error) => env.error(URLS, error),
+                Err(error) if urls.len() > 1 => env.error(DRAIN_URL, format!("URL {}: {error}", index + 1)),
+                Err(error) => env.error(DRAIN_URL, error),
             }
         }
-        read_tokens(env, &mut drains, urls.len());
         drains
     }
 }
 
-/// Replaces the derived tokens by those that are configured: one for each of the `expected` URLs.
-fn read_tokens(env: &mut EnvReader, drains: &mut [DrainSettings], expected: usize) {
+/// Reads the tokens that are configured: one for each of the `expected` URLs, or none.
+fn read_tokens(env: &mut EnvReader, expected: usize) -> Vec<String> {
     const TOKENS: &str = "TAILRACE_DRAIN_TOKEN";
-    let Some(text) = env.read(TOKENS) else { return };
-    let tokens: Vec<&str> = text.split_whitespace().collect();
-    let are_printable = tokens.iter().all(|token| token.bytes().all(|b| b.is_ascii_graphic()));
-    if tokens.len() == expected && are_printable {
-        for (drain, token) in drains.iter_mut().zip(tokens) {
-            token.clone_into(&mut drain.token);
-        }
-    } else {
+    let Some(text) = env.read_unlisted(TOKENS) else { return Vec::new() };
+    let tokens: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if tokens.len() != expected {
         let found = tokens.len();
         env.error(TOKENS, format!("found {found} tokens, expected {expected}: one per drain URL"));
+    } else if !tokens.iter().all(|token| token.bytes().all(|b| b.is_ascii_graphic())) {
+        env.error(TOKENS, "expected printable ASCII");
+    } else {
+        env.list(TOKENS, text);
+        return tokens;
     }
+    Vec::new()
 }
 
 /// Derives a drain token that is the same for every dyno and release, when a URL's secret is rotated, and when other

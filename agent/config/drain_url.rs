@@ -1,5 +1,6 @@
 //! Drain URLs: a strict parser for the parts that are used, and a display without secrets.
 
+use super::nearest;
 use super::value;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -14,6 +15,11 @@ pub(super) const BATCH_BYTES: RangeInclusive<u64> = (16 << 10)..=(4 << 20);
 /// `Content-Encoding: gzip`).
 const GZIP_HOSTS: [&str; 6] =
     [".sumologic.com", ".sumologic.net", ".datadoghq.com", ".datadoghq.eu", ".newrelic.com", ".nr-data.net"];
+
+/// What does not separate URLs.
+pub(super) const SEPARATORS: [char; 2] = [',', ';'];
+/// What to do about URLs that are separated by something else than a blank.
+pub(super) const BLANK_BETWEEN: &str = "put a blank between them";
 
 /// The protocol of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +103,7 @@ impl DrainUrl {
     /// # Errors
     /// [`UrlError`] names the part that is wrong, what was expected, and what to do.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
-        if let Some(at) = text.bytes().position(|b| !b.is_ascii_graphic()) {
-            return error(format!("byte {at} is not allowed in a URL: percent-encode it"));
-        }
+        check_text(text)?;
         let Some((scheme, rest)) = text.split_once("://") else {
             return error("no scheme: expected https://HOST/PATH");
         };
@@ -198,6 +202,28 @@ impl fmt::Display for DrainUrl {
 impl fmt::Debug for DrainUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DrainUrl({self})")
+    }
+}
+
+/// Checks what is no URL as a whole: quotes, several URLs, bytes that cannot be sent.
+fn check_text(text: &str) -> Result<(), UrlError> {
+    if let Some(quote) = nearest::quote_around(text) {
+        return error(format!("there are quotes ({quote}) around the URL: remove them"));
+    }
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || c == '+';
+    for (at, _) in text.match_indices("://").skip(1) {
+        let before = text[..at].trim_end_matches(is_scheme);
+        if let Some(separator) = before.chars().next_back().filter(|last| SEPARATORS.contains(last)) {
+            let name = if separator == ',' { "comma" } else { "semicolon" };
+            return error(format!("several URLs with a {name} between them: {BLANK_BETWEEN}"));
+        }
+    }
+    match text.bytes().position(|b| !b.is_ascii_graphic() || b"<>`".contains(&b)) {
+        Some(at) if b"<>".contains(&text.as_bytes()[at]) => {
+            error(format!("byte {at} is < or >: is it the placeholder of an example?"))
+        }
+        Some(at) => error(format!("byte {at} is not allowed in a URL: percent-encode it")),
+        None => Ok(()),
     }
 }
 

@@ -1,14 +1,42 @@
 //! Reads environment variables one by one and collects the problems with them.
 
 use super::drain_url::{DrainUrl, Scheme};
+use super::nearest::{self, Nearest};
 use super::settings;
-use super::value::{self, show_bytes};
+use super::value::{self, show_bytes, show_duration};
 use crate::frame::Field;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+
+/// Headers that describe the body and its framing, which tailrace sets itself. `Authorization` and `User-Agent` may be
+/// replaced.
+pub(crate) const RESERVED_HEADERS: [&str; 13] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "logplex-drain-token",
+    "logplex-frame-id",
+    "logplex-msg-count",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What a problem with a setting means for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// Its value cannot be used: its default is. A drain URL is left out.
+    BadValue,
+    /// There is no setting of this name: it is ignored.
+    UnknownName,
+}
 
 /// A problem with a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +45,8 @@ pub struct Problem {
     pub name: String,
     /// What was found, what was expected, what to do.
     pub text: String,
-    /// Nothing can be shipped until it is corrected; else it is a warning.
-    pub is_fatal: bool,
+    /// What it means for the setting.
+    pub kind: ProblemKind,
 }
 
 impl fmt::Display for Problem {
@@ -60,14 +88,18 @@ impl EnvReader {
         Collected { problems: self.problems, explicit: self.explicit }
     }
 
-    /// Reports a problem because of which nothing can be shipped.
+    /// Reports a value that cannot be used.
     pub(super) fn error(&mut self, name: &str, text: impl Into<String>) {
-        self.problems.push(Problem { name: name.to_owned(), text: text.into(), is_fatal: true });
+        self.problems.push(Problem { name: name.to_owned(), text: text.into(), kind: ProblemKind::BadValue });
     }
 
-    /// Reports a problem despite which lines are shipped.
+    /// Reports a name that is not that of a setting.
     fn warning(&mut self, name: &str, text: impl Into<String>) {
-        self.problems.push(Problem { name: name.to_owned(), text: text.into(), is_fatal: false });
+        self.problems.push(Problem {
+            name: name.to_owned(),
+            text: text.into(),
+            kind: ProblemKind::UnknownName,
+        });
     }
 
     /// Adds a setting to the list of those that are set.
@@ -75,7 +107,12 @@ impl EnvReader {
         self.explicit.push((name.to_owned(), value));
     }
 
-    /// Whether a variable is set and was not read yet.
+    /// Whether a variable is set and not blank, and was not read yet.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.vars.get(name).is_some_and(|value| !value.trim().is_empty())
+    }
+
+    /// Whether a variable is in the environment, and was not read yet.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.vars.contains_key(name)
     }
@@ -87,62 +124,96 @@ impl EnvReader {
         Some(text)
     }
 
-    /// Reads a variable that is set and not blank. It is not listed: it is a secret or not a setting of tailrace.
+    /// Reads a variable that is set and not blank, without the white space around its value. It is not listed: it is a
+    /// secret or not a setting of tailrace.
     pub(super) fn read_unlisted(&mut self, name: &str) -> Option<String> {
-        self.vars.remove(name).filter(|text| !text.trim().is_empty())
+        let text = self.vars.remove(name)?;
+        Some(text.trim()).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
     /// Reads a setting with `parse`, whose error is what was expected; `default` when it is not set or invalid.
+    /// `nearest` guesses what may have been meant.
     pub(super) fn parse<T>(
         &mut self,
         name: &str,
         default: T,
         parse: impl Fn(&str) -> Result<T, String>,
+        nearest: impl Fn(&str) -> Option<Nearest>,
     ) -> T {
-        let Some(text) = self.read(name) else { return default };
-        parse(&text).unwrap_or_else(|expected| {
-            self.error(name, format!("found {text:?}, expected {expected}"));
-            default
-        })
+        let Some(text) = self.read_unlisted(name) else { return default };
+        match parse(&text) {
+            Ok(value) => {
+                self.list(name, text);
+                value
+            }
+            Err(expected) => {
+                let nearest = [nearest::unquoted(&text), nearest(&text)].into_iter().flatten();
+                let text = match nearest.into_iter().find(|nearest| parse(&nearest.form).is_ok()) {
+                    Some(Nearest { reason, form }) => format!("{text}: {reason}; did you mean {form}?"),
+                    None => format!("found {text:?}, expected {expected}"),
+                };
+                self.error(name, text);
+                default
+            }
+        }
     }
 
     pub(super) fn switch(&mut self, name: &str, default: bool) -> bool {
-        self.parse(name, default, |text| value::switch(text).map_err(str::to_owned))
+        self.parse(name, default, |text| value::switch(text).map_err(str::to_owned), nearest::switch)
     }
 
     pub(super) fn duration(
         &mut self,
         name: &str,
         default: Duration,
-        range: RangeInclusive<Duration>,
+        range: &RangeInclusive<Duration>,
     ) -> Duration {
-        self.parse(name, default, |text| {
+        let parse = |text: &str| {
             let duration = value::duration(text).map_err(str::to_owned)?;
-            let (min, max) = (range.start(), range.end());
-            let is_valid = range.contains(&duration);
-            is_valid.then_some(duration).ok_or_else(|| format!("a duration from {min:?} to {max:?}"))
-        })
+            let (min, max) = (show_duration(*range.start()), show_duration(*range.end()));
+            range
+                .contains(&duration)
+                .then_some(duration)
+                .ok_or_else(|| format!("a duration from {min} to {max}"))
+        };
+        self.parse(name, default, parse, |text| nearest::duration(text, range))
     }
 
     /// Reads the interval of a periodic task; `off` and 0 mean none.
     pub(super) fn interval(&mut self, name: &str, default: Option<Duration>) -> Option<Duration> {
-        const DAY: Duration = Duration::from_hours(24);
-        self.parse(name, default, |text| match value::duration(text) {
-            _ if text.trim() == "off" => Ok(None),
+        const RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+        let parse = |text: &str| match value::duration(text) {
+            _ if text == "off" => Ok(None),
             Ok(Duration::ZERO) => Ok(None),
-            Ok(interval) if (Duration::from_secs(1)..=DAY).contains(&interval) => Ok(Some(interval)),
+            Ok(interval) if RANGE.contains(&interval) => Ok(Some(interval)),
             _ => Err("off, or a duration from 1s to 24h".to_owned()),
-        })
+        };
+        let nearest = |text: &str| {
+            let off = || nearest::switch(text).filter(|nearest| nearest.form == "off");
+            nearest::duration(text, &RANGE).or_else(off)
+        };
+        self.parse(name, default, parse, nearest)
     }
 
     pub(super) fn bytes(&mut self, name: &str, default: u64, range: &RangeInclusive<u64>) -> u64 {
-        self.parse(name, default, |text| size(text, range))
+        self.optional_bytes(name, range).unwrap_or(default)
+    }
+
+    /// As [`EnvReader::bytes`], for a setting without a constant default.
+    pub(super) fn optional_bytes(&mut self, name: &str, range: &RangeInclusive<u64>) -> Option<u64> {
+        let nearest = |text: &str| nearest::bytes(text, range);
+        self.parse(name, None, |text| size(text, range).map(Some), nearest)
     }
 
     pub(super) fn field(&mut self, name: &str, default: Field) -> Field {
-        self.parse(name, default, |text| {
+        let parse = |text: &str| {
             Field::new(text).map_err(|_| "1 to 128 printable ASCII characters without blanks".to_owned())
-        })
+        };
+        let nearest = |text: &str| {
+            let form = Field::coerce(text).as_str().to_owned();
+            Some(Nearest { reason: "a frame cannot hold it".to_owned(), form })
+        };
+        self.parse(name, default, parse, nearest)
     }
 
     /// Reads extra request headers, as pairs of name and value, from the variables `TAILRACE_HEADER_<NAME>`.
@@ -157,7 +228,9 @@ impl EnvReader {
             });
             let header = parts.collect::<Vec<_>>().join("-");
             let Some(text) = self.read_unlisted(&name) else { continue };
-            if text.bytes().all(|b| (b' '..=b'~').contains(&b)) && !header.is_empty() {
+            if RESERVED_HEADERS.iter().any(|reserved| header.eq_ignore_ascii_case(reserved)) {
+                self.error(&name, format!("tailrace sets {header} itself: unset it"));
+            } else if is_header_name(&header) && text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
                 self.list(&name, "(not shown)".to_owned());
                 headers.push((header, text));
             } else {
@@ -174,38 +247,61 @@ impl EnvReader {
     pub(super) fn proxy(&mut self) -> Option<(String, u16)> {
         const NAME: &str = "TAILRACE_PROXY";
         let text = self.read_unlisted(NAME)?;
-        match DrainUrl::parse(&text) {
-            Ok(url) if url.scheme() == Scheme::Http && url.authorization().is_none() => {
-                self.list(NAME, url.to_string());
-                Some((url.host().to_owned(), url.port()))
-            }
-            _ => {
-                self.error(NAME, "expected http://HOST:PORT, without user and password");
-                None
-            }
+        let parse = |text: &str| {
+            let url = DrainUrl::parse(text).ok()?;
+            (url.scheme() == Scheme::Http && url.authorization().is_none()).then_some(url)
+        };
+        if let Some(url) = parse(&text) {
+            self.list(NAME, url.to_string());
+            return Some((url.host().to_owned(), url.port()));
         }
+        let inner = nearest::unquoted(&text).map_or(text, |nearest| nearest.form);
+        let address = inner.split_once("://").map_or(inner.as_str(), |(_, address)| address);
+        let meant = match parse(&format!("http://{address}")) {
+            Some(url) => format!("; did you mean http://{}:{}?", url.host(), url.port()),
+            None => String::new(),
+        };
+        self.error(NAME, format!("expected http://HOST:PORT, without user and password{meant}"));
+        None
     }
 
-    /// Warns of the variables of tailrace that were not read, with the most similar name of a setting.
-    pub(super) fn warn_of_unknown_names(&mut self) {
-        const MAX_EDITS: usize = 4;
+    /// Warns of the variables of tailrace that were not read, with the most similar names of settings; where no drain
+    /// URL is set, also of what others call it.
+    pub(super) fn warn_of_unknown_names(&mut self, drain_url: DrainUrlState) {
         let unknown: Vec<String> =
             self.vars.keys().filter(|name| name.starts_with("TAILRACE_")).cloned().collect();
         for name in unknown {
-            let edits = settings::names().map(|known| (strsim::levenshtein(&known, &name), known));
-            let text = match edits.min_by_key(|(edits, _)| *edits) {
-                Some((edits, similar)) if edits <= MAX_EDITS => {
-                    format!("unknown setting; did you mean {similar}?")
+            let text = match settings::similar(&name) {
+                similar if similar.is_empty() => {
+                    "unknown setting: `tailrace help settings` lists them".to_owned()
                 }
-                _ => "unknown setting: `tailrace help settings` lists them".to_owned(),
+                similar => format!("unknown setting; did you mean {}?", similar.join(" or ")),
             };
             self.warning(&name, text);
+        }
+        if drain_url == DrainUrlState::Unset {
+            let others = settings::OTHER_NAMES_OF_DRAIN_URL.into_iter();
+            for name in others.filter(|name| self.is_set(name)).collect::<Vec<_>>() {
+                self.warning(name, "tailrace does not read it; did you mean TAILRACE_DRAIN_URL?");
+            }
         }
     }
 }
 
+/// Whether there is a value of `TAILRACE_DRAIN_URL`, however wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DrainUrlState {
+    Set,
+    Unset,
+}
+
+/// A token of RFC 9110 section 5.6.2.
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
 /// Parses a size in bytes within a range. The error is what was expected.
-pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
     let bytes = value::bytes(text).map_err(str::to_owned)?;
     let (min, max) = (show_bytes(*range.start()), show_bytes(*range.end()));
     range.contains(&bytes).then_some(bytes).ok_or_else(|| format!("a size from {min} to {max}"))

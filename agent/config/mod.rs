@@ -5,6 +5,7 @@ mod config;
 mod drain;
 pub mod drain_url;
 mod env;
+mod nearest;
 mod settings;
 pub mod value;
 
@@ -15,6 +16,7 @@ mod tests;
 
 pub use config::{Config, Tty};
 pub use drain::DrainSettings;
-pub use env::Problem;
+pub(crate) use env::RESERVED_HEADERS;
+pub use env::{Problem, ProblemKind};
 pub use settings::{SETTINGS, Setting, help_text, markdown};
 pub(crate) use value::show_bytes;

@@ -144,7 +144,8 @@ fn values_are_accepted_up_to_their_limits() {
         for value in refused {
             let (_, problems) = read(&[(name, value)]);
             assert_eq!(problems.len(), 1, "{name}={value}: {problems:?}");
-            assert!(problems[0].is_fatal && problems[0].name == name, "{value}: {problems:?}");
+            let is_bad = problems[0].kind == ProblemKind::BadValue;
+            assert!(is_bad && problems[0].name == name, "{value}: {problems:?}");
         }
     }
     let bytes = valid(&[("TAILRACE_SPOOL_BYTES", "64GiB")]).spool_bytes;
@@ -215,7 +216,7 @@ fn all_problems_are_reported_at_once_and_each_names_its_variable() {
         "TAILRACE_DRAIN_URL: URL 3: http:// would send everything in the clear",
         "TAILRACE_DRAIN_URL: URL 4: syslog drains are not supported",
         "TAILRACE_BATCH_LINGER: found \"soon\", expected a duration",
-        "TAILRACE_MAX_LINE: found \"20000\", expected a size from 256 to 10000",
+        "TAILRACE_MAX_LINE: 20000: more than 10000; did you mean 10000?",
         "TAILRACE_PASSTHROUGH: found \"maybe\", expected on or off",
         "TAILRACE_DRAIN_TOKEN: found 1 tokens, expected 4",
         "TAILRACE_BATCH_LINGRE: unknown setting; did you mean TAILRACE_BATCH_LINGER?",
@@ -224,22 +225,26 @@ fn all_problems_are_reported_at_once_and_each_names_its_variable() {
         assert!(texts.iter().any(|text| text.starts_with(expected)), "{expected}: {texts:#?}");
     }
     assert_eq!(problems.len(), 9);
-    assert_eq!(problems.iter().filter(|problem| !problem.is_fatal).count(), 2, "unknown names are warnings");
+    assert_eq!(
+        problems.iter().filter(|problem| problem.kind == ProblemKind::UnknownName).count(),
+        2,
+        "unknown names are warnings"
+    );
 }
 
 #[test]
 fn only_settings_have_to_be_utf_8() {
     let not_utf8 = || std::os::unix::ffi::OsStringExt::from_vec(b"\xff".to_vec());
-    for (name, fatal) in [
-        ("TAILRACE_APP", Some(true)),
-        ("TAILRACE_HEADER_X", Some(true)),
-        ("TAILRACE_APPS", Some(false)),
+    for (name, expected) in [
+        ("TAILRACE_APP", Some(ProblemKind::BadValue)),
+        ("TAILRACE_HEADER_X", Some(ProblemKind::BadValue)),
+        ("TAILRACE_APPS", Some(ProblemKind::UnknownName)),
         ("TAILRACER_CONFIG", None),
         ("DYNO", None),
     ] {
         let (_, problems) = Config::from_env([(OsString::from(name), not_utf8())]);
-        let is_fatal: Vec<bool> = problems.iter().map(|problem| problem.is_fatal).collect();
-        assert_eq!(is_fatal, Vec::from_iter(fatal), "{name}: {problems:?}");
+        let kinds: Vec<ProblemKind> = problems.iter().map(|problem| problem.kind).collect();
+        assert_eq!(kinds, Vec::from_iter(expected), "{name}: {problems:?}");
     }
 }
 
@@ -329,8 +334,194 @@ fn listed_entries_are_wrapped_except_in_one_off_dynos() {
     let (_, problems) = read(&[("TAILRACE_TYPES", "web; worker")]);
     assert_eq!(
         problems[0].to_string(),
-        "TAILRACE_TYPES: found \"web; worker\", expected all, none, or names of entries"
+        "TAILRACE_TYPES: web; worker: names are separated by commas; did you mean web,worker?"
     );
+    let (_, problems) = read(&[("TAILRACE_TYPES", "web/worker")]);
+    assert_eq!(
+        problems[0].to_string(),
+        "TAILRACE_TYPES: found \"web/worker\", expected all, none, or names of entries"
+    );
+}
+
+#[test]
+fn a_bad_value_is_named_with_its_nearest_right_form_and_the_default_is_used() {
+    for (name, value, expected) in [
+        ("TAILRACE_STOP_GRACE", "20", "20: no unit; did you mean 20s?"),
+        ("TAILRACE_STOP_GRACE", "20 seconds", "20 seconds: not a unit that is known; did you mean 20s?"),
+        ("TAILRACE_STOP_GRACE", "1h", "1h: more than 10m; did you mean 10m?"),
+        ("TAILRACE_STOP_GRACE", "'20s'", "'20s': it is in quotes; did you mean 20s?"),
+        ("TAILRACE_STOP_GRACE", "soon", "found \"soon\", expected a duration such as 250ms, 20s or 5m"),
+        ("TAILRACE_HEARTBEAT", "60", "60: no unit; did you mean 60s?"),
+        ("TAILRACE_HEARTBEAT", "never", "never: not a value that is known; did you mean off?"),
+        ("TAILRACE_SPOOL_BYTES", "64", "64: less than 4MiB; did you mean 64MiB?"),
+        ("TAILRACE_MEMORY_QUOTA", "512 Mi", "512 Mi: not a unit that is known; did you mean 512MiB?"),
+        ("TAILRACE", "disabled", "disabled: not a value that is known; did you mean off?"),
+        ("TAILRACE_TTY", "Wrap", "Wrap: not a value that is known; did you mean wrap?"),
+        ("TAILRACE_LIFECYCLE", "automatic", "automatic: not a value that is known; did you mean auto?"),
+        ("TAILRACE_FRAME_HOST", "my host", "my host: a frame cannot hold it; did you mean my_host?"),
+        (
+            "TAILRACE_PROXY",
+            "p:3128",
+            "expected http://HOST:PORT, without user and password; did you mean http://p:3128?",
+        ),
+    ] {
+        let (config, problems) = read(&[("TAILRACE_DRAIN_URL", "https://h/x"), (name, value)]);
+        assert_eq!(problems[0].text, expected, "{name}={value}");
+        assert_eq!((problems.len(), config.drains.len()), (1, 1), "{name}={value}: {problems:?}");
+        let set = |(name, _): &(String, String)| name != "TAILRACE_DRAIN_URL";
+        assert_eq!(config.explicit().iter().find(|setting| set(setting)), None, "a bad value is not in use");
+        let defaults = valid(&[("TAILRACE_DRAIN_URL", "https://h/x")]);
+        assert_eq!(
+            (config.stop_grace, config.heartbeat, config.spool_bytes, config.enabled, config.tty),
+            (defaults.stop_grace, defaults.heartbeat, defaults.spool_bytes, defaults.enabled, defaults.tty)
+        );
+    }
+}
+
+#[test]
+fn white_space_around_values_is_ignored() {
+    let config = valid(&[
+        ("TAILRACE_DRAIN_URL", "\n https://h/x\r\n https://h/y \r\n"),
+        ("TAILRACE_DRAIN_TOKEN", "d.1 d.2\n"),
+        ("TAILRACE_APP", " shop\n"),
+        ("TAILRACE_STOP_GRACE", "\t20s\r\n"),
+        ("TAILRACE_CA_FILE", " ca.pem\n"),
+        ("TAILRACE_FRAME_HOST", "h\n"),
+        ("TAILRACE_HEADER_X", " a value\n"),
+        ("TAILRACE_HEARTBEAT", "off\n"),
+    ]);
+    assert_eq!(
+        config.drains.iter().map(|drain| drain.url.path_and_query()).collect::<Vec<_>>(),
+        ["/x", "/y"]
+    );
+    assert_eq!((config.app.as_str(), config.stop_grace), ("shop", Duration::from_secs(20)));
+    assert_eq!((config.ca_file.as_deref(), config.frame_host.as_str()), (Some("ca.pem".as_ref()), "h"));
+    assert_eq!((config.headers[0].1.as_str(), config.drains[1].token.as_str()), ("a value", "d.2"));
+}
+
+#[test]
+fn urls_that_cannot_be_used_are_left_out_and_the_others_keep_their_tokens() {
+    let (config, problems) = read(&[
+        ("TAILRACE_DRAIN_URL", "https://a/1 ftp://b/2 https://c/3"),
+        ("TAILRACE_DRAIN_TOKEN", "d.1 d.2 d.3"),
+    ]);
+    let drains: Vec<_> = config.drains.iter().map(|drain| (drain.url.host(), drain.token.as_str())).collect();
+    assert_eq!(drains, [("a", "d.1"), ("c", "d.3")]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].text, "URL 2: unknown scheme: expected https://");
+}
+
+#[test]
+fn quotes_and_separators_of_urls_are_named_and_no_part_of_a_url_is_shown() {
+    for (urls, expected) in [
+        ("\"https://h/HIDDEN\"", &["there are quotes (\") around the URL: remove them"][..]),
+        ("'https://h/HIDDEN", &["there are quotes (') around the URL: remove them"]),
+        ("\u{201c}https://h/HIDDEN\u{201d}", &["there are quotes (\u{201c}) around the URL: remove them"]),
+        (
+            "https://h/HIDDEN,https://h/HIDDEN",
+            &["several URLs with a comma between them: put a blank between them"],
+        ),
+        (
+            "https://h/HIDDEN;http://h/HIDDEN",
+            &["several URLs with a semicolon between them: put a blank between them"],
+        ),
+        (
+            "https://h/HIDDEN, https://h/HIDDEN; https://h/HIDDEN",
+            &[
+                "URL 1: put a blank between them, and nothing else",
+                "URL 2: put a blank between them, and nothing else",
+            ],
+        ),
+        (
+            "'https://h/HIDDEN https://h/HIDDEN'",
+            &[
+                "URL 1: there are quotes (') around the URL: remove them",
+                "URL 2: there are quotes (') around the URL: remove them",
+            ],
+        ),
+        ("https://h/<HIDDEN>", &["byte 10 is < or >: is it the placeholder of an example?"]),
+    ] {
+        let (_, problems) = read(&[("TAILRACE_DRAIN_URL", urls)]);
+        let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+        assert_eq!(texts, expected, "{urls}");
+    }
+    // What is no separator: a comma in one URL, a URL in another's query.
+    valid(&[("TAILRACE_DRAIN_URL", "https://h/a,b;c?u=https://i/,")]);
+}
+
+#[test]
+fn unknown_names_get_the_setting_that_was_meant() {
+    for (name, expected) in [
+        ("TAILRACE_URL", "TAILRACE_DRAIN_URL"),
+        ("TAILRACE_DRAIN", "TAILRACE_DRAIN_URL"),
+        ("TAILRACE_LOG_DRAIN_URL", "TAILRACE_DRAIN_URL"),
+        ("TAILRACE_SUMO_URL", "TAILRACE_DRAIN_URL"),
+        ("TAILRACE_DRIAN_URL", "TAILRACE_DRAIN_URL"),
+        ("TAILRACE_LINGER", "TAILRACE_BATCH_LINGER"),
+        ("TAILRACE_BYTES", "TAILRACE_BATCH_BYTES or TAILRACE_SPOOL_BYTES"),
+        ("TAILRACE_GRACE", "TAILRACE_STOP_GRACE"),
+        ("TAILRACE_SPOOL_DIRECTORY", "TAILRACE_SPOOL_DIR"),
+        ("TAILRACE_DRAIN_CA_FILE", "TAILRACE_CA_FILE"),
+        ("TAILRACE_PROXY_URL", "TAILRACE_PROXY"),
+    ] {
+        let (_, problems) = read(&[("TAILRACE_DRAIN_URL", "https://h/x"), (name, "https://h/HIDDEN")]);
+        assert_eq!(
+            problems.iter().map(Problem::to_string).collect::<Vec<_>>(),
+            [format!("{name}: unknown setting; did you mean {expected}?")]
+        );
+    }
+}
+
+#[test]
+fn without_a_drain_url_its_other_names_are_recognized() {
+    for name in settings::OTHER_NAMES_OF_DRAIN_URL {
+        let (_, problems) = read(&[(name, "https://h/HIDDEN")]);
+        let expected = format!("{name}: tailrace does not read it; did you mean TAILRACE_DRAIN_URL?");
+        assert_eq!(problems.iter().map(Problem::to_string).collect::<Vec<_>>(), [expected]);
+        valid(&[(name, "https://h/x"), ("TAILRACE_DRAIN_URL", "https://h/x")]);
+        valid(&[(name, " ")]);
+    }
+}
+
+#[test]
+fn headers_that_tailrace_sets_itself_are_left_out() {
+    for (name, expected) in [
+        ("TAILRACE_HEADER_CONTENT_TYPE", "tailrace sets Content-Type itself: unset it"),
+        ("TAILRACE_HEADER_LOGPLEX_DRAIN_TOKEN", "tailrace sets Logplex-Drain-Token itself: unset it"),
+        (
+            "TAILRACE_HEADER_A B",
+            "expected a header name after TAILRACE_HEADER_ and printable ASCII as its value",
+        ),
+    ] {
+        let (config, problems) = read(&[(name, "HIDDEN"), ("TAILRACE_HEADER_X_KEY", "HIDDEN")]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!((problems[0].text.as_str(), config.headers.len()), (expected, 1), "{name}");
+    }
+}
+
+#[test]
+fn limits_in_the_table_are_those_of_the_values() {
+    let mut checked = 0;
+    for setting in SETTINGS {
+        let Some((min, rest)) = setting.values.split_once("` to `") else { continue };
+        let (min, max) = (min.trim_start_matches('`'), rest.split('`').next().unwrap_or_default());
+        for limit in [min, max] {
+            valid(&[(setting.name, limit)]);
+        }
+        // Much more than the limit, whatever its unit; and less, where less is not nothing.
+        let more = format!("9{max}");
+        let less = (!min.starts_with('0'))
+            .then(|| format!("0.9{}", min.trim_start_matches(|c: char| c.is_ascii_digit())));
+        for value in [Some(more), less].into_iter().flatten() {
+            let (_, problems) = read(&[(setting.name, &value)]);
+            assert_eq!(problems.len(), 1, "{}={value}", setting.name);
+        }
+        if !setting.default.contains('`') && setting.default != "off" {
+            valid(&[(setting.name, setting.default)]);
+        }
+        checked += 1;
+    }
+    assert_eq!(checked, 8);
 }
 
 #[test]
@@ -339,7 +530,7 @@ fn every_setting_in_the_table_is_read() {
         settings::names().filter(|name| !name.contains('<')).map(|name| (name, String::from("-"))).collect();
     let vars = vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>();
     let (_, problems) = read(&vars);
-    assert!(problems.iter().all(|problem| problem.is_fatal), "{problems:#?}");
+    assert!(problems.iter().all(|problem| problem.kind == ProblemKind::BadValue), "{problems:#?}");
 }
 
 #[test]
@@ -350,7 +541,8 @@ fn the_table_in_the_readme_is_up_to_date() {
     assert_eq!(
         between.map(str::trim),
         Some(markdown().trim()),
-        "the table between the markers is out of date"
+        "expected between the markers:\n{}",
+        markdown()
     );
 }
 
@@ -359,7 +551,9 @@ fn lines_of_the_settings_help_are_filled_up_to_96_columns() {
     let help = help_text();
     assert!(help.lines().all(|line| line.chars().count() <= 96), "{help}");
     for (line, next) in help.lines().zip(help.lines().skip(1)) {
-        if let (true, Some(next)) = (line.starts_with("    "), next.strip_prefix("    ")) {
+        if let (true, Some(next)) = (line.starts_with("    "), next.strip_prefix("    "))
+            && !next.starts_with("values: ")
+        {
             let word = next.split(' ').next().unwrap_or_default();
             assert!(line.chars().count() + 1 + word.chars().count() > 96, "{word} fits: {line}");
         }

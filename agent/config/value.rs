@@ -72,6 +72,17 @@ pub fn show_bytes(bytes: u64) -> String {
     bytes.to_string()
 }
 
+/// A duration as text: with the largest unit that divides it.
+pub fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (unit, scale) in [("h", 3_600_000), ("m", 60_000), ("s", 1000)] {
+        if millis.is_multiple_of(scale) && (millis > 0 || unit == "s") {
+            return format!("{}{unit}", millis / scale);
+        }
+    }
+    format!("{millis}ms")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +102,16 @@ mod tests {
         }
         for text in ["", "s", "5", "5 parsecs", "-1s", "1e99h"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+        for (millis, text) in [
+            (0, "0s"),
+            (250, "250ms"),
+            (1500, "1500ms"),
+            (20_000, "20s"),
+            (600_000, "10m"),
+            (86_400_000, "24h"),
+        ] {
+            assert_eq!(show_duration(Duration::from_millis(millis)), text);
         }
     }
 

@@ -45,7 +45,7 @@ events! {
         "The spool of an agent that ended before was found and is delivered.",
         "Nothing.";
     BadSettings = "bad-settings", "error detail try",
-        "A setting is invalid. `run` executes the command without tailrace; `ship` reads its input and discards it.",
+        "The value of a setting cannot be used. Its default is used instead and lines are shipped; a drain URL is left out. Without any drain `run` executes the command without tailrace, and `ship` reads its input and discards it: `detail` says which.",
         "Correct the setting that `error` names.";
     BytesNotDelivered = "bytes-not-delivered", "drain lines bytes error",
         "At the end: not all is delivered that an agent left which ended before, or after the supervisor was killed its shipper could not deliver all of the spool. The next agent of the app delivers the rest.",
@@ -153,8 +153,8 @@ events! {
     SpoolUnwritable = "spool-unwritable", "error detail",
         "Neither disk nor memory can be written to. Lines are passed through and count as dropped.",
         "Free disk space or memory.";
-    UnknownSettings = "unknown-settings", "error try",
-        "The name of a variable starts with `TAILRACE_` and is not a setting. It is ignored.",
+    UnknownSettings = "unknown-settings", "error detail try",
+        "The name of a variable starts with `TAILRACE_` and is not a setting, or no drain is set and a variable has a name that others give to it, such as `LOG_DRAIN_URL`. It is ignored.",
         "Correct its name or remove it.";
 }
 

@@ -56,10 +56,15 @@ fn check_reports_errors_and_warnings_of_settings() {
     let harness =
         Harness::new().set("TAILRACE_SPOOL_BYTES", "lots").set("TAILRACE_LINGER", "1s").unset("TAILRACE_APP");
     let output = check(&harness, &[]);
-    assert_eq!((output.status, harness.report().requests), (64, 0));
+    assert_eq!((output.status, harness.report().requests), (64, 1), "lines are shipped, so it is tried");
     assert_contains(
         &output,
-        &["problems\n", "  error: TAILRACE_SPOOL_BYTES: found \"lots\"", "  warning: TAILRACE_LINGER: "],
+        &[
+            "problems\n",
+            "  these settings have their defaults; lines are shipped\n",
+            "  error: TAILRACE_SPOOL_BYTES: found \"lots\"",
+            "  warning: TAILRACE_LINGER: ",
+        ],
     );
     assert_contains(&output, &["app      unknown", "set TAILRACE_APP"]);
 }

@@ -48,10 +48,80 @@ fn all_bad_settings_are_reported_in_one_message() {
     let messages = output.messages();
     assert_eq!(messages.len(), 1, "{messages:?}");
     let problems =
-        ["TAILRACE_DRAIN_URL: ", "TAILRACE_REQUEST_TIMEOUT: found ", "TAILRACE_SPOOL_BYTES: found "];
+        ["TAILRACE_DRAIN_URL: ", "TAILRACE_REQUEST_TIMEOUT: found ", "TAILRACE_SPOOL_BYTES: 1: less than "];
     let parts = ["at=bad-settings", "did you mean TAILRACE_SPOOL_DIR?", "runs without tailrace"];
     for part in problems.iter().chain(&parts) {
         assert!(messages[0].contains(part), "{part}: {}", messages[0]);
+    }
+}
+
+#[test]
+fn with_bad_values_lines_are_shipped_with_the_defaults() {
+    let harness = Harness::new();
+    let urls = format!("{} 'https://drain.example/LOCAL-SECRET'", harness.settings()["TAILRACE_DRAIN_URL"]);
+    let harness = harness
+        .set("TAILRACE_DRAIN_URL", &urls)
+        .set("TAILRACE_STOP_GRACE", "20")
+        .set("TAILRACE_SPOOL_BYTES", "lots")
+        .set("TAILRACE_PROXY", "http://s3cret-user:s3cret-word@proxy.example:3128")
+        .set("TAILRACE_HEADER_CONTENT_TYPE", "s3cret-header")
+        .set("TAILRACE_APP", " e2e\n");
+    let (replaced, output) = run_app(&harness);
+    assert!(!replaced);
+    let messages = output.messages();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    for part in [
+        "at=bad-settings",
+        "TAILRACE_DRAIN_URL: URL 2: there are quotes (') around the URL: remove them",
+        "TAILRACE_STOP_GRACE: 20: no unit; did you mean 20s?",
+        "TAILRACE_SPOOL_BYTES: found ",
+        "TAILRACE_PROXY: expected http://HOST:PORT",
+        "TAILRACE_HEADER_CONTENT_TYPE: tailrace sets Content-Type itself",
+        "these settings have their defaults; lines are shipped to the other drains",
+    ] {
+        assert!(messages[0].contains(part), "{part}: {}", messages[0]);
+    }
+    harness.assert_all_delivered(&output, 2);
+    let check = harness.start(&["check"]).finish();
+    assert_eq!((check.status, check.stderr.as_str()), (64, ""), "{}", check.stdout_text());
+    for part in [
+        "  error: TAILRACE_STOP_GRACE: 20: no unit; did you mean 20s?\n",
+        "  error: TAILRACE_DRAIN_URL: URL 2: there are quotes (') around the URL",
+        "  these settings have their defaults; lines are shipped to the other drains\n",
+        "answer   ok: 204",
+    ] {
+        assert!(check.stdout_text().contains(part), "{part}: {}", check.stdout_text());
+    }
+}
+
+#[test]
+fn without_a_drain_url_the_variable_that_has_it_is_named() {
+    for name in ["TAILRACE_URL", "SUMO_URL", "LOG_DRAIN_URL"] {
+        let harness = Harness::new().unset("TAILRACE_DRAIN_URL").set(name, "https://h/LOCAL-SECRET");
+        let (replaced, output) = run_app(&harness);
+        assert!(replaced);
+        let messages = output.messages();
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        for part in [
+            &format!("{name}: "),
+            "did you mean TAILRACE_DRAIN_URL?",
+            "TAILRACE_DRAIN_URL is not set: the command runs without tailrace",
+        ] {
+            assert!(messages[0].contains(part), "{part}: {}", messages[0]);
+        }
+    }
+}
+
+#[test]
+fn urls_without_a_blank_between_them_are_refused() {
+    for (separator, name) in [(",", "comma"), (";", "semicolon")] {
+        let url = "https://s3cret-user:s3cret-word@drain.example/LOCAL-SECRET";
+        let harness = Harness::new().set("TAILRACE_DRAIN_URL", &format!("{url}{separator}{url}"));
+        let (replaced, output) = run_app(&harness);
+        assert!(replaced);
+        let expected = format!("several URLs with a {name} between them: put a blank between them");
+        assert!(output.messages()[0].contains(&expected), "{}", output.stderr);
+        assert!(!output.stderr.contains("drain.example"), "{}", output.stderr);
     }
 }
 

@@ -289,7 +289,7 @@ fn what_was_read_before_an_error_is_delivered() {
 fn without_usable_settings_input_is_read_to_its_end_and_discarded() {
     for (harness, message) in [
         (Harness::new().unset("TAILRACE_DRAIN_URL"), "at=no-drain error="),
-        (Harness::new().set("TAILRACE_BATCH_LINGER", "x"), "at=bad-settings error="),
+        (Harness::new().set("TAILRACE_DRAIN_URL", "'https://h/x'"), "at=bad-settings error="),
         (Harness::new().set("TAILRACE", "off"), "at=ship-off"),
         (Harness::new().set("TAILRACE", "off").set("TAILRACE_BATCH_LINGER", "x"), "at=ship-off"),
     ] {
@@ -303,6 +303,20 @@ fn without_usable_settings_input_is_read_to_its_end_and_discarded() {
         assert_one_message(&output, &[message, "the input is read and discarded"]);
         assert_eq!((harness.report().requests, output.has_ledger()), (0, false));
     }
+}
+
+#[test]
+fn with_a_bad_value_input_is_shipped() {
+    let harness = Harness::new().set("TAILRACE_BATCH_LINGER", "x").set("TAILRACE_STOP_GRACE", "20");
+    let mut ship = harness.start(&["ship"]);
+    ship.feed(numbers(1..=10));
+    let output = ship.finish();
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert_one_message(
+        &output,
+        &["at=bad-settings error=", "20: no unit; did you mean 20s?", "lines are shipped"],
+    );
+    harness.assert_all_delivered(&output, 10);
 }
 
 #[test]

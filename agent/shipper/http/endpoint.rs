@@ -1,5 +1,6 @@
 //! The address of a drain and how to post to it, validated for the wire.
 
+use crate::config::RESERVED_HEADERS;
 use crate::version::VERSION;
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -143,24 +144,8 @@ impl Endpoint {
     }
 }
 
-/// Headers that describe the body and its framing. `Authorization` and `User-Agent` may be replaced.
 fn is_reserved(name: &HeaderName) -> bool {
-    [
-        header::CONNECTION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::EXPECT,
-        header::HOST,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        MSG_COUNT,
-        FRAME_ID,
-        DRAIN_TOKEN,
-    ]
-    .contains(name)
+    RESERVED_HEADERS.contains(&name.as_str())
 }
 
 /// A header value that `Debug` does not show.
