@@ -13,6 +13,8 @@ mod launch;
 mod procfs;
 #[path = "e2e/published_parsers.rs"]
 mod published_parsers;
+#[path = "e2e/scripted_receiver.rs"]
+mod scripted_receiver;
 #[path = "e2e/suspended_threads.rs"]
 mod suspended_threads;
 #[path = "threads.rs"]
@@ -52,6 +54,8 @@ mod recovery;
 mod retries;
 #[path = "e2e/samples.rs"]
 mod samples;
+#[path = "e2e/secrets.rs"]
+mod secrets;
 #[path = "e2e/ship.rs"]
 mod ship;
 #[path = "e2e/shutdown.rs"]

@@ -255,13 +255,15 @@ impl EnvReader {
             self.list(NAME, url.to_string());
             return Some((url.host().to_owned(), url.port()));
         }
-        let inner = nearest::unquoted(&text).map_or(text, |nearest| nearest.form);
-        let address = inner.split_once("://").map_or(inner.as_str(), |(_, address)| address);
-        let meant = match parse(&format!("http://{address}")) {
-            Some(url) => format!("; did you mean http://{}:{}?", url.host(), url.port()),
-            None => String::new(),
+        let remedy = match text.split_once("://") {
+            None if parse(&format!("http://{text}")).is_some() => ": put http:// before it",
+            Some((_, address)) if parse(&format!("http://{address}")).is_some() => {
+                ": put http:// in place of its scheme"
+            }
+            _ if nearest::quote_around(&text).is_some() => ": remove the quotes around it",
+            _ => "",
         };
-        self.error(NAME, format!("expected http://HOST:PORT, without user and password{meant}"));
+        self.error(NAME, format!("expected http://HOST:PORT, without user and password{remedy}"));
         None
     }
 

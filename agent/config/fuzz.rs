@@ -35,15 +35,13 @@ fn assert_hidden(text: &str, is_public: impl Fn(usize) -> bool, shown: &str) {
     }
 }
 
-/// Whether byte `at` of a URL is no secret: in its host, or in its path before the last segment.
+/// Whether byte `at` of a URL is no secret: in its host.
 fn is_public(url: &str, at: usize) -> bool {
     let Some(start) = url.find("://").map(|at| at + 3) else { return false };
     let end = url[start..].find('#').map_or(url.len(), |at| start + at);
     let authority_end = url[start..end].find(['/', '?']).map_or(end, |at| start + at);
     let host = url[start..authority_end].rfind('@').map_or(start, |at| start + at);
-    let path_end = url[authority_end..end].find('?').map_or(end, |at| authority_end + at);
-    let public_end = url[authority_end..path_end].rfind('/').map_or(authority_end, |at| authority_end + at);
-    (host..public_end).contains(&at)
+    (host..authority_end).contains(&at)
 }
 
 fn urls(input: &[u8]) {

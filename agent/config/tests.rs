@@ -362,7 +362,7 @@ fn a_bad_value_is_named_with_its_nearest_right_form_and_the_default_is_used() {
         (
             "TAILRACE_PROXY",
             "p:3128",
-            "expected http://HOST:PORT, without user and password; did you mean http://p:3128?",
+            "expected http://HOST:PORT, without user and password: put http:// before it",
         ),
     ] {
         let (config, problems) = read(&[("TAILRACE_DRAIN_URL", "https://h/x"), (name, value)]);

@@ -24,9 +24,18 @@ use tokio::net::TcpSocket;
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Secrets that must never be printed: user and password of the drain's URL (plain, and as in Basic authentication),
-/// the last segment of its path, its query, and the value of an extra header.
-const SECRETS: [&str; 6] =
-    ["s3cret-user", "s3cret-word", "czNjcmV0LXVzZXI6", "LOCAL-SECRET", "s3cret-query", "s3cret-header"];
+/// segments of its path, its query, and the value of an extra header.
+pub(crate) const SECRETS: [&str; 9] = [
+    "s3cret-user",
+    "s3cret-word",
+    "czNjcmV0LXVzZXI6",
+    "receiver/v1/http/…",
+    "s3cret-segment",
+    "LOCAL-SECRET",
+    "s3cret-query",
+    "s3cret-tag",
+    "s3cret-header",
+];
 
 /// Polls `probe` until it returns a value; panics after [`WAIT_TIMEOUT`].
 pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {

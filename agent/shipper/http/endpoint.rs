@@ -19,7 +19,7 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Path and query, sent byte for byte. Begins with `/`. The last segment and the query are secrets.
+    /// Path and query, sent byte for byte. Begins with `/`. A secret.
     pub path_and_query: String,
     /// The value of `Authorization`, such as `Basic dTpw`. A secret.
     pub authorization: Option<String>,
