@@ -255,13 +255,14 @@ impl HealthTracker {
             return;
         }
         let rejected = self.spool.shared.lock().account(drain).map_or(0, Account::rejected);
-        diag::event(diag::Event::DrainRejected)
+        let mut line = diag::event(diag::Event::DrainRejected)
             .field("drain", self.spool.token(drain))
             .field("status", status)
-            .field("rejected", rejected)
-            .field("error", detail)
-            .field("try", "tailrace check")
-            .emit();
+            .field("rejected", rejected);
+        if !detail.is_empty() {
+            line = line.field("error", detail);
+        }
+        line.field("try", "tailrace check").emit();
     }
 }
 

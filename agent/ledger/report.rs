@@ -54,14 +54,14 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// The numbers of the heartbeat and stop lines, for the drain that got fewest lines. `oldest` returns how long the
-    /// oldest held line of a drain has waited.
-    pub(crate) fn summary(&self, oldest: impl Fn(DrainIndex) -> Duration) -> String {
+    /// The numbers of the heartbeat and stop lines, for the drain that got fewest lines. `held` is what the lines are
+    /// called that wait for it, `oldest` returns how long the oldest one has waited.
+    pub(crate) fn summary(&self, held: &str, oldest: impl Fn(DrainIndex) -> Duration) -> String {
         let worst =
             DrainIndex::all(self.drains.len()).zip(&self.drains).min_by_key(|(_, drain)| drain.delivered);
         let Some((drain, worst)) = worst else { return format!("captured={}", self.captured) };
         format!(
-            "captured={} delivered={} held={} dropped={} rejected={} retries={} oldest={}s",
+            "captured={} delivered={} {held}={} dropped={} rejected={} retries={} oldest={}s",
             self.captured,
             worst.delivered,
             worst.held,
@@ -174,12 +174,12 @@ mod tests {
         let mut report =
             Report { captured: 19, own_frames: 0, drains: vec![drain(9, 5), drain(8, 7), drain(9, 5)] };
         assert_eq!(
-            report.summary(|drain| Duration::from_millis(drain.get() as u64 * 1999)),
+            report.summary("held", |drain| Duration::from_millis(drain.get() as u64 * 1999)),
             "captured=19 delivered=8 held=1 dropped=5 rejected=4 retries=2 oldest=1s"
         );
         assert_eq!((report.drains[0].dropped_lines(), report.drains[0].missing()), (5, 10));
         report.drains.clear();
-        assert_eq!(report.summary(|_| Duration::ZERO), "captured=19");
+        assert_eq!(report.summary("held", |_| Duration::ZERO), "captured=19");
     }
 
     #[test]

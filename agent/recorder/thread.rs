@@ -274,7 +274,8 @@ impl<'a> InputHandler<'a> {
     /// Records the last lines, behind everything else.
     fn finish(&mut self, spool: &Spool) {
         self.record_waiting();
-        let text = format!("at=stop {}", spool.summary());
+        // What waits stands before this line in the spool: when this one arrives, that has arrived.
+        let text = format!("at=stop {}", spool.summary("queued"));
         self.last_lines.push(AgentLine::new(AgentLineKind::Agent, text));
         self.recorder.agent_lines(&self.last_lines, Timestamp::now());
         report_warnings(&mut self.recorder);

@@ -216,10 +216,11 @@ impl Spool {
         Some(head)
     }
 
-    /// The ledger's numbers as the agent's own lines state them: those of the drain that got least.
-    pub(crate) fn summary(&self) -> String {
+    /// The ledger's numbers as the agent's own lines state them: those of the drain that got least. `held`: what the
+    /// lines are called that wait for it.
+    pub(crate) fn summary(&self, held: &str) -> String {
         let report = self.shared.lock().report();
-        report.summary(|drain| self.oldest(drain))
+        report.summary(held, |drain| self.oldest(drain))
     }
 
     /// The spools of dead agents of other apps that were found at the start and are still there.

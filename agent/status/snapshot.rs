@@ -76,6 +76,7 @@ impl fmt::Display for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.answer {
             LastAnswer::Delivered { .. } => write!(f, "delivered")?,
+            LastAnswer::Refused { status, detail, .. } if detail.is_empty() => write!(f, "{status}")?,
             LastAnswer::Refused { status, detail, .. } => write!(f, "{status}, {detail}")?,
             LastAnswer::NoAnswer { detail, .. } => write!(f, "{detail}")?,
         }
@@ -447,6 +448,15 @@ left by a dead agent of an app without a name: 77 bytes in /tmp/tailrace/00ac
             text(ShipperStatus { pid: None, silent: S(0), starts: 3 })[1],
             "  shipper     not running, started 3 times; it will be again"
         );
+    }
+
+    #[test]
+    fn an_answer_without_a_text_is_its_status() {
+        let at = Instant::now();
+        for (status, detail, expected) in [(403, "", "403, 1s ago"), (403, "no", "403, no, 1s ago")] {
+            let answer = LastAnswer::Refused { status, detail: detail.to_owned(), at };
+            assert_eq!(Answered { answer, ago: S(1) }.to_string(), expected);
+        }
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl SamplerThread {
 
     fn heartbeat(&self, agent: [i32; 2]) -> Vec<AgentLine> {
         let Some(spool) = self.recorder_thread.spool() else { return Vec::new() };
-        let summary = spool.summary();
+        let summary = spool.summary("held");
         let usage = sample::resource_usage(agent);
         let memory = sample::megabytes(usage.memory);
         let text = format!("at=heartbeat {summary} memory={memory} cpu={}ms", usage.cpu_millis);

@@ -141,6 +141,8 @@ fn assert_lifecycle_frames(harness: &Harness) {
     assert!(index_of("Process exited") < index_of("at=stop"), "{frames:?}");
     let stop = agent_messages(harness, "tailrace", "at=stop");
     assert!(stop[0].starts_with("at=stop captured=3 delivered="), "{stop:?}");
+    // All of it arrived before this line.
+    assert!(stop[0].contains(" queued=") && !stop[0].contains("held"), "{stop:?}");
     let frames = received_frames(harness);
     for parser in LIFECYCLE {
         for ReceivedFrame { line, raw } in

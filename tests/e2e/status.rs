@@ -2,6 +2,7 @@
 
 use crate::harness::{Agent, Harness, documented_keys, key_paths, program, skip, wait_for};
 use crate::procfs;
+use crate::scripted_receiver::{self, response};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -159,4 +160,23 @@ fn an_agent_that_does_not_answer_is_reported() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains(&format!("@tailrace.{id} does not answer")), "{stderr}");
     agent.finish();
+}
+
+#[test]
+fn an_answer_without_a_text_is_shown_as_its_status() {
+    for (status, event) in [("403 Forbidden", "at=drain-refused"), ("400 Bad Request", "at=drain-rejected")] {
+        let port = scripted_receiver::start(move |_| response(status, "", ""));
+        let harness = Harness::new()
+            .set("TAILRACE_DRAIN_URL", &format!("http://127.0.0.1:{port}/x"))
+            .set("TAILRACE_STOP_GRACE", "1s");
+        let mut agent = harness.run(&["cat"]);
+        agent.feed("line\n");
+        let message = agent.wait_for_message(&[event]);
+        assert!(!message.contains("error="), "{message}");
+        let expected = format!("last answer {}, ", &status[..3]);
+        let text = wait_for("the answer", || text_of(&agent).filter(|text| text.contains(&expected)));
+        let rest = text.split(&expected).nth(1).unwrap();
+        assert!(rest.starts_with(|c: char| c.is_ascii_digit()) && !text.contains(", ,"), "{text}");
+        agent.finish();
+    }
 }
