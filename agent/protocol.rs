@@ -71,6 +71,11 @@ pub(crate) enum ToSupervisor {
         /// For people.
         how: String,
     },
+    /// A CA bundle, or a part of one, cannot be used.
+    CaProblem {
+        /// For people.
+        detail: String,
+    },
     /// Asks to seal a batch.
     SealRequest {
         /// The drain.
@@ -258,6 +263,7 @@ impl Message for ToSupervisor {
         let text = match self {
             Self::Ping => "ping".to_owned(),
             Self::Confined { how } => format!("confined {}", one_line(how)),
+            Self::CaProblem { detail } => format!("ca-problem {}", one_line(detail)),
             Self::SealRequest { drain, range: BatchRange { start, end, frames } } => {
                 format!("seal-request {drain} {start} {end} {frames}")
             }
@@ -284,6 +290,7 @@ impl Message for ToSupervisor {
         Some(match fields.next()? {
             "ping" => Self::Ping,
             "confined" => Self::Confined { how: fields.text() },
+            "ca-problem" => Self::CaProblem { detail: fields.text() },
             "seal-request" => Self::SealRequest { drain: fields.parse()?, range: fields.batch_range()? },
             "delivered" => Self::Delivered { drain: fields.parse()? },
             "too-large" => Self::TooLarge { drain: fields.parse()? },
@@ -487,6 +494,7 @@ mod tests {
         round_trip(&ToShipper::ClearPendingSignals);
         round_trip(&ToSupervisor::Ping);
         round_trip(&ToSupervisor::Confined { how: "seccomp (landlock: no)".to_owned() });
+        round_trip(&ToSupervisor::CaProblem { detail: "SSL_CERT_FILE: damaged".to_owned() });
         round_trip(&ToSupervisor::SealRequest { drain, range });
         round_trip(&ToSupervisor::Delivered { drain });
         round_trip(&ToSupervisor::TooLarge { drain });

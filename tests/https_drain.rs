@@ -14,7 +14,7 @@ use harness::{
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tailrace::shipper::http::tls::{TlsError, client_config};
+use tailrace::shipper::http::tls::{TlsError, Trust, client_config};
 use tailrace::shipper::http::{Client, Endpoint, EndpointError};
 use tailrace::shipper::verdict::Verdict;
 
@@ -317,6 +317,31 @@ async fn requests_go_through_a_proxy() {
             .iter()
             .all(|request| request.body == large_batch().body && request.header("Host") == Some(&drain))
     );
+}
+
+#[tokio::test]
+async fn what_can_be_read_of_a_ca_file_is_trusted() {
+    let authority = Authority::new();
+    let good = fs::read_to_string(authority.ca_file()).unwrap();
+    let unusable = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let garbled = "-----BEGIN CERTIFICATE-----\nM!I\n-----END CERTIFICATE-----\n";
+    let unfinished = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+    let server = authority.serve([]).await;
+    for (text, problems) in [
+        (format!("{unusable}{good}"), 1),
+        (format!("{good}{unusable}"), 1),
+        (format!("{garbled}{unusable}{good}"), 2),
+        (format!("{good}{unfinished}"), 1),
+        (format!("text\n{good}"), 0),
+    ] {
+        let file = authority.directory.path().join("mixed.pem");
+        fs::write(&file, &text).unwrap();
+        let mut trust = Trust::built_in();
+        let found = trust.add_bundle(&file);
+        assert_eq!(found.len(), problems, "{found:?}: {text}");
+        let mut client = Client::new(&endpoint(server.port), trust.client_config().unwrap()).unwrap();
+        assert_delivered(&client.post(&batch("x")).await);
+    }
 }
 
 #[test]

@@ -6,11 +6,12 @@ use crate::dyno::procfile::{self, Entry, Start};
 use crate::exit_code::ExitCode;
 use crate::frame::{Encoder, Field, PRI_DYNO, Timestamp};
 use crate::sample::{self, Sampler, SamplerSettings};
-use crate::shipper;
 use crate::shipper::http::{AttemptError, AttemptOutcome, BatchRequest, Phase};
 use crate::shipper::verdict::Verdict;
+use crate::shipper::{self, DrainTls};
 use crate::spool;
 use crate::version::VERSION;
+use rustls::CertificateError;
 use std::io::{self, Write};
 
 /// Prints the settings and tests each drain. Returns the exit status.
@@ -114,7 +115,11 @@ fn test_drain(
     writeln!(out, "drain {}: {}", index + 1, drain.url)?;
     writeln!(out, "  token    {}", drain.token)?;
     writeln!(out, "  gzip     {}", if drain.gzip { "on" } else { "off" })?;
-    let mut client = match shipper::client(config, drain) {
+    let tls = DrainTls::new(config);
+    for problem in tls.iter().flat_map(|tls| &tls.problems) {
+        writeln!(out, "  CA file  {problem}; what can be read of it is trusted")?;
+    }
+    let mut client = match tls.and_then(|tls| shipper::client(config, drain, &tls)) {
         Ok(client) => client,
         Err(error) => {
             writeln!(out, "  setup    FAILED: {error}")?;
@@ -220,10 +225,21 @@ fn advice(
         Some(300..=399) => "the drain has moved: use the address that it redirects to",
         Some(500..) => "the drain has trouble of its own: lines are kept and tried again",
         Some(_) => "this is not an answer of a log drain",
-        None if matches!(error, Some(AttemptError::Certificate(_))) => {
-            "for a private authority set TAILRACE_CA_FILE to its PEM file; verification cannot be turned off"
-        }
-        None => "is the host right, and is it reachable from this dyno?",
+        None => match error {
+            Some(AttemptError::Certificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            )) => "who runs the drain has to renew it; nothing can be set here against it",
+            Some(AttemptError::Certificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => {
+                "TAILRACE_DRAIN_URL needs one of the names that the certificate has, as the receiver shows it"
+            }
+            Some(AttemptError::Certificate(_)) => {
+                "for a private authority set TAILRACE_CA_FILE to its PEM file; verification cannot be turned off"
+            }
+            Some(AttemptError::Tls(_)) => "is this the port for TLS, and is the drain's TLS up to date?",
+            _ => "is the host right, and is it reachable from this dyno?",
+        },
     };
     writeln!(out, "           {text}")
 }
@@ -232,7 +248,6 @@ fn advice(
 mod tests {
     use super::*;
     use crate::config::drain_url::DrainUrl;
-    use rustls::CertificateError;
 
     fn advice_for(status: Option<u16>, error: Option<&AttemptError>) -> String {
         let drain = DrainSettings {
@@ -250,11 +265,14 @@ mod tests {
     fn advice_on_a_certificate_names_the_ca_file() {
         let issuer = AttemptError::Certificate(CertificateError::UnknownIssuer);
         assert!(advice_for(None, Some(&issuer)).contains("TAILRACE_CA_FILE"));
-        for other in [
-            AttemptError::Tls(rustls::Error::DecryptError),
-            AttemptError::Lookup("no certificate.example".to_owned()),
+        for (error, expected) in [
+            (AttemptError::Certificate(CertificateError::Expired), "has to renew it"),
+            (AttemptError::Certificate(CertificateError::NotValidForName), "one of the names"),
+            (AttemptError::Tls(rustls::Error::DecryptError), "is this the port for TLS"),
+            (AttemptError::Lookup("no certificate.example".to_owned()), "is the host right"),
         ] {
-            assert!(advice_for(None, Some(&other)).contains("is the host right"), "{other}");
+            let advice = advice_for(None, Some(&error));
+            assert!(advice.contains(expected) && !advice.contains("CA_FILE"), "{error}: {advice}");
         }
         assert!(advice_for(Some(401), None).contains("credentials"));
     }

@@ -54,7 +54,7 @@ pub const SETTINGS: [Setting; 28] = [
     setting(
         "TAILRACE_CA_FILE",
         "–",
-        "PEM bundle trusted beside the built-in roots; `SSL_CERT_FILE` is honoured too",
+        "PEM bundle trusted beside the built-in roots: certificates of authorities, or the self-signed one of a receiver; `SSL_CERT_FILE` is honoured too. What cannot be read of them is reported, the rest is trusted",
     ),
     setting("TAILRACE_ALLOW_PLAINTEXT", "off", "`on`: drains without TLS beyond loopback")
         .values("`on`, `off`"),

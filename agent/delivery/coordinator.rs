@@ -22,6 +22,8 @@ const MEMORY_SAVE_INTERVAL: Duration = Duration::from_millis(100);
 const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 /// The longest wait of a shipper that is believed.
 const MAX_WAIT: Duration = Duration::from_hours(24);
+/// Problems with CA bundles that are reported at most: there are two bundles.
+const MAX_CA_PROBLEMS: usize = 4;
 
 /// What the messages of the shipper brought.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +53,8 @@ pub(crate) struct Coordinator {
     waiting: VecDeque<WaitingAnswer>,
     /// How the shipper is confined, in its own words.
     confined: String,
+    /// The problems with CA bundles that were reported.
+    ca_problems: Vec<String>,
     /// Whether the shipper is a process of its own.
     is_other_process: bool,
     /// Where a shipper's number of frames was not believed last, by the number of the drain.
@@ -79,6 +83,7 @@ impl Coordinator {
             view,
             waiting: VecDeque::new(),
             confined: String::new(),
+            ca_problems: Vec::new(),
             is_other_process,
             doubts: BTreeMap::new(),
             memory_save_due: None,
@@ -146,6 +151,7 @@ impl Coordinator {
         match message {
             ToSupervisor::Ping => {}
             ToSupervisor::Confined { how } => self.confined = how,
+            ToSupervisor::CaProblem { detail } => self.report_ca_problem(detail),
             ToSupervisor::SealRequest { drain, range } => {
                 let answer = self.seal(drain, range)?;
                 self.send_updates(connection); // it is awake anyway
@@ -187,7 +193,9 @@ impl Coordinator {
     /// given, and a drain has one question at a time.
     fn check(&self, message: &ToSupervisor, connection: &Connection) -> Result<(), &'static str> {
         let (drain, is_outcome, is_question) = match message {
-            ToSupervisor::Ping | ToSupervisor::Confined { .. } => return Ok(()),
+            ToSupervisor::Ping | ToSupervisor::Confined { .. } | ToSupervisor::CaProblem { .. } => {
+                return Ok(());
+            }
             ToSupervisor::AttemptFailed { drain, .. } => (drain, false, false),
             ToSupervisor::SealRequest { drain, .. } | ToSupervisor::SpoolDamaged { drain, .. } => {
                 (drain, false, true)
@@ -316,6 +324,16 @@ impl Coordinator {
     /// Whether the work of this ticket is done.
     pub(crate) fn has_done(&self, ticket: u64) -> bool {
         self.disk_worker.is_done(ticket)
+    }
+
+    /// Reports a problem with a CA bundle, which every new shipper finds again, once.
+    fn report_ca_problem(&mut self, detail: String) {
+        if self.ca_problems.len() >= MAX_CA_PROBLEMS || self.ca_problems.contains(&detail) {
+            return;
+        }
+        let event = diag::event(diag::Event::CaFile).field("error", &detail);
+        event.field("detail", "what can be read of it is trusted").field("try", "tailrace check").emit();
+        self.ca_problems.push(detail);
     }
 
     /// How the shipper is confined; empty until it said so.

@@ -50,6 +50,9 @@ events! {
     BytesNotDelivered = "bytes-not-delivered", "drain lines bytes error",
         "At the end: not all is delivered that an agent left which ended before, or after the supervisor was killed its shipper could not deliver all of the spool. The next agent of the app delivers the rest.",
         "Check the drain.";
+    CaFile = "ca-file", "error detail try",
+        "`TAILRACE_CA_FILE` or `SSL_CERT_FILE`, or an entry of it, cannot be used. What can be read is trusted beside the built-in roots, and lines are shipped.",
+        "Correct the file that `error` names, or unset the variable.";
     CannotRead = "cannot-read", "error",
         "`ship` cannot read its standard input. It exits with 74.",
         "Check what is connected to it. What was read before is delivered.";

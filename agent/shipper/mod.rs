@@ -9,4 +9,4 @@ pub mod verdict;
 mod worker;
 
 pub(crate) use shipper::client;
-pub(crate) use shipper::{Exit, report_failure, serve};
+pub(crate) use shipper::{DrainTls, Exit, report_failure, serve};

@@ -1,7 +1,8 @@
 //! The shipper's runtime: one worker per drain, and the socket to the supervisor.
 
 use super::control_stream::ControlStream;
-use super::http::{Client, Endpoint, tls};
+use super::http::tls::Trust;
+use super::http::{Client, Endpoint};
 use super::worker::{BatchLimits, DrainWorker, KnownSegments, SpoolProgress, SupervisorGone, WorkerChannels};
 use crate::config::{Config, DrainSettings};
 use crate::confinement::Confinement;
@@ -9,10 +10,11 @@ use crate::ledger::{DrainIndex, Offset, SegmentStart};
 use crate::protocol::{FailureKind, Message, ToShipper, ToSupervisor};
 use crate::signals::pending::{self, StalePending};
 use crate::spool::{Reader, SealedEnd, SpoolOwner, TakeoverState};
+use rustls::ClientConfig;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -100,6 +102,8 @@ struct Shipper {
     tasks: JoinSet<()>,
     takeover: TakeoverState,
     stale_pending: StalePending,
+    /// What is wrong with the CA bundles.
+    ca_problems: Vec<String>,
 }
 
 impl Shipper {
@@ -107,7 +111,9 @@ impl Shipper {
     fn new(config: &Config, control: StdStream, memory: Option<&File>, agent: &str) -> io::Result<Self> {
         let (progress, progress_receiver) = watch::channel(SpoolProgress::default());
         let (sender, to_supervisor) = mpsc::channel(TO_SUPERVISOR_QUEUE);
+        let tls = DrainTls::new(config);
         let mut shipper = Self {
+            ca_problems: tls.as_ref().map_or_else(|_| Vec::new(), |tls| tls.problems.clone()),
             control: ControlStream::new(UnixStream::from_std(control)?),
             progress,
             to_supervisor,
@@ -127,7 +133,8 @@ impl Shipper {
                 known: KnownSegments::default(),
             };
             let known = channels.known.clone();
-            let is_set_up = match client(config, settings) {
+            let client = tls.as_ref().map_err(Clone::clone).and_then(|tls| client(config, settings, tls));
+            let is_set_up = match client {
                 Ok(client) => {
                     let worker = DrainWorker::new(drain, client, limits, reader, channels);
                     shipper.tasks.spawn(async move {
@@ -160,6 +167,9 @@ impl Shipper {
         if let Some(confinement) = confinement {
             let how = confinement.description().to_owned();
             self.control.send(&ToSupervisor::Confined { how }).await?;
+        }
+        for detail in std::mem::take(&mut self.ca_problems) {
+            self.control.send(&ToSupervisor::CaProblem { detail }).await?;
         }
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -272,13 +282,42 @@ async fn report_setup_failure(drain: DrainIndex, detail: String, mut channels: W
     }
 }
 
+/// The TLS settings of all drains.
+pub(crate) struct DrainTls {
+    config: Arc<ClientConfig>,
+    /// What is wrong with the CA bundles, in plain words. What can be read of them is trusted.
+    pub(crate) problems: Vec<String>,
+}
+
+impl DrainTls {
+    /// Reads the CA bundles.
+    ///
+    /// # Errors
+    /// What is wrong, in plain words.
+    pub(crate) fn new(config: &Config) -> Result<Self, String> {
+        // SSL_CERT_FILE is another program's setting: a file that is missing is not reported.
+        let files = [
+            ("TAILRACE_CA_FILE", config.ca_file.as_ref()),
+            ("SSL_CERT_FILE", config.ssl_cert_file.as_ref().filter(|file| file.is_file())),
+        ];
+        let mut trust = Trust::built_in();
+        let mut problems = Vec::new();
+        for (name, file) in files.into_iter().filter_map(|(name, file)| Some((name, file?))) {
+            let found = trust.add_bundle(file);
+            let more = match found.len() {
+                0 | 1 => String::new(),
+                count => format!("; {} more entries cannot be used", count - 1),
+            };
+            problems.extend(found.first().map(|problem| format!("{name}: {problem}{more}")));
+        }
+        let config = trust.client_config().map_err(|error| error.to_string())?;
+        Ok(Self { config, problems })
+    }
+}
+
 /// The client for a drain; else what is wrong, in plain words.
-pub(crate) fn client(config: &Config, drain: &DrainSettings) -> Result<Client, String> {
-    let mut ca_files: Vec<PathBuf> = config.ca_file.iter().cloned().collect();
-    // Another program's setting: a file that is missing is not reported.
-    ca_files.extend(config.ssl_cert_file.iter().filter(|file| file.is_file()).cloned());
-    let tls = tls::client_config(&ca_files).map_err(|error| error.to_string())?;
-    Client::new(&endpoint(config, drain), tls).map_err(|error| error.to_string())
+pub(crate) fn client(config: &Config, drain: &DrainSettings, tls: &DrainTls) -> Result<Client, String> {
+    Client::new(&endpoint(config, drain), Arc::clone(&tls.config)).map_err(|error| error.to_string())
 }
 
 fn endpoint(config: &Config, drain: &DrainSettings) -> Endpoint {

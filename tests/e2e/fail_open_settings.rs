@@ -1,7 +1,9 @@
 //! Fail open: the app runs whatever is wrong with the settings, and one message names every problem.
 
-use crate::harness::{Harness, Output};
+use crate::harness::{Harness, Output, wait_until};
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
@@ -169,6 +171,38 @@ fn the_app_runs_when_the_ca_file_cannot_be_read() {
     let output = agent.finish();
     assert_eq!((output.status, output.stdout_text().as_str()), (0, "line\n"), "{line}");
     assert_eq!((harness.reconcile(&output).held, harness.report().requests), (1, 0));
+}
+
+#[test]
+fn a_broken_entry_in_ssl_cert_file_stops_no_drain_and_is_reported_once() {
+    let harness = Harness::new();
+    let good = std::fs::read_to_string(harness.drain.ca_file()).unwrap();
+    let file = harness.path("certs.pem");
+    std::fs::write(&file, format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{good}"))
+        .unwrap();
+    let harness = harness.unset("TAILRACE_CA_FILE").set("SSL_CERT_FILE", file.to_str().unwrap());
+    let mut agent = harness.run(&["cat"]);
+    agent.feed("1\n");
+    harness.wait_for_lines(1);
+    let parts =
+        ["at=ca-file", "SSL_CERT_FILE: certificate 1 of the CA bundle", "what can be read of it is trusted"];
+    agent.wait_for_message(&parts);
+    // A new shipper reads the file again, and finds the same.
+    let shipper = agent.wait_for_shipper();
+    kill(Pid::from_raw(shipper), Signal::SIGKILL).unwrap();
+    wait_until("a new shipper", || agent.wait_for_shipper() != shipper);
+    agent.feed("2\n");
+    harness.wait_for_lines(2);
+    let output = agent.finish();
+    assert_eq!((output.status, output.messages().len()), (0, 1), "{}", output.stderr);
+    harness.assert_all_delivered(&output, 2);
+    let check = harness.start(&["check"]).finish();
+    assert_eq!(check.status, 0, "{}", check.stdout_text());
+    assert!(
+        check.stdout_text().contains("  CA file  SSL_CERT_FILE: certificate 1 of"),
+        "{}",
+        check.stdout_text()
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tailrace::shipper::http::tls::client_config;
 use tailrace::shipper::http::{Client, Phase};
 use tailrace::shipper::verdict::Verdict;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
@@ -88,18 +89,117 @@ async fn invalid_certificates_are_refused() {
     let other = Authority::for_name("drain.example", |_| {});
     let server = other.serve([]).await;
     let outcome = other.client(&endpoint(server.port)).post(&batch("x")).await;
-    assert_failed(&outcome, Phase::Tls, "certificate: not valid for the drain's host name");
+    assert_failed(
+        &outcome,
+        Phase::Tls,
+        "certificate: not valid for the drain's host name, but for drain.example",
+    );
 
     let old = Authority::for_name("localhost", |leaf| leaf.not_after = date_time_ymd(2001, 1, 1));
     let server = old.serve([]).await;
     let outcome = old.client(&endpoint(server.port)).post(&batch("x")).await;
-    assert_failed(&outcome, Phase::Tls, "certificate: expired");
+    assert_eq!((outcome.verdict, outcome.phase), (Verdict::Retry, Phase::Tls), "{outcome:?}");
+    let days =
+        outcome.detail.strip_prefix("certificate: expired ").and_then(|rest| rest.strip_suffix(" days ago"));
+    assert!(days.is_some_and(|days| days.parse::<u64>().unwrap() > 9000), "{outcome:?}");
 
     let early = Authority::for_name("localhost", |leaf| leaf.not_before = date_time_ymd(3001, 1, 1));
     let server = early.serve([]).await;
     let outcome = early.client(&endpoint(server.port)).post(&batch("x")).await;
     assert_failed(&outcome, Phase::Tls, "certificate: not valid yet (is this machine's clock right?)");
     assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn the_certificate_of_an_authority_is_accepted_from_a_server_when_exactly_it_is_trusted() {
+    let authority = Authority::self_signed("localhost", |_| {});
+    let server = authority.serve([]).await;
+    assert_delivered(&authority.client(&endpoint(server.port)).post(&batch("x")).await);
+
+    let how = "certificate: it is that of an authority, made by `openssl req -x509` for example (set TAILRACE_CA_FILE \
+               to exactly this certificate)";
+    // Nothing, or another one of the same subject.
+    let other = Authority::self_signed("localhost", |_| {});
+    for trusted in [vec![], vec![other.ca_file()]] {
+        let mut client = Client::new(&endpoint(server.port), client_config(&trusted).unwrap()).unwrap();
+        assert_failed(&client.post(&batch("x")).await, Phase::Tls, how);
+    }
+    assert_eq!(server.requests().len(), 1);
+
+    let elsewhere = Authority::self_signed("drain.example", |_| {});
+    let server = elsewhere.serve([]).await;
+    let outcome = elsewhere.client(&endpoint(server.port)).post(&batch("x")).await;
+    assert_failed(
+        &outcome,
+        Phase::Tls,
+        "certificate: not valid for the drain's host name, but for drain.example",
+    );
+    let old = Authority::self_signed("localhost", |params| params.not_after = date_time_ymd(2001, 1, 1));
+    let server = old.serve([]).await;
+    let outcome = old.client(&endpoint(server.port)).post(&batch("x")).await;
+    assert!(outcome.detail.starts_with("certificate: expired "), "{outcome:?}");
+    assert!(server.requests().is_empty());
+}
+
+/// Answers the first bytes of a connection with these, and closes it.
+async fn serve_bytes(answer: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        stream.write_all(&answer).await.unwrap();
+        stream.shutdown().await.unwrap();
+        while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {}
+    });
+    port
+}
+
+#[tokio::test]
+async fn old_versions_of_tls_are_named() {
+    const OLD: &str = "TLS: the drain speaks TLS 1.1 or older only, which is not secure; it needs 1.2 or 1.3";
+    // A fatal alert protocol_version (RFC 8446 section 6), in a record of TLS 1.0.
+    let alert = vec![21, 3, 1, 0, 2, 2, 70];
+    // A ServerHello of TLS 1.0 (RFC 2246 section 7.4.1.3) that chooses TLS_RSA_WITH_AES_128_CBC_SHA.
+    let hello = [&[22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1][..], &[7; 32], &[0, 0, 47, 0]].concat();
+    // A fatal alert handshake_failure.
+    let no_cipher = vec![21, 3, 3, 0, 2, 2, 40];
+    let authority = Authority::new();
+    for (answer, expected) in [
+        (alert, OLD),
+        (hello, OLD),
+        (
+            no_cipher,
+            "TLS: no cipher in common with the drain; it needs one of TLS 1.2 (ECDHE with AES-GCM) or 1.3",
+        ),
+    ] {
+        let outcome = authority.client(&endpoint(serve_bytes(answer).await)).post(&batch("x")).await;
+        assert_failed(&outcome, Phase::Tls, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_without_close_notify_is_closed_by_the_drain() {
+    let authority = Authority::new();
+    let server = authority.serve([Action::CloseAbruptly]).await;
+    let outcome = authority.client(&endpoint(server.port)).post(&batch("x")).await;
+    assert_failed(&outcome, Phase::Request, "connection closed by the drain");
+}
+
+#[tokio::test]
+async fn a_redirect_shows_where_to_without_a_secret() {
+    let authority = Authority::new();
+    for (location, expected) in [
+        ("https://new.example:8443/receiver/SECRET", "it redirects to https://new.example:8443/..."),
+        ("https://new.example/logs", "it redirects to https://new.example/..."),
+        ("/login", "it redirects to another path of the same host"),
+    ] {
+        let answer = format!("HTTP/1.1 301 Moved\r\nLocation: {location}\r\nContent-Length: 6\r\n\r\n<html>");
+        let server = authority.serve([reply(&answer)]).await;
+        let outcome = authority.client(&endpoint(server.port)).post(&batch("x")).await;
+        assert_eq!((outcome.verdict, outcome.status), (Verdict::Retry, Some(301)), "{outcome:?}");
+        assert_eq!(outcome.detail, expected);
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub(crate) enum Action {
     ReplyAndClose(String),
     /// Reads the request and closes the connection without an answer.
     Close,
+    /// Reads the request and closes the connection without the end of TLS (`close_notify`).
+    CloseAbruptly,
     /// Reads the head and resets the connection.
     Reset,
     /// Reads the head and sends this; closing with an unread body resets the connection.
@@ -170,6 +172,7 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
                 return stream.shutdown().await;
             }
             Action::Close => return stream.shutdown().await,
+            Action::CloseAbruptly => return Ok(()),
             Action::Reset => return socket_of(stream).set_zero_linger(),
             Action::ReplyEarly(text) => {
                 stream.write_all(text.as_bytes()).await?;
@@ -237,6 +240,29 @@ impl Authority {
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("ca.pem"), root_pem).unwrap();
+        Self { directory, acceptor: TlsAcceptor::from(Arc::new(config)) }
+    }
+
+    /// A server that uses the certificate of an authority, self-signed, as `openssl req -x509` makes it. The CA file has
+    /// exactly this certificate.
+    pub(crate) fn self_signed(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        edit(&mut params);
+        let certificate = params.self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("ca.pem"), certificate.pem()).unwrap();
         Self { directory, acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
 use rustls::ClientConfig;
 use std::fmt;
@@ -257,6 +257,7 @@ impl Client {
             .headers()
             .get(header::RETRY_AFTER)
             .and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+        let location = redirect_target(status, response.headers().get(header::LOCATION));
         let mut body = response.into_body();
         let mut text = Vec::new();
         let deadline = deadline.min(Instant::now() + RESPONSE_BODY_TIMEOUT);
@@ -265,8 +266,25 @@ impl Client {
             connection.mark_idle();
             self.connection = Some(connection);
         }
-        DrainResponse { status: status.as_u16(), retry_after, detail: self.secrets.redact(&text, end) }
+        // Of a redirect the text says nothing more.
+        let detail = match location {
+            Some(location) => self.secrets.redact(location.as_bytes(), BodyEnd::Complete),
+            None => self.secrets.redact(&text, end),
+        };
+        DrainResponse { status: status.as_u16(), retry_after, detail }
     }
+}
+
+/// Where a response redirects to, without what may be a secret: scheme, host and port.
+fn redirect_target(status: StatusCode, location: Option<&HeaderValue>) -> Option<String> {
+    let location = location.filter(|_| status.is_redirection())?.to_str().ok()?.trim();
+    let Ok(uri) = location.parse::<Uri>() else { return Some("it redirects".to_owned()) };
+    let (Some(scheme), Some(host)) = (uri.scheme_str().or(Some("https")), uri.host()) else {
+        return Some("it redirects to another path of the same host".to_owned());
+    };
+    let port = uri.port().map_or_else(String::new, |port| format!(":{port}"));
+    let path = if ["", "/"].contains(&uri.path()) && uri.query().is_none() { "/" } else { "/..." };
+    Some(format!("it redirects to {scheme}://{host}{port}{path}"))
 }
 
 /// The drain's response.
@@ -289,4 +307,28 @@ async fn read_body(body: &mut Incoming, text: &mut Vec<u8>) -> BodyEnd {
         }
     }
     BodyEnd::Complete
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_shows_where_to_without_a_secret() {
+        let target = |status: u16, location: &str| {
+            let location = HeaderValue::from_str(location).expect("a header value");
+            redirect_target(StatusCode::from_u16(status).expect("a status"), Some(&location))
+        };
+        for (location, expected) in [
+            ("https://new.example/receiver/SECRET?k=SECRET", "it redirects to https://new.example/..."),
+            ("http://u:SECRET@new.example:8080/", "it redirects to http://new.example:8080/"),
+            ("https://new.example", "it redirects to https://new.example/"),
+            ("/login/SECRET", "it redirects to another path of the same host"),
+            ("not a URL SECRET", "it redirects"),
+        ] {
+            assert_eq!(target(301, location).as_deref(), Some(expected), "{location}");
+        }
+        assert_eq!(target(200, "https://new.example/"), None);
+        assert_eq!(redirect_target(StatusCode::MOVED_PERMANENTLY, None), None);
+    }
 }

@@ -11,6 +11,10 @@ use std::time::Duration;
 /// What the standard library puts before the text of `gai_strerror(3)`. It does not expose the error code.
 const LOOKUP_PREFIX: &str = "failed to lookup address information: ";
 
+/// Names of a certificate that are shown.
+const MAX_NAMES: usize = 5;
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
 /// Why an attempt got no response.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -71,6 +75,10 @@ impl AttemptError {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             // `source` of an I/O error skips the error that it wraps.
             return match error.get_ref() {
+                // Among them the end of TLS without close_notify, whose text is for programmers.
+                _ if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Self::Connection { kind: error.kind(), text: String::new() }
+                }
                 Some(inner) => Self::classify(inner),
                 None => Self::Connection { kind: error.kind(), text: error.to_string() },
             };
@@ -102,10 +110,10 @@ impl fmt::Display for AttemptError {
             Self::ProxyResponse => {
                 f.write_str("the proxy's answer to CONNECT is not HTTP (is TAILRACE_PROXY a proxy?)")
             }
-            Self::Certificate(error) => match certificate_text(error) {
-                Some(text) => write!(f, "certificate: {text}"),
-                None => write!(f, "certificate: {error}"),
-            },
+            Self::Certificate(error) => {
+                f.write_str("certificate: ")?;
+                fmt_certificate(error, f)
+            }
             Self::Tls(error) => fmt_tls(error, f),
             Self::Response(text) => write!(f, "the answer is not proper HTTP/1.1: {text}"),
             Self::Timeout { phase, after } => fmt_timeout(*phase, *after, f),
@@ -129,31 +137,74 @@ fn connection_text(kind: io::ErrorKind) -> Option<&'static str> {
     }
 }
 
-fn certificate_text(error: &CertificateError) -> Option<&'static str> {
+fn fmt_certificate(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match error {
-        CertificateError::UnknownIssuer => Some("unknown issuer (set TAILRACE_CA_FILE)"),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Some("expired"),
+        CertificateError::UnknownIssuer => f.write_str("unknown issuer (set TAILRACE_CA_FILE)"),
+        CertificateError::Expired => f.write_str("expired"),
+        CertificateError::ExpiredContext { time, not_after } => {
+            let days = time.as_secs().saturating_sub(not_after.as_secs()) / SECONDS_PER_DAY;
+            write!(f, "expired {days} days ago")
+        }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            Some("not valid yet (is this machine's clock right?)")
+            f.write_str("not valid yet (is this machine's clock right?)")
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            Some("not valid for the drain's host name")
+        CertificateError::NotValidForName => f.write_str("not valid for the drain's host name"),
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            f.write_str("not valid for the drain's host name, but for ")?;
+            fmt_names(presented, f)
         }
-        CertificateError::Revoked => Some("revoked"),
-        CertificateError::BadSignature => Some("its signature is wrong"),
-        _ => None,
+        CertificateError::Revoked => f.write_str("revoked"),
+        CertificateError::BadSignature => f.write_str("its signature is wrong"),
+        error if is_ca_of_itself(error) => f.write_str(
+            "it is that of an authority, made by `openssl req -x509` for example (set TAILRACE_CA_FILE to exactly this \
+             certificate)",
+        ),
+        other => write!(f, "{other}"),
     }
 }
 
+/// Writes the names in a certificate. They come as `DnsName("drain.example")` or `IpAddress(127.0.0.1)`.
+fn fmt_names(presented: &[String], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let names = presented.iter().filter_map(|name| {
+        let (_, name) = name.split_once('(')?;
+        Some(name.trim_end_matches(')').trim_matches('"'))
+    });
+    let is_shown = |c: &char| c.is_ascii_graphic();
+    let names: Vec<String> = names.map(|name| name.chars().filter(is_shown).collect()).collect();
+    match names.as_slice() {
+        [] => f.write_str("no name at all"),
+        names if names.len() <= MAX_NAMES => f.write_str(&names.join(", ")),
+        names => write!(f, "{} and {} more", names[..MAX_NAMES].join(", "), names.len() - MAX_NAMES),
+    }
+}
+
+/// Whether a certificate was refused because a server uses that of an authority: a self-signed one, usually.
+pub(super) fn is_ca_of_itself(error: &CertificateError) -> bool {
+    let CertificateError::Other(other) = error else { return false };
+    other.0.downcast_ref::<webpki::Error>() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
 fn fmt_tls(error: &rustls::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use rustls::{AlertDescription, PeerIncompatible};
     match error {
         rustls::Error::InvalidMessage(_) => {
             f.write_str("TLS: the drain does not speak it (is this the drain's port?)")
         }
-        rustls::Error::AlertReceived(alert) => write!(f, "TLS: the drain refused with {alert:?}"),
-        rustls::Error::PeerIncompatible(_) => {
-            f.write_str("TLS: no version or cipher in common (the drain needs TLS 1.2 or 1.3)")
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => f.write_str(
+            "TLS: the drain speaks TLS 1.1 or older only, which is not secure; it needs 1.2 or 1.3",
+        ),
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure)
+        | rustls::Error::PeerIncompatible(_) => f.write_str(
+            "TLS: no cipher in common with the drain; it needs one of TLS 1.2 (ECDHE with AES-GCM) or 1.3",
+        ),
+        rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
+            f.write_str("TLS: the drain does not know this host name")
         }
+        rustls::Error::AlertReceived(alert) => write!(f, "TLS: the drain refused with {alert:?}"),
         other => write!(f, "TLS: {other}"),
     }
 }
@@ -202,6 +253,44 @@ mod tests {
         let refused = io::Error::other(AttemptError::ProxyRefused(407));
         assert_eq!(text(&refused), "the proxy answered 407 to CONNECT");
         assert_eq!(text(&fmt::Error), fmt::Error.to_string());
+    }
+
+    #[test]
+    fn an_end_without_close_notify_is_a_closed_connection() {
+        let text_of_library =
+            "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/";
+        let eof = io::Error::new(io::ErrorKind::UnexpectedEof, text_of_library);
+        assert_eq!(text(&io::Error::other(eof)), "connection closed by the drain");
+    }
+
+    #[test]
+    fn certificates_are_refused_with_what_is_wrong_with_them() {
+        use rustls::pki_types::{ServerName, UnixTime};
+        let day = |day: u64| UnixTime::since_unix_epoch(Duration::from_secs(day * SECONDS_PER_DAY));
+        let wrong_name = |presented: &[&str]| CertificateError::NotValidForNameContext {
+            expected: ServerName::try_from("h").expect("a name"),
+            presented: presented.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let many = ["DnsName(\"a\")"; 7];
+        for (error, expected) in [
+            (CertificateError::ExpiredContext { time: day(20), not_after: day(8) }, "expired 12 days ago"),
+            (
+                wrong_name(&["DnsName(\"*.drain.example\")", "IpAddress(127.0.0.1)"]),
+                "not valid for the drain's host name, but for *.drain.example, 127.0.0.1",
+            ),
+            (wrong_name(&[]), "not valid for the drain's host name, but for no name at all"),
+            (wrong_name(&many), "not valid for the drain's host name, but for a, a, a, a, a and 2 more"),
+            (
+                CertificateError::Other(rustls::OtherError(std::sync::Arc::new(
+                    webpki::Error::CaUsedAsEndEntity,
+                ))),
+                "it is that of an authority, made by `openssl req -x509` for example (set TAILRACE_CA_FILE to exactly \
+                 this certificate)",
+            ),
+        ] {
+            let error = rustls::Error::InvalidCertificate(error);
+            assert_eq!(text(&error), format!("certificate: {expected}"));
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! TLS 1.2 and 1.3 to drains, verified against the built-in roots and the user's CA bundles. There is no way to
 //! turn verification off.
 
-use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
+use super::error::is_ca_of_itself;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::{ClientConfig, RootCertStore, version};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, version};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,7 +17,7 @@ use std::sync::Arc;
 /// The largest CA bundle that is read: 20 times the size of Mozilla's.
 const MAX_BUNDLE_BYTES: u64 = 4 << 20;
 /// Number of servers whose session tickets are kept. A drain is one server.
-const MAX_SESSIONS: usize = 4;
+const MAX_SESSIONS: usize = 8;
 
 /// Why a CA bundle cannot be used. Names the file and the position in it.
 #[derive(Debug)]
@@ -111,41 +114,140 @@ impl std::error::Error for TlsError {
 /// # Errors
 /// The first problem that is found in a bundle.
 pub fn client_config(ca_files: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for file in ca_files {
-        add_bundle(&mut roots, file)?;
+    let mut trust = Trust::built_in();
+    match ca_files.iter().flat_map(|file| trust.add_bundle(file)).next() {
+        Some(problem) => Err(problem),
+        None => trust.client_config(),
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
-        .map_err(TlsError::Library)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.resumption = Resumption::in_memory_sessions(MAX_SESSIONS);
-    Ok(Arc::new(config))
 }
 
-fn add_bundle(roots: &mut RootCertStore, file: &Path) -> Result<(), TlsError> {
-    let pem = read_bundle(file)?;
-    let mut sections = CertificateDer::pem_slice_iter(&pem);
-    let mut entry = 0;
-    while let Some(section) = sections.next() {
-        entry += 1;
-        let byte = pem.len() - sections.remainder().len();
-        let certificate = section.map_err(|error| TlsError::Damaged {
-            file: file.to_owned(),
-            entry,
-            byte,
-            reason: pem_error_text(error),
-        })?;
-        roots.add(certificate).map_err(|error| TlsError::Unusable {
-            file: file.to_owned(),
-            entry,
-            byte,
-            reason: error.to_string(),
-        })?;
+/// What is trusted.
+#[derive(Debug)]
+pub struct Trust {
+    roots: RootCertStore,
+    /// The certificates of the CA bundles.
+    bundled: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    /// Mozilla's roots.
+    pub fn built_in() -> Self {
+        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        Self { roots, bundled: Vec::new() }
     }
-    if entry == 0 { Err(TlsError::Empty { file: file.to_owned() }) } else { Ok(()) }
+
+    /// Adds what can be read of a CA bundle. Returns the problems with the rest.
+    pub fn add_bundle(&mut self, file: &Path) -> Vec<TlsError> {
+        let pem = match read_bundle(file) {
+            Ok(pem) => pem,
+            Err(error) => return vec![error],
+        };
+        let mut problems = Vec::new();
+        let mut sections = CertificateDer::pem_slice_iter(&pem);
+        let (mut entry, mut position) = (0, 0);
+        while let Some(section) = sections.next() {
+            entry += 1;
+            let byte = pem.len() - sections.remainder().len();
+            match section {
+                Ok(certificate) => match self.roots.add(certificate.clone()) {
+                    Ok(()) => self.bundled.push(certificate),
+                    Err(error) => problems.push(TlsError::Unusable {
+                        file: file.to_owned(),
+                        entry,
+                        byte,
+                        reason: error.to_string(),
+                    }),
+                },
+                Err(error) => {
+                    let reason = pem_error_text(error);
+                    problems.push(TlsError::Damaged { file: file.to_owned(), entry, byte, reason });
+                    if byte == position {
+                        break; // the parser cannot pass it over
+                    }
+                }
+            }
+            position = byte;
+        }
+        if entry == 0 {
+            problems.push(TlsError::Empty { file: file.to_owned() });
+        }
+        problems
+    }
+
+    /// The TLS settings with which this is trusted.
+    ///
+    /// # Errors
+    /// [`TlsError::Library`].
+    pub fn client_config(self) -> Result<Arc<ClientConfig>, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots), Arc::clone(&provider)).build();
+        let webpki =
+            verifier.map_err(|error| TlsError::Library(rustls::Error::General(error.to_string())))?;
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .map_err(TlsError::Library)?
+            .dangerous() // as rustls calls every verifier but its own; ours refuses what that one refuses, see below
+            .with_custom_certificate_verifier(Arc::new(DrainVerifier { webpki, bundled: self.bundled }))
+            .with_no_client_auth();
+        config.resumption = Resumption::in_memory_sessions(MAX_SESSIONS);
+        Ok(Arc::new(config))
+    }
+}
+
+/// Verifies as webpki does, with one addition: a server may use the certificate of an authority, as `openssl req -x509`
+/// makes it, where exactly that one is in a CA bundle. OpenSSL accepts it, too. Its name and its dates are checked as
+/// those of any other.
+#[derive(Debug)]
+struct DrainVerifier {
+    webpki: Arc<WebPkiServerVerifier>,
+    bundled: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for DrainVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // webpki has checked the dates before it looks whether this is the certificate of an authority.
+            Err(rustls::Error::InvalidCertificate(error))
+                if is_ca_of_itself(&error) && self.bundled.iter().any(|bundled| bundled == end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
 }
 
 fn read_bundle(file: &Path) -> Result<Vec<u8>, TlsError> {
