@@ -4,6 +4,7 @@
 
 mod nested;
 mod sampler_thread;
+mod script;
 mod setup;
 mod shared_state;
 mod shipper_process;

@@ -1,6 +1,7 @@
 //! Starts processes: the app and the shipper. The only module with `unsafe`: code that runs between fork and exec, and
 //! before `main` for what that code restores; and one system call that has no safe wrapper.
 
+use super::script;
 use crate::diag;
 use crate::exit_code::ExitCode;
 use nix::libc;
@@ -126,9 +127,21 @@ fn restore_in_child(command: &mut Command, mask: Option<SigSet>, streams: std::o
 
 /// Executes the command in place of this process. Returns only when that fails.
 pub(crate) fn exec(arguments: &[OsString]) -> io::Error {
-    let mut command = command(arguments);
-    restore_in_child(&mut command, None, 0..3);
-    command.exec()
+    let execute = |arguments: &[OsString]| {
+        let mut command = command(arguments);
+        restore_in_child(&mut command, None, 0..3);
+        command.exec()
+    };
+    let error = execute(arguments);
+    match script::through_shell(arguments).filter(|_| is_no_program(&error)) {
+        Some(arguments) => execute(&arguments),
+        None => error,
+    }
+}
+
+/// Whether the kernel does not know how to run the file.
+fn is_no_program(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOEXEC)
 }
 
 /// Reports that the command could not be started; returns the exit status for that.
@@ -148,10 +161,18 @@ pub(super) fn start_app(
     err: OwnedFd,
     mask: SigSet,
 ) -> io::Result<Child> {
-    let mut command = command(arguments);
-    command.stdout(out).stderr(err);
-    restore_in_child(&mut command, Some(mask), 0..1);
-    command.spawn()
+    let start = |arguments: &[OsString], [out, err]: [OwnedFd; 2]| {
+        let mut command = command(arguments);
+        command.stdout(out).stderr(err);
+        restore_in_child(&mut command, Some(mask), 0..1);
+        command.spawn()
+    };
+    let Some(script) = script::through_shell(arguments) else { return start(arguments, [out, err]) };
+    let pipes = [out.try_clone()?, err.try_clone()?];
+    match start(arguments, pipes) {
+        Err(error) if is_no_program(&error) => start(&script, [out, err]),
+        started => started,
+    }
 }
 
 /// A change of state of a child.

@@ -408,6 +408,26 @@ fn a_program_that_cannot_run_is_reported_and_options_belong_to_the_program() {
 }
 
 #[test]
+fn a_script_without_an_interpreter_runs_through_sh() {
+    for mode in LaunchMode::all() {
+        let harness = Harness::new();
+        let file = harness.path("start");
+        fs::write(&file, "echo \"$1\" $#; exit 3\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", file.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let harness = harness.set("PATH", &path);
+        for command in [file.to_str().unwrap(), "start"] {
+            let output = mode.run(&harness, &[command, "a b", ""]).agent.finish();
+            output.assert_exit(3, "a b 2\n", "");
+        }
+        // The same without the agent.
+        let harness = harness.set("TAILRACE", "off");
+        let output = mode.run(&harness, &["start", "a b", ""]).agent.finish();
+        output.assert_exit(3, "a b 2\n", "");
+    }
+}
+
+#[test]
 fn the_supervisor_keeps_running_when_the_app_handles_sigtstp() {
     for mode in LaunchMode::all() {
         let harness = Harness::new();
