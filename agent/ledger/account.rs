@@ -152,6 +152,7 @@ impl Account {
     }
 
     /// What of the segment under the cursor is behind it.
+    #[cfg(test)]
     pub(super) fn consumed(&self) -> Consumed {
         self.consumed
     }

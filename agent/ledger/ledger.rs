@@ -216,12 +216,10 @@ impl Ledger {
             && !self.has_to_announce(drain)
     }
 
-    /// What of the segment under `at` is behind it; nothing is known of another place than the account's cursor.
+    /// What of the segment under `at` is behind it; known at the account's cursor, and where it goes on behind a range that
+    /// a dead agent had delivered.
     pub(crate) fn consumed_before(&self, account: &Account, at: Offset) -> Option<Consumed> {
-        let consumed = account.consumed();
-        if account.cursor() != at {
-            return None;
-        }
+        let consumed = account.consumed_at(at)?;
         let segment = self.segments.iter().find(|segment| segment.start == consumed.segment)?;
         if segment.origin.is_some() {
             return Some(consumed);

@@ -66,6 +66,14 @@ impl Account {
         }
     }
 
+    /// What of the segment under `at` is behind it, where that is known.
+    pub(in crate::ledger) fn consumed_at(&self, at: Offset) -> Option<Consumed> {
+        if self.cursor == at {
+            return Some(self.consumed);
+        }
+        self.dropped_ranges.iter().find(|range| range.to == at && range.consumed.is_some())?.consumed
+    }
+
     /// Where the part of `segment` starts that is neither behind the cursor nor dropped, and what of the segment is before
     /// that. It reaches to the segment's end: a drain consumes and loses a segment from its start on.
     pub(in crate::ledger) fn left_of(&self, segment: &Segment) -> Option<(Offset, Consumed)> {

@@ -282,3 +282,14 @@ fn a_segment_whose_start_was_delivered_is_dropped_while_an_older_spool_is_delive
     case.kill(&[answers(Answer::Fail), Action::Rounds(2), Action::Burst(9)], None);
     case.finish();
 }
+
+#[test]
+fn what_was_delivered_of_a_spool_behind_an_older_one_stays_known_over_the_next_agent() {
+    let mut case = Case::new(Settings { drains: 2, spool_bytes: 2_097_152, batch_bytes: 16 << 10 });
+    let lines = |count| Action::Append { pieces: vec![Piece::Line(Stream::Out); count], bytes: 0 };
+    case.kill(&[lines(1)], None);
+    let at = CrashAt { steps: 24, pages_percent: 96 }; // within the burst, when both lines are delivered
+    case.kill_beside_shipper(&[Action::Rounds(13), lines(2), Action::Rounds(3), Action::Burst(5)], Some(at));
+    case.kill(&[lines(1)], None);
+    case.finish();
+}
