@@ -137,7 +137,8 @@ fn the_command_line_runs_with_bad_settings() {
     let output = run_web(&harness, "echo ran; exit 7\n", &[]);
     assert_eq!((output.status, output.stdout_text().as_str(), output.messages().len()), (7, "ran\n", 1));
     assert!(
-        output.messages()[0].contains("TAILRACE_TYPES: found \\\"web; worker\\\", expected "),
+        output.messages()[0]
+            .contains("TAILRACE_TYPES: web; worker: names are separated by commas; did you mean"),
         "{}",
         output.stderr
     );

@@ -159,7 +159,7 @@ fn invalid_values_of_tailrace_types_are_reported() {
     workspace
         .compile()
         .succeeds()
-        .prints(&["TAILRACE_TYPES: found \"web; worker\", expected all, none, or names"]);
+        .prints(&["TAILRACE_TYPES: web; worker: names are separated by commas; did you mean web,worker?"]);
     assert_eq!(workspace.procfile_text(), wrapped_line("web") + "\n");
 }
 
