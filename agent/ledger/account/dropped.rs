@@ -246,8 +246,8 @@ impl Account {
         }
     }
 
-    /// Counts the lines that are lost with a dead agent's segment from `from` on, `consumed` being before that. One that goes on behind it is not whole
-    /// without its start; where its end is dropped as well it counts once.
+    /// Counts the lines that are lost with a dead agent's segment from `from` on, `consumed` being before that. One that
+    /// goes on behind it is not whole without its start; where its end is dropped as well it counts once.
     fn drop_adopted(&mut self, segment: &Segment, from: Offset, consumed: Consumed) -> u64 {
         let lines = segment.adopted_lines_from(from, consumed);
         let long = segment.recorded_long_lines;
